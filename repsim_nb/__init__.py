@@ -1,0 +1,48 @@
+"""repsim-nb: what happens inside language models, seen by how much their representations differ.
+
+Importing this package is cheap: torch, transformers and transformer_lens are imported when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from repsim_nb import figures as figures
+    from repsim_nb.activations import extract as extract
+    from repsim_nb.comparison import compare as compare
+    from repsim_nb.corpora import list_corpora as list_corpora
+    from repsim_nb.corpora import load_corpus as load_corpus
+    from repsim_nb.measures import get_measure as get_measure
+    from repsim_nb.measures import list_measures as list_measures
+    from repsim_nb.models import list_models as list_models
+    from repsim_nb.models import load_model as load_model
+    from repsim_nb.runs import list_notebooks as list_notebooks
+    from repsim_nb.runs import run_notebook as run_notebook
+
+_HOME = {
+    "extract": "activations",
+    "compare": "comparison",
+    "list_corpora": "corpora",
+    "load_corpus": "corpora",
+    "get_measure": "measures",
+    "list_measures": "measures",
+    "list_models": "models",
+    "load_model": "models",
+    "list_notebooks": "runs",
+    "run_notebook": "runs",
+}
+__all__ = ["figures", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "figures":
+        return import_module("repsim_nb.figures")
+    if name in _HOME:
+        return getattr(import_module(f"repsim_nb.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'repsim_nb' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
