@@ -86,7 +86,7 @@ def load_corpus(name_or_path_or_texts: str | os.PathLike[str] | Sequence[str] | 
     the order of their paths. The user's own text has no splits and is always used whole (`split` "all").
 
     Args:
-        name_or_path_or_texts: a name from `list_corpora()`, a path, a sequence of strings, or a Corpus (returned as is).
+        name_or_path_or_texts: a name from `list_corpora()`, a path, strings, or a Corpus (returned as is).
         split: of a named corpus: "train", "validation" or "test".
 
     Raises:

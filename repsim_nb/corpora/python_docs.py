@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ import numpy as np
 import platformdirs
 
 from repsim_nb.atomic import atomic
+from repsim_nb.errors import InputError
 
 NAME = "python-docs"
 RECIPE = 1  # raise when a change here changes the documents
@@ -86,8 +88,7 @@ def _split(name: str) -> str:
 
 def _documents() -> dict[str, str]:
     """Every candidate document by name."""
-    paths = sysconfig.get_paths()
-    library, site = Path(paths["stdlib"]), Path(paths["purelib"])
+    library = Path(sysconfig.get_paths()["stdlib"])
     topics = ast.parse((library / "pydoc_data" / "topics.py").read_text(encoding="utf-8"))
     assignment = next(node for node in topics.body if isinstance(node, ast.Assign))
     found = {f"prose:pydoc_data.topics.{k}": v for k, v in ast.literal_eval(assignment.value).items()}
@@ -97,23 +98,30 @@ def _documents() -> dict[str, str]:
             found.update(_docstrings(tree, module))
             found.update(_code(tree, source, module))
     for package, parts in PACKAGES.items():
+        home = _home(package)
         for part in parts:
-            root = site / package / part
-            for file, module in _modules(root, package) if root.is_dir() else [(root, f"{package}.{root.stem}")]:
+            root = home / part
+            for file, module in _modules(root, ".".join([package, *Path(part).with_suffix("").parts])):
                 tree = _parse(file)[1]
                 if tree is not None:
                     found.update(_docstrings(tree, module))
-                    if package == "torch" and root.is_file():
-                        found.update(_added_docstrings(tree))
+                    found.update(_added_docstrings(tree) if part == "_torch_docs.py" else ())
     return {name: text for name, text in found.items() if len(text) >= MIN_CHARACTERS}
 
 
-def _modules(root: Path, package: str) -> Iterator[tuple[Path, str]]:
-    for file in sorted(root.rglob("*.py")):
+def _home(package: str) -> Path:
+    spec = find_spec(package)  # of a top-level package: found without importing it
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"The corpus {NAME!r} reads the docstrings of {package}, which is not installed.")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _modules(root: Path, name: str) -> Iterator[tuple[Path, str]]:
+    """Source files at or below `root` with their dotted module names; `root` itself is called `name`."""
+    for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
         parts = file.relative_to(root).with_suffix("").parts
         if SKIPPED_FOLDERS.isdisjoint(parts):
-            prefix = () if not package else (package,) if root.name == package else (package, root.name)
-            yield file, ".".join(p for p in (*prefix, *parts) if p != "__init__")
+            yield file, ".".join(p for p in (name, *parts) if p and p != "__init__")
 
 
 def _parse(file: Path) -> tuple[str, ast.Module | None]:
@@ -161,9 +169,7 @@ def _code(tree: ast.Module, source: str, module: str) -> Iterator[tuple[str, str
             docstring_lines.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            kept = [
-                lines[i - 1] for i in range(node.lineno, (node.end_lineno or 0) + 1) if i not in docstring_lines
-            ]
+            kept = [lines[i - 1] for i in range(node.lineno, (node.end_lineno or 0) + 1) if i not in docstring_lines]
             yield f"code:{module}/{node.name}", "\n".join(kept)
 
 
@@ -184,7 +190,9 @@ def _without_near_duplicates(documents: dict[str, str], limit: float = 0.5) -> d
         if len(ids) < len(multipliers):
             continue
         windows = np.lib.stride_tricks.sliding_window_view(ids, len(multipliers))
-        shingles = np.unique(((windows * multipliers).sum(axis=1) * np.uint64(11400714819323198485)) >> np.uint64(64 - bits))
+        shingles = np.unique(
+            ((windows * multipliers).sum(axis=1) * np.uint64(11400714819323198485)) >> np.uint64(64 - bits)
+        )
         if seen[shingles].mean() < limit:
             kept[name] = documents[name]
             seen[shingles] = True
