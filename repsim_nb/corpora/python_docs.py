@@ -101,7 +101,7 @@ def _documents() -> dict[str, str]:
         home = _home(package)
         for part in parts:
             root = home / part
-            for file, module in _modules(root, ".".join([package, *Path(part).with_suffix("").parts])):
+            for file, module in _modules(root, ".".join([package, *part.removesuffix(".py").split("/")]).rstrip(".")):
                 tree = _parse(file)[1]
                 if tree is not None:
                     found.update(_docstrings(tree, module))
@@ -119,7 +119,7 @@ def _home(package: str) -> Path:
 def _modules(root: Path, name: str) -> Iterator[tuple[Path, str]]:
     """Source files at or below `root` with their dotted module names; `root` itself is called `name`."""
     for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-        parts = file.relative_to(root).with_suffix("").parts
+        parts = file.relative_to(root).with_suffix("").parts if file != root else ()
         if SKIPPED_FOLDERS.isdisjoint(parts):
             yield file, ".".join(p for p in (name, *parts) if p and p != "__init__")
 
