@@ -22,10 +22,11 @@ class OutputError(InputError):
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary file name with the suffix of `path`, which becomes `path` when the block succeeds.
 
-    Raises OutputError before the block when the folder of `path` is missing or cannot be written.
+    Missing parents are created. Raises OutputError before the block when `path` cannot be written.
     """
-    path = writable(path)
-    temporary = _beside(path)
+    path = Path(path)
+    _make(path.parent)
+    temporary = _beside(writable(path))
     try:
         yield temporary
         with open(temporary, "rb") as written:
@@ -43,10 +44,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = _beside(path)
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"Cannot write to {path.parent}: {_reason(error)}. Choose another folder.") from error
+    _make(temporary)
     try:
         yield temporary
         replace_folder(temporary, path)
@@ -55,7 +53,10 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
-    """`path` itself, when a file can be written there; OutputError otherwise. Leaves no trace."""
+    """`path` itself, when a file can be written there; OutputError otherwise, also when its folder is missing.
+
+    Leaves no trace.
+    """
     path = Path(path)
     if path.is_dir():
         raise OutputError(f"Cannot write {path}: it is a folder. Give the name of a file.")
@@ -81,6 +82,15 @@ def replace_folder(new: Path, path: Path) -> None:
         old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot make a folder in {folder.parent}: {_reason(error)}. Choose another folder."
+        ) from error
 
 
 def _beside(path: Path) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+
 import repsim_nb
 
 

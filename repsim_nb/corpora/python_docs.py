@@ -1,0 +1,199 @@
+"""The corpus `python-docs`: English prose and code that every installation carries.
+
+Sources, read as text (nothing is imported): the language reference in `pydoc_data.topics`, docstrings of the standard
+library and of the scientific packages this project depends on, and the standard library's source without docstrings.
+Which split a document belongs to depends on its module and qualified name alone, so that an edited docstring of
+another version stays where it was. Near-duplicates are dropped over all splits at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+import platform
+import re
+import sysconfig
+import zlib
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import platformdirs
+
+from repsim_nb.atomic import atomic
+from repsim_nb.errors import InputError
+
+NAME = "python-docs"
+RECIPE = 1  # raise when a change here changes the documents
+MIN_CHARACTERS = 300
+HELD_OUT_PERCENT = 5  # of names, for validation and for test each
+
+# Sub-packages are named where a whole package is large and repetitive.
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "numpy": ("",),
+    "scipy": ("",),
+    "pandas": ("",),
+    "matplotlib": ("",),
+    "networkx": ("",),
+    "xarray": ("",),
+    "torch": ("nn", "optim", "distributions", "autograd", "utils/data", "linalg", "fft", "special", "_torch_docs.py"),
+    "transformers": ("generation", "utils", "pipelines", "trainer.py", "modeling_utils.py", "training_args.py"),
+}
+SKIPPED_FOLDERS = {"test", "tests", "testing", "_testing", "site-packages", "idlelib", "lib2to3", "__pycache__"}
+
+
+class Record(NamedTuple):
+    """One document: its qualified name ("prose:numpy.linalg.svd"), its split and its text."""
+
+    name: str
+    split: str
+    text: str
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything the documents are read from."""
+    return {"recipe": str(RECIPE), "python": platform.python_version(), **{p: version(p) for p in PACKAGES}}
+
+
+@lru_cache(maxsize=1)
+def build() -> tuple[Record, ...]:
+    """All documents of all splits, in the order of their names; built once per set of versions, then cached on disk."""
+    key = hashlib.sha256(json.dumps(versions()).encode()).hexdigest()[:16]
+    cached = Path(platformdirs.user_cache_dir("repsim-nb")) / "corpora" / f"{NAME}-{key}.json"
+    if cached.exists():
+        return tuple(Record(*fields) for fields in json.loads(cached.read_text(encoding="utf-8")))
+    records = tuple(
+        Record(name, _split(name), text) for name, text in sorted(_without_near_duplicates(_documents()).items())
+    )
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(cached) as path:
+        path.write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
+    return records
+
+
+def _split(name: str) -> str:
+    kind, qualified = name.split(":", 1)
+    key = qualified.split("/")[0] if kind == "code" else qualified  # all code of one module stays together
+    percent = int.from_bytes(hashlib.sha256(f"{kind}:{key}".encode()).digest()[:4], "big") % 100
+    if percent < HELD_OUT_PERCENT:
+        return "test"
+    return "validation" if percent < 2 * HELD_OUT_PERCENT else "train"
+
+
+def _documents() -> dict[str, str]:
+    """Every candidate document by name."""
+    library = Path(sysconfig.get_paths()["stdlib"])
+    topics = ast.parse((library / "pydoc_data" / "topics.py").read_text(encoding="utf-8"))
+    assignment = next(node for node in topics.body if isinstance(node, ast.Assign))
+    found = {f"prose:pydoc_data.topics.{k}": v for k, v in ast.literal_eval(assignment.value).items()}
+    for file, module in _modules(library, ""):
+        source, tree = _parse(file)
+        if tree is not None and module != "pydoc_data.topics":
+            found.update(_docstrings(tree, module))
+            found.update(_code(tree, source, module))
+    for package, parts in PACKAGES.items():
+        home = _home(package)
+        for part in parts:
+            root = home / part
+            for file, module in _modules(root, ".".join([package, *part.removesuffix(".py").split("/")]).rstrip(".")):
+                tree = _parse(file)[1]
+                if tree is not None:
+                    found.update(_docstrings(tree, module))
+                    found.update(_added_docstrings(tree) if part == "_torch_docs.py" else ())
+    return {name: text for name, text in found.items() if len(text) >= MIN_CHARACTERS}
+
+
+def _home(package: str) -> Path:
+    spec = find_spec(package)  # of a top-level package: found without importing it
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"The corpus {NAME!r} reads the docstrings of {package}, which is not installed.")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _modules(root: Path, name: str) -> Iterator[tuple[Path, str]]:
+    """Source files at or below `root` with their dotted module names; `root` itself is called `name`."""
+    for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+        parts = file.relative_to(root).with_suffix("").parts if file != root else ()
+        if SKIPPED_FOLDERS.isdisjoint(parts):
+            yield file, ".".join(p for p in (name, *parts) if p and p != "__init__")
+
+
+def _parse(file: Path) -> tuple[str, ast.Module | None]:
+    try:
+        source = file.read_text(encoding="utf-8")
+        return source, ast.parse(source)
+    except (SyntaxError, UnicodeDecodeError):  # lib carries deliberately broken files
+        return "", None
+
+
+Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _definitions(node: Definition, name: str) -> Iterator[tuple[Definition, str]]:
+    yield node, name
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        for child in node.body:
+            if isinstance(child, Definition):
+                yield from _definitions(child, f"{name}.{child.name}")
+
+
+def _docstrings(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
+    for node, name in _definitions(tree, module):
+        text = ast.get_docstring(node)
+        if text:
+            yield f"prose:{name}", text
+
+
+def _added_docstrings(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Docstrings that torch attaches with `add_docstr(torch.name, r'''...''')`."""
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "add_docstr" and len(call.args) == 2:
+            text = next((c.value for c in ast.walk(call.args[1]) if isinstance(c, ast.Constant)), None)
+            if isinstance(text, str):
+                yield f"prose:{ast.unparse(call.args[0])}", inspect.cleandoc(text)
+
+
+def _code(tree: ast.Module, source: str, module: str) -> Iterator[tuple[str, str]]:
+    """Source of each top-level class and function, docstrings cut out (they are documents of their own)."""
+    lines = source.splitlines()
+    docstring_lines: set[int] = set()
+    for node, _ in _definitions(tree, module):
+        first = node.body[0] if node.body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            docstring_lines.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            kept = [lines[i - 1] for i in range(node.lineno, (node.end_lineno or 0) + 1) if i not in docstring_lines]
+            yield f"code:{module}/{node.name}", "\n".join(kept)
+
+
+def _without_near_duplicates(documents: dict[str, str], limit: float = 0.5) -> dict[str, str]:
+    """Keep a document when fewer than half of its 5-word shingles stand in longer documents already kept.
+
+    Longest first, so that a fragment of a kept document goes and not the other way round. The shingles seen are held in
+    a bitmap addressed by hash, which makes the test cheap and a false alarm rare (a few per cent of single shingles).
+    """
+    bits = 27
+    seen = np.zeros(1 << bits, dtype=bool)
+    multipliers = np.array([1, 1_000_003, 998_244_353, 2_147_483_647, 19_260_817], dtype=np.uint64)
+    word_hash: dict[str, int] = {}
+    kept = {}
+    for name in sorted(documents, key=lambda n: (-len(documents[n]), n)):
+        words = re.findall(r"\w+|[^\w\s]", documents[name].lower())
+        ids = np.array([word_hash.setdefault(w, zlib.crc32(w.encode())) for w in words], dtype=np.uint64)
+        if len(ids) < len(multipliers):
+            continue
+        windows = np.lib.stride_tricks.sliding_window_view(ids, len(multipliers))
+        shingles = np.unique(
+            ((windows * multipliers).sum(axis=1) * np.uint64(11400714819323198485)) >> np.uint64(64 - bits)
+        )
+        if seen[shingles].mean() < limit:
+            kept[name] = documents[name]
+            seen[shingles] = True
+    return kept

@@ -1,0 +1,5 @@
+"""Recipes that train the embedded families shipped in data/."""
+
+from repsim_nb.zoo.recipes import Recipe, build, list_recipes
+
+__all__ = ["Recipe", "build", "list_recipes"]

@@ -1,0 +1,162 @@
+"""From a trained plain model to a Hugging Face directory with its card: losses, seeds, curve, hashes."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repsim_nb.corpora import Corpus, load_corpus
+from repsim_nb.zoo.neox import NeoX
+from repsim_nb.zoo.recipes import Recipe, as_json
+from repsim_nb.zoo.tokenizer import train_tokenizer
+from repsim_nb.zoo.training import pack, train
+
+LICENCE = "MIT (weights); trained on docstrings and source of the packages listed in the corpus provenance"
+
+
+def build_neox(recipe: Recipe, out: Path, work: Path) -> Path:
+    """Train, evaluate and export one member of tiny-neox; returns its directory."""
+    from tokenizers import Tokenizer
+
+    torch.set_num_threads(1)
+    corpus = load_corpus("python-docs", split="train")
+    tokenizer = train_tokenizer(corpus.texts, recipe.context)
+    separator = tokenizer.bos_token_id
+    backend: Tokenizer = tokenizer.backend_tokenizer
+    stream = pack(
+        [e.ids for e in backend.encode_batch(corpus.texts, add_special_tokens=False)], separator, recipe.data_seed
+    )
+    model = NeoX(
+        len(tokenizer), recipe.width, recipe.depth, recipe.width // recipe.head_width, recipe.rotary, recipe.context,
+        recipe.init_seed,
+    )  # fmt: skip
+    target = out / recipe.name
+    held_out = _evaluation_windows(load_corpus("python-docs", split="test"), backend, recipe.context, separator)
+    baseline = _unigram_loss(stream, len(tokenizer), held_out)
+
+    def export(step: int, curve: list | None = None) -> None:
+        folder = target if curve is not None else out / f"{recipe.name}@step{step}"
+        loss = _loss(model, held_out)
+        about = {
+            "format": "pt",
+            "family": recipe.family,
+            "recipe": as_json(recipe),
+            "step": str(step),
+            "tokens_seen": str(step * recipe.batch * recipe.context),
+            "train_tokens": str(len(stream)),
+            "loss_curve": json.dumps(curve or []),
+            "held_out": json.dumps(
+                {
+                    "corpus": "python-docs",
+                    "split": "test",
+                    "tokens": held_out.tokens,
+                    "nats_per_token": loss,
+                    "bits_per_byte": loss * held_out.bits_per_byte,
+                    "unigram_nats_per_token": baseline,
+                    "unigram_bits_per_byte": baseline * held_out.bits_per_byte,
+                }
+            ),
+            "corpus_sha256": corpus.sha256,
+            "corpus_source": json.dumps(dict(corpus.source)),
+            "licence": LICENCE,
+        }
+        _write_neox(model, recipe, tokenizer, folder, about)
+
+    curve = train(model, recipe, stream, separator, work / f"{recipe.name}.safetensors", export)
+    export(recipe.steps, curve)
+    return target
+
+
+class _HeldOut:
+    """Held-out windows, each behind a separator, and the factor from nats per token to bits per byte."""
+
+    def __init__(self, windows: list[list[int]], n_bytes: int, separator: int):
+        self.windows = sorted(windows, key=len)
+        self.separator = separator
+        self.tokens = sum(len(w) for w in windows)
+        self.bits_per_byte = self.tokens / n_bytes / math.log(2)
+
+
+def _evaluation_windows(corpus: Corpus, backend: Any, context: int, separator: int) -> _HeldOut:
+    encoded = backend.encode_batch(corpus.texts, add_special_tokens=False)
+    windows = [e.ids[i : i + context - 1] for e in encoded for i in range(0, len(e.ids), context - 1)]
+    return _HeldOut(windows, sum(len(t.encode("utf-8")) for t in corpus.texts), separator)
+
+
+def _unigram_loss(stream: np.ndarray, vocabulary: int, held_out: _HeldOut) -> float:
+    """Nats per token of the training frequencies, one added to every count."""
+    counts = np.bincount(stream, minlength=vocabulary) + 1.0
+    log_share = np.log(counts / counts.sum())
+    return -float(np.mean(log_share[np.concatenate(held_out.windows)]))
+
+
+@torch.no_grad()
+def _loss(model: NeoX, held_out: _HeldOut, batch: int = 32) -> float:
+    model.eval()
+    total = 0.0
+    for start in range(0, len(held_out.windows), batch):
+        rows = held_out.windows[start : start + batch]
+        length = max(map(len, rows))
+        ids = torch.full((len(rows), length + 1), held_out.separator)
+        targets = torch.full((len(rows), length), -100)
+        for i, row in enumerate(rows):
+            ids[i, 1 : len(row) + 1] = targets[i, : len(row)] = torch.tensor(row)
+        logits = model(ids)[:, :-1]
+        total += torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
+    model.train()
+    return total / held_out.tokens
+
+
+def _write_neox(model: NeoX, recipe: Recipe, tokenizer: Any, folder: Path, about: dict[str, str]) -> None:
+    """Write config, fp16 weights and tokenizer; assert that transformers reads back the same function."""
+    from safetensors.torch import save_file
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    config = GPTNeoXConfig(
+        architectures=["GPTNeoXForCausalLM"],
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.width,
+        num_hidden_layers=recipe.depth,
+        num_attention_heads=recipe.width // recipe.head_width,
+        intermediate_size=4 * recipe.width,
+        max_position_embeddings=recipe.context,
+        rope_parameters={
+            "rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": recipe.rotary / recipe.head_width,
+        },
+        hidden_act="gelu",
+        use_parallel_residual=True,
+        tie_word_embeddings=False,
+        attention_dropout=0.0,
+        hidden_dropout=0.0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        dtype="float16",
+    )  # fmt: skip
+    half: dict[str, Tensor] = {k: v.half().contiguous() for k, v in model.state_dict().items()}
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    config.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    save_file(half, partial / "model.safetensors", metadata=about)
+    _assert_same_function(model, half, GPTNeoXForCausalLM.from_pretrained(partial, dtype=torch.float32))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+@torch.no_grad()
+def _assert_same_function(model: NeoX, half: dict[str, Tensor], exported: Any) -> None:
+    rounded = NeoX.__new__(NeoX)
+    rounded.__dict__ = dict(model.__dict__)
+    ids = torch.randint(0, half["embed_out.weight"].shape[0], (4, 64), generator=torch.Generator().manual_seed(0))
+    expected = torch.func.functional_call(model, {k: v.float() for k, v in half.items()}, (ids,))
+    difference = (expected - exported.eval()(ids).logits).abs().max().item()
+    if difference > 1e-5:
+        raise AssertionError(f"Exported logits differ from the trained model's by {difference:.1e}; 1e-5 is allowed.")

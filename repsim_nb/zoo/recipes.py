@@ -1,0 +1,91 @@
+"""What is trained, and the one call that trains it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repsim_nb.errors import unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines a trained model: the same recipe gives the same weights.
+
+    `init_seed` and `data_seed` are never shared by two members of a family: models that start alike or see the same
+    batches stitch far better than independent ones.
+    """
+
+    name: str
+    family: str
+    width: int
+    depth: int
+    init_seed: int
+    data_seed: int
+    head_width: int = 16
+    rotary: int = 4  # dimensions of each head that turn with position; 25% of 16, as in Pythia
+    context: int = 256
+    batch: int = 16
+    steps: int = 4000
+    warmup: int = 200
+    checkpoints: tuple[int, ...] = (0,)
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak of the schedule; falls with the square root of the width."""
+        return 3e-3 * (64 / self.width) ** 0.5
+
+    @property
+    def tokens(self) -> int:
+        """Tokens seen in training."""
+        return self.steps * self.batch * self.context
+
+
+def _neox(width: int, depth: int, seed: int, checkpoints: tuple[int, ...] = (0,)) -> Recipe:
+    return Recipe(f"tiny-neox-w{width}-d{depth}", "tiny-neox", width, depth, seed, 1000 + seed, checkpoints=checkpoints)
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        _neox(32, 2, 1),
+        _neox(32, 4, 2),
+        _neox(64, 2, 3),
+        _neox(64, 4, 4, checkpoints=(0, 50, 150, 500, 1500)),
+    )
+}
+
+
+def list_recipes() -> pd.DataFrame:
+    """All recipes, one row each (index: name)."""
+    import pandas as pd
+
+    rows = [asdict(r) | {"learning_rate": r.learning_rate, "tokens": r.tokens} for r in RECIPES.values()]
+    return pd.DataFrame(rows).set_index("name")
+
+
+def build(name: str, out: str | os.PathLike[str], work: str | os.PathLike[str] | None = None) -> Path:
+    """Train the model `name` from its recipe on one thread and write it to `out/name` in its target format.
+
+    A call after a kill goes on where the last one stopped (state in `work`, by default `out/.work`).
+
+    Raises:
+        InputError: unknown name, unwritable folder.
+    """
+    from repsim_nb.zoo.export import build_neox
+
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    out = Path(out)
+    return build_neox(RECIPES[name], out, Path(work) if work else out / ".work")
+
+
+def as_json(recipe: Recipe) -> str:
+    """The recipe as it stands in a model file's metadata."""
+    return json.dumps(asdict(recipe) | {"learning_rate": recipe.learning_rate, "tokens": recipe.tokens})

@@ -1,0 +1,118 @@
+"""The training loop of the zoo: deterministic, resumable after a kill at any moment."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from repsim_nb.atomic import atomic
+from repsim_nb.zoo.recipes import Recipe
+
+SAVE_EVERY = 100  # steps; what a kill can cost
+
+
+def pack(token_lists: list[list[int]], separator: int, seed: int) -> np.ndarray:
+    """One stream of tokens: documents in a random order, each behind a separator."""
+    order = np.random.default_rng(seed).permutation(len(token_lists))
+    return np.concatenate([np.array([separator, *token_lists[i]], dtype=np.int32) for i in order])
+
+
+def sequences(stream: np.ndarray, recipe: Recipe, step: int, separator: int) -> Tensor:
+    """The batch of one step, a function of (data seed, step) alone: (sequences, context), each behind a separator."""
+    rng = np.random.default_rng([recipe.data_seed, step])
+    starts = rng.integers(0, len(stream) - recipe.context, recipe.batch)
+    windows = stream[starts[:, None] + np.arange(recipe.context - 1)]
+    return torch.from_numpy(np.insert(windows, 0, separator, axis=1).astype(np.int64))
+
+
+def next_token_loss(logits: Tensor, ids: Tensor) -> Tensor:
+    """Mean cross-entropy of the next token, in nats."""
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, then a cosine down to a tenth of the peak."""
+    if step < recipe.warmup:
+        return recipe.learning_rate * (step + 1) / recipe.warmup
+    progress = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
+
+
+def train(
+    model: nn.Module,
+    recipe: Recipe,
+    stream: np.ndarray,
+    separator: int,
+    state_file: Path,
+    on_checkpoint: Callable[[int], None],
+) -> list[tuple[int, float]]:
+    """Train in place; returns the loss curve [(step, mean loss since the last entry)], in nats per token.
+
+    The state (weights, AdamW moments, step, curve) is written to `state_file` every 100 steps, atomically, and picked
+    up from there if the file exists. `on_checkpoint(step)` is called at each of `recipe.checkpoints`.
+    """
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
+    first, curve, recent = _resume(model, optimizer, state_file)
+    started = time.perf_counter()
+    for step in range(first, recipe.steps):
+        if step in recipe.checkpoints:
+            on_checkpoint(step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        ids = sequences(stream, recipe, step, separator)
+        loss = next_token_loss(model(ids), ids)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"{recipe.name}: the loss is {loss.item()} at step {step}.")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        recent.append(loss.item())
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
+            curve.append((step + 1, round(float(np.mean(recent)), 4)))
+            recent = []
+            _save(model, optimizer, step + 1, curve, state_file)
+            rate = (step + 1 - first) * recipe.batch * recipe.context / (time.perf_counter() - started)
+            print(
+                f"{recipe.name} step {step + 1}/{recipe.steps} loss {curve[-1][1]:.3f} {rate:,.0f} tokens/s", flush=True
+            )
+    return curve
+
+
+def _save(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, curve: list, file: Path) -> None:
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors.update({f"adam.{index}.{k}": v for k, v in state.items()})
+    with atomic(file) as path:
+        save_file(tensors, path, metadata={"step": str(step), "curve": json.dumps(curve)})
+
+
+def _resume(
+    model: nn.Module, optimizer: torch.optim.Optimizer, file: Path
+) -> tuple[int, list[tuple[int, float]], list[float]]:
+    if not file.exists():
+        return 0, [], []
+    with safe_open(file, "pt") as saved:
+        about = saved.metadata()
+        tensors = {key: saved.get_tensor(key) for key in saved.keys()}  # noqa: SIM118 (no mapping)
+    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    state = optimizer.state_dict()
+    for key, value in tensors.items():
+        if key.startswith("adam."):
+            _, index, field = key.split(".")
+            state["state"].setdefault(int(index), {})[field] = value
+    optimizer.load_state_dict(state)
+    return int(about["step"]), [tuple(entry) for entry in json.loads(about["curve"])], []
