@@ -1,0 +1,8 @@
+"""`python -m repsim_nb` is the command `repsim-nb`."""
+
+import sys
+
+from repsim_nb.runs.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""Notebooks run from start to end: strict about their parameters, honest about their errors, atomic in their output."""
+
+from repsim_nb.runs.execution import Run, RunError, run_notebook
+from repsim_nb.runs.folder import RUN_DIR, output_dir
+from repsim_nb.runs.index import write_index
+from repsim_nb.runs.notebooks import list_notebooks
+from repsim_nb.runs.parameters import ParameterError
+
+__all__ = [
+    "RUN_DIR",
+    "ParameterError",
+    "Run",
+    "RunError",
+    "list_notebooks",
+    "output_dir",
+    "run_notebook",
+    "write_index",
+]

@@ -1,0 +1,148 @@
+"""Running one notebook from start to end, into a folder that appears only when all of it has succeeded."""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from repsim_nb.atomic import atomic, atomic_folder, replace_folder
+from repsim_nb.runs.failures import Failure, failures, place
+from repsim_nb.runs.folder import RUN_DIR, figures, replaceable, tables, write_record
+from repsim_nb.runs.index import write_index
+from repsim_nb.runs.notebooks import Notebook, find_notebook
+from repsim_nb.runs.parameters import check
+from repsim_nb.runs.progress import Progress
+from repsim_nb.runs.provenance import provenance
+
+
+@dataclass(frozen=True)
+class Run:
+    """A notebook that ran without an error, and what it left."""
+
+    name: str
+    folder: Path
+    notebook: Path  #: the executed copy
+    seconds: float  #: wall time
+    figures: tuple[Path, ...]
+    tables: tuple[Path, ...]
+
+
+class RunError(RuntimeError):
+    """A notebook failed while it ran. `folder` keeps its executed copy, `failure` says where and why."""
+
+    def __init__(self, name: str, failure: Failure, folder: Path):
+        self.name, self.failure, self.folder = name, failure, folder
+        super().__init__(
+            f"Notebook {name!r} failed {failure.place}: {failure.reason} (The executed copy is kept in {folder}.)"
+        )
+
+
+def run_notebook(
+    name: str | Path,
+    parameters: Mapping[str, Any] = MappingProxyType({}),
+    out: str | Path = "results/",
+    *,
+    progress: bool | None = None,
+) -> Run:
+    """Run a notebook in a fresh kernel of this interpreter, into `out/NAME/`, and renew `out/index.html`.
+
+    name: of a notebook that comes with the package (see list_notebooks), or the path of an .ipynb file.
+    parameters: values for names in its parameters cell, of the types declared there.
+    out: folder of all runs, made if missing. `out/NAME/` of an earlier run is replaced when this run has succeeded.
+    progress: show the running cell on stderr; None means when that is a terminal.
+
+    Raises InputError before anything runs (unknown name, misspelt parameter, wrong type, folder that cannot be
+    written), FileNotFoundError for a missing file, RunError when a cell or a widget fails; `out/NAME.failed/` then
+    keeps the executed copy and `out/NAME/` stays as it was.
+    """
+    notebook = find_notebook(name)
+    values = check(notebook.parameters, parameters, notebook.name)
+    folder, failed = Path(out, notebook.name), Path(out, f"{notebook.name}.failed")
+    replaceable(folder)
+    replaceable(failed)
+    with atomic_folder(folder) as draft, closing(Progress(notebook.name, notebook.n_cells, progress)) as watch:
+        record = _record(notebook, values)
+        failure = _execute(notebook, values, draft, watch)
+        record["seconds"] = round(watch.seconds, 2)
+        if failure:
+            write_record(draft, {**record, "error": f"{failure.place}: {failure.reason}"})
+            replace_folder(draft, failed)
+            write_index(out)
+            raise RunError(notebook.name, failure, failed)
+        write_record(draft, record)
+    shutil.rmtree(failed, ignore_errors=True)
+    write_index(out)
+    return _run(notebook.name, folder, record["seconds"])
+
+
+def _execute(notebook: Notebook, values: dict[str, Any], draft: Path, watch: Progress) -> Failure | None:
+    """Leave the executed copy in `draft`; the first failure, if any."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    from repsim_nb.runs.kernel import this_interpreter
+
+    logging.getLogger("papermill").addFilter(_is_news)
+    copy = draft / f"{notebook.name}.ipynb"
+    died = None
+    try:
+        papermill.execute_notebook(
+            _literal(notebook.path),
+            _literal(copy),
+            values,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            kernel_manager_class=this_interpreter({RUN_DIR: str(draft.resolve())}),
+            on_cell_start=watch,
+        )
+    except papermill.PapermillExecutionError:
+        pass  # it is in the executed copy, like the errors that papermill does not see
+    except DeadKernelError:
+        died = "the kernel died; most often the memory was not enough"
+    executed = _settle(copy)
+    if died:
+        return Failure(place(executed["cells"], watch.cell), died)
+    return next(iter(failures(executed)), None)
+
+
+def _settle(copy: Path) -> dict[str, Any]:
+    """The executed notebook, once its metadata names itself by its final place instead of the draft's."""
+    executed: dict[str, Any] = json.loads(copy.read_text(encoding="utf-8"))
+    executed["metadata"]["papermill"]["output_path"] = copy.name
+    with atomic(copy) as path:
+        path.write_text(json.dumps(executed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return executed
+
+
+def _literal(path: Path) -> str:
+    """papermill fills in `{name}` in paths."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Names were checked; papermill's own check does not know `x: int | None`."""
+    return not record.getMessage().startswith("Passed unknown parameter")
+
+
+def _record(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "notebook": notebook.name,
+        "title": notebook.title,
+        "claim": notebook.claim,
+        "parameters": {parameter.name: parameter.default for parameter in notebook.parameters} | values,
+        "given": sorted(values),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        **provenance(),
+    }
+
+
+def _run(name: str, folder: Path, seconds: float) -> Run:
+    files = tuple(file for figure in figures(folder) for file in figure.files)
+    return Run(name, folder, folder / f"{name}.ipynb", seconds, files, tuple(tables(folder)))

@@ -1,0 +1,83 @@
+"""The folder of one run: the executed notebook, its figures with captions, its tables, and `run.json`.
+
+A notebook saves into `output_dir()`: while `run_notebook` executes it, a temporary folder that takes its final name
+when the run has succeeded; in an interactive session, `results/<name of the notebook>`.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repsim_nb.atomic import OutputError, atomic
+
+RUN_DIR = "REPSIM_NB_RUN_DIR"  #: the environment variable that tells a running notebook its folder
+RECORD = "run.json"  #: what makes a folder a run's folder, the only kind that a later run may replace
+_TABLES = (".csv", ".nc")
+
+
+def output_dir() -> Path:
+    """The existing folder into which the running notebook saves its figures and tables.
+
+    Raises OutputError when it cannot be made.
+    """
+    if os.environ.get(RUN_DIR):
+        return Path(os.environ[RUN_DIR])
+    folder = Path("results", Path(os.environ.get("JPY_SESSION_NAME") or "interactive").stem)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot write to {folder.resolve()}: {error.strerror}. Work elsewhere.") from error
+    if not any(folder.iterdir()):
+        write_record(folder, {"notebook": folder.name})
+    return folder
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a run under its stem: what to show, what to offer, what it says."""
+
+    stem: str
+    files: tuple[Path, ...]  #: SVG first where there is one
+    caption: str
+
+
+def figures(folder: Path) -> list[Figure]:
+    """The figures saved in a run's folder, ordered by stem."""
+    stems = sorted({path.stem for suffix in (".svg", ".png") for path in folder.glob(f"*{suffix}")})
+    return [_figure(folder, stem) for stem in stems]
+
+
+def tables(folder: Path) -> list[Path]:
+    """The CSV and NetCDF files saved in a run's folder, ordered by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix in _TABLES)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `run.json` says; an empty dict where it cannot be read."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write `run.json`."""
+    with atomic(folder / RECORD) as path:
+        path.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def replaceable(folder: Path) -> None:
+    """Raise OutputError when `folder` holds something that is not the output of a run."""
+    if not folder.exists() or (folder / RECORD).is_file() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    raise OutputError(f"{folder} exists and is not the folder of a run. Move it, or choose another output folder.")
+
+
+def _figure(folder: Path, stem: str) -> Figure:
+    files = tuple(path for suffix in (".svg", ".png") if (path := folder / f"{stem}{suffix}").is_file())
+    caption = folder / f"{stem}.caption.txt"
+    text = caption.read_text(encoding="utf-8").strip() if caption.is_file() else ""
+    return Figure(stem, files, text or stem.replace("_", " "))

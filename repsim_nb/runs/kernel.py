@@ -1,0 +1,34 @@
+"""A kernel of this very interpreter, whatever kernels are installed."""
+
+import os
+import site
+from pathlib import Path
+
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+
+import repsim_nb
+
+
+def this_interpreter(environment: dict[str, str]) -> type[AsyncKernelManager]:
+    """A kernel manager that ignores kernel names and starts ipykernel under `sys.executable`.
+
+    The kernel imports the same repsim_nb as this process, and has `environment` added to its own.
+    """
+    spec = KernelSpec(**get_kernel_dict(), env={**_same_package(), **environment})
+    spec.argv.append("--log-level=CRITICAL")  # what the kernel says to the terminal on its start and end is no news
+
+    class ThisInterpreter(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return spec
+
+    return ThisInterpreter
+
+
+def _same_package() -> dict[str, str]:
+    home = str(Path(repsim_nb.__file__).resolve().parent.parent)
+    if home in site.getsitepackages():
+        return {}
+    return {"PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}

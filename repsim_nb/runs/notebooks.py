@@ -1,0 +1,91 @@
+"""The notebooks there are: what lies in notebooks/, described by its own first lines."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repsim_nb.errors import InputError, unknown
+from repsim_nb.resources import notebooks_dir
+from repsim_nb.runs.parameters import Parameter, read_parameters
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook file and what it says about itself."""
+
+    name: str
+    path: Path
+    title: str  #: its first heading
+    claim: str  #: the first sentence after it
+    parameters: tuple[Parameter, ...]
+    n_cells: int
+
+
+def list_notebooks() -> pd.DataFrame:
+    """Every notebook that comes with the package, index = name, columns title, claim, parameters, path."""
+    import pandas as pd
+
+    rows = [
+        (book.name, book.title, book.claim, ", ".join(parameter.name for parameter in book.parameters), str(book.path))
+        for book in notebooks()
+    ]
+    return pd.DataFrame(rows, columns=["name", "title", "claim", "parameters", "path"]).set_index("name")
+
+
+def notebooks() -> list[Notebook]:
+    """Every notebook that comes with the package, ordered by name."""
+    return [read_notebook(path) for path in sorted(notebooks_dir().glob("*.ipynb"))]
+
+
+def find_notebook(name: str | Path) -> Notebook:
+    """The notebook of that name, or in that .ipynb file.
+
+    Raises InputError with the nearest name for an unknown one, FileNotFoundError for a missing file.
+    """
+    path = Path(name)
+    if path.suffix == ".ipynb":
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no notebook file {path}. Give the path of an .ipynb file, or a name.")
+        return read_notebook(path)
+    known = {path.stem: path for path in notebooks_dir().glob("*.ipynb")}
+    if str(name) not in known:
+        raise unknown("notebook", str(name), known, hint="Your own notebook is given by its path, ending in .ipynb.")
+    return read_notebook(known[str(name)])
+
+
+def read_notebook(path: Path) -> Notebook:
+    """What the notebook in a file says about itself; InputError when it is none."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        prose = _prose(cells)
+        parameters = read_parameters(cells, path.stem)
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a notebook of format 4 ({type(error).__name__}: {error}).") from None
+    heading = re.search(r"^#+\s+(.+)$", prose, flags=re.MULTILINE)
+    title = heading[1] if heading else path.stem
+    claim = _first_sentence(prose[heading.end() :] if heading else prose)
+    return Notebook(path.stem, path.resolve(), _plain(title), claim, parameters, len(cells))
+
+
+def _prose(cells: list[Mapping[str, Any]]) -> str:
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def _first_sentence(prose: str) -> str:
+    paragraphs = (part.strip() for part in re.split(r"\n\s*\n", prose))
+    paragraph = next((part for part in paragraphs if part and not part.startswith("#")), "")
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z])", _plain(paragraph), maxsplit=1)[0]
+
+
+def _plain(markdown: str) -> str:
+    """One line without links, emphasis and code marks."""
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", markdown)
+    return " ".join(re.sub(r"\*+|`|^>\s*", "", text, flags=re.MULTILINE).split())

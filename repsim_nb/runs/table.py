@@ -1,0 +1,38 @@
+"""Tables of text for a terminal."""
+
+import csv
+import io
+import shutil
+from collections.abc import Sequence
+
+_GAP = "  "
+_NARROWEST = 12  #: no column is cut below this
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[object]], width: int | None = None) -> str:
+    """Columns side by side, the widest cut with an ellipsis until a line fits `width` (default: the terminal)."""
+    lines = [[_text(value) for value in row] for row in [header, *rows]]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    spare = (width or shutil.get_terminal_size().columns) - len(_GAP) * (len(widths) - 1)
+    while sum(widths) > spare and max(widths) > _NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    return "\n".join(_GAP.join(map(_cell, line, widths)).rstrip() for line in lines)
+
+
+def comma_separated(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """The same as CSV, nothing cut."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue().rstrip("\n")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, set | frozenset | list | tuple):
+        value = ", ".join(sorted(map(str, value)))
+    return " ".join(str(value).split())
+
+
+def _cell(text: str, width: int) -> str:
+    return (text if len(text) <= width else text[: width - 1] + "…").ljust(width)
