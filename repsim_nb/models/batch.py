@@ -109,12 +109,18 @@ class Windows:
         """All windows of all texts, in order, at most `length` (default: the context) tokens each."""
         if isinstance(texts, str):
             raise InputError("Expected a sequence of texts; received one string. Put it into a list: [text].")
+        if not texts:
+            return []
         before, after = self._frame
         inner = min(length or self.context, self.context) - len(before) - len(after)
         if inner < 1:
             raise InputError(f"Windows of {length} tokens leave no room for text beside the special tokens.")
         encoded = self.tokenizer(
-            list(texts), add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False
+            list(texts),
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
         )
         outside = np.full((len(before), 2), -1), np.full((len(after), 2), -1)
         windows = []

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from repsim_nb.resources import data_dir
 if TYPE_CHECKING:
     import pandas as pd
     import torch
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("float32", "bfloat16", "float16")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -193,18 +194,32 @@ def _load(
 
     logging.disable_progress_bar()  # of loading a few tensors; downloads keep theirs
     try:
-        module = AutoModelForCausalLM.from_pretrained(
+        module, report = AutoModelForCausalLM.from_pretrained(
             location,
             revision=revision,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             attn_implementation="eager",  # the bridge's choice, so that hooks see the attention pattern
+            output_loading_info=True,
         )
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(location, revision=revision)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"Cannot load {name!r} as a causal language model: {_first_line(error)}") from error
+    _check_complete(name, module, report["missing_keys"])
     commit = getattr(module.config, "_commit_hash", None)
     return CausalModel(name, module.to(device), tokenizer, about | ({"commit": commit} if commit else {}))
+
+
+def _check_complete(name: str, module: PreTrainedModel, missing: Collection[str]) -> None:
+    """transformers fills what a checkpoint lacks with random numbers and only warns; here it is an error."""
+    trained_as = (module.config.architectures or [type(module).__name__])[0]
+    if not trained_as.endswith(("ForCausalLM", "LMHeadModel")):
+        raise InputError(f"{name!r} is a {trained_as}; only causal language models can be loaded.")
+    if missing:
+        raise InputError(
+            f"Cannot load {name!r} as a causal language model: the checkpoint lacks {len(missing)} of the weights that "
+            f"{type(module).__name__} needs, {sorted(missing)[0]} among them."
+        )
 
 
 def _from_memory(

@@ -17,8 +17,6 @@ from repsim_nb.models.batch import Batch, Window, Windows, collate
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SITES = ("resid_post",)
-
 
 class Model(ABC):
     """A transformer as a chain of positions in its residual stream: 0 is the embedding output, l is after block l.
@@ -103,7 +101,9 @@ class Model(ABC):
         """Position 0, the embedding output: (sequences, length, d_model)."""
 
     @abstractmethod
-    def _blocks(self, hidden: Tensor, k: int, m: int, batch: Batch, tap: Callable[[int, Tensor], None] | None) -> Tensor:
+    def _blocks(
+        self, hidden: Tensor, k: int, m: int, batch: Batch, tap: Callable[[int, Tensor], None] | None
+    ) -> Tensor:
         """Blocks k+1 to m; `tap(position, hidden)` sees every position from k to m."""
 
     @abstractmethod
@@ -139,7 +139,7 @@ class Model(ABC):
         if max(wanted) == 0:
             tap(0, hidden)
         else:
-            self._blocks(hidden, 0, max(wanted), batch, lambda l, h: tap(l, h) if l in wanted else None)
+            self._blocks(hidden, 0, max(wanted), batch, lambda p, h: tap(p, h) if p in wanted else None)
 
     def positions(self, layers: str | int | Iterable[int]) -> list[int]:
         """Layer argument -> positions: "all", one position or several; negative ones count from the end.
@@ -166,6 +166,6 @@ class Model(ABC):
         expected = (*batch.ids.shape, self.d_model)
         if tuple(hidden.shape) != expected:
             raise InputError(
-                f"hidden has shape {tuple(hidden.shape)}; {self.name} expects (sequences, length, d_model) = {expected} "
-                "for this batch."
+                f"hidden has shape {tuple(hidden.shape)}; {self.name} expects (sequences, length, d_model) = "
+                f"{expected} for this batch."
             )
