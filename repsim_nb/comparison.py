@@ -67,6 +67,23 @@ def compare(
     return _labelled(chosen.grid(left, right), chosen, acts_a, acts_b)
 
 
+def compare_all(
+    activations: Mapping[str, Mapping[int, Any]], measure: str | Measure = "cka", **measure_params: Any
+) -> dict[tuple[str, str], xr.DataArray]:
+    """Every pair of several models, each once, and each model with itself: (later, earlier) -> their map.
+
+    Args:
+        activations: model name -> its activations, all at the same rows (from one call of `extract_aligned`).
+        measure, measure_params: as in `compare`.
+    """
+    names = list(activations)
+    return {
+        (a, b): compare(activations[a], activations[b] if a != b else None, measure=measure, **measure_params)
+        for i, a in enumerate(names)
+        for b in names[: i + 1]
+    }
+
+
 def _both(
     a: Side,
     b: Side | None,

@@ -11,18 +11,15 @@ from repsim_nb.errors import InputError
 
 
 class Estimate(NamedTuple):
-    """A value with its interval."""
+    """A value with its interval; three floats, or three arrays of one shape."""
 
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+    value: Any
+    low: Any
+    high: Any
 
 
 def jackknife(
-    statistic: Callable[[np.ndarray], float],
+    statistic: Callable[[np.ndarray], Any],
     documents: Sequence[Any],
     blocks: int = 20,
     level: float = 0.95,
@@ -35,7 +32,7 @@ def jackknife(
     their self terms back).
 
     Args:
-        statistic: called with a boolean array (n_rows,), True for the rows to use.
+        statistic: called with a boolean array (n_rows,), True for the rows to use; returns a float or an array.
         documents: the document of each row, (n_rows,).
         blocks: number of groups; the interval uses Student's t with blocks - 1 degrees of freedom.
         level: coverage of the interval.
@@ -48,8 +45,9 @@ def jackknife(
 
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=400)
-    >>> print(jackknife(lambda keep: x[keep].mean(), np.arange(400)))
-    -0.037 [-0.163, 0.090]
+    >>> value, low, high = jackknife(lambda keep: x[keep].mean(), np.arange(400))
+    >>> f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    '-0.037 [-0.163, 0.090]'
     """
     from scipy.stats import t
 
@@ -57,8 +55,8 @@ def jackknife(
     if len(names) < blocks:
         raise InputError(f"A jackknife over {blocks} groups needs as many documents; there are {len(names)}.")
     group = np.random.default_rng(seed).permutation(np.arange(len(names)) % blocks)[document]
-    value = statistic(np.ones(len(document), dtype=bool))
+    value = np.asarray(statistic(np.ones(len(document), dtype=bool)), dtype=float)
     without = np.array([statistic(group != g) for g in range(blocks)])
-    error = np.sqrt((blocks - 1) / blocks * ((without - without.mean()) ** 2).sum())
+    error = np.sqrt((blocks - 1) / blocks * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
     reach = t.ppf(0.5 + level / 2, blocks - 1) * error
-    return Estimate(float(value), float(value - reach), float(value + reach))
+    return Estimate(*(part.item() if part.ndim == 0 else part for part in (value, value - reach, value + reach)))
