@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from repsim_nb.activations import Activations, extract_aligned
@@ -16,7 +15,7 @@ from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.features import as_matrix
 from repsim_nb.models import Model
-from repsim_nb.uncertainty import LEVEL, Documents, Recomputed, jackknife_grid, max_statistic
+from repsim_nb.uncertainty import LEVEL, Documents, Grids, LinearCKA, Recomputed, jackknife_grid, max_statistic
 from repsim_nb.uncertainty.jackknife import BLOCKS
 
 if TYPE_CHECKING:
@@ -103,7 +102,9 @@ def compare(
     )
     result = _labelled(chosen.grid(left, right), chosen, acts_a, acts_b, between_documents)
     if permutations or level:
-        result = _with_uncertainty(result, chosen, xs, ys, documents, permutations, level, seed)
+        fast = LinearCKA.suits(left, right, documents)
+        grids = LinearCKA(left, right, documents) if fast else Recomputed(chosen, xs, ys, documents)
+        result = _with_uncertainty(result, chosen, grids, documents, permutations, level, seed)
     return result
 
 
@@ -215,15 +216,13 @@ def _same_rows(a: Activations, b: Activations) -> None:
 def _with_uncertainty(
     result: xr.DataArray,
     measure: Measure,
-    xs: Sequence[Tensor],
-    ys: Sequence[Tensor],
+    grids: Grids,
     documents: Documents,
     permutations: int,
     level: float | None,
     seed: int,
 ) -> xr.DataArray:
     """The result with its null and its interval as coordinates, and how they were made in its provenance."""
-    grids = Recomputed(measure, xs, ys, documents)
     coordinates: dict[str, tuple[np.ndarray, str]] = {}
     how: dict[str, Any] = {"documents": len(documents), "seed": seed}
     if permutations:

@@ -1,5 +1,6 @@
 """Intervals and nulls over documents: tokens of one document are not independent, documents are."""
 
+from repsim_nb.uncertainty.alignment import LinearCKA
 from repsim_nb.uncertainty.documents import Documents, WeakNullWarning
 from repsim_nb.uncertainty.grids import Grids, Recomputed
 from repsim_nb.uncertainty.jackknife import Estimate, jackknife, jackknife_grid
@@ -10,6 +11,7 @@ __all__ = [
     "Documents",
     "Estimate",
     "Grids",
+    "LinearCKA",
     "Null",
     "Recomputed",
     "WeakNullWarning",
