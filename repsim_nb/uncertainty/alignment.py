@@ -194,13 +194,22 @@ class LinearCKA:
     def _row_of_entries(self) -> np.ndarray:
         return np.repeat(self._by_document, self._entries_of_row[self._by_document])
 
-    def _entries(self, order: np.ndarray) -> np.ndarray:
-        """The entry that goes to each entry's place when row order[i] goes to the place of row i."""
+    @cached_property
+    def _first_entry(self) -> np.ndarray:
         count = self._entries_of_row[self._by_document]
         first = np.empty_like(count)
         first[self._by_document] = np.cumsum(count) - count
-        moved = np.repeat(first[order[self._by_document]] - first[self._by_document], count)
+        return first
+
+    def _entries(self, order: np.ndarray) -> np.ndarray:
+        """The entry that goes to each entry's place when row order[i] goes to the place of row i."""
+        first, rows = self._first_entry, self._by_document
+        moved = np.repeat(first[order[rows]] - first[rows], self._entries_of_row[rows])
         return moved + np.arange(len(moved))
+
+    def entries_of(self, rows: np.ndarray) -> np.ndarray:
+        """The entries of rows that have equally many, (*rows.shape, entries per row)."""
+        return self._first_entry[rows][..., None] + np.arange(self._entries_of_row[rows.flat[0]])
 
 
 def _tiles(side: Side, other: Side) -> Iterator[tuple[slice, Tensor]]:
