@@ -7,8 +7,8 @@ remain: |W|^2 = sum_ab <A_ab, B_s(a)s(b)> with blocks A_ab = X~_a X~_b'. Its fir
 documents of products of entries of A alone and of B alone: every layer is summed up once, a pair of layers is an inner
 product. With one row per document they are those of Kazi-Aoual et al. (1995) for the RV coefficient.
 
-Mean and variance are exact. The skewness is that of a Gaussian W, 8 tr(S^3) with S its covariance, whose spectrum is
-taken to be that of the Kronecker product of its two partial traces (exact for one row per document, up to 1 / documents).
+Mean and variance are exact. The third moment is that of a Gaussian W, 8 tr(S^3) with S its covariance, whose spectrum
+is taken to be that of the Kronecker product of its two partial traces, as it is for one row per document.
 """
 
 from __future__ import annotations
@@ -39,27 +39,34 @@ class Stratum(NamedTuple):
     """What one layer is summed up to over the documents of one size m; float64, flattened.
 
     Attributes:
-        scale: rows of documents sum up to this: sum of A_aa, (m m).
-        patterns: sums of A^pq A^p'q' over pairs of documents with two, one and no document in common, 3 x (m^4).
-        linear: inner products of the documents' parts of all that is linear in the arrangement, (e e).
-        cubic: of these the rows that belong to A_aa, (m m e).
-        alone: sum over documents of the parts of the linear correction of CKA.
+        scale: sum of A_aa, (m^2).
+        patterns: sums of A^pq A^p'q' over pairs of blocks a != b with both, one and no document in common, 3 x (m^4).
+        linear: products, summed over documents, of all parts of what is linear in the arrangement, (e^2).
+        mixed: of these the rows that belong to A_aa, (m^2 e).
     """
 
     scale: Tensor
     patterns: list[Tensor]
     linear: Tensor
     mixed: Tensor
-    alone: Tensor
 
 
 class Layer(NamedTuple):
-    """One layer: its strata of at least two documents, and what is summed over all of them."""
+    """One layer.
+
+    Attributes:
+        strata: those of at least two documents.
+        corrections: of every stratum, what CKA subtracts, summed over documents, (entries,).
+        covariance: S^pp' = sum_a x_ap x_ap' of all strata, (sum of m^2, d, d).
+        products: <S^pp', S^qq'> of all strata with all, each divided by the root of documents - 1; flattened.
+        own_products: of these each stratum's with itself.
+    """
 
     strata: list[Stratum]
-    alone: list[Tensor]
-    covariance: Tensor  # S^pp' of all strata, (sum of m^2, d, d)
-    products: Tensor  # <S^pp', S^qq'> / (documents - 1) of all strata, flattened
+    corrections: list[Tensor]
+    covariance: Tensor
+    products: Tensor
+    own_products: Tensor
 
 
 def permutation_moments(cka: LinearCKA) -> Moments:
@@ -68,44 +75,49 @@ def permutation_moments(cka: LinearCKA) -> Moments:
     Raises:
         InputError: documents so long, or of so many sizes, that the tables would not fit.
     """
-    strata = [rows for rows in cka.documents.strata]
+    strata = list(cka.documents.strata)
     _check_size(cka, strata)
     means = [_means(side.rows, strata) for side in (cka.xs, cka.ys)]
     xs = _layers(cka, cka.xs, strata, means[0], left=True)
     ys = _layers(cka, cka.ys, strata, means[1], left=False)
     counts = [len(rows) for rows in strata if len(rows) > 1]
-
-    def inner(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
-        return torch.stack(list(left)) @ torch.stack(list(right)).T
-
-    fixed = cka.xs.layer.T @ (means[0].T @ means[1]).double().square_() @ cka.ys.layer
-    linear = sum(
-        inner([x.alone[s] for x in xs], [y.alone[s] for y in ys]) / len(rows) for s, rows in enumerate(strata)
-    )
-    mean = fixed + linear
+    mean = cka.xs.layer.T @ (means[0].T @ means[1]).double().square_() @ cka.ys.layer
+    for s, rows in enumerate(strata):
+        mean += _inner([x.corrections[s] for x in xs], [y.corrections[s] for y in ys]) / len(rows)
     variance = torch.zeros_like(mean)
     for s, g in enumerate(counts):
-        a, b = [x.strata[s] for x in xs], [y.strata[s] for y in ys]
-        scale = inner([p.scale for p in a], [q.scale for q in b])
-        mean += scale / (g - 1)
-        # sum over a != b of <A_ab, B_s(a)s(b)>: two, one or no document in common between two of its terms
-        orders = g * (g - 1), g * (g - 1) * (g - 2), g * (g - 1) * (g - 2) * (g - 3)
-        for order, ways, pattern in zip(orders, (2, 4, 1), range(3), strict=True):
-            if order:
-                products = inner([p.patterns[pattern] for p in a], [q.patterns[pattern] for q in b])
-                variance += ways * products / order
-        variance -= (scale / orders[0]) ** 2
-        variance += inner([p.linear for p in a], [q.linear for q in b]) / (g - 1)
-        mixed = inner([p.mixed for p in a], [q.mixed for q in b])
-        variance += 2 * mixed * (2 / ((g - 1) * (g - 2)) if g > 2 else 1.0)
-    own = [len(rows[0]) ** 2 for rows in strata if len(rows) > 1]
-    whole = inner([x.products for x in xs], [y.products for y in ys])
-    within = inner([_own(x.products, own) for x in xs], [_own(y.products, own) for y in ys])
-    variance += 2 * (whole - within)  # 4 tr(S_s S_t) over pairs of strata s < t
-    deviation = variance.clamp_(min=0).sqrt()
-    skewness = 8 * whole**1.5 * _shape(xs, ys, counts) / torch.maximum(variance, 2 * whole) ** 1.5
+        of_mean, of_variance = _stratum_moments([x.strata[s] for x in xs], [y.strata[s] for y in ys], g)
+        mean += of_mean
+        variance += of_variance
+    square = _inner([x.products for x in xs], [y.products for y in ys])  # tr(S^2), S the covariance of V
+    own = _inner([x.own_products for x in xs], [y.own_products for y in ys])
+    variance += 2 * (square - own)  # two strata s, t: 4 tr(S_s S_t)
+    cube = square**1.5 * _shape(xs, ys, counts)
+    skewness = 8 * cube / torch.maximum(variance, 2 * square) ** 1.5
     size = cka.normaliser.to(mean.device)
-    return Moments(*(m.numpy(force=True) for m in (mean / size, deviation / size, skewness)))
+    deviation = variance.clamp_(min=0).sqrt_() / size
+    return Moments(*(m.numpy(force=True) for m in (mean / size, deviation, skewness)))
+
+
+def _inner(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(left)) @ torch.stack(list(right)).T
+
+
+def _stratum_moments(xs: Sequence[Stratum], ys: Sequence[Stratum], g: int) -> tuple[Tensor, Tensor]:
+    """Mean of |W|^2 and variance of all that depends on the arrangement of g documents, (len(xs), len(ys)) each."""
+    scale = _inner([x.scale for x in xs], [y.scale for y in ys])
+    pairs = g * (g - 1)
+    # sum over a != b of <A_ab, B_s(a)s(b)>: of two terms, how many ordered documents, in how many ways
+    variance = -((scale / pairs) ** 2)
+    for pattern, (ordered, ways) in enumerate(((pairs, 2), (pairs * (g - 2), 4), (pairs * (g - 2) * (g - 3), 1))):
+        if ordered:
+            products = _inner([x.patterns[pattern] for x in xs], [y.patterns[pattern] for y in ys])
+            variance += ways * products / ordered
+    # sum over a of what is linear, by itself and with the sum above
+    variance += _inner([x.linear for x in xs], [y.linear for y in ys]) / (g - 1)
+    mixed = _inner([x.mixed for x in xs], [y.mixed for y in ys])
+    variance += 2 * mixed * (2 / ((g - 1) * (g - 2)) if g > 2 else 1.0)
+    return scale / (g - 1), variance
 
 
 def closed_form(observed: np.ndarray, cka: LinearCKA) -> Null:
@@ -158,27 +170,44 @@ def _means(rows: Tensor, strata: Sequence[np.ndarray]) -> Tensor:
 
 def _layers(cka: LinearCKA, side: Side, strata: Sequence[np.ndarray], means: Tensor, left: bool) -> list[Layer]:
     widths = side.layer.sum(0).int().tolist()
-    layers = []
-    for index, (rows, mean) in enumerate(zip(side.rows.split(widths, 1), means.split(widths, 1), strict=True)):
-        moving, alone, covariances, roots = [], [], [], []
-        for places in strata:
-            at = torch.from_numpy(places).to(rows.device)
-            entries = torch.from_numpy(cka.entries_of(places)).to(rows.device)
-            parts = [side.left_out[entries, index], side.offsets[at, index], side.row_sums[at, index]]
-            out, offsets, sums = (part.flatten(1) for part in parts)
-            correction = torch.cat([-out, -2 * offsets] if left else [out, sums], dim=1)
-            alone.append(correction.sum(0))
-            if len(places) > 1:
-                x = rows[at] - rows[at].mean(0)
-                covariance = _covariance(x)
-                moving.append(_stratum(x, mean, covariance, correction, left))
-                covariances.append(covariance)
-                roots.append(covariance.new_full((len(covariance),), (len(places) - 1) ** -0.5))
-        covariance, root = torch.cat(covariances), torch.cat(roots)
-        weighted = covariance.flatten(1) * root[:, None]
-        products = (weighted @ weighted.T).double().flatten()
-        layers.append(Layer(moving, alone, covariance, products))
-    return layers
+    columns = zip(range(len(widths)), side.rows.split(widths, 1), means.split(widths, 1), strict=True)
+    return [_layer(cka, side, index, rows, mean, strata, left) for index, rows, mean in columns]
+
+
+def _layer(
+    cka: LinearCKA, side: Side, index: int, rows: Tensor, mean: Tensor, strata: Sequence[np.ndarray], left: bool
+) -> Layer:
+    corrections = [_correction(cka, side, index, places, left) for places in strata]
+    moving = [s for s, places in enumerate(strata) if len(places) > 1]
+    centred = [rows[torch.from_numpy(strata[s]).to(rows.device)] for s in moving]
+    centred = [x - x.mean(0) for x in centred]
+    covariance = torch.cat([_covariance(x) for x in centred])
+    flat = covariance.flatten(1)
+    products = (flat @ flat.T).double()
+    sizes = [x.shape[1] ** 2 for x in centred]
+    summed = [
+        _stratum(x, mean, own, corrections[s], left)
+        for x, own, s in zip(centred, _own(products, sizes), moving, strict=True)
+    ]
+    root = torch.cat([products.new_full((k,), (len(x) - 1) ** -0.5) for k, x in zip(sizes, centred, strict=True)])
+    products *= torch.outer(root, root)
+    own_products = torch.cat([own.flatten() for own in _own(products, sizes)])
+    return Layer(summed, [c.sum(0) for c in corrections], covariance, products.flatten(), own_products)
+
+
+def _correction(cka: LinearCKA, side: Side, index: int, places: np.ndarray, left: bool) -> Tensor:
+    """Each document's part of what CKA subtracts, for one side of an inner product: (documents, entries)."""
+    at = torch.from_numpy(places).to(side.rows.device)
+    entries = torch.from_numpy(cka.entries_of(places)).to(side.rows.device)
+    out = side.left_out[entries, index].flatten(1)
+    if left:
+        return torch.cat([-out, -2 * side.offsets[at, index]], dim=1)
+    return torch.cat([out, side.row_sums[at, index]], dim=1)
+
+
+def _own(products: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Of the products of all strata with all, those of each with itself."""
+    return [columns.split(sizes)[i] for i, columns in enumerate(products.split(sizes, 1))]
 
 
 def _covariance(x: Tensor) -> Tensor:
@@ -188,9 +217,9 @@ def _covariance(x: Tensor) -> Tensor:
     return (flat.T @ flat).view(m, d, m, d).permute(0, 2, 1, 3).reshape(m * m, d, d)
 
 
-def _stratum(x: Tensor, mean: Tensor, covariance: Tensor, correction: Tensor, left: bool) -> Stratum:
-    """See `Stratum`; x (documents, m, d) is centred over documents."""
-    g, m, _ = x.shape
+def _stratum(x: Tensor, mean: Tensor, products: Tensor, correction: Tensor, left: bool) -> Stratum:
+    """See `Stratum`; x (documents, m, d) is centred over documents, products are <S^pp', S^qq'> (m m, m m)."""
+    m = x.shape[1]
     blocks = (x @ x.mT).double()  # A_aa
     flat = blocks.flatten(1)
     of_mean = (x @ mean.T).double().flatten(1)
@@ -198,8 +227,7 @@ def _stratum(x: Tensor, mean: Tensor, covariance: Tensor, correction: Tensor, le
     parts = parts - parts.mean(0)
     linear = parts.T @ parts
     scale = flat.sum(0)
-    s = covariance.flatten(1)
-    everywhere = (s @ s.T).double().view(m, m, m, m).permute(0, 2, 1, 3)  # [p, q, p', q']
+    everywhere = products.reshape(m, m, m, m).permute(0, 2, 1, 3)  # [p, q, p', q']
     own = (flat.T @ flat).view(m, m, m, m)
     two = everywhere - own
     one = own - two  # sum over b != a of A_ab is -A_aa
@@ -208,14 +236,7 @@ def _stratum(x: Tensor, mean: Tensor, covariance: Tensor, correction: Tensor, le
     none = both - two - two.transpose(2, 3) - one - swapped
     none = none - one.transpose(0, 1).transpose(2, 3) - one.transpose(0, 1)
     patterns = [t.flatten() for t in (two, one, none)]
-    return Stratum(scale, patterns, linear.flatten(), linear[: m * m].flatten(), correction.sum(0))
-
-
-def _own(products: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Of the products of all strata with all, those of each with itself."""
-    whole = products.view(sum(sizes), sum(sizes))
-    starts = np.cumsum(sizes) - sizes
-    return torch.cat([whole[i : i + k, i : i + k].flatten() for i, k in zip(starts, sizes, strict=True)])
+    return Stratum(scale, patterns, linear.flatten(), linear[: m * m].flatten())
 
 
 def _shape(xs: Sequence[Layer], ys: Sequence[Layer], counts: Sequence[int]) -> Tensor:
