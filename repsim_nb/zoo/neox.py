@@ -22,7 +22,8 @@ class Attention(nn.Module):
         self.heads, self.rotary = heads, rotary
         self.query_key_value = nn.Linear(width, 3 * width)
         self.dense = nn.Linear(width, width)
-        angles = torch.outer(torch.arange(context), 10_000 ** (-torch.arange(0, rotary, 2) / rotary)).repeat(1, 2)
+        frequencies = 1.0 / 10_000 ** (torch.arange(0, rotary, 2).float() / rotary)
+        angles = torch.outer(torch.arange(context).float(), frequencies).repeat(1, 2)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
@@ -63,7 +64,8 @@ class Layer(nn.Module):
         self.mlp = MLP(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.attention(self.input_layernorm(x)) + self.mlp(self.post_attention_layernorm(x))
+        attended = self.attention(self.input_layernorm(x))
+        return self.mlp(self.post_attention_layernorm(x)) + attended + x  # transformers' order, for equal rounding
 
 
 class NeoX(nn.Module):

@@ -1,0 +1,193 @@
+"""Run models over the selected rows and keep what the residual stream holds there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from repsim_nb.activations.selection import KINDS, Selection, select
+from repsim_nb.corpora import Corpus, load_corpus
+from repsim_nb.errors import InputError, unknown
+from repsim_nb.models import Model, load_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SITES = ("resid_post",)
+TOKENS_PER_BATCH = 8192
+PATIENCE = 2.0  # seconds before a progress bar appears
+
+
+class Activations(Mapping[int, Tensor]):
+    """Rows of a model's activations by layer: `acts[layer]` is float32, (n_rows, d).
+
+    Attributes:
+        rows: DataFrame(document, sequence, position, char_end), one line per row, in the order of the tensors' rows.
+        provenance: what made them: model, corpus, site, rows, seed.
+    """
+
+    def __init__(self, layers: dict[int, Tensor], rows: pd.DataFrame, provenance: dict[str, Any]):
+        self._layers = layers
+        self.rows = rows
+        self.provenance = provenance
+
+    def __getitem__(self, layer: int) -> Tensor:
+        if layer not in self._layers:
+            raise InputError(f"Layer {layer!r} was not extracted; there are layers {sorted(self._layers)}.")
+        return self._layers[layer]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __contains__(self, layer: object) -> bool:
+        return layer in self._layers
+
+    def __repr__(self) -> str:
+        return f"Activations({self.provenance['model']['model']!r}, layers {list(self)}, {len(self.rows):,} rows)"
+
+
+def extract(
+    model: Model | str,
+    corpus: Corpus | str | Sequence[str] | None = None,
+    layers: str | int | Sequence[int] = "all",
+    site: str = "resid_post",
+    rows: str = "tokens",
+    n_rows: int = 4096,
+    seed: int = 0,
+) -> Activations:
+    """Activations of one model at chosen rows of a corpus.
+
+    Args:
+        model: a Model or anything `load_model` takes.
+        corpus: a Corpus or anything `load_corpus` takes; None is python-docs, split "test".
+        layers: "all", a position or several; 0 is the embedding output, l the residual stream after block l.
+        site: "resid_post", the residual stream.
+        rows: "tokens" (one row per chosen token, spread over documents), "last" (one per document: its last token) or
+            "mean" (one per document: the mean over the window that its last token is in). Special tokens and padding
+            are never rows.
+        n_rows: rows at most; a corpus with fewer gives a FewerRowsWarning and all it has.
+        seed: of the choice of rows.
+
+    Returns:
+        Activations: layer -> float32 (n_rows, d_model), on the CPU.
+
+    Raises:
+        InputError: unknown model, corpus, site, kind of rows or layer.
+    """
+    return extract_aligned([model], corpus, [layers], site, rows, n_rows, seed)[0]
+
+
+def extract_aligned(
+    models: Sequence[Model | str],
+    corpus: Corpus | str | Sequence[str] | None,
+    layers: Sequence[str | int | Sequence[int]] | None = None,
+    site: str = "resid_post",
+    rows: str = "tokens",
+    n_rows: int = 4096,
+    seed: int = 0,
+) -> list[Activations]:
+    """`extract` for several models at once: row i is the same place in the same document in all of them.
+
+    `layers` holds one entry per model; None takes all layers of each. The rest is as in `extract`.
+    """
+    if site not in SITES:
+        raise unknown("site", site, SITES)
+    if rows not in KINDS:
+        raise unknown("kind of rows", rows, KINDS)
+    loaded = [load_model(model) for model in models]
+    texts = load_corpus("python-docs" if corpus is None else corpus)
+    wanted = [model.positions(which) for model, which in zip(loaded, layers or ["all"] * len(loaded), strict=True)]
+    selections = select(loaded, texts, rows, n_rows, seed)
+    how = {"site": site, "rows": rows, "n_rows": len(selections[0]), "seed": seed, "corpus": texts.provenance}
+    return [
+        Activations(
+            _run(model, selection, positions, rows == "mean"),
+            _frame(selection, texts),
+            {"model": model.provenance, **how},
+        )
+        for model, selection, positions in zip(loaded, selections, wanted, strict=True)
+    ]
+
+
+def _frame(selection: Selection, corpus: Corpus) -> pd.DataFrame:
+    import pandas as pd
+
+    names = np.array(corpus.documents, dtype=object)
+    return pd.DataFrame(
+        {
+            "document": names[selection.document],
+            "sequence": selection.window,
+            "position": selection.position,
+            "char_end": selection.char_end,
+        }
+    )
+
+
+@torch.no_grad()
+def _run(model: Model, selection: Selection, layers: list[int], mean: bool) -> dict[int, Tensor]:
+    kept = {layer: torch.empty(len(selection), model.d_model) for layer in layers}
+    for batch in tqdm(_batches(model, selection), desc=model.name, unit="batch", delay=PATIENCE, leave=False):
+        windows = [selection.windows[w].truncated(end) for w, end in batch]
+        place = {w: i for i, (w, _) in enumerate(batch)}
+        inside = np.flatnonzero(np.isin(selection.window, list(place)))
+        sequence = torch.tensor([place[w] for w in selection.window[inside]])
+        position = torch.from_numpy(selection.position[inside])
+        tokens = model.collate(windows)
+        text = tokens.carries_text
+
+        def keep(
+            layer: int,
+            hidden: Tensor,
+            text: Tensor = text,
+            inside: np.ndarray = inside,
+            sequence: Tensor = sequence,
+            position: Tensor = position,
+        ) -> None:
+            hidden = hidden.float()
+            if mean:
+                weight = text.to(hidden.device, hidden.dtype)[sequence.to(hidden.device)]
+                rows = (hidden[sequence] * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
+            else:
+                rows = hidden[sequence, position]
+            kept[layer][inside] = rows.cpu()
+
+        model.residuals(tokens, layers, keep)
+    for layer, values in kept.items():
+        if not torch.isfinite(values).all():
+            raise InputError(
+                f"{model.name} gives values that are not finite at layer {layer} in {model.dtype}. "
+                "Load it with dtype='float32'."
+            )
+    return kept
+
+
+def _batches(model: Model, selection: Selection) -> list[list[tuple[int, int]]]:
+    """Batches of (window, tokens to run), windows of like length together.
+
+    A causal model runs no further than the last row of a window: what comes after cannot change it.
+    """
+    end: dict[int, int] = {}
+    for window, position in zip(selection.window, selection.position, strict=True):
+        end[window] = max(end.get(window, 0), position + 1)
+    if model.kind != "causal":
+        end = {w: len(selection.windows[w]) for w in end}
+    batches: list[list[tuple[int, int]]] = [[]]
+    for window, length in sorted(end.items(), key=lambda item: item[1]):
+        if batches[-1] and (len(batches[-1]) + 1) * length > TOKENS_PER_BATCH:
+            batches.append([])
+        batches[-1].append((window, length))
+    return batches
+
+
+def as_json(*parts: dict[str, Any]) -> str:
+    """Provenance as one JSON string, which every file format can carry."""
+    return json.dumps({k: v for part in parts for k, v in part.items()}, sort_keys=True)

@@ -1,0 +1,152 @@
+"""Which tokens become rows: the same ones in every model, spread over documents.
+
+A row is a place in a document, not a token id: the character at which a token ends. Two models with different
+tokenizers share the rows at which both end a token.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from repsim_nb.corpora import Corpus
+from repsim_nb.errors import InputError
+from repsim_nb.models import Model, Window
+
+KINDS = ("tokens", "last", "mean")
+MIN_COVERAGE = 0.1  # of the rows of the model with fewer, when tokenizers differ
+
+
+class FewerRowsWarning(UserWarning):
+    """The corpus has fewer rows than were asked for; all of them are used."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen rows of one model, in the order (document, character).
+
+    Attributes:
+        windows: all windows of the corpus under this model's tokenizer.
+        window, position: where each row is, (n_rows,) each. For rows="mean" the position is that of the last token.
+        document: index into the corpus, (n_rows,).
+        char_end: character at which the row's token ends, (n_rows,).
+    """
+
+    windows: list[Window]
+    window: np.ndarray
+    position: np.ndarray
+    document: np.ndarray
+    char_end: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.window)
+
+
+def select(models: Sequence[Model], corpus: Corpus, kind: str, n_rows: int, seed: int) -> list[Selection]:
+    """One Selection per model, row by row at the same place of the same document.
+
+    Documents take turns, so that n_rows spread over as many of them as there are; within a document rows are drawn
+    from as few windows as will do, at random places. Windows are as long as the shortest context.
+
+    Raises:
+        InputError: nothing to select from, or tokenizers that share too few places.
+    """
+    if isinstance(n_rows, bool) or not isinstance(n_rows, int | np.integer) or n_rows < 1:
+        raise InputError(f"n_rows={n_rows!r}; expected a positive whole number.")
+    length = min(model.context for model in models)
+    tables = [_places(model.windows(corpus.texts, length)) for model in models]
+    keys = tables[0].key
+    for table in tables[1:]:
+        keys = np.intersect1d(keys, table.key, assume_unique=True)
+    if kind == "tokens":
+        _check_coverage(models, tables, len(keys))
+    else:
+        keys = _last_of_each_document(keys)
+    if not len(keys):
+        raise InputError(f"{corpus!r} gives no row that {' and '.join(m.name for m in models)} share.")
+    if len(keys) < n_rows and kind == "tokens":
+        message = f"{n_rows:,} rows were asked for; {corpus!r} has {len(keys):,}, and all are used."
+        warnings.warn(message, FewerRowsWarning, stacklevel=3)
+    chosen = _spread(tables[0], keys, n_rows, np.random.default_rng(seed))
+    return [table.at(chosen) for table in tables]
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Every place at which a token ends, sorted by key = (document, character)."""
+
+    windows: list[Window]
+    key: np.ndarray
+    window: np.ndarray
+    position: np.ndarray
+
+    def at(self, keys: np.ndarray) -> Selection:
+        index = np.searchsorted(self.key, keys)
+        return Selection(self.windows, self.window[index], self.position[index], keys >> 32, keys & 0xFFFFFFFF)
+
+
+def _places(windows: list[Window]) -> _Places:
+    lengths = [len(w) for w in windows]
+    window = np.repeat(np.arange(len(windows)), lengths)
+    position = np.concatenate([np.arange(n) for n in lengths]) if windows else np.zeros(0, dtype=int)
+    offsets = np.concatenate([w.offsets for w in windows]) if windows else np.zeros((0, 2), dtype=int)
+    text = np.repeat([w.text for w in windows], lengths)
+    real = offsets[:, 1] > offsets[:, 0]
+    key = (text[real].astype(np.int64) << 32) | offsets[real, 1]
+    # Byte-level pieces of one character all end at it: the last piece is the one that completes it.
+    unique, from_end = np.unique(key[::-1], return_index=True)
+    index = len(key) - 1 - from_end
+    return _Places(windows, unique, window[real][index], position[real][index])
+
+
+def _check_coverage(models: Sequence[Model], tables: list[_Places], shared: int) -> None:
+    fewest = min(len(t.key) for t in tables)
+    if shared < MIN_COVERAGE * fewest:
+        raise InputError(
+            f"The tokenizers of {' and '.join(m.name for m in models)} end tokens at the same character in only "
+            f"{shared:,} of {fewest:,} places, under the {MIN_COVERAGE:.0%} that a comparison needs."
+        )
+
+
+def _last_of_each_document(keys: np.ndarray) -> np.ndarray:
+    document = keys >> 32
+    return keys[np.append(document[1:] != document[:-1], True)] if len(keys) else keys
+
+
+def _spread(table: _Places, keys: np.ndarray, n_rows: int, rng: np.random.Generator) -> np.ndarray:
+    document = keys >> 32
+    _, start, available = np.unique(document, return_index=True, return_counts=True)
+    quota = _quotas(available, n_rows, rng)
+    window = table.window[np.searchsorted(table.key, keys)]
+    chosen = []
+    for first, count, wanted in zip(start, available, quota, strict=True):
+        if wanted:
+            here = np.arange(first, first + count)
+            chosen.append(keys[_draw(here, window[here], wanted, rng)])
+    return np.sort(np.concatenate(chosen))
+
+
+def _quotas(available: np.ndarray, n_rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows per document: as equal as the documents' sizes allow, the remainder to random ones."""
+    quota = np.zeros_like(available)
+    while (left := min(n_rows, available.sum()) - quota.sum()) > 0:
+        open_ = np.flatnonzero(quota < available)
+        share = left // len(open_)
+        if share == 0:
+            quota[rng.choice(open_, left, replace=False)] += 1
+        else:
+            quota[open_] = np.minimum(quota[open_] + share, available[open_])
+    return quota
+
+
+def _draw(rows: np.ndarray, window: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """`wanted` of a document's rows, from random windows of it, as few as hold enough."""
+    pool: list[np.ndarray] = []
+    for w in rng.permutation(np.unique(window)):
+        pool.append(rows[window == w])
+        if sum(map(len, pool)) >= wanted:
+            break
+    return rng.choice(np.concatenate(pool), wanted, replace=False)

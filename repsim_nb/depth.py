@@ -1,0 +1,71 @@
+"""What similarity maps say about depth: decay with layer distance, correspondence of relative depths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repsim_nb.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Maps = Mapping[tuple[str, str], "xr.DataArray"]
+
+
+def decay(maps: Maps) -> float:
+    """Spearman correlation of layer distance and similarity, over pairs of different layers within each model.
+
+    Args:
+        maps: (model, model) -> its map, as `compare_all` returns; maps between different models are passed over.
+
+    Returns:
+        In [-1, 1]; negative when distant layers are less alike.
+
+    Raises:
+        InputError: fewer than three pairs of layers, or a constant map.
+
+    Reference: Brown et al. 2023, section 5 (there in words).
+    """
+    from scipy.stats import rankdata
+
+    distances, values = [], []
+    for (a, b), result in maps.items():
+        if a == b:
+            upper = np.triu_indices(len(result), k=1)
+            distances.append(upper[1] - upper[0])
+            values.append(result.values[upper])
+    if sum(map(len, values)) < 3:
+        raise InputError("decay needs at least three pairs of different layers within models.")
+    x, y = rankdata(np.concatenate(distances)), rankdata(np.concatenate(values))
+    if not x.std() or not y.std():
+        raise InputError("decay is undefined: all layer distances or all values are equal.")
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def correspondence(maps: Maps) -> float:
+    """Mean similarity at equal relative depth less the mean elsewhere, over maps between different models.
+
+    Layer l of a model of depth L and layer m of one of depth M are at equal relative depth when l / L = m / M.
+
+    Args:
+        maps: (model, other model) -> their map; maps of a model with itself are passed over.
+
+    Returns:
+        Positive when layers at equal relative depth are more alike than others.
+
+    Raises:
+        InputError: no map between different models.
+    """
+    equal, other = [], []
+    for (a, b), result in maps.items():
+        if a != b:
+            rows, columns = (np.linspace(0, 1, n) for n in result.shape)
+            same = np.isclose(np.subtract.outer(rows, columns), 0)
+            equal.append(result.values[same])
+            other.append(result.values[~same])
+    if not equal:
+        raise InputError("correspondence needs at least one map between two different models.")
+    return float(np.concatenate(equal).mean() - np.concatenate(other).mean())

@@ -1,0 +1,134 @@
+"""Labelled results -> Axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repsim_nb.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def heatmap(
+    result: xr.DataArray,
+    ax: Axes | None = None,
+    *,
+    limits: tuple[float, float] | None = None,
+    colorbar: bool = True,
+    annotate: bool | None = None,
+) -> Axes:
+    """The layer x layer map of a comparison; layer 0 is at the lower left, as in the literature.
+
+    Args:
+        result: what `compare` returned, dims (layer_a, layer_b).
+        ax: where to draw; None makes a new figure.
+        limits: of the colour scale, to share it between maps; None takes the measure's own bounds where it has two,
+            and the data's otherwise.
+        colorbar: draw a colour bar that says what high and low mean.
+        annotate: print the values into the cells; None does so for maps of at most 40 cells.
+
+    Returns:
+        The Axes; nothing is shown or saved.
+
+    Raises:
+        InputError: not a comparison result, or values that are not finite.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    if tuple(getattr(result, "dims", ())) != ("layer_a", "layer_b"):
+        raise InputError(
+            f"heatmap draws what compare returned, dims ('layer_a', 'layer_b'); "
+            f"received {type(result).__name__} with dims {tuple(getattr(result, 'dims', ()))}."
+        )
+    if not np.isfinite(result.values).all():
+        raise InputError("The result holds values that are not finite; they are not drawn as if they were colours.")
+    if ax is None:
+        ax = plt.figure(figsize=(4.6, 3.8), layout="constrained").add_subplot()
+    low, high = limits or _limits(result)
+    sns.heatmap(
+        result.to_pandas(),
+        ax=ax,
+        vmin=low,
+        vmax=high,
+        cmap="viridis" if result.attrs.get("direction") == "similarity" else "viridis_r",
+        square=result.shape[0] == result.shape[1],
+        annot=result.size <= 40 if annotate is None else annotate,
+        fmt=".2f",
+        annot_kws={"size": "small"},
+        cbar=colorbar,
+        cbar_kws={"label": scale_label(result)} if colorbar else None,
+        rasterized=False,
+    )
+    ax.invert_yaxis()
+    ax.set(xlabel=f"layer of {result.attrs.get('model_b', 'b')}", ylabel=f"layer of {result.attrs.get('model_a', 'a')}")
+    ax.tick_params(axis="y", rotation=0)
+    return ax
+
+
+def scale_label(result: xr.DataArray) -> str:
+    """What the colour bar says: the measure and what its ends mean."""
+    title = result.attrs.get("long_name", result.name)
+    if result.attrs.get("direction") == "dissimilarity":
+        return f"{title}\n(0 = same, larger = less alike)"
+    return f"{title}\n(1 = same, 0 = nothing shared)"
+
+
+def _limits(result: xr.DataArray) -> tuple[float, float]:
+    values = result.values
+    low, high = float(result.attrs.get("lower_bound", -np.inf)), float(result.attrs.get("upper_bound", np.inf))
+    if result.attrs.get("direction") == "similarity":
+        low = min(0.0, float(values.min()))
+    return (low if np.isfinite(low) else float(values.min())), (high if np.isfinite(high) else float(values.max()))
+
+
+def heatmap_grid(results: Mapping[tuple[str, str], xr.DataArray], limits: tuple[float, float] | None = None) -> Figure:
+    """One heatmap per pair of models, in a grid with one colour scale and one colour bar.
+
+    Args:
+        results: (row model, column model) -> what `compare` returned for them; pairs that are absent stay empty.
+        limits: of the shared colour scale; None takes what all maps need together.
+
+    Returns:
+        The Figure; nothing is shown or saved.
+    """
+    import matplotlib.pyplot as plt
+
+    if not results:
+        raise InputError("heatmap_grid received no results; expected at least one pair of models.")
+    row_names = list(dict.fromkeys(row for row, _ in results))
+    column_names = list(dict.fromkeys(column for _, column in results))
+    every = [_limits(result) for result in results.values()]
+    low, high = limits or (min(e[0] for e in every), max(e[1] for e in every))
+    extents = {name: n for (row, column), r in results.items() for name, n in zip((row, column), r.shape, strict=True)}
+    figure, axes = plt.subplots(
+        len(row_names),
+        len(column_names),
+        figsize=(1.2 + 2.1 * len(column_names), 0.9 + 1.9 * len(row_names)),
+        squeeze=False,
+        layout="constrained",
+        gridspec_kw={
+            "width_ratios": [extents[c] for c in column_names],
+            "height_ratios": [extents[r] for r in row_names],
+        },
+    )
+    for i, row in enumerate(row_names):
+        for j, column in enumerate(column_names):
+            ax = axes[i, j]
+            if (row, column) not in results:
+                ax.set_axis_off()
+                continue
+            heatmap(results[row, column], ax, limits=(low, high), colorbar=False, annotate=False)
+            ax.set_xlabel(column if i == len(row_names) - 1 else "")
+            ax.set_ylabel(row if j == 0 else "")
+            ax.set_aspect("auto")
+    some = next(iter(results.values()))
+    mappable = next(ax for ax in axes.flat if ax.collections).collections[0]
+    figure.colorbar(mappable, ax=axes, label=scale_label(some), shrink=0.6, aspect=30)
+    return figure

@@ -1,0 +1,169 @@
+"""Canonical correlations and their relatives: how two column spaces lie to each other."""
+
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from repsim_nb.errors import InputError
+from repsim_nb.measures.features import Features
+from repsim_nb.measures.parameters import Between, Count
+from repsim_nb.measures.registry import AFFINE, SIMILAR, Measure, register
+
+
+class _Subspaces(Measure):
+    """What measures between orthonormal bases share."""
+
+    direction = "similarity"
+    bounds = (0.0, 1.0)
+    cost = "n d^2"
+    needs_rows = frozenset({"x", "y"})
+
+    def _prepare(self, x: Tensor, side: str) -> Features:
+        features = Features(x, side).varied(self.name)
+        _ = features.svd  # the part that concerns one side alone
+        return features
+
+
+def canonical_correlations(basis_x: Tensor, basis_y: Tensor) -> Tensor:
+    """Cosines of the principal angles between two orthonormal bases, largest first."""
+    return torch.linalg.svdvals(basis_x.T @ basis_y).clamp_(max=1)
+
+
+@register
+class CCA(_Subspaces):
+    """Mean canonical correlation of x (n, d_x) and y (n, d_y).
+
+        mean_i rho_i (summary="mean") or mean_i rho_i^2 (summary="mean_square", Yanai's R2),  i <= min(rank x, rank y)
+
+    rho_i are the singular values of Q_x'Q_y, Q orthonormal bases of the centred columns. A similarity in [0, 1]; 1 =
+    one column space contains the other. Directions below rounding count neither in Q nor in the mean; some public code averages the top of the list only, which is higher.
+
+    Errors: no variance. Warns when rows are not more than features: then every rho is 1.
+
+    Reference: Raghu et al. (2017); mean_square: Kornblith et al. (2019), eq. 8.
+
+    >>> from repsim_nb.measures import get_measure
+    >>> x, y = [[0.0], [1.0], [2.0], [4.0]], [[1.0], [0.0], [3.0], [4.0]]
+    >>> rho = get_measure("cca")(x, y)
+    >>> round(rho, 6), round(get_measure("cca", summary="mean_square")(x, y) - rho**2, 6)
+    (0.855236, 0.0)
+    """
+
+    name = "cca"
+    title = "Canonical correlation (CCA)"
+    reference = "Raghu et al. 2017"
+    invariances_x = invariances_y = AFFINE
+
+    summary: Literal["mean", "mean_square"] = "mean"
+
+    def _score(self, p: Features, q: Features) -> float:
+        rho = canonical_correlations(p.svd[0], q.svd[0])
+        return (rho if self.summary == "mean" else rho.square()).mean().item()
+
+
+@register
+class SVCCA(_Subspaces):
+    """Mean canonical correlation of the leading principal components of x (n, d_x) and y (n, d_y).
+
+    Each side keeps the fewest components that hold `variance` of its variance, or, when given, exactly `components`.
+    A similarity in [0, 1]; 1 = one kept subspace contains the other. Public code that sums singular values instead of
+    their squares, or compares a share with a total, keeps other components.
+
+    Errors: no variance; more components than the rank of a side. Warns when rows are not more than features.
+
+    Reference: Raghu et al. (2017).
+
+    >>> from repsim_nb.measures import get_measure
+    >>> x = [[9.0, 1.0], [-9.0, 1.0], [3.0, -1.0], [-3.0, -1.0]]
+    >>> y = [[9.0, 0.0], [-9.0, 0.0], [3.0, 1.0], [-3.0, -1.0]]
+    >>> round(get_measure("svcca", components=1)(x, y), 6)
+    0.999994
+    """
+
+    name = "svcca"
+    title = "Canonical correlation of principal components (SVCCA)"
+    reference = "Raghu et al. 2017"
+    invariances_x = invariances_y = SIMILAR
+
+    variance: Annotated[float, Between(0, 1)] = 0.99
+    components: Count | None = None
+
+    def _prepare(self, x: Tensor, side: str) -> Tensor:  # type: ignore[override]
+        u, s, _ = super()._prepare(x, side).svd
+        if self.components is not None:
+            if self.components > len(s):
+                raise InputError(f"svcca: {side} has rank {len(s)}, fewer than components={self.components}.")
+            return u[:, : self.components]
+        share = s.square().cumsum(0) / s.square().sum()
+        return u[:, : 1 + int((share < self.variance - 1e-12).sum())]
+
+    def _score(self, p: Tensor, q: Tensor) -> float:
+        return canonical_correlations(p, q).mean().item()
+
+
+@register
+class PWCCA(_Subspaces):
+    """Canonical correlation of x (n, d_x) and y (n, d_y), weighted by how much each variate accounts for of x.
+
+        sum_i a_i rho_i / sum_i a_i,   a_i = sum_j |<h_i, x_j>|,   i <= min(rank x, rank y)
+
+    h_i is the i-th canonical variate of x, x_j the centred columns of x. A similarity in [0, 1], not symmetric: weights
+    come from x. These are the paper's weights; public code that forms h without whitening, or from
+    orthonormalised coefficients, gives other numbers. The sum of absolute values depends on the axes of x.
+
+    Errors: no variance. Warns when rows are not more than features.
+
+    Reference: Morcos et al. (2018), section 2.2.
+
+    >>> from repsim_nb.measures import get_measure
+    >>> x = [[9.0, 1.0], [-9.0, 1.0], [3.0, -1.0], [-3.0, -1.0]]
+    >>> y = [[9.0, 0.0], [-9.0, 0.0], [3.0, 1.0], [-3.0, -1.0]]
+    >>> round(get_measure("pwcca")(x, y), 6), round(get_measure("pwcca")(y, x), 6)
+    (0.870268, 0.911765)
+    """
+
+    name = "pwcca"
+    title = "Projection-weighted canonical correlation (PWCCA)"
+    reference = "Morcos et al. 2018"
+    symmetric = False
+    invariances_x = frozenset({"permutation", "scale", "shift"})
+    invariances_y = AFFINE
+
+    def _score(self, p: Features, q: Features) -> float:
+        u, s, vh = p.svd
+        a, rho, _ = torch.linalg.svd(u.T @ q.svd[0], full_matrices=False)
+        weights = (a.T @ (s[:, None] * vh)).abs().sum(1)
+        return (weights @ rho.clamp(max=1) / weights.sum()).item()
+
+
+@register
+class EigenspaceOverlap(_Subspaces):
+    """Overlap of the column spaces of x (n, d_x) and y (n, d_y), not centred.
+
+        |U'V|_F^2 / max(rank x, rank y),   U and V the left singular vectors
+
+    A similarity in [0, 1]; 1 = the same column space.
+
+    Errors: all values 0. Warns when rows are not more than features: then every column space is everything.
+
+    Reference: May et al. (2019), definition 1.
+
+    >>> from repsim_nb.measures import get_measure
+    >>> get_measure("eigenspace_overlap")([[1.0], [0.0], [0.0]], [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    0.5
+    """
+
+    name = "eigenspace_overlap"
+    title = "Eigenspace overlap"
+    reference = "May et al. 2019"
+    invariances_x = invariances_y = AFFINE - {"shift"}
+
+    def _prepare(self, x: Tensor, side: str) -> Features:
+        features = Features(x, side, centred=False).varied(self.name)
+        _ = features.svd
+        return features
+
+    def _score(self, p: Features, q: Features) -> float:
+        u, v = p.svd[0], q.svd[0]
+        return ((u.T @ v).square().sum() / max(u.shape[1], v.shape[1])).item()

@@ -1,0 +1,153 @@
+"""Centred kernel alignment and the independence criterion it normalises."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from torch import Tensor
+
+from repsim_nb.errors import InputError
+from repsim_nb.measures.features import Features
+from repsim_nb.measures.kernels import Gram, Groups, Kernel, kept_products
+from repsim_nb.measures.parameters import Between, Positive
+from repsim_nb.measures.registry import EUCLIDEAN, SIMILAR, Measure, register
+
+
+def _normaliser(n: int, debiased: bool) -> int:
+    return n * (n - 3) if debiased else (n - 1) ** 2
+
+
+@register
+class CKA(Measure):
+    """Centred kernel alignment of x (n, d_x) and y (n, d_y).
+
+        CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)),   K = XX' and L = YY' (linear)
+
+    A similarity: 1 = the same up to rotation, isotropic scale and shift. Debiased (default) it lies in [-1, 1] and is
+    about 0 for unrelated data of any n; biased it lies in [0, 1] and tends to 1 for any data when n < d.
+
+    kernel: "linear" or "rbf", K_ij = exp(-|x_i - x_j|^2 / (2 s^2)).
+    debiased: the unbiased HSIC1 of Song et al. (2012) in all three places, which leaves out the pairs i = j. Public
+        code that clamps it to [0, 1] or adds a constant to the denominator gives other values; this does neither.
+    groups: one label per row (the document a token comes from); pairs of rows of one group are left out too. Tokens
+        of one document are alike in any two models, which debiasing alone takes for similarity.
+    bandwidth: s in units of the median distance between different rows of the same representation. Some public code
+        takes the median over the zero diagonal as well, which makes s smaller by about 1 part in n.
+    batch: compute HSIC1 inside consecutive batches of at most so many rows and add up (minibatch CKA, Nguyen et al.
+        2021): constant memory for any n. Batches are as equal as possible; row order matters.
+
+    Errors: fewer than 4 rows (debiased), no variance, parameters that exclude each other.
+
+    Reference: Kornblith et al. (2019), eq. 4; debiased: Song et al. (2012), eq. 5.
+
+    >>> from repsim_nb.measures import get_measure
+    >>> x = [[0.0], [1.0], [2.0], [3.0], [5.0]]
+    >>> y = [[0.0], [1.0], [4.0], [9.0], [25.0]]
+    >>> round(get_measure("cka")(x, y), 6), round(get_measure("cka", debiased=False)(x, y), 6)
+    (0.963087, 0.912362)
+    """
+
+    name = "cka"
+    title = "Centred kernel alignment (CKA)"
+    direction = "similarity"
+    cost = "n d^2 or n^2 d, the smaller (n^2 d for rbf)"
+    reference = "Kornblith et al. 2019"
+    invariances_x = invariances_y = SIMILAR
+
+    kernel: Kernel = "linear"
+    debiased: bool = True
+    groups: Any = None
+    bandwidth: Positive = 1.0
+    batch: Annotated[int, Between(8)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.debiased and (self.groups is not None or self.batch is not None):
+            raise InputError(f"{self.name}: groups and batch are for the debiased estimator: set debiased=True.")
+        if self.groups is not None and self.batch is not None:
+            raise InputError(f"{self.name}: groups and batch exclude each other: give one of them.")
+        self.bounds = (-1.0, 1.0) if self.debiased else (0.0, 1.0)
+        self.min_rows = 4 if self.debiased else 2
+        if not self.debiased:
+            self.needs_rows = frozenset({"x", "y"})
+        if self.batch is not None:
+            self.title = "Minibatch CKA"
+
+    def _prepare(self, x: Tensor, side: str) -> list[Gram]:
+        groups = None if self.groups is None else Groups(self.groups, len(x))
+        parts = 1 if self.batch is None else math.ceil(len(x) / self.batch)
+        return [
+            Gram(Features(part, side).varied(self.name), self.kernel, self.debiased, groups, self.bandwidth)
+            for part in x.tensor_split(parts)
+        ]
+
+    def _score(self, p: list[Gram], q: list[Gram]) -> float:
+        return self._grid([p], [q])[0, 0]
+
+    def _grid(self, ps: Sequence[list[Gram]], qs: Sequence[list[Gram]]) -> np.ndarray:
+        total = np.zeros((len(ps), len(qs))), np.zeros(len(ps)), np.zeros(len(qs))
+        for part in range(len(ps[0])):
+            grams = [p[part] for p in ps], [q[part] for q in qs]
+            # Each batch has its own power of two; count all in that of the first.
+            unit_p, unit_q = (np.array([s[part].unit / s[0].unit for s in side]) for side in (ps, qs))
+            units = np.outer(unit_p, unit_q), unit_p**2, unit_q**2
+            pairs = _normaliser(grams[0][0].n, self.debiased)
+            for sum_, product, unit in zip(total, kept_products(*grams), units, strict=True):
+                sum_ += product * unit / pairs
+        cross, self_p, self_q = total
+        return cross / np.sqrt(np.outer(self_p, self_q))
+
+
+@register
+class HSIC(Measure):
+    """Hilbert-Schmidt independence criterion of x (n, d_x) and y (n, d_y), what CKA normalises.
+
+    A similarity without upper bound, in the units of the data (for the linear kernel); about 0 for unrelated data.
+    debiased (default): HSIC1 of Song et al. (2012), can be negative; else Gretton's <HKH, HLH> / (n - 1)^2, at least 0.
+    `dissimilarity` is hsic(x, x) + hsic(y, y) - 2 hsic(x, y), the squared distance between the centred Grams.
+    kernel, bandwidth: see cka.
+
+    Errors: fewer than 4 rows (debiased), no variance.
+
+    Reference: Gretton et al. (2005); Song et al. (2012), eq. 5.
+
+    >>> from repsim_nb.measures import get_measure
+    >>> get_measure("hsic", debiased=False)([[0.0], [2.0]], [[0.0], [2.0]])
+    4.0
+    """
+
+    name = "hsic"
+    title = "Hilbert-Schmidt independence criterion (HSIC)"
+    direction = "similarity"
+    cost = CKA.cost
+    reference = "Gretton et al. 2005"
+
+    kernel: Kernel = "linear"
+    debiased: bool = True
+    bandwidth: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.bounds = (-math.inf if self.debiased else 0.0, math.inf)
+        self.min_rows = 4 if self.debiased else 2
+        self.invariances_x = self.invariances_y = EUCLIDEAN if self.kernel == "linear" else SIMILAR
+
+    def _prepare(self, x: Tensor, side: str) -> Gram:
+        return Gram(Features(x, side).varied(self.name), self.kernel, self.debiased, None, self.bandwidth)
+
+    def _products(self, ps: Sequence[Gram], qs: Sequence[Gram]) -> list[np.ndarray]:
+        pairs = _normaliser(ps[0].n, self.debiased)
+        unit_p, unit_q = (np.array([g.unit for g in side]) for side in (ps, qs))
+        units = np.outer(unit_p, unit_q), unit_p**2, unit_q**2
+        return [h * unit / pairs for h, unit in zip(kept_products(ps, qs), units, strict=True)]
+
+    def _score(self, p: Gram, q: Gram) -> float:
+        return self._grid([p], [q])[0, 0]
+
+    def _grid(self, ps: Sequence[Gram], qs: Sequence[Gram]) -> np.ndarray:
+        return self._products(ps, qs)[0]
+
+    def _dissimilarity(self, p: Gram, q: Gram) -> float:
+        cross, self_p, self_q = self._products([p], [q])
+        return max(0.0, (self_p + self_q - 2 * cross).item())

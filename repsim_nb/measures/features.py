@@ -1,0 +1,194 @@
+"""One representation as the linear measures read it: checked, centred and scaled on demand, never copied as a whole."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repsim_nb.errors import InputError
+
+BLOCK_BYTES = 2**26  # working memory of a tiled product
+BLOCK_ROWS = 1024
+
+
+def as_matrix(x: Any, side: str) -> Tensor:
+    """x as a finite floating tensor (n, d): float64 for float64 and integers, float32 for float32 and halves.
+
+    >>> as_matrix([[1, 2], [3, 4]], "x").dtype
+    torch.float64
+    """
+    if isinstance(x, list | tuple):
+        x = np.asarray(x)
+    if isinstance(x, np.ndarray) and x.dtype.kind in "fiub":
+        x = torch.from_numpy(np.ascontiguousarray(x))
+    if not isinstance(x, Tensor) or x.is_complex():
+        kind = getattr(x, "dtype", type(x).__name__)
+        raise InputError(f"{side} must be a real torch tensor or numpy array of shape (rows, features), got {kind}.")
+    if x.ndim != 2 or 0 in x.shape:
+        raise InputError(f"{side} has shape {tuple(x.shape)}, expected (rows, features), none of them empty.")
+    x = x.detach()
+    if x.device.type == "mps":
+        x = x.cpu()  # no float64 there, and sums need it
+    x = x.to(torch.float32 if x.dtype in (torch.float16, torch.bfloat16, torch.float32) else torch.float64)
+    if not torch.isfinite(x.sum()):  # cheap; a sum may also overflow, so look closely only now
+        bad = ~torch.isfinite(x)
+        if bad.any():
+            row, column = bad.nonzero()[0].tolist()
+            raise InputError(
+                f"{side} has {int(bad.sum())} values that are NaN or infinite, the first at row {row}, column "
+                f"{column} ({x[row, column].item()}). Find where they come from, or drop those rows on both sides."
+            )
+    return x
+
+
+class Features:
+    """The rows of one representation, centred (unless told otherwise) and scaled by a power of two.
+
+    The scale makes the largest entry about 1, so that huge and tiny inputs neither overflow nor vanish, and being a
+    power of two it changes no digit; `unit` takes it back (true value = scaled value * unit).
+    """
+
+    def __init__(self, x: Tensor, side: str, centred: bool = True) -> None:
+        self.x, self.side, self.centred = x, side, centred
+        self.n, self.d = x.shape
+        low, high = (t.double() for t in torch.aminmax(x, dim=0))
+        largest = torch.maximum(low.abs(), high.abs()).max().item()
+        mean = torch.zeros_like(low)
+        if centred:
+            first = _power_below(largest, x.dtype)
+            for block in x.split(BLOCK_ROWS):
+                mean += (block.double() * first).sum(0)
+            mean = mean / (self.n * first)
+            mean = torch.where(low == high, low, mean)  # a constant column becomes exactly 0
+        spread = torch.maximum(high - mean, mean - low).max().item()
+        self.varies = spread > 8 * torch.finfo(x.dtype).eps * largest
+        self.scale = _power_below(spread, x.dtype) if self.varies else 1.0
+        self.unit = 1 / self.scale
+        self.mean = mean * self.scale
+
+    def varied(self, measure: str) -> "Features":
+        """Itself, or an error where `measure` is undefined because nothing varies."""
+        if not self.varies:
+            what = f"all {self.n} rows are equal" if self.centred else "all values are 0"
+            raise InputError(f"{measure} is undefined: {self.side} has no variance ({what}). Leave this one out.")
+        return self
+
+    def rows(self, start: int = 0, stop: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
+        """Rows start to stop, centred and scaled, as a new tensor."""
+        block = self.x[start:stop].to(dtype or self.x.dtype) * self.scale
+        return block.sub_(self.mean.to(block.dtype)) if self.centred else block
+
+    @cached_property
+    def squared_rows(self) -> Tensor:
+        """Squared norm of every row, float64 (n,)."""
+        blocks = (self.rows(i, i + BLOCK_ROWS, torch.float64) for i in range(0, self.n, BLOCK_ROWS))
+        return torch.cat([block.square().sum(1) for block in blocks])
+
+    @cached_property
+    def norm(self) -> float:
+        """Frobenius norm."""
+        return math.sqrt(self.squared_rows.sum().item())
+
+    @cached_property
+    def svd(self) -> tuple[Tensor, Tensor, Tensor]:
+        """U (n, r), s (r,), V' (r, d) in float64, r the numerical rank.
+
+        What is below the rounding of the input, eps * norm before centring, is no direction of the data.
+        """
+        u, s, vh = torch.linalg.svd(self.rows(dtype=torch.float64), full_matrices=False)
+        uncentred = math.sqrt(self.norm**2 + self.n * self.mean.square().sum().item())
+        rank = max(1, int((s > 8 * torch.finfo(self.x.dtype).eps * uncentred).sum()))
+        return u[:, :rank], s[:rank], vh[:rank]
+
+
+def squared_distances(features: Features) -> Tensor:
+    """Squared euclidean distances between all rows, scaled by the features' power of two, float64 (n, n).
+
+    By products, several times faster than by differences; what is within rounding of 0 becomes 0, so that equal rows
+    have distance 0 here too.
+    """
+    rows, squares = features.rows(dtype=torch.float64), features.squared_rows
+    sums = squares[:, None] + squares
+    distances = sums - 2 * (rows @ rows.T)
+    distances[distances <= 4 * math.sqrt(features.d) * torch.finfo(torch.float64).eps * sums] = 0
+    return distances
+
+
+def row_norms(rows: Tensor, measure: str, side: str) -> Tensor:
+    """Norms of the rows; a row of zeros has no direction and is an error."""
+    norms = rows.norm(dim=1)
+    if (norms == 0).any():
+        first = int((norms == 0).nonzero()[0])
+        raise InputError(
+            f"{measure} compares directions, and row {first} of {side} is all 0 ({int((norms == 0).sum())} such rows): "
+            "drop those rows on both sides."
+        )
+    return norms
+
+
+def _power_below(value: float, dtype: torch.dtype) -> float:
+    """The power of two that brings `value` to [0.5, 1), within what `dtype` can multiply by."""
+    limit = 126 if dtype is torch.float32 else 1000
+    return math.ldexp(1.0, max(-limit, min(limit, -math.frexp(value)[1])))
+
+
+def cross_products(
+    xs: Sequence[Features], ys: Sequence[Features], dtype: torch.dtype
+) -> Iterator[tuple[int, int, Tensor]]:
+    """X_i'Y_j (d_i, d_j) of all pairs: many at once in large products, in bounded memory.
+
+    Where ys are xs only j >= i is given.
+    """
+    same = _same(xs, ys)
+    width = math.isqrt(BLOCK_BYTES // dtype.itemsize)
+    for rows in _tiles([x.d for x in xs], width):
+        for columns in _tiles([y.d for y in ys], width):
+            if same and columns[-1] < rows[0]:
+                continue
+            total = None
+            for start in range(0, xs[0].n, BLOCK_ROWS):
+                left = torch.cat([xs[i].rows(start, start + BLOCK_ROWS, dtype) for i in rows], dim=1)
+                right = torch.cat([ys[j].rows(start, start + BLOCK_ROWS, dtype) for j in columns], dim=1)
+                total = left.T @ right if total is None else total.addmm_(left.T, right)
+            assert total is not None
+            bands = total.split([xs[i].d for i in rows])
+            for i, band in zip(rows, bands, strict=True):
+                for j, product in zip(columns, band.split([ys[j].d for j in columns], dim=1), strict=True):
+                    if not same or j >= i:
+                        yield i, j, product
+
+
+def _tiles(widths: Sequence[int], most: int) -> list[list[int]]:
+    """Consecutive indices gathered until their widths reach `most`."""
+    tiles: list[list[int]] = []
+    room = 0
+    for index, width in enumerate(widths):
+        if not tiles or width > room:
+            tiles.append([])
+            room = most
+        tiles[-1].append(index)
+        room -= width
+    return tiles
+
+
+def pairwise(
+    xs: Sequence[Features],
+    ys: Sequence[Features],
+    function: Callable[[Tensor], float],
+    dtype: torch.dtype | None = None,
+) -> np.ndarray:
+    """function(X_i'Y_j) for all pairs, (len(xs), len(ys)); the function takes a matrix and its transpose alike."""
+    values = np.empty((len(xs), len(ys)))
+    for i, j, product in cross_products(xs, ys, dtype or xs[0].x.dtype):
+        values[i, j] = function(product)
+        if _same(xs, ys):
+            values[j, i] = values[i, j]
+    return values
+
+
+def _same(xs: Sequence[Features], ys: Sequence[Features]) -> bool:
+    return len(xs) == len(ys) and all(x is y for x, y in zip(xs, ys, strict=True))

@@ -1,0 +1,165 @@
+"""Measures of what two models answer: x and y are logits (n, classes), the same classes in the same order."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repsim_nb.errors import InputError
+from repsim_nb.measures.registry import Measure, register
+
+
+class _Functional(Measure):
+    """What measures on logits share."""
+
+    direction = "dissimilarity"
+    min_rows = 1
+    cost = "n d"
+    reference = "Klabunde et al. 2023"
+
+    def _prepare(self, x: Tensor, side: str) -> Tensor:
+        if x.shape[1] < 2:
+            raise InputError(f"{self.name}: {side} has one column; logits need one for each of at least 2 classes.")
+        return x
+
+    def _score(self, p: Tensor, q: Tensor) -> float:
+        if p.shape[1] != q.shape[1]:
+            raise InputError(
+                f"{self.name}: x has {p.shape[1]} classes, y has {q.shape[1]}; they must be the same ones."
+            )
+        return self._compare(p, q)
+
+    def _compare(self, p: Any, q: Any) -> float:
+        raise NotImplementedError
+
+
+class _Probabilities(_Functional):
+    """What measures on softmax probabilities share; prepared as log-probabilities in float64."""
+
+    def _prepare(self, x: Tensor, side: str) -> Tensor:
+        return torch.log_softmax(super()._prepare(x, side).double(), dim=1)
+
+
+def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) of every row in nats; where p is 0 nothing is added."""
+    return torch.where(log_p == -math.inf, 0.0, log_p.exp() * (log_p - log_q)).sum(1)
+
+
+@register
+class JensenShannon(_Probabilities):
+    """Mean Jensen-Shannon divergence of the predictions softmax(x) and softmax(y), in bits.
+
+        mean_i [KL(p_i || m_i) + KL(q_i || m_i)] / 2,   m = (p + q) / 2
+
+    In [0, 1]: 0 = the same predictions, 1 = certain and different. Not a metric (its square root is, row by row).
+
+    Errors: one class; different numbers of classes.
+
+    Reference: Lin (1991).
+
+    >>> from repsim_nb.measures import get_measure
+    >>> get_measure("jensen_shannon")([[0.0, 99.0]], [[99.0, 0.0]])
+    1.0
+    """
+
+    name = "jensen_shannon"
+    title = "Jensen-Shannon divergence of predictions"
+    bounds = (0.0, 1.0)
+    reference = "Lin 1991"
+
+    def _compare(self, p: Tensor, q: Tensor) -> float:
+        middle = torch.logaddexp(p, q) - math.log(2)
+        nats = (divergence(p, middle) + divergence(q, middle)) / 2
+        return nats.mean().item() / math.log(2)
+
+
+@register
+class KLDivergence(_Probabilities):
+    """Mean Kullback-Leibler divergence KL(softmax(x) || softmax(y)), in nats as losses are.
+
+    In [0, inf), not symmetric: x is taken as the truth.
+
+    Errors: one class; different numbers of classes.
+
+    Reference: Kullback and Leibler (1951).
+
+    >>> from repsim_nb.measures import get_measure
+    >>> round(get_measure("kl_divergence")([[0.0, 99.0]], [[0.0, 0.0]]), 6)
+    0.693147
+    """
+
+    name = "kl_divergence"
+    title = "Kullback-Leibler divergence of predictions, x against y"
+    bounds = (0.0, math.inf)
+    symmetric = False
+    reference = "Kullback & Leibler 1951"
+
+    def _compare(self, p: Tensor, q: Tensor) -> float:
+        return divergence(p, q).mean().item()
+
+
+@register
+class Disagreement(_Functional):
+    """Share of rows on which x and y give the largest logit to different classes (of equal ones, the first).
+
+    In [0, 1]: 0 = the same answers. Scaling logits changes no answer.
+
+    Errors: one class; different numbers of classes.
+
+    Reference: Madani et al. (2004).
+
+    >>> from repsim_nb.measures import get_measure
+    >>> get_measure("disagreement")([[0.0, 1.0], [2.0, 1.0]], [[0.0, 9.0], [1.0, 2.0]])
+    0.5
+    """
+
+    name = "disagreement"
+    title = "Disagreement of predictions"
+    bounds = (0.0, 1.0)
+    reference = "Madani et al. 2004"
+    invariances_x = invariances_y = frozenset({"scale"})
+
+    def _compare(self, p: Tensor, q: Tensor) -> float:
+        return (p.argmax(1) != q.argmax(1)).double().mean().item()
+
+
+@register
+class AccuracyDifference(_Functional):
+    """Difference of the accuracies of x and y: |share of rows that x gets right - share that y gets right|.
+
+    In [0, 1]. Two models that err on different rows have difference 0; see disagreement.
+
+    labels: the right class of every row, integers (n,).
+
+    Errors: no labels, or labels that are not n integers from 0 to classes - 1.
+
+    Reference: Klabunde et al. (2023).
+
+    >>> from repsim_nb.measures import get_measure
+    >>> get_measure("accuracy_difference", labels=[1, 1])([[0.0, 1.0], [2.0, 1.0]], [[0.0, 9.0], [1.0, 2.0]])
+    0.5
+    """
+
+    name = "accuracy_difference"
+    title = "Difference in accuracy"
+    bounds = (0.0, 1.0)
+    invariances_x = invariances_y = frozenset({"scale"})
+
+    labels: Any = None
+
+    def _prepare(self, x: Tensor, side: str) -> Tensor:
+        n, classes = super()._prepare(x, side).shape
+        labels = np.asarray([] if self.labels is None else self.labels)
+        if labels.shape != (n,) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
+            raise InputError(
+                f"accuracy_difference needs labels=, one integer from 0 to {classes - 1} for each of the {n} rows of "
+                f"{side}; got {'none' if self.labels is None else f'{labels.dtype} of shape {labels.shape}'}."
+            )
+        return x
+
+    def _compare(self, p: Tensor, q: Tensor) -> float:
+        labels = torch.as_tensor(np.asarray(self.labels, dtype=np.int64), device=p.device)
+        right_p, right_q = ((logits.argmax(1) == labels).double().mean().item() for logits in (p, q))
+        return abs(right_p - right_q)

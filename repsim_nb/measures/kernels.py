@@ -1,0 +1,248 @@
+"""Inner products of Gram matrices, with pairs of rows left out and means taken out.
+
+Every variant of HSIC here is one construction. Keep the pairs (i, j) that count: all (biased), i != j (debiased), or
+rows of different groups. Project a Gram K, on those pairs, onto the complement of all a_i + a_j. The inner product of
+two projected Grams is
+
+    <K, L>_kept - 2 a'(L 1)_kept,   where a solves  sum_kept,j (K_ij - a_i - a_j) = 0 for every i.
+
+For all pairs this is double centring and gives Gretton's HSIC; for i != j it is the U-centring of Szekely and Rizzo
+(2014) and gives the unbiased HSIC1 of Song et al. (2012); for groups it has zero expectation whenever rows of
+different groups are independent and x is independent of y, whatever happens inside a group.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.spatial.distance import squareform
+from torch import Tensor
+
+from repsim_nb.errors import InputError
+from repsim_nb.measures.features import BLOCK_BYTES, BLOCK_ROWS, Features, pairwise, squared_distances
+
+Kernel = Literal["linear", "rbf"]
+Pairs = Literal["all", "distinct"]
+WIDTH = 256  # columns of a block of a symmetric product
+
+
+class Groups:
+    """Which rows belong together; pairs inside a group do not count."""
+
+    def __init__(self, labels: Any, n: int) -> None:
+        values, codes = np.unique(np.asarray(labels), return_inverse=True)
+        if codes.shape != (n,):
+            raise InputError(f"groups has shape {codes.shape}, expected one label for each of the {n} rows.")
+        if len(values) < 4:
+            raise InputError(f"groups names {len(values)} groups, at least 4 are needed: leave groups out.")
+        self.n, self.codes = n, torch.from_numpy(codes)
+        self.sizes = torch.bincount(self.codes).double()
+        self.members = [torch.from_numpy(np.flatnonzero(codes == g)) for g in range(len(values))]
+
+    def sums(self, v: Tensor) -> Tensor:
+        """Sum of v over each group."""
+        return torch.zeros(len(self.sizes), dtype=v.dtype, device=v.device).index_add_(0, self.codes.to(v.device), v)
+
+    def offsets(self, row_sums: Tensor) -> Tensor:
+        """a of the module's docstring: (n - n_g) a_i + S - S_g = r_i, with S_g the sum of a over i's group."""
+        sizes, sums = self.sizes.to(row_sums.device), self.sums(row_sums)
+        gap = self.n - 2 * sizes
+        # The largest group may hold half of all rows (gap 0): solve the others' equations first, then its own.
+        last = int(sizes.argmax())
+        others = torch.arange(len(sizes), device=sizes.device) != last
+        known, slope = (sums / gap)[others].sum(), (sizes / gap)[others].sum()
+        total = (sums[last] + gap[last] * known) / (gap[last] * (1 + slope) + sizes[last])
+        of_group = torch.where(others, (sums - sizes * total) / torch.where(others, gap, 1.0), 0.0)
+        of_group[last] = total - of_group.sum()
+        codes = self.codes.to(row_sums.device)
+        return (row_sums - total + of_group[codes]) / (self.n - sizes[codes])
+
+
+@dataclass
+class Gram:
+    """The Gram matrix of one representation, never held: its rows are made when asked for."""
+
+    features: Features
+    kernel: Kernel
+    debiased: bool
+    groups: Groups | None = None
+    bandwidth: float = 1.0
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return self.features.n
+
+    @property
+    def unit(self) -> float:
+        """What entries of K are counted in: a linear kernel is of scaled features."""
+        return self.features.unit**2 if self.kernel == "linear" else 1.0
+
+    def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        """K[start:stop, start:] (the lower triangle is its mirror image)."""
+        right = self.features.rows(start, None, dtype)
+        product = right[: stop - start] @ right.T
+        if self.kernel == "linear":
+            return product
+        squares = self.features.squared_rows[start:].to(dtype)
+        distances = squares[: stop - start, None] + squares[None] - 2 * product
+        return torch.exp(distances.clamp_(min=0).div_(-2 * self.variance))
+
+    @cached_property
+    def variance(self) -> float:
+        """s^2 of the RBF kernel: bandwidth^2 times the median squared distance of two different rows."""
+        distances = squared_distances(self.features).numpy(force=True)
+        median = np.median(squareform(distances, checks=False))
+        if median == 0:
+            raise InputError(
+                f"{self.features.side}: more than half of all pairs of rows are equal, so their median distance, the "
+                "unit of bandwidth, is 0. Drop duplicated rows or use kernel='linear'."
+            )
+        return float(self.bandwidth**2 * median)
+
+    @cached_property
+    def left_out(self) -> Tensor:
+        """The entries of K that do not count, in one vector (zero diagonal, or zero blocks)."""
+        if not self.debiased:
+            return torch.zeros(1, dtype=torch.float64, device=self.features.x.device)
+        if self.groups is None:
+            return self._diagonal
+        return torch.cat([block.flatten() for block in self._blocks])
+
+    @cached_property
+    def row_sums(self) -> Tensor:
+        """Sum of each row of K over the pairs that count."""
+        if self.kernel == "linear":  # rows are centred, so whole rows sum to 0
+            total = torch.zeros(self.n, dtype=torch.float64, device=self.features.x.device)
+        else:
+            total = self._whole_rows
+        if not self.debiased:
+            return total
+        if self.groups is None:
+            return total - self._diagonal
+        for members, block in zip(self.groups.members, self._blocks, strict=True):
+            total[members] -= block.sum(1)
+        return total
+
+    @cached_property
+    def offsets(self) -> Tensor:
+        """a of the module's docstring."""
+        if self.groups is not None:
+            return self.groups.offsets(self.row_sums)
+        out = 1 if self.debiased else 0  # entries left out of each row
+        mean = self.row_sums.sum() / (2 * (self.n - out))
+        return (self.row_sums - mean) / (self.n - 2 * out)
+
+    @property
+    def _diagonal(self) -> Tensor:
+        squares = self.features.squared_rows
+        return squares if self.kernel == "linear" else torch.ones_like(squares)
+
+    @property
+    def _whole_rows(self) -> Tensor:
+        total = torch.zeros(self.n, dtype=torch.float64, device=self.features.x.device)
+        for start in range(0, self.n, WIDTH):
+            block = self.rows(start, start + WIDTH, torch.float64)
+            total[start : start + WIDTH] += block.sum(1)
+            total[start + WIDTH :] += block[:, WIDTH:].sum(0)
+        return total
+
+    @cached_property
+    def _blocks(self) -> list[Tensor]:
+        assert self.groups is not None
+        rows = self.features.rows(dtype=torch.float64)
+        blocks = []
+        for members in self.groups.members:
+            block = rows[members]
+            if self.kernel == "linear":
+                blocks.append(block @ block.T)
+            else:
+                blocks.append(torch.exp(torch.cdist(block, block).square() / (-2 * self.variance)))
+        return blocks
+
+    @cached_property
+    def energy(self) -> dict[torch.dtype, float]:
+        """<K, K> over all pairs, by the dtype it was computed in."""
+        return {}
+
+    def correction(self, other: "Gram") -> float:
+        """What the pairs left out and the means take from <K, L>."""
+        return (self.left_out @ other.left_out + 2 * self.offsets @ other.row_sums).item()
+
+
+def kept_products(
+    ps: Sequence[Gram], qs: Sequence[Gram], dtype: torch.dtype | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """<K_i, L_j>, <K_i, K_i> and <L_j, L_j>, projected as this module says.
+
+    Debiasing can cancel nearly all of <K, K>, as when one row is far from all others; then float32 products are not
+    enough and everything is computed in float64.
+    """
+    dtype = dtype or ps[0].features.x.dtype
+    cross = _whole_products(ps, qs, dtype)
+    cross -= [[p.correction(q) for q in qs] for p in ps]
+    selves = []
+    for side in (ps, qs):
+        energies = np.array([g.energy[dtype] for g in side])
+        kept = energies - [g.correction(g) for g in side]
+        lost = kept < (1e-3 if dtype is torch.float32 else 1e-10) * energies
+        if lost.any() and dtype is torch.float32:
+            return kept_products(ps, qs, torch.float64)
+        if lost.any():
+            side_name = side[int(lost.argmax())].features.side
+            raise InputError(
+                f"HSIC of {side_name} with itself is 0 to rounding: hardly any pair of rows that counts differs from "
+                "the rest. Check for rows that are far beyond all others or all alike, or use debiased=False."
+            )
+        selves.append(kept)
+    return cross, selves[0], selves[1]
+
+
+def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram], dtype: torch.dtype) -> np.ndarray:
+    """<K_i, L_j> over all pairs by the cheaper route; fills in the energies."""
+    n, wide_p, wide_q = ps[0].n, sum(p.features.d for p in ps), sum(q.features.d for q in qs)
+    distinct = list({id(g): g for g in [*ps, *qs]}.values())
+    by_features = 2 * n * wide_p * wide_q
+    by_grams = n * n * (sum(g.features.d for g in distinct) + len(distinct) ** 2)
+    if ps[0].kernel == "rbf" or by_grams < by_features:
+        whole = _gram_products(distinct, dtype)
+        place = {id(g): k for k, g in enumerate(distinct)}
+        for g, value in zip(distinct, whole.diagonal(), strict=True):
+            g.energy[dtype] = float(value)
+        return whole[np.ix_([place[id(p)] for p in ps], [place[id(q)] for q in qs])]
+    for g in distinct:
+        if dtype not in g.energy:
+            g.energy[dtype] = _self_product(g.features, dtype)
+    return pairwise([p.features for p in ps], [q.features for q in qs], squared_norm, dtype)
+
+
+def squared_norm(m: Tensor) -> float:
+    """Squared Frobenius norm, summed in float64."""
+    return m.double().square().sum().item()
+
+
+def _self_product(features: Features, dtype: torch.dtype) -> float:
+    """||X'X||^2 = ||XX'||^2, half of the symmetric product computed."""
+    rows = features.rows(dtype=dtype)
+    if features.d > features.n:
+        rows = rows.T
+    total = 0.0
+    for start in range(0, rows.shape[1], WIDTH):
+        product = rows[:, start : start + WIDTH].T @ rows[:, start:]
+        total += 2 * squared_norm(product) - squared_norm(product[:, :WIDTH])
+    return total
+
+
+def _gram_products(grams: Sequence[Gram], dtype: torch.dtype) -> np.ndarray:
+    """<K_i, K_j> for all pairs of `grams`: a strip of rows of all of them at a time, upper triangle only."""
+    n = grams[0].n
+    total = torch.zeros(len(grams), len(grams), dtype=torch.float64, device=grams[0].features.x.device)
+    strip = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (len(grams) * n * dtype.itemsize)))
+    for start in range(0, n, strip):
+        rows = torch.stack([g.rows(start, start + strip, dtype) for g in grams], dim=1)  # (strip, grams, n - start)
+        square = rows[:, :, : rows.shape[0]]
+        total += 2 * (rows @ rows.mT).sum(0, dtype=torch.float64) - (square @ square.mT).sum(0, dtype=torch.float64)
+    return total.numpy(force=True)

@@ -1,0 +1,300 @@
+"""Measures of whether a row has the same neighbours in both representations."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from repsim_nb.errors import InputError
+from repsim_nb.measures.features import BLOCK_ROWS, Features, row_norms
+from repsim_nb.measures.parameters import Count
+from repsim_nb.measures.registry import SIMILAR, Measure, register
+
+BLOCK = 256  # rows of a block of gathered neighbours
+
+
+@dataclass
+class Neighbours:
+    """The k nearest other rows of every row, nearest first: indices and how near (n, k); the rows they come from."""
+
+    indices: Tensor
+    nearness: Tensor
+    rows: Tensor
+
+
+def nearest(rows: Tensor, k: int, euclidean: bool = False) -> Neighbours:
+    """Neighbours by inner product of rows (their cosine if the rows are of unit norm), or by euclidean distance."""
+    found = []
+    penalty = rows.square().sum(1) / 2 if euclidean else torch.zeros_like(rows[:, 0])
+    for start in range(0, len(rows), BLOCK_ROWS):
+        near = rows[start : start + BLOCK_ROWS] @ rows.T - penalty
+        near.diagonal(start).fill_(-math.inf)
+        found.append(near.topk(k))
+    return Neighbours(torch.cat([f.indices for f in found]), torch.cat([f.values for f in found]), rows)
+
+
+class _Neighbourhood(Measure):
+    """What measures averaged over rows share; `_of_rows` gives one value per row."""
+
+    direction = "similarity"
+    bounds = (0.0, 1.0)
+    cost = "n^2 d"
+    invariances_x = invariances_y = frozenset({"permutation", "orthogonal", "scale"})
+
+    k: Count = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.min_rows = self.k + 2  # with k = n - 1 every row is a neighbour of every other
+
+    def _prepare(self, x: Tensor, side: str) -> Neighbours:
+        rows = Features(x, side, centred=False).rows(dtype=torch.float64)
+        return nearest(rows / row_norms(rows, self.name, side)[:, None], self.k)
+
+    def _score(self, p: Neighbours, q: Neighbours) -> float:
+        return self._of_rows(p, q).mean().item()
+
+    def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
+        raise NotImplementedError
+
+
+def shared(p: Neighbours, q: Neighbours) -> Tensor:
+    """Whether the r-th neighbour in x is the s-th in y, (n, k, k)."""
+    return p.indices[:, :, None] == q.indices[:, None, :]
+
+
+def jaccard_of_rows(same: Tensor) -> Tensor:
+    """Intersection over union of the two neighbourhoods of every row."""
+    common = same.sum((1, 2))
+    return common / (2 * same.shape[1] - common).double()
+
+
+def rank_similarity_of_rows(same: Tensor) -> Tensor:
+    """How alike the ranks of common neighbours are, 0 for rows without any."""
+    k = same.shape[1]
+    rank = torch.arange(1, k + 1, device=same.device, dtype=torch.float64)
+    weight = 2 / ((1 + (rank[:, None] - rank).abs()) * (rank[:, None] + rank))
+    harmonic = torch.cat([rank.new_ones(1), (1 / rank).cumsum(0)])  # first entry: no common neighbour, sum 0
+    return (same * weight).sum((1, 2)) / harmonic[same.sum((1, 2))]
+
+
+@register
+class Jaccard(_Neighbourhood):
+    """Overlap of the k nearest neighbours in x (n, d_x) and y (n, d_y).
+
+        mean_i |N_x(i) and N_y(i)| / |N_x(i) or N_y(i)|
+
+    A similarity in [0, 1]; 1 = every row has the same neighbours, about k / (2n) for unrelated data. A row is never
+    its own neighbour, even if another row equals it.
+
+    metric: "cosine" or "euclidean" decides who is near.
+
+    Errors: fewer than k + 2 rows; a row of zeros (cosine).
+
+    Reference: Schumacher et al. (2021); Wang et al. (2020).
+
+    >>> from repsim_nb.measures import get_measure
+    >>> x, y = [[0.0], [1.0], [3.0], [7.0]], [[0.0], [1.0], [8.0], [7.0]]
+    >>> get_measure("jaccard", k=1, metric="euclidean")(x, y)
+    0.75
+    """
+
+    name = "jaccard"
+    title = "Jaccard overlap of nearest neighbours"
+    reference = "Schumacher et al. 2021"
+
+    metric: Literal["cosine", "euclidean"] = "cosine"  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        # Everywhere else `metric` says whether a measure is one; keep that meaning and the parameter apart.
+        self.distance, self.metric = self.metric, False  # type: ignore[assignment]
+        super().__post_init__()
+        if self.distance == "euclidean":
+            self.invariances_x = self.invariances_y = SIMILAR
+
+    @property
+    def params(self) -> dict[str, object]:
+        """The parameters and their values."""
+        return {"k": self.k, "metric": self.distance}
+
+    def _prepare(self, x: Tensor, side: str) -> Neighbours:
+        if self.distance == "cosine":
+            return super()._prepare(x, side)
+        return nearest(Features(x, side).rows(dtype=torch.float64), self.k, euclidean=True)
+
+    def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
+        return jaccard_of_rows(shared(p, q))
+
+
+@register
+class MutualKNN(_Neighbourhood):
+    """Share of the k nearest neighbours (cosine) that x (n, d_x) and y (n, d_y) have in common.
+
+        mean_i |N_x(i) and N_y(i)| / k
+
+    A similarity in [0, 1]; 1 = every row has the same neighbours, k / (n - 1) on average for unrelated data.
+
+    Errors: fewer than k + 2 rows; a row of zeros.
+
+    Reference: Huh et al. (2024), appendix A.
+
+    >>> from repsim_nb.measures import get_measure
+    >>> x = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]
+    >>> get_measure("mutual_knn", k=1)(x, [x[0], x[2], x[1], x[3]])
+    0.0
+    """
+
+    name = "mutual_knn"
+    title = "Mutual nearest neighbours"
+    reference = "Huh et al. 2024"
+
+    def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
+        return shared(p, q).sum((1, 2)) / float(self.k)
+
+
+@register
+class RankSimilarity(_Neighbourhood):
+    """Whether neighbours (cosine) common to x (n, d_x) and y (n, d_y) are equally near.
+
+        mean_i (1 / H_m) sum_j 2 / ((1 + |r_ij - s_ij|) (r_ij + s_ij)),   H_m = 1 + 1/2 + ... + 1/m
+
+    over the m common ones of the k nearest neighbours j of row i; r and s are their ranks from 1 in x and y. Rows
+    without common neighbours count as 0. A similarity in [0, 1]; 1 = common neighbours in the same order.
+
+    Errors: fewer than k + 2 rows; a row of zeros.
+
+    Reference: Wang et al. (2020).
+
+    >>> from repsim_nb.measures import get_measure
+    >>> x = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0], [1.0, 1.0]]
+    >>> get_measure("rank_similarity", k=2)(x, x)
+    1.0
+    """
+
+    name = "rank_similarity"
+    title = "Rank similarity of common neighbours"
+    reference = "Wang et al. 2020"
+
+    def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
+        return rank_similarity_of_rows(shared(p, q))
+
+
+@register
+class JointRankJaccard(_Neighbourhood):
+    """Overlap of neighbourhoods times rank similarity, row by row, averaged: same neighbours in the same order.
+
+    A similarity in [0, 1] between x (n, d_x) and y (n, d_y) with cosine neighbours; see jaccard and rank_similarity.
+
+    Errors: fewer than k + 2 rows; a row of zeros.
+
+    Reference: Wang et al. (2020).
+
+    >>> from repsim_nb.measures import get_measure
+    >>> x = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0], [1.0, 1.0]]
+    >>> get_measure("joint_rank_jaccard", k=2)(x, x)
+    1.0
+    """
+
+    name = "joint_rank_jaccard"
+    title = "Neighbour overlap times rank similarity"
+    reference = "Wang et al. 2020"
+
+    def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
+        same = shared(p, q)
+        return jaccard_of_rows(same) * rank_similarity_of_rows(same)
+
+
+@register
+class SecondOrderCosine(_Neighbourhood):
+    """Whether rows are equally similar to their neighbours in x (n, d_x) and y (n, d_y).
+
+        mean_i cos(s_i, t_i),   s_i, t_i the cosines of row i with each of N_x(i) or N_y(i), in x and in y
+
+    A similarity in [-1, 1]; 1 = the same similarities up to one factor per row. Some public code takes 1 - cosine for s
+    and t; all entries are then near 1 and unrelated data gives 0.9.
+
+    Errors: fewer than k + 2 rows; a row of zeros.
+
+    Reference: Hamilton et al. (2016), section 3.
+
+    >>> from repsim_nb.measures import get_measure
+    >>> x = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0], [1.0, 1.0]]
+    >>> round(get_measure("second_order_cosine", k=2)(x, x), 6)
+    1.0
+    """
+
+    name = "second_order_cosine"
+    title = "Second-order cosine similarity"
+    bounds = (-1.0, 1.0)
+    reference = "Hamilton et al. 2016"
+
+    def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
+        # A neighbour found on both sides must count once: drop it from y's list.
+        both = torch.cat([p.indices, q.indices], dim=1)
+        counts = torch.cat([torch.ones_like(p.indices, dtype=torch.bool), ~shared(p, q).any(1)], dim=1)
+        values = []
+        for block in torch.arange(len(both), device=both.device).split(BLOCK):
+            s, t = ((n.rows[both[block]] @ n.rows[block, :, None])[..., 0] * counts[block] for n in (p, q))
+            values.append(torch.cosine_similarity(s, t, eps=torch.finfo(s.dtype).tiny))
+        return torch.cat(values)
+
+
+@register
+class CKNNA(_Neighbourhood):
+    """CKA between x (n, d_x) and y (n, d_y) that looks only at pairs near in both.
+
+        HSIC(K o M, L o M) / sqrt(HSIC(K o M_x, K o M_x) HSIC(L o M_y, L o M_y)),   M = M_x o M_y
+
+    K, L are the inner products of rows of unit norm; M_x,ij = 1 where j is among the k nearest neighbours of i in x;
+    HSIC is the unbiased estimator in its form for matrices that are not symmetric. About 0 for unrelated data, 1 for
+    the same; it can leave [0, 1], and, as K o M is directed, swapping x and y changes it slightly. The original adds
+    1e-6 to the denominator; this does not.
+
+    Errors: fewer than k + 2 rows; a row of zeros; k so near n that a self term is not positive.
+
+    Reference: Huh et al. (2024), eq. 15.
+
+    >>> from repsim_nb.measures import get_measure
+    >>> x = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0], [-1.0, 1.0], [-1.0, 0.9]]
+    >>> round(get_measure("cknna", k=1)(x, x), 6)
+    1.0
+    """
+
+    name = "cknna"
+    title = "Nearest-neighbour kernel alignment (CKNNA)"
+    bounds = (-math.inf, math.inf)
+    symmetric = False
+    reference = "Huh et al. 2024"
+
+    def _score(self, p: Neighbours, q: Neighbours) -> float:
+        row, r, s = shared(p, q).nonzero(as_tuple=True)
+        n = len(p.indices)
+        common = (_sparse(row, m.indices[row, rank], m.nearness[row, rank], n) for m, rank in ((p, r), (q, s)))
+        return _directed_hsic(*common) / math.sqrt(_self_hsic(p, self.k) * _self_hsic(q, self.k))
+
+    def _dissimilarity(self, p: Neighbours, q: Neighbours) -> float:
+        return abs(1 - self._score(p, q))
+
+
+def _sparse(row: Tensor, column: Tensor, value: Tensor, n: int) -> csr_array:
+    return csr_array((value.numpy(force=True), (row.numpy(force=True), column.numpy(force=True))), shape=(n, n))
+
+
+def _directed_hsic(k: csr_array, l: csr_array) -> float:  # noqa: E741
+    """Unbiased HSIC of two matrices with zero diagonal, not necessarily symmetric."""
+    n = k.shape[0]
+    trace, chained = (k * l.T).sum(), k.sum(0) @ l.sum(1)
+    return float(trace + k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * chained / (n - 2)) / (n * (n - 3))
+
+
+def _self_hsic(neighbours: Neighbours, k: int) -> float:
+    n = len(neighbours.indices)
+    row = torch.arange(n, device=neighbours.indices.device).repeat_interleave(k)
+    matrix = _sparse(row, neighbours.indices.flatten(), neighbours.nearness.flatten(), n)
+    hsic = _directed_hsic(matrix, matrix)
+    if hsic <= 0:
+        raise InputError(f"cknna is undefined: with k={k} of {n} rows the self term is {hsic:.2g}. Use a smaller k.")
+    return hsic

@@ -1,0 +1,303 @@
+"""What a measure is, and the table of all of them.
+
+A measure compares two representations of the same n stimuli: x of shape (n, d_x) and y of shape (n, d_y), row i of
+both being stimulus i. `prepare` does once what concerns one representation, `score` what concerns a pair, `grid` all
+pairs of two lists.
+"""
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from repsim_nb.errors import InputError, unknown
+from repsim_nb.measures.features import as_matrix
+from repsim_nb.measures.parameters import check_names, check_values
+
+Direction = Literal["similarity", "dissimilarity"]
+INVARIANCES = ("permutation", "orthogonal", "scale", "shift", "linear")
+EUCLIDEAN = frozenset({"permutation", "orthogonal", "shift"})
+SIMILAR = EUCLIDEAN | {"scale"}
+AFFINE = SIMILAR | {"linear"}
+ROUNDING = 1e-5  # how far beyond its bounds rounding can carry a value; more than that is an error of ours
+
+
+class DegenerateWarning(UserWarning):
+    """The value is right by its formula, and says nothing about the data (too few rows)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One representation, as far as `measure` can work on it alone."""
+
+    measure: "Measure"
+    state: Any
+    n: int
+    d: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+class Measure:
+    """A configured measure.
+
+    A subclass is a keyword-only dataclass of its parameters; it sets the declarations below (those that depend on
+    parameters in `__post_init__`) and implements `_prepare` and `_score`.
+    """
+
+    name: str
+    title: str
+    direction: Direction
+    bounds: tuple[float, float]
+    symmetric: bool = True
+    metric: bool = False  # triangle inequality, and 0 only between what the invariances make equal
+    min_rows: int = 2
+    cost: str  # of one pair; n rows, d features
+    reference: str
+    invariances_x: frozenset[str] = frozenset()
+    invariances_y: frozenset[str] = frozenset()
+    needs_rows: frozenset[str] = frozenset()  # sides on which fewer rows than features make the value meaningless
+
+    def __init_subclass__(cls) -> None:
+        dataclass(eq=False, repr=False, kw_only=True)(cls)  # works in place
+
+    def __post_init__(self) -> None:
+        check_values(self.name, type(self), self.params)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters and their values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.params.items())})"
+
+    @property
+    def invariances(self) -> frozenset[str]:
+        """What both sides may undergo, each by itself, without changing the value."""
+        return self.invariances_x & self.invariances_y
+
+    def configured(self, **params: Any) -> "Measure":
+        """This measure with some parameters changed."""
+        return get_measure(self.name, **{**self.params, **params})
+
+    def __call__(self, x: Any, y: Any, **params: Any) -> float:
+        """The value for x (n, d_x) and y (n, d_y), tensors or arrays; `params` change parameters for this call."""
+        if params:
+            return self.configured(**params)(x, y)
+        return self.score(*self._prepare_both(x, y))
+
+    def dissimilarity(self, x: Any, y: Any) -> float:
+        """The value turned so that 0 = the same up to the invariances: a dissimilarity stays as it is, a similarity s
+        becomes upper bound - s (1 - s for all that have a fixed value for x with itself).
+        """
+        p, q = self._prepare_both(x, y)
+        self._check([p], [q])
+        value = float(self._dissimilarity(p.state, q.state))
+        return self._within_bounds(value, (0.0, math.inf))
+
+    def prepare(self, x: Any, side: str = "x") -> Prepared:
+        """Check x (n, d) and do what concerns it alone; `side` is how messages call it."""
+        matrix = as_matrix(x, side)
+        n, d = matrix.shape
+        if n < self.min_rows:
+            settings = ", ".join(f"{k}={v}" for k, v in self.params.items() if isinstance(v, int | float | str))
+            raise InputError(
+                f"{self.name}({settings}) needs at least {self.min_rows} rows, {side} has {n}: give more rows."
+            )
+        return Prepared(self, self._prepare(matrix, side), n, d, matrix.dtype, matrix.device)
+
+    def score(self, p: Prepared, q: Prepared) -> float:
+        """The value for two prepared representations."""
+        self._check([p], [q])
+        return self._within_bounds(float(self._score(p.state, q.state)), self.bounds)
+
+    def grid(self, xs: Sequence[Prepared], ys: Sequence[Prepared]) -> np.ndarray:
+        """The values for all pairs, shape (len(xs), len(ys))."""
+        self._check(xs, ys)
+        values = self._grid([p.state for p in xs], [q.state for q in ys])
+        return np.array([[self._within_bounds(float(v), self.bounds) for v in row] for row in values])
+
+    # What a measure implements.
+
+    def _prepare(self, x: Tensor, side: str) -> Any:
+        return x
+
+    def _score(self, p: Any, q: Any) -> float:
+        raise NotImplementedError
+
+    def _grid(self, ps: list[Any], qs: list[Any]) -> np.ndarray:
+        return np.array([[self._score(p, q) for q in qs] for p in ps])
+
+    def _dissimilarity(self, p: Any, q: Any) -> float:
+        value = self._within_bounds(float(self._score(p, q)), self.bounds)
+        return value if self.direction == "dissimilarity" else self.bounds[1] - value
+
+    # Checks shared by all.
+
+    def _prepare_both(self, x: Any, y: Any) -> tuple[Prepared, Prepared]:
+        x, y = as_matrix(x, "x"), as_matrix(y, "y")
+        if len(x) != len(y):
+            raise InputError(_unequal_rows(len(x), len(y)))
+        dtype = torch.promote_types(x.dtype, y.dtype)
+        return self.prepare(x.to(dtype), "x"), self.prepare(y.to(dtype), "y")
+
+    def _check(self, xs: Sequence[Prepared], ys: Sequence[Prepared]) -> None:
+        if not xs or not ys:
+            raise InputError(f"{self.name}: nothing to compare ({len(xs)} x {len(ys)} representations).")
+        first = xs[0]
+        for p in [*xs, *ys]:
+            if p.measure is not self:
+                raise InputError(
+                    f"Prepared by {p.measure!r}, scored by {self!r}: prepare with the measure that scores."
+                )
+            if p.n != first.n:
+                raise InputError(_unequal_rows(first.n, p.n))
+            if (p.dtype, p.device) != (first.dtype, first.device):
+                raise InputError(
+                    f"{self.name}: one representation is {first.dtype} on {first.device}, another {p.dtype} on "
+                    f"{p.device}. Bring them to one dtype and device first."
+                )
+        widest = {"x": max(p.d for p in xs), "y": max(q.d for q in ys)}
+        for side in sorted(self.needs_rows):
+            if first.n <= widest[side]:
+                warnings.warn(
+                    f"{self.name}: {first.n} rows for {widest[side]} features of {side}: with so few rows the value "
+                    "is high for any data. Take more rows than features.",
+                    DegenerateWarning,
+                    stacklevel=3,
+                )
+                break
+
+    def _within_bounds(self, value: float, bounds: tuple[float, float]) -> float:
+        low, high = bounds
+        if not math.isfinite(value):
+            raise InputError(
+                f"{self.name} is not a finite number here ({value}): the values of x or y are too large or too small "
+                "for its formula. Rescale them."
+            )
+        if not low - ROUNDING <= value <= high + ROUNDING:
+            raise ArithmeticError(f"{self.name} = {value} is outside its bounds {bounds}: please report this.")
+        return min(max(value, low), high)
+
+
+def _unequal_rows(n_x: int, n_y: int) -> str:
+    return f"x has {n_x} rows, y has {n_y}: row i of both must be the same stimulus. Align the rows first."
+
+
+_MEASURES: dict[str, type[Measure]] = {}
+M = TypeVar("M", bound=type[Measure])
+
+
+def register(cls: M) -> M:
+    """Put a subclass of Measure in the table."""
+    if cls.name in _MEASURES:
+        raise InputError(
+            f"A measure named {cls.name!r} exists already ({_MEASURES[cls.name].title}): choose another name."
+        )
+    unordered = set(cls.invariances_x | cls.invariances_y) - set(INVARIANCES)
+    if unordered:
+        raise unknown("invariance", min(unordered), INVARIANCES)
+    _MEASURES[cls.name] = cls
+    return cls
+
+
+def measure(
+    *,
+    name: str,
+    title: str,
+    direction: Direction,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+    invariances: Collection[str] = (),
+    symmetric: bool = True,
+    metric: bool = False,
+    min_rows: int = 2,
+    cost: str = "unknown",
+    reference: str = "user-defined",
+) -> Callable[[Callable[..., float]], Callable[..., float]]:
+    """Register a function f(x, y, *, parameter=default, ...) of two tensors (n, d_x) and (n, d_y) as a measure.
+
+    The function itself is returned unchanged.
+
+    >>> @measure(name="mean_gap", title="Gap between means", direction="dissimilarity", bounds=(0, math.inf))
+    ... def mean_gap(x, y, *, power: float = 1.0):
+    ...     return abs(float(x.mean() - y.mean())) ** power
+    >>> get_measure("mean_gap", power=2)([[0.0], [0.0]], [[3.0], [3.0]])
+    9.0
+    """
+
+    def decorate(function: Callable[..., float]) -> Callable[..., float]:
+        parameters = list(inspect.signature(function).parameters.values())[2:]
+        without = [p.name for p in parameters if p.default is p.empty]
+        if without:
+            raise InputError(f"Measure {name!r}: give parameter {without[0]!r} a default value.")
+
+        def score(self: Measure, x: Tensor, y: Tensor) -> float:
+            return function(x, y, **self.params)
+
+        body: dict[str, Any] = {"name": name, "title": title, "direction": direction, "bounds": bounds}
+        body |= {"symmetric": symmetric, "metric": metric, "min_rows": min_rows, "cost": cost, "reference": reference}
+        body |= {"invariances_x": frozenset(invariances), "invariances_y": frozenset(invariances)}
+        body |= {"_score": score, "__doc__": function.__doc__, "__module__": function.__module__}
+        body["__annotations__"] = {p.name: Any if p.annotation is p.empty else p.annotation for p in parameters}
+        body |= {p.name: p.default for p in parameters}
+        register(type(name, (Measure,), body))
+        return function
+
+    return decorate
+
+
+def get_measure(name: str | Measure, **params: Any) -> Measure:
+    """The measure of this name, configured.
+
+    >>> cka = get_measure("cka", debiased=False)
+    >>> cka.direction, cka.bounds, sorted(cka.invariances)
+    ('similarity', (0.0, 1.0), ['orthogonal', 'permutation', 'scale', 'shift'])
+    """
+    if isinstance(name, Measure):
+        return name.configured(**params) if params else name
+    if name not in _MEASURES:
+        raise unknown("measure", name, _MEASURES, "See list_measures().")
+    cls = _MEASURES[name]
+    check_names(name, cls, params)
+    return cls(**params)
+
+
+FIRST = ("cka", "procrustes", "angular_shape")
+
+
+def list_measures() -> pd.DataFrame:
+    """All measures with their declarations under default parameters; index = name."""
+    names = [n for n in FIRST if n in _MEASURES] + [n for n in _MEASURES if n not in FIRST]
+    rows = []
+    for name in names:
+        m = get_measure(name)
+        sides = m.invariances_x if m.invariances_x == m.invariances_y else None
+        rows.append(
+            {
+                "title": m.title,
+                "direction": m.direction,
+                "bounds": m.bounds,
+                "symmetric": m.symmetric,
+                "metric": m.metric,
+                "invariances": _list(m.invariances_x)
+                if sides is not None
+                else f"x: {_list(m.invariances_x)}; y: {_list(m.invariances_y)}",
+                "min_rows": m.min_rows,
+                "cost": m.cost,
+                "parameters": ", ".join(f"{k}={v!r}" for k, v in m.params.items()),
+                "reference": m.reference,
+            }
+        )
+    return pd.DataFrame(rows, index=pd.Index(names, name="name"))
+
+
+def _list(invariances: Collection[str]) -> str:
+    return ", ".join(i for i in INVARIANCES if i in invariances) or "none"

@@ -1,0 +1,103 @@
+"""Differences between single numbers that describe how the rows of a representation are spread out."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from repsim_nb.errors import InputError
+from repsim_nb.measures.features import Features, row_norms, squared_distances
+from repsim_nb.measures.registry import EUCLIDEAN, Measure, register
+
+
+class _Difference(Measure):
+    """|statistic of x - statistic of y|: 0 does not mean that x and y are alike in any other way."""
+
+    direction = "dissimilarity"
+    bounds = (0.0, math.inf)
+    min_rows = 1
+    reference = "Wang & Isola 2020; Klabunde et al. 2023"
+    cost = "n d"
+
+    def _score(self, p: float, q: float) -> float:
+        return abs(p - q)
+
+
+@register
+class MagnitudeDifference(_Difference):
+    """Difference of the norms of the mean rows of x (n, d_x) and y (n, d_y): | |mean x| - |mean y| |.
+
+    In [0, inf), in the units of the data.
+
+    Reference: Klabunde et al. (2023).
+
+    >>> from repsim_nb.measures import get_measure
+    >>> get_measure("magnitude_difference")([[3.0, 4.0]], [[2.0]])
+    3.0
+    """
+
+    name = "magnitude_difference"
+    title = "Difference in magnitude of the mean"
+    invariances_x = invariances_y = frozenset({"permutation", "orthogonal"})
+
+    def _prepare(self, x: Tensor, side: str) -> float:
+        features = Features(x, side, centred=False)
+        return features.rows(dtype=torch.float64).mean(0).norm().item() * features.unit
+
+
+@register
+class ConcentricityDifference(_Difference):
+    """Difference in how closely the rows of x (n, d_x) and y (n, d_y) point along their mean.
+
+        | mean_i cos(x_i, mean x) - mean_i cos(y_i, mean y) |
+
+    In [0, 2].
+
+    Errors: a row of zeros; a mean that is 0 to rounding, as of centred data, which points nowhere (public code then
+    returns rounding noise).
+
+    Reference: Klabunde et al. (2023).
+
+    >>> from repsim_nb.measures import get_measure
+    >>> round(get_measure("concentricity_difference")([[1.0, 0.0], [0.0, 1.0]], [[1.0], [1.0]]), 6)
+    0.292893
+    """
+
+    name = "concentricity_difference"
+    title = "Difference in concentricity"
+    bounds = (0.0, 2.0)
+    invariances_x = invariances_y = frozenset({"permutation", "orthogonal", "scale"})
+
+    def _prepare(self, x: Tensor, side: str) -> float:
+        rows = Features(x, side, centred=False).rows(dtype=torch.float64)
+        norms, mean = row_norms(rows, self.name, side), rows.mean(0)
+        if mean.norm() <= 8 * torch.finfo(x.dtype).eps * norms.mean():
+            raise InputError(f"concentricity_difference is undefined: the mean row of {side} is 0. Do not centre it.")
+        return (rows @ mean / (norms * mean.norm())).mean().item()
+
+
+@register
+class UniformityDifference(_Difference):
+    """Difference in how uniformly the rows of x (n, d_x) and y (n, d_y) are spread.
+
+        | U(x) - U(y) |,   U = log mean_ij exp(-2 |x_i - x_j|^2), pairs i = j included
+
+    In [0, inf), at most log n. Made for rows of about unit norm: where all distances are well above 1, U = -log n
+    whatever the data.
+
+    Reference: Wang and Isola (2020), eq. 2.
+
+    >>> from repsim_nb.measures import get_measure
+    >>> round(get_measure("uniformity_difference")([[0.0], [9.0]], [[0.0], [0.0]]), 6)
+    0.693147
+    """
+
+    name = "uniformity_difference"
+    title = "Difference in uniformity"
+    cost = "n^2 d"
+    invariances_x = invariances_y = EUCLIDEAN
+
+    def _prepare(self, x: Tensor, side: str) -> float:
+        features = Features(x, side)
+        distances = squared_distances(features) * features.unit**2 if features.varies else x.new_zeros(1)
+        return torch.exp(-2 * distances).mean().log().item()

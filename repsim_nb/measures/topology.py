@@ -1,0 +1,130 @@
+"""Measures of shape that look at neighbourhood graphs and loops."""
+
+import math
+from typing import Annotated
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repsim_nb.errors import InputError
+from repsim_nb.measures.features import Features, squared_distances
+from repsim_nb.measures.neighbours import nearest
+from repsim_nb.measures.parameters import Between, Count
+from repsim_nb.measures.registry import SIMILAR, Measure, register
+
+TEMPERATURES = torch.logspace(-1, 1, 256, dtype=torch.float64)
+
+
+@register
+class IMD(Measure):
+    """Intrinsic multi-scale distance between x (n, d_x) and y (n, d_y).
+
+        max_t exp(-2 (t + 1/t)) |h_x(t) - h_y(t)|,   h(t) = mean_i exp(-t l_i)
+
+    l_i are the eigenvalues of the normalised Laplacian of the k-nearest-neighbour graph (euclidean, i and j linked if
+    either is a neighbour of the other), t 256 values from 0.1 to 10. A dissimilarity in [0, exp(-4)]; 0 = graphs with
+    the same spectrum. Rows need not correspond.
+
+    The original estimates h by random vectors, whose noise exceeds the signal for similar inputs, and multiplies by
+    1e6. Here h is exact and the value repeats; the price is n^3.
+
+    Errors: no variance; fewer than k + 2 rows.
+
+    Reference: Tsitsulin et al. (2020), eq. 2.
+
+    >>> from repsim_nb.measures import get_measure
+    >>> get_measure("imd", k=1)([[0.0], [1.0], [5.0], [6.0]], [[0.0], [2.0], [4.5], [6.0]])
+    0.0
+    """
+
+    name = "imd"
+    title = "Intrinsic multi-scale distance (IMD)"
+    direction = "dissimilarity"
+    bounds = (0.0, math.exp(-4))
+    cost = "n^3"
+    reference = "Tsitsulin et al. 2020"
+    invariances_x = invariances_y = SIMILAR
+
+    k: Count = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.min_rows = self.k + 2
+
+    def _prepare(self, x: Tensor, side: str) -> Tensor:
+        rows = Features(x, side).varied(self.name).rows(dtype=torch.float64)
+        links = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=x.device)
+        links.scatter_(1, nearest(rows, self.k, euclidean=True).indices, 1.0)
+        links = torch.maximum(links, links.T)
+        root = links.sum(1).rsqrt()
+        eigenvalues = 1 - torch.linalg.eigvalsh(root[:, None] * links * root)
+        return torch.exp(-TEMPERATURES.to(x.device)[:, None] * eigenvalues).mean(1)
+
+    def _score(self, p: Tensor, q: Tensor) -> float:
+        t = TEMPERATURES.to(p.device)
+        return (torch.exp(-2 * (t + 1 / t)) * (p - q).abs()).max().item()
+
+
+@register
+class RTD(Measure):
+    """Representation topology divergence of x (n, d_x) and y (n, d_y): loops that only one of them closes.
+
+        [sum of bars(x, y) + sum of bars(y, x)] / 2
+
+    bars(x, y) are the lengths of the H1 bars of the Rips filtration on two copies of the rows: distances 0 within the
+    first copy, min(d_x, d_y) within the second, d_x between them, each divided by its 0.9 quantile. A dissimilarity in
+    [0, inf); 0 = clusters merge at the same scales. The sum grows with the number of rows.
+
+    points: at most so many rows are used, drawn with `seed`, the same ones on both sides.
+
+    Needs gudhi: pip install "repsim-nb[topology]".
+
+    Errors: no variance, or so many equal rows that the 0.9 quantile is 0.
+
+    Reference: Barannikov et al. (2022), definition 1.
+
+    >>> from repsim_nb.measures import get_measure
+    >>> get_measure("rtd")([[0.0], [1.0], [2.0], [3.0]], [[0.0], [2.0], [4.0], [6.0]])
+    0.0
+    """
+
+    name = "rtd"
+    title = "Representation topology divergence (RTD)"
+    direction = "dissimilarity"
+    bounds = (0.0, math.inf)
+    cost = "points^3"
+    reference = "Barannikov et al. 2022"
+    invariances_x = invariances_y = SIMILAR
+
+    points: Count = 200
+    seed: Annotated[int, Between(0)] = 0
+
+    def _prepare(self, x: Tensor, side: str) -> np.ndarray:
+        if len(x) > self.points:
+            chosen = np.random.default_rng(self.seed).choice(len(x), self.points, replace=False)
+            x = x[torch.from_numpy(np.sort(chosen)).to(x.device)]
+        distances = squared_distances(Features(x, side).varied(self.name)).sqrt_().numpy(force=True)
+        unit = np.quantile(distances, 0.9)
+        if unit == 0:
+            raise InputError(f"rtd is undefined: 0.9 of all distances in {side} are 0. Drop duplicated rows.")
+        return distances / unit
+
+    def _score(self, p: np.ndarray, q: np.ndarray) -> float:
+        return (_cross_bars(p, q) + _cross_bars(q, p)) / 2
+
+
+def _cross_bars(a: np.ndarray, b: np.ndarray) -> float:
+    """Total length of the H1 bars between the graph with distances a and the one with min(a, b)."""
+    try:
+        from gudhi import SimplexTree
+    except ImportError as error:
+        raise InputError('rtd needs gudhi: pip install "repsim-nb[topology]"') from error
+    between = np.where(np.tri(len(a), dtype=bool), a, np.inf)
+    doubled = np.block([[np.zeros_like(a), between.T], [between, np.minimum(a, b)]])
+    tree = SimplexTree.create_from_array(doubled, max_filtration=a.max())
+    tree.collapse_edges()
+    tree.expansion(2)
+    tree.compute_persistence()
+    bars = tree.persistence_intervals_in_dimension(1)
+    return float(np.diff(bars).sum()) if len(bars) else 0.0

@@ -1,0 +1,137 @@
+"""From texts to token ids: windows of the model's context, and padded batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repsim_nb.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of one text that fits the model's context, special tokens included.
+
+    Attributes:
+        text: index of the text it comes from.
+        ids: token ids, (length,).
+        offsets: characters of the whole text that each token covers, (length, 2); (-1, -1) for special tokens.
+    """
+
+    text: int
+    ids: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def truncated(self, length: int) -> Window:
+        """Its first `length` tokens."""
+        return replace(self, ids=self.ids[:length], offsets=self.offsets[:length])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows padded on the right to one length.
+
+    Attributes:
+        ids: token ids, int64 (sequences, length).
+        mask: True at real tokens, special ones included, bool (sequences, length).
+        offsets: characters of its text that each token covers, int64 (sequences, length, 2); (-1, -1) at special tokens
+            and padding.
+        texts: which text each sequence is from, int64 (sequences,); a text longer than the context has several.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    offsets: Tensor
+    texts: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def carries_text(self) -> Tensor:
+        """True at tokens that stand for characters of the text, bool (sequences, length)."""
+        return self.offsets[..., 1] > self.offsets[..., 0]
+
+    def to(self, device: str | torch.device) -> Batch:
+        """The same batch with ids and mask on `device`."""
+        return replace(self, ids=self.ids.to(device), mask=self.mask.to(device))
+
+
+def collate(windows: Sequence[Window], pad: int = 0) -> Batch:
+    """Pad windows on the right and stack them."""
+    shape = (len(windows), max(len(w) for w in windows))
+    ids = np.full(shape, pad, dtype=np.int64)
+    mask = np.zeros(shape, dtype=bool)
+    offsets = np.full((*shape, 2), -1, dtype=np.int64)
+    for row, window in enumerate(windows):
+        ids[row, : len(window)] = window.ids
+        mask[row, : len(window)] = True
+        offsets[row, : len(window)] = window.offsets
+    texts = torch.tensor([w.text for w in windows])
+    return Batch(torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(offsets), texts)
+
+
+class Windows:
+    """Cuts texts into windows of at most `context` tokens, each wrapped in the tokenizer's own special tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int):
+        if not tokenizer.is_fast:
+            raise InputError(
+                f"The tokenizer {type(tokenizer).__name__} gives no character offsets, which rows are aligned by. "
+                "Load the model with its fast tokenizer."
+            )
+        self.tokenizer = tokenizer
+        self.context = context
+
+    @cached_property
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """Special tokens that the tokenizer puts before and after a text."""
+        probe = self.tokenizer("a", return_special_tokens_mask=True)
+        special = probe["special_tokens_mask"]
+        before = special.index(0) if 0 in special else len(special)
+        after = special[::-1].index(0) if 0 in special else 0
+        ids = probe["input_ids"]
+        return ids[:before], ids[len(ids) - after :]
+
+    def __call__(self, texts: Sequence[str], length: int | None = None) -> list[Window]:
+        """All windows of all texts, in order, at most `length` (default: the context) tokens each."""
+        if isinstance(texts, str):
+            raise InputError("Expected a sequence of texts; received one string. Put it into a list: [text].")
+        if not texts:
+            return []
+        before, after = self._frame
+        inner = min(length or self.context, self.context) - len(before) - len(after)
+        if inner < 1:
+            raise InputError(f"Windows of {length} tokens leave no room for text beside the special tokens.")
+        encoded = self.tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        outside = np.full((len(before), 2), -1), np.full((len(after), 2), -1)
+        windows = []
+        for text, (ids, offsets) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)):
+            for start in range(0, len(ids), inner):
+                part = slice(start, start + inner)
+                windows.append(
+                    Window(
+                        text,
+                        np.array([*before, *ids[part], *after], dtype=np.int64),
+                        np.concatenate([outside[0], np.array(offsets[part], dtype=np.int64), outside[1]]),
+                    )
+                )
+        return windows

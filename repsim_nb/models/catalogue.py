@@ -1,0 +1,245 @@
+"""The catalogue of models that can be picked, and the one way to load any of them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repsim_nb.errors import InputError, unknown
+from repsim_nb.models.checkpoint import read_metadata, weight_files
+from repsim_nb.models.model import Model
+from repsim_nb.resources import data_dir
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("float32", "bfloat16", "float16")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def list_models() -> pd.DataFrame:
+    """The models that can be loaded by name, embedded ones first (index: name).
+
+    Columns: family, kind, source, needs_download, n_layers, d_model, n_parameters, bytes, tokens_seen, loss (nats per
+    token on held-out text), bits_per_byte, unigram_loss and unigram_bits_per_byte (of the training frequencies on the
+    same text), untrained_loss (the same network before its first step), revisions (checkpoints, as in name@step500).
+    """
+    import pandas as pd
+
+    return pd.DataFrame([_describe(name) for name in _embedded()]).set_index("name")
+
+
+def _embedded() -> list[str]:
+    folders = (p.name for p in data_dir().iterdir() if (p / "config.json").exists() and "@" not in p.name)
+    return sorted(folders, key=lambda name: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", name)])
+
+
+def _revisions(name: str) -> list[str]:
+    found = (p.name.split("@", 1)[1] for p in data_dir().glob(f"{name}@*") if (p / "config.json").exists())
+    return sorted(found, key=lambda r: int(re.sub(r"\D", "", r) or 0))
+
+
+def _describe(name: str) -> dict[str, Any]:
+    folder = data_dir() / name
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    weights = weight_files(folder)[0]
+    about = read_metadata(weights)
+    held_out = json.loads(about["held_out"])
+    untrained = read_metadata(weight_files(folder.with_name(f"{name}@step0"))[0])
+    return {
+        "name": name,
+        "family": about["family"],
+        "kind": "causal",
+        "source": "embedded",
+        "needs_download": False,
+        "n_layers": config["num_hidden_layers"],
+        "d_model": config["hidden_size"],
+        "n_parameters": int(about["parameters"]),
+        "bytes": weights.stat().st_size,
+        "tokens_seen": int(about["tokens_seen"]),
+        "loss": held_out["nats_per_token"],
+        "bits_per_byte": held_out["bits_per_byte"],
+        "unigram_loss": held_out["unigram_nats_per_token"],
+        "unigram_bits_per_byte": held_out["unigram_bits_per_byte"],
+        "untrained_loss": json.loads(untrained["held_out"])["nats_per_token"],
+        "revisions": ", ".join(_revisions(name)),
+    }
+
+
+def load_model(
+    name_or_dir_or_module: str | os.PathLike[str] | torch.nn.Module | Model,
+    device: str = "auto",
+    dtype: str = "float32",
+    revision: str | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Model:
+    """Load a causal language model as a `Model`.
+
+    Args:
+        name_or_dir_or_module: a name from `list_models()`, a local Hugging Face directory, a hub id ("owner/name", the
+            only form that uses the network), a transformers model in memory (left unchanged), or a Model (returned
+            as is).
+        device: "auto" (CUDA, then MPS, then CPU), or a torch device.
+        dtype: "float32", "bfloat16" or "float16".
+        revision: checkpoint or commit; `name@revision` says the same.
+        tokenizer: for a model in memory, or in place of the model's own.
+
+    Raises:
+        InputError: unknown name or revision, a directory that is no checkpoint, broken weights, a model that is not a
+            causal language model.
+        FileNotFoundError: a path that does not exist.
+    """
+    import torch
+
+    given = name_or_dir_or_module
+    if isinstance(given, Model):
+        return given
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    place = _device(device)
+    if isinstance(given, torch.nn.Module):
+        return _from_memory(given, tokenizer, place, dtype)
+    name, revision = _split_revision(os.fspath(given), revision)
+    embedded = _embedded()
+    if name in embedded:
+        return _from_directory(_checkpoint(name, revision), name, revision, place, dtype, tokenizer, "embedded")
+    path = Path(name).expanduser()
+    if path.exists():
+        if revision:
+            raise InputError(f"'{path}' is a local directory, which has no revisions; received revision {revision!r}.")
+        return _from_directory(path, name, None, place, dtype, tokenizer, "directory")
+    if isinstance(given, os.PathLike) or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise FileNotFoundError(f"No model directory at '{path}'. Give a path that exists, or a model name.")
+    if HUB_ID.fullmatch(name):
+        return _from_hub(name, revision, place, dtype, tokenizer)
+    raise unknown("model", name, embedded, "Or give a local directory, or a hub id such as EleutherAI/pythia-70m.")
+
+
+def _device(asked: str) -> torch.device:
+    import torch
+
+    if asked != "auto":
+        try:
+            return torch.device(asked)
+        except RuntimeError:
+            raise unknown("device", asked, ["auto", "cpu", "cuda", "mps"]) from None
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _split_revision(name: str, revision: str | None) -> tuple[str, str | None]:
+    base, at, inside = name.rpartition("@")
+    if not at or Path(name).exists():
+        return name, revision
+    if revision is not None and revision != inside:
+        raise InputError(f"Two revisions were given, {inside!r} in the name and revision={revision!r}. Give one.")
+    return base, inside
+
+
+def _checkpoint(name: str, revision: str | None) -> Path:
+    if revision in (None, "main"):
+        return data_dir() / name
+    if revision not in _revisions(name):
+        raise unknown(f"revision of {name}", revision, ["main", *_revisions(name)])
+    return data_dir() / f"{name}@{revision}"
+
+
+def _from_directory(
+    folder: Path,
+    name: str,
+    revision: str | None,
+    device: torch.device,
+    dtype: str,
+    tokenizer: PreTrainedTokenizerBase | None,
+    source: str,
+) -> Model:
+    if not (folder / "config.json").is_file():
+        raise InputError(f"'{folder}' is no model checkpoint: it holds no config.json.")
+    weight_files(folder)  # raises when absent or truncated
+    about = {"source": source, "revision": revision or "main"}
+    full = f"{name}@{revision}" if revision not in (None, "main") else name
+    return _load(str(folder), full, None, device, dtype, tokenizer, about)
+
+
+def _from_hub(
+    name: str, revision: str | None, device: torch.device, dtype: str, tokenizer: PreTrainedTokenizerBase | None
+) -> Model:
+    full = f"{name}@{revision}" if revision else name
+    return _load(name, full, revision, device, dtype, tokenizer, {"source": "hub", "revision": revision or "main"})
+
+
+def _load(
+    location: str,
+    name: str,
+    revision: str | None,
+    device: torch.device,
+    dtype: str,
+    tokenizer: PreTrainedTokenizerBase | None,
+    about: dict[str, Any],
+) -> Model:
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    from repsim_nb.models.causal import CausalModel
+
+    logging.disable_progress_bar()  # of loading a few tensors; downloads keep theirs
+    try:
+        module, report = AutoModelForCausalLM.from_pretrained(
+            location,
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            attn_implementation="eager",  # the bridge's choice, so that hooks see the attention pattern
+            output_loading_info=True,
+        )
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(location, revision=revision)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"Cannot load {name!r} as a causal language model: {_first_line(error)}") from error
+    _check_complete(name, module, report["missing_keys"])
+    commit = getattr(module.config, "_commit_hash", None)
+    return CausalModel(name, module.to(device), tokenizer, about | ({"commit": commit} if commit else {}))
+
+
+def _check_complete(name: str, module: PreTrainedModel, missing: Collection[str]) -> None:
+    """transformers fills what a checkpoint lacks with random numbers and only warns; here it is an error."""
+    trained_as = (module.config.architectures or [type(module).__name__])[0]
+    if not trained_as.endswith(("ForCausalLM", "LMHeadModel")):
+        raise InputError(f"{name!r} is a {trained_as}; only causal language models can be loaded.")
+    if missing:
+        raise InputError(
+            f"Cannot load {name!r} as a causal language model: the checkpoint lacks {len(missing)} of the weights that "
+            f"{type(module).__name__} needs, {sorted(missing)[0]} among them."
+        )
+
+
+def _from_memory(
+    module: torch.nn.Module, tokenizer: PreTrainedTokenizerBase | None, device: torch.device, dtype: str
+) -> Model:
+    import torch
+    from transformers import PreTrainedModel
+
+    from repsim_nb.models.causal import CausalModel
+
+    if not isinstance(module, PreTrainedModel):
+        raise InputError(f"A model in memory must be a transformers PreTrainedModel; received {type(module).__name__}.")
+    if tokenizer is None:
+        raise InputError("A model in memory comes without a tokenizer: pass tokenizer=... as well.")
+    own = copy.deepcopy(module)  # the bridge changes its model in place
+    own.set_attn_implementation("eager")
+    name = module.config.name_or_path or type(module).__name__
+    return CausalModel(name, own.to(device, getattr(torch, dtype)), tokenizer, {"source": "memory", "revision": "none"})
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,171 @@
+"""The one interface: embed, run layers k to m, head."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from repsim_nb.errors import InputError
+from repsim_nb.models.batch import Batch, Window, Windows, collate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Model(ABC):
+    """A transformer as a chain of positions in its residual stream: 0 is the embedding output, l is after block l.
+
+    Attributes:
+        name: as it was asked for, with `@revision` where one was given.
+        kind: "causal", "classifier" or "encoder".
+        n_layers: number of blocks; positions run from 0 to n_layers.
+        d_model: width of the residual stream.
+        context: longest sequence in tokens, special tokens included.
+        tokenizer: its Hugging Face tokenizer.
+        device, dtype: where and in what precision it computes.
+    """
+
+    kind: str
+    n_layers: int
+    d_model: int
+    context: int
+
+    def __init__(self, name: str, module: nn.Module, tokenizer: PreTrainedTokenizerBase, source: dict[str, Any]):
+        self.name = name
+        self.module = module.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self._source = source
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, {self.kind}, {self.n_layers} layers, width {self.d_model})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the parameters."""
+        return next(self.module.parameters()).dtype
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Hash of all parameters as they are in memory, by name."""
+        digest = hashlib.sha256()
+        for name, parameter in sorted(self.module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What identifies this model: name, source, revision, hash of the weights, precision, device."""
+        return {
+            "model": self.name,
+            "kind": self.kind,
+            **self._source,
+            "weights_sha256": self.weights_sha256,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": self.device.type,
+        }
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Cuts texts into windows of the context: `model.windows(texts)`."""
+        return Windows(self.tokenizer, self.context)
+
+    def collate(self, windows: Sequence[Window]) -> Batch:
+        """Windows as a batch on the model's device."""
+        return collate(windows, pad=self.tokenizer.pad_token_id or 0).to(self.device)
+
+    def batch(self, texts: Sequence[str]) -> Batch:
+        """Tokenize texts; a text longer than the context becomes several sequences, none is truncated.
+
+        Raises:
+            InputError: no text, or one string instead of a sequence.
+        """
+        windows = self.windows(texts)
+        if not windows:
+            raise InputError("Nothing to tokenize: give at least one non-empty text.")
+        return self.collate(windows)
+
+    @abstractmethod
+    def embed(self, batch: Batch) -> Tensor:
+        """Position 0, the embedding output: (sequences, length, d_model)."""
+
+    @abstractmethod
+    def _blocks(
+        self, hidden: Tensor, k: int, m: int, batch: Batch, tap: Callable[[int, Tensor], None] | None
+    ) -> Tensor:
+        """Blocks k+1 to m; `tap(position, hidden)` sees every position from k to m."""
+
+    @abstractmethod
+    def head(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """From position n_layers, final norm included: logits (sequences, length, vocabulary)."""
+
+    def run(self, hidden: Tensor, k: int, m: int, batch: Batch) -> Tensor:
+        """From position k to position m of the residual stream.
+
+        Args:
+            hidden: position k, (sequences, length, d_model).
+            k, m: positions, 0 <= k <= m <= n_layers.
+            batch: what `hidden` was computed from; gives mask and positions.
+
+        Raises:
+            InputError: positions out of range or in the wrong order, or a hidden of the wrong shape.
+        """
+        if not 0 <= k <= m <= self.n_layers:
+            raise InputError(
+                f"Cannot run {self.name} from position {k} to {m}: positions go up from 0 to {self.n_layers}."
+            )
+        self._check(hidden, batch)
+        return hidden if k == m else self._blocks(hidden, k, m, batch, None)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """The whole model: (sequences, length, vocabulary)."""
+        return self.head(self.run(self.embed(batch), 0, self.n_layers, batch), batch)
+
+    def residuals(self, batch: Batch, layers: Iterable[int], tap: Callable[[int, Tensor], None]) -> None:
+        """One pass that calls `tap(layer, hidden)` at each position of `layers`; nothing above the highest is run."""
+        wanted = set(layers)
+        hidden = self.embed(batch)
+        if max(wanted) == 0:
+            tap(0, hidden)
+        else:
+            self._blocks(hidden, 0, max(wanted), batch, lambda p, h: tap(p, h) if p in wanted else None)
+
+    def positions(self, layers: str | int | Iterable[int]) -> list[int]:
+        """Layer argument -> positions: "all", one position or several; negative ones count from the end.
+
+        Raises:
+            InputError: a position outside -(n_layers + 1) .. n_layers, or something that is no integer.
+        """
+        if isinstance(layers, str):
+            if layers != "all":
+                raise InputError(f'layers={layers!r} was given; expected "all", a position or a list of positions.')
+            return list(range(self.n_layers + 1))
+        asked = [layers] if isinstance(layers, int) else list(layers)
+        total = self.n_layers + 1
+        wrong = [p for p in asked if not isinstance(p, int) or not -total <= p < total]
+        if wrong or not asked:
+            raise InputError(
+                f"Layer {wrong[0]!r} does not exist in {self.name}: its positions are 0 (embedding) to {self.n_layers}."
+                if wrong
+                else 'layers is empty; expected "all", a position or a list of positions.'
+            )
+        return [p % total for p in asked]
+
+    def _check(self, hidden: Tensor, batch: Batch) -> None:
+        expected = (*batch.ids.shape, self.d_model)
+        if tuple(hidden.shape) != expected:
+            raise InputError(
+                f"hidden has shape {tuple(hidden.shape)}; {self.name} expects (sequences, length, d_model) = "
+                f"{expected} for this batch."
+            )

@@ -1,0 +1,221 @@
+import shutil
+
+import pytest
+import torch
+
+import repsim_nb as rs
+from repsim_nb.errors import InputError
+from repsim_nb.resources import data_dir
+
+TEXTS = [
+    "Return a new array of given shape and type, filled with zeros.",
+    "Short.",
+    "def f(x):\n    return [y**2 for y in x if y]\n" * 4,
+    "Ünïcödé 🦊 and 日本語, too.",
+]
+
+
+@pytest.fixture(scope="module", params=["tiny-neox-w32-d2", "tiny-neox-w64-d4"])
+def model(request):
+    return rs.load_model(request.param)
+
+
+@pytest.fixture(scope="module")
+def reference(model):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(data_dir() / model.name, dtype=torch.float32).eval()
+
+
+@torch.no_grad()
+def test_log_probabilities_are_those_of_transformers(model, reference):
+    batch = model.batch(TEXTS)
+    ours = model.logits(batch).log_softmax(-1)
+    theirs = reference(batch.ids, attention_mask=batch.mask.long()).logits.log_softmax(-1)
+    assert (ours - theirs)[batch.mask].abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_splitting_at_any_position_changes_nothing(model):
+    batch = model.batch(TEXTS)
+    whole = model.logits(batch)
+    embedded = model.embed(batch)
+    for k in range(model.n_layers + 1):
+        lower = model.run(embedded, 0, k, batch)
+        joined = model.head(model.run(lower, k, model.n_layers, batch), batch)
+        assert (joined - whole)[batch.mask].abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_positions_are_the_hidden_states_of_transformers_and_the_last_is_before_the_final_norm(model, reference):
+    batch = model.batch(TEXTS)
+    seen = {}
+    model.residuals(batch, range(model.n_layers + 1), lambda layer, hidden: seen.update({layer: hidden.clone()}))
+    theirs = reference(batch.ids, attention_mask=batch.mask.long(), output_hidden_states=True).hidden_states
+    for layer in range(model.n_layers):
+        assert (seen[layer] - theirs[layer])[batch.mask].abs().max() < 1e-4
+    normed = reference.gpt_neox.final_layer_norm(seen[model.n_layers])
+    assert (normed - theirs[-1])[batch.mask].abs().max() < 1e-4
+    assert (seen[model.n_layers] - theirs[-1])[batch.mask].abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_padding_and_batch_size_change_no_real_row(model):
+    batch = model.batch(TEXTS)
+    together = model.logits(batch)
+    for i, text in enumerate(TEXTS):
+        alone = model.logits(model.batch([text]))[0]
+        assert (alone - together[i, : len(alone)]).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_running_parts_leaves_the_model_as_it_was(model):
+    batch = model.batch(TEXTS[:2])
+    before, weights = model.logits(batch), model.weights_sha256
+    model.run(model.embed(batch), 0, 1, batch)
+    del model.__dict__["weights_sha256"]
+    assert torch.equal(model.logits(batch), before)
+    assert model.weights_sha256 == weights
+    assert not any(p.requires_grad for p in model.module.parameters())
+
+
+def test_a_long_text_is_cut_into_windows_and_nothing_is_lost(model):
+    text = "".join(f"Sentence number {i} says: é🦊 {i * i}.\n" for i in range(200))
+    batch = model.batch([text])
+    assert len(batch) > 1
+    assert batch.ids.shape[1] == model.context
+    assert set(batch.texts.tolist()) == {0}
+    real = batch.carries_text
+    covered = {c for a, b in batch.offsets[real].tolist() for c in range(a, b)}
+    assert covered == set(range(len(text)))
+    assert model.tokenizer.decode(batch.ids[real]) == text
+    assert (batch.ids[:, 0] == model.tokenizer.bos_token_id).all()
+    assert not real[:, 0].any()
+
+
+def test_embedded_models_beat_the_unigram_baseline_and_untrained_ones_do_not():
+    models = rs.list_models()
+    assert (models.loss < models.unigram_loss - 2).all()
+    assert (models.bits_per_byte < 0.7 * models.unigram_bits_per_byte).all()
+    assert (models.untrained_loss > models.unigram_loss).all()
+
+
+@torch.no_grad()
+def test_the_catalogue_tells_the_truth_about_loss_and_shape(model):
+    row = rs.list_models().loc[model.name]
+    assert (row.n_layers, row.d_model) == (model.n_layers, model.d_model)
+    corpus = rs.load_corpus("python-docs", split="test")
+    total = count = 0
+    windows = model.windows(corpus.texts)
+    for start in range(0, len(windows), 600):  # a sample: every window of 20 spread over the corpus
+        batch = model.collate(windows[start : start + 20])
+        losses = -model.logits(batch)[:, :-1].log_softmax(-1).gather(-1, batch.ids[:, 1:, None])[..., 0]
+        real = batch.carries_text[:, 1:]
+        total, count = total + losses[real].sum().item(), count + int(real.sum())
+    assert abs(total / count - row.loss) < 0.25
+
+
+def test_a_revision_is_another_checkpoint_under_both_spellings():
+    one = rs.load_model("tiny-neox-w32-d2@step0")
+    two = rs.load_model("tiny-neox-w32-d2", revision="step0")
+    trained = rs.load_model("tiny-neox-w32-d2")
+    assert one.weights_sha256 == two.weights_sha256 != trained.weights_sha256
+    assert one.name == "tiny-neox-w32-d2@step0"
+    assert one.provenance["revision"] == "step0"
+
+
+def test_a_model_in_memory_is_left_unchanged(reference, model):
+    before = {k: v.clone() for k, v in reference.state_dict().items()}
+    loaded = rs.load_model(reference, tokenizer=model.tokenizer)
+    assert reference.state_dict().keys() == before.keys()
+    assert all(torch.equal(before[k], v) for k, v in reference.state_dict().items())
+    batch = model.batch(TEXTS)
+    with torch.no_grad():
+        assert (loaded.logits(batch) - model.logits(batch)).abs().max() < 1e-5
+
+
+def test_local_directories_load_like_names(tmp_path, model):
+    shutil.copytree(data_dir() / model.name, tmp_path / "mine")
+    assert rs.load_model(tmp_path / "mine").weights_sha256 == model.weights_sha256
+    with pytest.raises(InputError, match="no revisions"):
+        rs.load_model(tmp_path / "mine", revision="step0")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("tiny-neox-w32-d3", "Did you mean 'tiny-neox-w32-d2'"),
+        ("tiny-neox-w32-d2@step1", "Did you mean 'step0'"),
+        (torch.nn.Linear(2, 2), "must be a transformers PreTrainedModel; received Linear"),
+    ],
+)
+def test_unknown_models_say_what_is_near(given, message):
+    with pytest.raises(InputError, match=message):
+        rs.load_model(given)
+
+
+def test_bad_arguments_say_what_is_wrong(tmp_path, reference):
+    with pytest.raises(InputError, match="Did you mean 'float32'"):
+        rs.load_model("tiny-neox-w32-d2", dtype="float23")
+    with pytest.raises(InputError, match="Unknown device"):
+        rs.load_model("tiny-neox-w32-d2", device="abacus")
+    with pytest.raises(InputError, match="Two revisions"):
+        rs.load_model("tiny-neox-w32-d2@step0", revision="main")
+    with pytest.raises(InputError, match="pass tokenizer"):
+        rs.load_model(reference)
+    with pytest.raises(FileNotFoundError, match="No model directory"):
+        rs.load_model(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"config\.json"):
+        rs.load_model(tmp_path)
+
+
+def test_broken_checkpoints_say_what_is_wrong(tmp_path):
+    source = data_dir() / "tiny-neox-w32-d2"
+    broken = tmp_path / "broken"
+    shutil.copytree(source, broken)
+    weights = broken / "model.safetensors"
+    whole = weights.read_bytes()
+    for content in (whole[:-100], whole[:2000], b"", b"not a safetensors file at all"):
+        weights.write_bytes(content)
+        with pytest.raises(InputError, match="truncated or no safetensors"):
+            rs.load_model(broken)
+    weights.unlink()
+    with pytest.raises(InputError, match="holds no weights"):
+        rs.load_model(broken)
+    (broken / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(InputError, match="never loaded"):
+        rs.load_model(broken)
+    (broken / "pytorch_model.bin").unlink()
+    weights.write_bytes(whole)
+    config = (source / "config.json").read_text()
+    (broken / "config.json").write_text(config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    with pytest.raises(InputError, match=r"lacks 12 of the weights .* layers\.2\."):
+        rs.load_model(broken)
+    (broken / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForMaskedLM"]}')
+    with pytest.raises(InputError, match="is a BertForMaskedLM; only causal"):
+        rs.load_model(broken)
+    (broken / "config.json").write_text('{"model_type": "no such thing"}')
+    with pytest.raises(InputError, match="as a causal language model"):
+        rs.load_model(broken)
+
+
+def test_positions_and_shapes_are_checked(model):
+    batch = model.batch(TEXTS)
+    hidden = model.embed(batch)
+    with pytest.raises(InputError, match="positions go up from 0"):
+        model.run(hidden, 2, 1, batch)
+    with pytest.raises(InputError, match="positions go up from 0"):
+        model.run(hidden, 0, model.n_layers + 1, batch)
+    with pytest.raises(InputError, match="d_model"):
+        model.run(hidden[..., :-1], 0, 1, batch)
+    with pytest.raises(InputError, match="does not exist"):
+        model.positions([model.n_layers + 1])
+    with pytest.raises(InputError, match='expected "all"'):
+        model.positions("al")
+    with pytest.raises(InputError, match="empty"):
+        model.positions([])
+    assert model.positions(-1) == [model.n_layers]
+    with pytest.raises(InputError, match="Put it into a list"):
+        model.batch("one string")
+    with pytest.raises(InputError, match="Nothing to tokenize"):
+        model.batch([])
