@@ -43,7 +43,8 @@ class CCA(_Subspaces):
         mean_i rho_i (summary="mean") or mean_i rho_i^2 (summary="mean_square", Yanai's R2),  i <= min(rank x, rank y)
 
     rho_i are the singular values of Q_x'Q_y, Q orthonormal bases of the centred columns. A similarity in [0, 1]; 1 =
-    one column space contains the other. Directions below rounding count neither in Q nor in the mean; some public code averages the top of the list only, which is higher.
+    one column space contains the other. Directions below rounding count neither in Q nor in the mean. Some public code
+    averages the top of the list only, which is higher.
 
     Errors: no variance. Warns when rows are not more than features: then every rho is 1.
 

@@ -182,7 +182,8 @@ def kept_products(
     Debiasing can cancel nearly all of <K, K>, as when one row is far from all others; then float32 products are not
     enough and everything is computed in float64.
     """
-    dtype = dtype or ps[0].features.x.dtype
+    # Distances as differences of float32 squares are not good enough for an exponential.
+    dtype = dtype or (torch.float64 if ps[0].kernel == "rbf" else ps[0].features.x.dtype)
     cross = _whole_products(ps, qs, dtype)
     cross -= [[p.correction(q) for q in qs] for p in ps]
     selves = []
@@ -235,11 +236,11 @@ def _vanished(side: str) -> InputError:
 
 def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram], dtype: torch.dtype) -> np.ndarray:
     """<K_i, L_j> over all pairs by the cheaper route; fills in the energies."""
-    n, wide_p, wide_q = ps[0].n, sum(p.features.d for p in ps), sum(q.features.d for q in qs)
     distinct = list({id(g): g for g in [*ps, *qs]}.values())
-    by_features = 2 * n * wide_p * wide_q
-    by_grams = n * n * (sum(g.features.d for g in distinct) + len(distinct) ** 2)
-    if ps[0].kernel == "rbf" or by_grams < by_features:
+    widths = [g.features.d for g in distinct]
+    if ps[0].kernel == "rbf" or gram_route_is_cheaper(
+        ps[0].n, widths, sum(p.features.d for p in ps) * sum(q.features.d for q in qs)
+    ):
         whole = _gram_products(distinct, dtype)
         place = {id(g): k for k, g in enumerate(distinct)}
         for g, value in zip(distinct, whole.diagonal(), strict=True):
@@ -249,6 +250,11 @@ def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram], dtype: torch.dtype) 
         if dtype not in g.energy:
             g.energy[dtype] = _self_product(g.features, dtype)
     return pairwise([p.features for p in ps], [q.features for q in qs], squared_norm, dtype)
+
+
+def gram_route_is_cheaper(n: int, widths: Sequence[int], products: int) -> bool:
+    """Whether the Grams of representations of these widths cost less than X_i'Y_j with so many entries in all."""
+    return n * n * (sum(widths) + len(widths) ** 2) < 2 * n * products + n * sum(d * d for d in widths)
 
 
 def squared_norm(m: Tensor) -> float:
