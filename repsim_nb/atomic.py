@@ -43,6 +43,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     Missing parents are created. Raises OutputError before the block when the folder cannot be made.
     """
     path = Path(path)
+    _make(path.parent)
     temporary = _beside(path)
     _make(temporary)
     try:
@@ -88,9 +89,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"Cannot make a folder in {folder.parent}: {_reason(error)}. Choose another folder."
-        ) from error
+        raise OutputError(f"Cannot make the folder {folder}: {_reason(error)}. Choose another.") from error
 
 
 def _beside(path: Path) -> Path:

@@ -4,7 +4,9 @@ from repsim_nb.runs.execution import Run, RunError, run_notebook
 from repsim_nb.runs.folder import RUN_DIR, output_dir
 from repsim_nb.runs.index import write_index
 from repsim_nb.runs.notebooks import list_notebooks
+from repsim_nb.runs.outputs import save_figure, save_table
 from repsim_nb.runs.parameters import ParameterError
+from repsim_nb.runs.presets import settle
 
 __all__ = [
     "RUN_DIR",
@@ -14,5 +16,8 @@ __all__ = [
     "list_notebooks",
     "output_dir",
     "run_notebook",
+    "save_figure",
+    "save_table",
+    "settle",
     "write_index",
 ]

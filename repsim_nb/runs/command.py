@@ -22,14 +22,14 @@ from repsim_nb.runs.table import aligned, comma_separated
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         options = _parser().parse_args(arguments)
         code: int = options.do(options)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, OSError) as error:
         _complain(str(error))
         return 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(*_: object) -> NoReturn:
@@ -98,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("zoo", _zoo, "list or train the embedded models")
     sub.add_argument("action", choices=["list", "build"])
     sub.add_argument("recipes", metavar="RECIPE", nargs="*", help="with build: names from `repsim-nb zoo list`")
-    sub.add_argument("--out", metavar="DIR", type=Path, help="with build: default is the package's data folder")
+    sub.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("results", "models"), help="default: results/models"
+    )
     sub.add_argument("--csv", action="store_true", help="with list: comma-separated, nothing cut")
     return parser
 
@@ -177,5 +181,5 @@ def _zoo(options: argparse.Namespace) -> int:
     if not options.recipes:
         raise InputError("Say which recipes to build. See: repsim-nb zoo list")
     for recipe in options.recipes:
-        zoo.build(recipe, **({"out": options.out} if options.out else {}))
+        print(zoo.build(recipe, out=options.out), flush=True)
     return 0

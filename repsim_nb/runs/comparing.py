@@ -1,6 +1,7 @@
 """`repsim-nb compare`: two models, one measure, one file."""
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def _estimate(a: Any, b: Any, layers_a: Any, layers_b: Any, options: argparse.Na
     megabytes = options.n_rows * (n_a * a.d_model + n_b * b.d_model) * 4 / 1e6
     return (
         f"{options.measure} of {a.name} and {b.name}: {n_a} x {n_b} layers, "
-        f"at most {options.n_rows} rows, {megabytes:.0f} MB of activations"
+        f"at most {options.n_rows} rows, {megabytes:.1f} MB of activations"
     )
 
 
@@ -69,6 +70,7 @@ def _write_csv(result: Any, path: Path) -> None:
 
 
 def _write_heatmap(result: Any, path: Path) -> None:
+    os.environ.setdefault("MPLBACKEND", "agg")  # a file is written, no window is opened
     figure = repsim_nb.figures.heatmap(result).figure
     figure.savefig(path, bbox_inches="tight", dpi=200)
 

@@ -1,6 +1,5 @@
 """Running one notebook from start to end, into a folder that appears only when all of it has succeeded."""
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -112,12 +111,14 @@ def _execute(notebook: Notebook, values: dict[str, Any], draft: Path, watch: Pro
     return next(iter(failures(executed)), None)
 
 
-def _settle(copy: Path) -> dict[str, Any]:
+def _settle(copy: Path) -> Any:
     """The executed notebook, once its metadata names itself by its final place instead of the draft's."""
-    executed: dict[str, Any] = json.loads(copy.read_text(encoding="utf-8"))
-    executed["metadata"]["papermill"]["output_path"] = copy.name
+    import nbformat
+
+    executed = nbformat.read(copy, as_version=4)
+    executed.metadata.papermill.output_path = copy.name
     with atomic(copy) as path:
-        path.write_text(json.dumps(executed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        nbformat.write(executed, path)
     return executed
 
 

@@ -24,7 +24,7 @@ class Notebook:
     name: str
     path: Path
     title: str  #: its first heading
-    claim: str  #: the first sentence after it
+    claim: str  #: the first sentence after it, without the label "Claim."
     parameters: tuple[Parameter, ...]
     n_cells: int
 
@@ -82,7 +82,8 @@ def _prose(cells: list[Mapping[str, Any]]) -> str:
 def _first_sentence(prose: str) -> str:
     paragraphs = (part.strip() for part in re.split(r"\n\s*\n", prose))
     paragraph = next((part for part in paragraphs if part and not part.startswith("#")), "")
-    return re.split(r"(?<=[.!?])\s+(?=[A-Z])", _plain(paragraph), maxsplit=1)[0]
+    text = re.sub(r"^Claim[.:]\s*", "", _plain(paragraph))
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z])", text, maxsplit=1)[0]
 
 
 def _plain(markdown: str) -> str:

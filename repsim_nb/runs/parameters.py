@@ -79,7 +79,7 @@ def match(parameters: tuple[Parameter, ...], names: Mapping[str, object], notebo
         if not known:
             raise ParameterError(f"Notebook {notebook!r} has no parameters, received {name!r}.")
         if name not in known:
-            raise unknown(f"parameter of notebook {notebook!r}", name, known)
+            raise unknown("parameter", name, known, hint=f"It is not among those of notebook {notebook!r}.")
 
 
 def check(parameters: tuple[Parameter, ...], values: Mapping[str, Any], notebook: str) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import math
 import shutil
+import sys
 from collections.abc import Sequence
 
 _GAP = "  "
@@ -10,10 +12,13 @@ _NARROWEST = 12  #: no column is cut below this
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[object]], width: int | None = None) -> str:
-    """Columns side by side, the widest cut with an ellipsis until a line fits `width` (default: the terminal)."""
+    """Columns side by side, the widest cut with an ellipsis until a line fits `width`.
+
+    By default that is the terminal's; nothing is cut in a pipe or a file.
+    """
     lines = [[_text(value) for value in row] for row in [header, *rows]]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    spare = (width or shutil.get_terminal_size().columns) - len(_GAP) * (len(widths) - 1)
+    spare = (width or _terminal()) - len(_GAP) * (len(widths) - 1)
     while sum(widths) > spare and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
     return "\n".join(_GAP.join(map(_cell, line, widths)).rstrip() for line in lines)
@@ -26,7 +31,13 @@ def comma_separated(header: Sequence[str], rows: Sequence[Sequence[object]]) -> 
     return text.getvalue().rstrip("\n")
 
 
+def _terminal() -> float:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+
+
 def _text(value: object) -> str:
+    if value is None or value != value:  # NaN is the only value that differs from itself
+        return ""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, set | frozenset | list | tuple):

@@ -1,0 +1,55 @@
+# Every target makes the environment .venv first if it is missing; nothing is installed anywhere else.
+#
+#   make figures     run all notebooks, figures and tables in results/ (PRESET=quick for a taste)
+#   make test        all tests
+#   make lab         JupyterLab with the notebooks
+#   make check       style, types, no outputs in notebooks
+#   make bench       benchmarks, tests/bench_*.py
+#   make strip       remove outputs from the notebooks, before a commit
+#
+# PYTHON=/path/to/python chooses the Python 3.11 or newer from which .venv is made.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := figures
+.PHONY: figures test lab check bench strip
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+BENCHES := $(wildcard tests/bench_*.py)
+NBSTRIPOUT := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
+# Each process one thread: test workers and kernels do not fight for the cores.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+# The first Python that is new enough and can make environments; looked for only when .venv is to be made.
+find_python = for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done
+PYTHON ?= $(shell $(find_python))
+
+figures: $(INSTALLED)
+	$(BIN)/repsim-nb run --all --out results $(if $(PRESET),-p preset $(PRESET))
+
+test: $(INSTALLED)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab notebooks
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(if $(NOTEBOOKS),$(NBSTRIPOUT) --verify $(NOTEBOOKS))
+
+bench: $(INSTALLED)
+	$(if $(BENCHES),$(ONE_THREAD) $(BIN)/python -m pytest -s $(BENCHES),@echo "There are no tests/bench_*.py yet.")
+
+strip: $(INSTALLED)
+	$(if $(NOTEBOOKS),$(NBSTRIPOUT) $(NOTEBOOKS))
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || test -n "$(PYTHON)" || { echo "repsim-nb needs Python 3.11 or newer, with venv, and \
+	found none. Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" -c constraints.txt
+	touch $@

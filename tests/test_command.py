@@ -1,0 +1,231 @@
+"""The command line: fast to start, one clear line for bad input, nothing half-written."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from notebook_files import save, write
+
+import repsim_nb
+from repsim_nb.errors import unknown
+from repsim_nb.runs.command import main
+from repsim_nb.runs.table import aligned
+
+HERE = Path(repsim_nb.__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE)}
+
+
+def python(*arguments, **options):
+    options = {"env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 60, **options}
+    return subprocess.run([sys.executable, *arguments], check=False, **options)
+
+
+def refused(capsys, *arguments):
+    """The one line on stderr with which the command refuses."""
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    printed = capsys.readouterr()
+    assert code == 2
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith("repsim-nb: error: ")
+    return printed.err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list", "notebooks"]])
+def test_it_starts_without_the_heavy_packages(arguments):
+    heavy = "import sys; from repsim_nb.runs.command import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+    heavy += "print({'torch', 'pandas', 'papermill', 'matplotlib', 'transformers'} & set(sys.modules))"
+    started = time.perf_counter()
+    printed = python("-c", heavy, *arguments)
+    assert printed.stdout.splitlines()[-1] == "set()", printed.stderr
+    assert time.perf_counter() - started < 2.5, "0.1 s on a free machine"
+
+
+def test_it_is_also_a_module(tmp_path):
+    assert python("-m", "repsim_nb", "--version", cwd=tmp_path).stdout == f"repsim-nb {repsim_nb.__version__}\n"
+
+
+def test_notebooks_are_listed_and_shown(capsys, tmp_path, monkeypatch):
+    path = write(tmp_path, "nb")
+    monkeypatch.setattr("repsim_nb.runs.notebooks.notebooks_dir", lambda: tmp_path)
+    assert main(["list", "notebooks", "--csv"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "name,title,claim",
+        "nb,The title of nb,Rows agree (Brown et al. 2023).",
+    ]
+    for name in ("nb", str(path)):
+        assert main(["show", name]) == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith("The title of nb\n\nRows agree")
+        assert ["preset", "str", "'default'", "quick | default | paper"] in [
+            re.split("  +", line) for line in printed.splitlines()
+        ]
+
+
+def test_tables_of_the_package_are_printed(capsys, monkeypatch):
+    frame = pd.DataFrame({"bounds": [{"b", "a"}], "x": [np.nan], "y": [0.123456]}, index=pd.Index(["cka"], name="name"))
+    monkeypatch.setitem(vars(repsim_nb), "list_measures", lambda: frame)
+    assert main(["list", "measures"]) == 0
+    assert capsys.readouterr().out == "name  bounds  x  y\ncka   a, b       0.1235\n"
+
+
+def test_a_table_fits_the_terminal():
+    text = aligned(["name", "about"], [["a", "word " * 40], ["b", "short"]], width=40)
+    assert [len(line) <= 40 for line in text.splitlines()] == [True] * 3
+    assert text.splitlines()[1].endswith("…")
+    assert "short" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "--all"),
+        (["run", "--all", "nb"], "--all"),
+        (["run", "unknown"], "Unknown notebook 'unknown'"),
+        (["run", "missing.ipynb"], "no notebook file missing.ipynb"),
+        (["run", "NB", "-p", "n_row", "3"], "Unknown parameter 'n_row'. Did you mean 'n_rows'?"),
+        (["run", "NB", "-p", "n_rows", "many"], "'n_rows' expects int | None, received 'many'"),
+        (["run", "NB", "-p", "preset", "quik"], "Did you mean 'quick'?"),
+        (["run", "NB", "-p", "rate", "1", "-p", "rate", "2"], "twice"),
+        (["run", "NB", "-p", "rate"], "expected 2 arguments"),
+        (["run", "NB", "--out", "FILE/out"], "Cannot make the folder"),
+        (["show", "unknown"], "Unknown notebook"),
+        (["list", "model"], "'model'"),
+        (["fly"], "'fly'"),
+        ([], "COMMAND"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path, arguments, message):
+    (tmp_path / "file").touch()
+    places = {"NB": str(write(tmp_path, "nb")), "FILE/out": str(tmp_path / "file" / "out")}
+    assert message in refused(capsys, *(places.get(argument, argument) for argument in arguments))
+
+
+def test_all_goes_on_after_a_failure_and_sets_a_parameter_where_it_exists(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("repsim_nb.runs.notebooks.notebooks_dir", lambda: tmp_path)
+    write(tmp_path, "a", "raise RuntimeError('no luck')")
+    write(tmp_path, "b", save("one", "what it shows") + "assert k == 7", parameters="k: int = 3")
+    out = tmp_path / "out"
+
+    assert "Did you mean 'k'" in refused(capsys, "run", "--all", "-p", "kk", "7", "--out", str(out))
+    assert main(["run", "--all", "-p", "k", "7", "--out", str(out)]) == 1
+
+    printed = capsys.readouterr()
+    assert "Notebook 'a' failed in cell 4 of 4, `raise RuntimeError('no luck')`: RuntimeError: no luck" in printed.err
+    assert "1 of 2 notebooks failed: a" in printed.err
+    assert "[2/2] b: 2 figure files, 1 tables in" in printed.out
+    assert sorted(path.name for path in out.iterdir()) == ["a.failed", "b", "index.html"]
+    assert (out / "index.html").read_text().count("<img") == 1
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_nothing(tmp_path, stop):
+    path = write(tmp_path, "nb", save("one"), "import os, time; print(os.getpid()); time.sleep(60)")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "repsim_nb", "run", str(path), "--out", str(out)]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True, cwd=tmp_path) as running:
+        while not list(out.glob(".*/one.csv")):
+            assert running.poll() is None, running.communicate()
+            time.sleep(0.05)
+        running.send_signal(stop)
+        printed = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert printed == ("", "interrupted\n")
+    assert list(out.iterdir()) == []
+
+
+class Compared(SimpleNamespace):
+    """Stands in for the heavy half of the package."""
+
+    def load_model(self, name):
+        self.loaded.append(name)
+        return SimpleNamespace(name=name, n_layers=2, d_model=8)
+
+    def compare(self, a, b, corpus, measure, *, layers_a, layers_b, n_rows, seed):
+        self.asked = (a.name, b.name, corpus, measure, layers_a, layers_b, n_rows, seed)
+        dims = {"layer_a": [0, 1, 2], "layer_b": [0, 1, 2]}
+        return xr.DataArray(np.eye(3), coords=dims, dims=tuple(dims), name=measure)
+
+    def get_measure(self, name):
+        if name != "cka":
+            raise unknown("measure", name, ["cka"])
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    stand_in = Compared(loaded=[], asked=None)
+    for name in ("load_model", "compare", "get_measure"):
+        monkeypatch.setitem(vars(repsim_nb), name, getattr(stand_in, name))
+    return stand_in
+
+
+def test_compare_writes_a_table_and_says_what_it_did(capsys, tmp_path, compared):
+    options = ["--n-rows", "64", "--seed", "3", "--layers-a", "0,2"]
+    assert main(["compare", "a", "b", *options, "--out", str(tmp_path / "x.nc")]) == 0
+    assert compared.asked == ("a", "b", None, "cka", [0, 2], "all", 64, 3)
+    estimate, summary = capsys.readouterr().out.splitlines()
+    assert estimate == "cka of a and b: 2 x 3 layers, at most 64 rows, 0.0 MB of activations"
+    assert summary == f"cka from 0.0000 to 1.0000, mean 0.3333 -> {tmp_path / 'x.nc'}"
+    with xr.open_dataarray(tmp_path / "x.nc") as stored:
+        assert stored.name == "cka"
+        assert stored.sel(layer_a=1, layer_b=1) == 1
+
+    assert main(["compare", "a", "b", "--out", str(tmp_path / "x.csv")]) == 0
+    assert pd.read_csv(tmp_path / "x.csv").columns.tolist() == ["layer_a", "layer_b", "cka"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.csv", "x.nc"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--out": "x.txt"}, ".nc, .csv, .svg, .png"),
+        ({"--out": "missing/x.nc"}, "no such file or directory"),
+        ({"--out": "file/x.nc"}, "not a directory"),
+        ({"--measure": "ckaa"}, "Did you mean 'cka'?"),
+        ({"--layers-a": "0,last"}, "'0,last'"),
+        ({"--n-rows": "many"}, "'many'"),
+    ],
+)
+def test_compare_refuses_before_the_heavy_work(capsys, tmp_path, monkeypatch, compared, changes, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    options = [text for pair in ({"--out": "x.nc"} | changes).items() for text in pair]
+    assert message in refused(capsys, "compare", "a", "b", *options)
+    assert compared.loaded == []
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_zoo_is_listed_and_built(capsys, tmp_path, monkeypatch):
+    from repsim_nb import zoo
+
+    frame = pd.DataFrame({"steps": [5]}, index=pd.Index(["tiny"], name="name"))
+    monkeypatch.setattr(zoo, "list_recipes", lambda: frame)
+    monkeypatch.setattr(zoo, "build", lambda name, out: Path(out, name))
+    assert main(["zoo", "list"]) == 0
+    assert capsys.readouterr().out == "name  steps\ntiny  5\n"
+    assert main(["zoo", "build", "tiny", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'tiny'}\n"
+    assert "zoo list" in refused(capsys, "zoo", "build")
+
+
+def test_an_error_of_the_package_itself_is_not_dressed_up(monkeypatch, compared, tmp_path):
+    monkeypatch.setitem(vars(repsim_nb), "get_measure", lambda name: {}[name])
+    with pytest.raises(KeyError):
+        main(["compare", "a", "b", "--out", str(tmp_path / "x.nc")])
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    command = f"{sys.executable} -m repsim_nb --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,59 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+
+import repsim_nb as rs
+from repsim_nb.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def result():
+    rng = np.random.default_rng(0)
+    x = {layer: rng.normal(size=(100, 6)) for layer in range(4)}
+    return rs.compare(x, {layer: x[layer] @ rng.normal(size=(6, 5)) for layer in (0, 2, 3)})
+
+
+def test_the_heatmap_shows_each_value_at_its_layers(result):
+    ax = rs.figures.heatmap(result)
+    mesh = ax.collections[0]
+    assert np.allclose(np.asarray(mesh.get_array()).reshape(result.shape), result.values)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["0", "1", "2", "3"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "2", "3"]
+    assert ax.get_ylim()[0] < ax.get_ylim()[1]  # layer 0 at the bottom
+    assert "layer of" in ax.get_xlabel()
+
+
+def test_the_heatmap_draws_where_it_is_told_and_shows_nothing(result, monkeypatch):
+    monkeypatch.setattr(plt, "show", lambda *a, **k: pytest.fail("show was called"))
+    figure, ax = plt.subplots()
+    assert rs.figures.heatmap(result, ax) is ax
+    assert plt.get_fignums() == [figure.number]
+
+
+def test_limits_are_shared_and_the_colour_bar_says_what_the_ends_mean(result):
+    x = np.random.default_rng(1).normal(size=(50, 2, 3))
+    self_result = rs.compare({0: x[:, 0], 1: x[:, 1]})
+    figure = rs.figures.heatmap_grid({("a", "a"): self_result, ("b", "a"): result})
+    limits = {ax.collections[0].get_clim() for ax in figure.axes if ax.collections and ax.get_label() != "<colorbar>"}
+    assert len(limits) == 1
+    assert any("1 = same" in ax.get_ylabel() for ax in figure.axes)
+    distance = rs.compare({0: x[:, 0], 1: x[:, 1]}, measure="procrustes")
+    bar = rs.figures.heatmap(distance).collections[0].colorbar
+    assert "0 = same" in bar.ax.get_ylabel()
+
+
+def test_what_cannot_be_drawn_says_why(result):
+    with pytest.raises(InputError, match="dims"):
+        rs.figures.heatmap(result.values)
+    with pytest.raises(InputError, match="not finite"):
+        rs.figures.heatmap(result.where(result < 0.5))
+    with pytest.raises(InputError, match="no results"):
+        rs.figures.heatmap_grid({})
+    assert isinstance(result, xr.DataArray)

@@ -1,0 +1,65 @@
+"""A built wheel carries data/ and notebooks/ and works where no checkout is."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from notebook_files import save, write
+
+TOP = Path(__file__).parent.parent
+
+
+def call(*arguments, **options):
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False, **options
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    isolation = ["--no-isolation"] if find_spec("hatchling") else []
+    call("-m", "build", "--wheel", *isolation, "--outdir", folder, TOP, timeout=300)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def elsewhere(wheel, tmp_path_factory):
+    """The environment of a process that sees the wheel's content and not the checkout."""
+    site = tmp_path_factory.mktemp("site")
+    call("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel, timeout=120)
+    return {**os.environ, "PYTHONPATH": str(site)}
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_committed_file_of_data_and_notebooks(wheel):
+    listed = subprocess.run(
+        ["git", "ls-files", "data", "notebooks"], cwd=TOP, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout, so what is committed is not known")
+    inside = {name.removeprefix("repsim_nb/") for name in zipfile.ZipFile(wheel).namelist()}
+    assert {name for name in listed.stdout.split() if not name.endswith(".gitkeep")} <= inside
+    assert "py.typed" in inside
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_lists_its_notebooks_and_runs_one(elsewhere, tmp_path):
+    where = call(
+        "-c", "from repsim_nb import resources as r; print(r.checkout(), r.data_dir())", env=elsewhere, cwd=tmp_path
+    )
+    assert where == f"None {elsewhere['PYTHONPATH']}/repsim_nb/data\n"
+    names = call("-m", "repsim_nb", "list", "notebooks", "--csv", env=elsewhere, cwd=tmp_path)
+    shipped = {path.stem for path in (TOP / "notebooks").glob("*.ipynb")}
+    assert {line.split(",")[0] for line in names.splitlines()[1:]} == shipped
+
+    path = write(tmp_path, "nb", save("one"), "import repsim_nb; print(repsim_nb.__file__)")
+    call("-m", "repsim_nb", "run", path, env=elsewhere, cwd=tmp_path, timeout=120)
+    assert (tmp_path / "results" / "nb" / "one.svg").is_file()
+    assert elsewhere["PYTHONPATH"] in (tmp_path / "results" / "nb" / "nb.ipynb").read_text()
