@@ -23,6 +23,7 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures.features import BLOCK_BYTES, BLOCK_ROWS, Features, pairwise, squared_distances
+from repsim_nb.measures.moments import Moments
 
 Kernel = Literal["linear", "rbf"]
 Pairs = Literal["all", "distinct"]
@@ -189,17 +190,48 @@ def kept_products(
     for side in (ps, qs):
         energies = np.array([g.energy[dtype] for g in side])
         kept = energies - [g.correction(g) for g in side]
-        lost = kept < (1e-3 if dtype is torch.float32 else 1e-10) * energies
+        lost = _lost(kept, energies, dtype)
         if lost.any() and dtype is torch.float32:
             return kept_products(ps, qs, torch.float64)
         if lost.any():
-            side_name = side[int(lost.argmax())].features.side
-            raise InputError(
-                f"HSIC of {side_name} with itself is 0 to rounding: hardly any pair of rows that counts differs from "
-                "the rest. Check for rows that are far beyond all others or all alike, or use debiased=False."
-            )
+            raise _vanished(side[int(lost.argmax())].features.side)
         selves.append(kept)
     return cross, selves[0], selves[1]
+
+
+def kept_products_of_moments(moments: Moments, debiased: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `kept_products` gives for linear kernels of the rows that `moments` has seen."""
+    xs, ys = moments.layers()
+    n, whole = moments.n, pairwise(xs, ys, squared_norm, torch.float64)
+    energies = np.array([squared_norm(layer.second) for layer in (xs if ys is xs else [*xs, *ys])])
+    if not debiased:
+        every = np.zeros((len(energies), len(energies)))
+    else:
+        # With p_i = |x_i|^2 the row sums of K are -p_i, so that `Gram.correction` needs no more than these sums.
+        *_, quartic = moments.moved(-moments.sums / n)
+        squares = np.array([layer.norm**2 for layer in (xs if ys is xs else [*xs, *ys])])
+        every = (n * quartic.numpy() - np.outer(squares, squares) / (n - 1)) / (n - 2)
+    lost = _lost(kept := energies - every.diagonal(), energies, moments.dtype)
+    if lost.any() and moments.dtype is torch.float32:
+        raise InputError(
+            f"HSIC of {moments.name(int(lost.argmax()))} with itself is lost in the rounding of float32 products, as "
+            "when one row is far beyond all others: use Moments(..., dtype=torch.float64)."
+        )
+    if lost.any():
+        raise _vanished(moments.name(int(lost.argmax())))
+    a, b = (list(side) for side in moments.sides)
+    return whole - every[np.ix_(a, b)], kept[a], kept[b]
+
+
+def _lost(kept: np.ndarray, energies: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+    return kept < (1e-3 if dtype is torch.float32 else 1e-10) * energies
+
+
+def _vanished(side: str) -> InputError:
+    return InputError(
+        f"HSIC of {side} with itself is 0 to rounding: hardly any pair of rows that counts differs from the rest. "
+        "Check for rows that are far beyond all others or all alike, or use debiased=False."
+    )
 
 
 def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram], dtype: torch.dtype) -> np.ndarray:
