@@ -96,7 +96,7 @@ class CKA(Measure):
             grams = [p[part] for p in ps], [q[part] for q in qs]
             # Each batch has its own power of two; count all in that of the first.
             unit_p, unit_q = (np.array([s[part].unit / s[0].unit for s in side]) for side in (ps, qs))
-            units = np.outer(unit_p, unit_q), unit_p**2, unit_q**2
+            units = np.outer(unit_p, unit_q) ** 2, unit_p**4, unit_q**4
             pairs = _normaliser(grams[0][0].n, self.debiased)
             for sum_, product, unit in zip(total, kept_products(*grams), units, strict=True):
                 sum_ += product * unit / pairs
@@ -157,7 +157,8 @@ class HSIC(Measure):
     def _products(self, ps: Sequence[Gram], qs: Sequence[Gram]) -> list[np.ndarray]:
         pairs = _normaliser(ps[0].n, self.debiased)
         unit_p, unit_q = (np.array([g.unit for g in side]) for side in (ps, qs))
-        units = np.outer(unit_p, unit_q), unit_p**2, unit_q**2
+        with np.errstate(over="ignore"):  # an infinite HSIC is reported as such
+            units = np.outer(unit_p, unit_q) ** 2, unit_p**4, unit_q**4
         return [h * unit / pairs for h, unit in zip(kept_products(ps, qs), units, strict=True)]
 
     def _score(self, p: Gram, q: Gram) -> float:

@@ -79,8 +79,8 @@ class Gram:
 
     @property
     def unit(self) -> float:
-        """What entries of K are counted in: a linear kernel is of scaled features."""
-        return self.features.unit**2 if self.kernel == "linear" else 1.0
+        """The square root of what entries of K are counted in: a linear kernel is of scaled features."""
+        return self.features.unit if self.kernel == "linear" else 1.0
 
     def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
         """K[start:stop, start:] (the lower triangle is its mirror image)."""

@@ -40,18 +40,15 @@ ODD = {
 }
 
 
-def value_or_error(measure: Measure, x: np.ndarray, y: np.ndarray) -> float | None:
+def check_value_or_error(measure: Measure, x: np.ndarray, y: np.ndarray) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateWarning)
         try:
             value = measure(x, y)
-        except InputError as error:
-            assert len(str(error)) > 40
-            assert str(error).count("\n") == 0
-            return None
+        except InputError:
+            return
     assert math.isfinite(value)
     assert measure.bounds[0] <= value <= measure.bounds[1]
-    return value
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=NAMES)
@@ -60,7 +57,7 @@ def test_odd_inputs_give_a_number_in_bounds_or_an_error(measure: Measure, odd: s
     x = ODD[odd]
     ordinary = np.asarray(X if x.shape[1] == 5 or measure.name not in LOGITS else rng.normal(size=x.shape))
     for a, b in ((x, ordinary), (ordinary, x), (x, x)):
-        value_or_error(measure, a, b)
+        check_value_or_error(measure, a, b)
 
 
 @pytest.mark.parametrize("measure", [m for m in MEASURES if "scale" in m.invariances], ids=repr)
@@ -83,7 +80,7 @@ def test_rows_just_enough_and_one_too_few(measure: Measure) -> None:
             with pytest.raises(InputError, match=r"needs at least|none of them empty"):
                 measure(x, y)
         else:
-            value_or_error(measure, x, y)
+            check_value_or_error(measure, x, y)
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=NAMES)
