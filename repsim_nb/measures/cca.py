@@ -57,7 +57,6 @@ class CCA(_Subspaces):
     title = "Canonical correlation (CCA)"
     reference = "Raghu et al. 2017"
     invariances_x = invariances_y = AFFINE
-
     moment_dtype = torch.float64
 
     summary: Literal["mean", "mean_square"] = "mean"
@@ -90,7 +89,6 @@ class SVCCA(_Subspaces):
     title = "Canonical correlation of principal components (SVCCA)"
     reference = "Raghu et al. 2017"
     invariances_x = invariances_y = SIMILAR
-
     moment_dtype = torch.float64
 
     variance: Annotated[float, Between(0, 1)] = 0.99
