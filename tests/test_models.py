@@ -219,3 +219,13 @@ def test_positions_and_shapes_are_checked(model):
         model.batch("one string")
     with pytest.raises(InputError, match="Nothing to tokenize"):
         model.batch([])
+
+
+def test_shapes_are_checked_while_tests_run():
+    from jaxtyping import TypeCheckError
+
+    from repsim_nb.models import Batch
+
+    good = torch.zeros(2, 3, dtype=torch.int64)
+    with pytest.raises(TypeCheckError):
+        Batch(good, torch.zeros(2, 4, dtype=torch.bool), torch.zeros(2, 3, 2, dtype=torch.int64), good[:, 0])

@@ -65,7 +65,9 @@ def test_a_result_survives_netcdf(acts, tmp_path):
         assert back.attrs["provenance"] == result.attrs["provenance"]
 
 
-needs_stories = pytest.mark.skipif(not STORIES.exists(), reason="the weights of stories260K are not beside the checkout")
+needs_stories = pytest.mark.skipif(
+    not STORIES.exists(), reason="the weights of stories260K are not beside the checkout"
+)
 TALES = [
     "Once upon a time, there was a little girl named Lily. She loved to play outside in the park with her friends. "
     "One day, she saw a big red ball. She wanted to play with it, but it was too high in the tree.",

@@ -104,6 +104,27 @@ class Features:
         rank = max(1, int((s > 8 * torch.finfo(self.x.dtype).eps * uncentred).sum()))
         return u[:, :rank], s[:rank], vh[:rank]
 
+    @property
+    def spectrum(self) -> tuple[Tensor, Tensor]:
+        """s and V' of `svd`."""
+        return self.svd[1:]
+
+    def overlap(self, other: "Features", rank: int | None = None, rank_other: int | None = None) -> Tensor:
+        """U'V of the left singular vectors of both, or of their first ones: (rank, rank_other)."""
+        return self.svd[0][:, :rank].T @ other.svd[0][:, :rank_other]
+
+    def reweighted(self, weights: Callable[[Tensor], Tensor]) -> "Features":
+        """U diag(weights(s)) in place of U diag(s) V', s in the data's own units."""
+        u, s, _ = self.svd
+        return Features(u * weights(self.unit * s), self.side, centred=False)
+
+    @staticmethod
+    def products(
+        xs: Sequence["Features"], ys: Sequence["Features"], dtype: torch.dtype | None
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """X_i'Y_j (d_i, d_j) of all pairs; where ys are xs only those with j >= i."""
+        return cross_products(xs, ys, dtype or xs[0].x.dtype)
+
 
 def squared_distances(features: Features) -> Tensor:
     """Squared euclidean distances between all rows, scaled by the features' power of two, float64 (n, n).
@@ -183,7 +204,7 @@ def pairwise(
 ) -> np.ndarray:
     """function(X_i'Y_j) for all pairs, (len(xs), len(ys)); the function takes a matrix and its transpose alike."""
     values = np.empty((len(xs), len(ys)))
-    for i, j, product in cross_products(xs, ys, dtype or xs[0].x.dtype):
+    for i, j, product in xs[0].products(xs, ys, dtype):
         values[i, j] = function(product)
         if _same(xs, ys):
             values[j, i] = values[i, j]

@@ -194,7 +194,7 @@ def _load(
 
     logging.disable_progress_bar()  # of loading a few tensors; downloads keep theirs
     try:
-        module, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             location,
             revision=revision,
             dtype=getattr(torch, dtype),
@@ -205,6 +205,7 @@ def _load(
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(location, revision=revision)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"Cannot load {name!r} as a causal language model: {_first_line(error)}") from error
+    module, report = loaded
     _check_complete(name, module, report["missing_keys"])
     commit = getattr(module.config, "_commit_hash", None)
     return CausalModel(name, module.to(device), tokenizer, about | ({"commit": commit} if commit else {}))
@@ -237,7 +238,8 @@ def _from_memory(
     own = copy.deepcopy(module)  # the bridge changes its model in place
     own.set_attn_implementation("eager")
     name = module.config.name_or_path or type(module).__name__
-    return CausalModel(name, own.to(device, getattr(torch, dtype)), tokenizer, {"source": "memory", "revision": "none"})
+    torch.nn.Module.to(own, device, getattr(torch, dtype))
+    return CausalModel(name, own, tokenizer, {"source": "memory", "revision": "none"})
 
 
 def _first_line(error: Exception) -> str:

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Model
+from repsim_nb.models.model import Hidden, Logits, Model, Tap
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+else:
+    PreTrainedModel = PreTrainedTokenizerBase = Any  # see model.py
 
 
 class CausalModel(Model):
@@ -41,11 +43,12 @@ class CausalModel(Model):
             ) from error
         super().__init__(name, bridge.original_model, tokenizer, source)
         self.bridge = bridge
-        components = bridge.adapter.component_mapping
-        trunk, self._blocks_name = components["blocks"].name.rsplit(".", 1)
-        self._norm_name = components["ln_final"].name.rsplit(".", 1)[1]
-        self._trunk: nn.Module = self.module.get_submodule(trunk)
-        self._trunk_name = trunk
+        where = {part: component.name for part, component in (bridge.adapter.component_mapping or {}).items()}
+        if not where.get("blocks") or not where.get("ln_final"):
+            raise InputError(f"{name}: TransformerLens does not say where its blocks and its final norm are.")
+        self._trunk_name, self._blocks_name = str(where["blocks"]).rsplit(".", 1)
+        self._norm_name = str(where["ln_final"]).rsplit(".", 1)[1]
+        self._trunk = self.module.get_submodule(self._trunk_name)
         self.n_layers = bridge.cfg.n_layers
         self.d_model = bridge.cfg.d_model
         self.context = bridge.cfg.n_ctx
@@ -54,8 +57,8 @@ class CausalModel(Model):
         """A shallow copy of the trunk with blocks k+1..m only; parameters are shared, the original is untouched."""
         part = copy.copy(self._trunk)
         part._modules = dict(self._trunk._modules)
-        blocks = self._trunk._modules[self._blocks_name]
-        part._modules[self._blocks_name] = nn.ModuleList(list(blocks)[k:m])  # type: ignore[arg-type]
+        blocks = self._trunk.get_submodule(self._blocks_name)
+        part._modules[self._blocks_name] = nn.ModuleList(list(blocks.children())[k:m])
         if not norm:
             part._modules[self._norm_name] = nn.Identity()
         return part
@@ -64,22 +67,20 @@ class CausalModel(Model):
         mask = batch.mask if not batch.mask.all() else None
         return part(attention_mask=mask, use_cache=False, **given).last_hidden_state
 
-    def embed(self, batch: Batch) -> Tensor:
+    def embed(self, batch: Batch) -> Hidden:
         """Position 0: (sequences, length, d_model)."""
         return self._forward(self._part(0, 0, norm=False), batch, input_ids=batch.ids)
 
-    def _blocks(
-        self, hidden: Tensor, k: int, m: int, batch: Batch, tap: Callable[[int, Tensor], None] | None
-    ) -> Tensor:
+    def _blocks(self, hidden: Hidden, k: int, m: int, batch: Batch, tap: Tap | None) -> Hidden:
         part = self._part(k, m, norm=False)
-        blocks = list(part._modules[self._blocks_name])  # type: ignore[arg-type]
+        blocks = list(part.get_submodule(self._blocks_name).children())
         with _hidden_enters(blocks[0], hidden), _tapped(blocks, k, tap):
             out = self._forward(part, batch, inputs_embeds=hidden)
         if tap is not None:
             tap(m, out)
         return out
 
-    def head(self, hidden: Tensor, batch: Batch) -> Tensor:
+    def head(self, hidden: Hidden, batch: Batch) -> Logits:
         """Logits (sequences, length, vocabulary) from position n_layers, final norm included."""
         self._check(hidden, batch)
         part = self._part(0, 0, norm=True)
@@ -88,20 +89,22 @@ class CausalModel(Model):
         if "." in self._trunk_name:
             raise InputError(f"{self.name}: a trunk at {self._trunk_name!r} is not supported yet.")
         whole._modules[self._trunk_name] = part
-        with _hidden_enters(part._modules[self._norm_name], hidden):
+        with _hidden_enters(part.get_submodule(self._norm_name), hidden):
             return whole(inputs_embeds=hidden, attention_mask=None, use_cache=False).logits
 
 
 @contextmanager
-def _hidden_enters(module: nn.Module | None, hidden: Tensor) -> Iterator[None]:
+def _hidden_enters(module: nn.Module, hidden: Tensor) -> Iterator[None]:
     """Inside, `module` receives `hidden` whatever it is called with: some architectures change inputs_embeds first."""
-    assert module is not None
-    with _hook(module, lambda _: hidden):
+    handle = _register(module, lambda _: hidden)
+    try:
         yield
+    finally:
+        handle.remove()
 
 
 @contextmanager
-def _tapped(blocks: list[nn.Module], first: int, tap: Callable[[int, Tensor], None] | None) -> Iterator[None]:
+def _tapped(blocks: list[nn.Module], first: int, tap: Tap | None) -> Iterator[None]:
     """Inside, `tap(position, hidden)` is called with the input of every block."""
     if tap is None:
         yield
@@ -118,15 +121,6 @@ def _tapped(blocks: list[nn.Module], first: int, tap: Callable[[int, Tensor], No
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _hook(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    handle = _register(module, change)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _register(module: nn.Module, see: Callable[[Tensor], Tensor | None]) -> torch.utils.hooks.RemovableHandle:
