@@ -5,12 +5,12 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from notebook_files import save, write
 
 from repsim_nb.atomic import OutputError
 from repsim_nb.errors import InputError
 from repsim_nb.runs import RUN_DIR, RunError, output_dir, run_notebook, write_index
 from repsim_nb.runs.failures import failures
+from tests.notebook_files import save, write
 
 INTERPRETER = "import sys, json; print(json.dumps([sys.executable, __import__('repsim_nb').__file__, n_rows, preset]))"
 
@@ -42,6 +42,7 @@ def test_a_run_leaves_the_executed_copy_its_figures_tables_and_record(tmp_path, 
     (decoy / "kernel.json").write_text('{"argv": ["/nowhere/python"], "display_name": "decoy", "language": "python"}')
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    monkeypatch.chdir(tmp_path)
     path = write(tmp_path, "nb", save("one {x}", "Rises & <falls>"), INTERPRETER)
 
     run = run_notebook(path, {"n_rows": 5, "preset": "quick"}, out=tmp_path / "out {braces}")

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from notebook_files import save, write
+
+from tests.notebook_files import save, write
 
 TOP = Path(__file__).parent.parent
 

@@ -1,12 +1,12 @@
 """Canonical correlations and their relatives: how two column spaces lie to each other."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features
+from repsim_nb.measures.features import Features, Layer
 from repsim_nb.measures.parameters import Between, Count
 from repsim_nb.measures.registry import AFFINE, SIMILAR, Measure, register
 
@@ -19,15 +19,17 @@ class _Subspaces(Measure):
     cost = "n d^2"
     needs_rows = frozenset({"x", "y"})
 
-    def _prepare(self, x: Tensor, side: str) -> Features:
-        features = Features(x, side).varied(self.name)
-        _ = features.svd  # the part that concerns one side alone
-        return features
+    def _prepare(self, x: Tensor, side: str) -> Any:
+        return self._from_layer(Features(x, side))
+
+    def _from_layer(self, x: Layer) -> Any:
+        _ = x.varied(self.name).spectrum  # the part that concerns one side alone
+        return x
 
 
-def canonical_correlations(basis_x: Tensor, basis_y: Tensor) -> Tensor:
-    """Cosines of the principal angles between two orthonormal bases, largest first."""
-    return torch.linalg.svdvals(basis_x.T @ basis_y).clamp_(max=1)
+def canonical_correlations(overlap: Tensor) -> Tensor:
+    """Cosines of the principal angles between two orthonormal bases with this product, largest first."""
+    return torch.linalg.svdvals(overlap).clamp_(max=1)
 
 
 @register
@@ -37,7 +39,8 @@ class CCA(_Subspaces):
         mean_i rho_i (summary="mean") or mean_i rho_i^2 (summary="mean_square", Yanai's R2),  i <= min(rank x, rank y)
 
     rho_i are the singular values of Q_x'Q_y, Q orthonormal bases of the centred columns. A similarity in [0, 1]; 1 =
-    one column space contains the other. Directions below rounding count neither in Q nor in the mean; some public code averages the top of the list only, which is higher.
+    one column space contains the other. Directions below rounding count neither in Q nor in the mean. Some public code
+    averages the top of the list only, which is higher.
 
     Errors: no variance. Warns when rows are not more than features: then every rho is 1.
 
@@ -54,11 +57,12 @@ class CCA(_Subspaces):
     title = "Canonical correlation (CCA)"
     reference = "Raghu et al. 2017"
     invariances_x = invariances_y = AFFINE
+    moment_dtype = torch.float64
 
     summary: Literal["mean", "mean_square"] = "mean"
 
-    def _score(self, p: Features, q: Features) -> float:
-        rho = canonical_correlations(p.svd[0], q.svd[0])
+    def _score(self, p: Layer, q: Layer) -> float:
+        rho = canonical_correlations(p.overlap(q))
         return (rho if self.summary == "mean" else rho.square()).mean().item()
 
 
@@ -85,21 +89,23 @@ class SVCCA(_Subspaces):
     title = "Canonical correlation of principal components (SVCCA)"
     reference = "Raghu et al. 2017"
     invariances_x = invariances_y = SIMILAR
+    moment_dtype = torch.float64
 
     variance: Annotated[float, Between(0, 1)] = 0.99
     components: Count | None = None
 
-    def _prepare(self, x: Tensor, side: str) -> Tensor:  # type: ignore[override]
-        u, s, _ = super()._prepare(x, side).svd
-        if self.components is not None:
-            if self.components > len(s):
-                raise InputError(f"svcca: {side} has rank {len(s)}, fewer than components={self.components}.")
-            return u[:, : self.components]
-        share = s.square().cumsum(0) / s.square().sum()
-        return u[:, : 1 + int((share < self.variance - 1e-12).sum())]
+    def _from_layer(self, x: Layer) -> tuple[Layer, int]:
+        s = super()._from_layer(x).spectrum[0]
+        if self.components is None:
+            share = s.square().cumsum(0) / s.square().sum()
+            return x, 1 + int((share < self.variance - 1e-12).sum())
+        if self.components > len(s):
+            raise InputError(f"svcca: {x.side} has rank {len(s)}, fewer than components={self.components}.")
+        return x, self.components
 
-    def _score(self, p: Tensor, q: Tensor) -> float:
-        return canonical_correlations(p, q).mean().item()
+    def _score(self, p: tuple[Layer, int], q: tuple[Layer, int]) -> float:
+        (x, kept_x), (y, kept_y) = p, q
+        return canonical_correlations(x.overlap(y, kept_x, kept_y)).mean().item()
 
 
 @register
@@ -129,10 +135,11 @@ class PWCCA(_Subspaces):
     symmetric = False
     invariances_x = frozenset({"permutation", "scale", "shift"})
     invariances_y = AFFINE
+    moment_dtype = torch.float64
 
-    def _score(self, p: Features, q: Features) -> float:
-        u, s, vh = p.svd
-        a, rho, _ = torch.linalg.svd(u.T @ q.svd[0], full_matrices=False)
+    def _score(self, p: Layer, q: Layer) -> float:
+        s, vh = p.spectrum
+        a, rho, _ = torch.linalg.svd(p.overlap(q), full_matrices=False)
         weights = (a.T @ (s[:, None] * vh)).abs().sum(1)
         return (weights @ rho.clamp(max=1) / weights.sum()).item()
 
@@ -160,9 +167,7 @@ class EigenspaceOverlap(_Subspaces):
     invariances_x = invariances_y = AFFINE - {"shift"}
 
     def _prepare(self, x: Tensor, side: str) -> Features:
-        features = Features(x, side, centred=False).varied(self.name)
-        _ = features.svd
-        return features
+        return self._from_layer(Features(x, side, centred=False))
 
     def _score(self, p: Features, q: Features) -> float:
         u, v = p.svd[0], q.svd[0]

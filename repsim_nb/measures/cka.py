@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
+from repsim_nb.measures.accumulation import Accumulator, Layers
 from repsim_nb.measures.features import Features
-from repsim_nb.measures.kernels import Gram, Groups, Kernel, kept_products
+from repsim_nb.measures.kernels import Gram, Groups, Kernel, kept_products, kept_products_of_moments
+from repsim_nb.measures.minibatch import BatchSums
 from repsim_nb.measures.parameters import Between, Positive
 from repsim_nb.measures.registry import EUCLIDEAN, SIMILAR, Measure, register
 
@@ -73,6 +76,8 @@ class CKA(Measure):
             self.needs_rows = frozenset({"x", "y"})
         if self.batch is not None:
             self.title = "Minibatch CKA"
+        if self.batch is not None or (self.kernel == "linear" and self.groups is None):
+            self.moment_dtype = torch.float32
 
     def _prepare(self, x: Tensor, side: str) -> list[Gram]:
         groups = None if self.groups is None else Groups(self.groups, len(x))
@@ -91,11 +96,23 @@ class CKA(Measure):
             grams = [p[part] for p in ps], [q[part] for q in qs]
             # Each batch has its own power of two; count all in that of the first.
             unit_p, unit_q = (np.array([s[part].unit / s[0].unit for s in side]) for side in (ps, qs))
-            units = np.outer(unit_p, unit_q), unit_p**2, unit_q**2
+            units = np.outer(unit_p, unit_q) ** 2, unit_p**4, unit_q**4
             pairs = _normaliser(grams[0][0].n, self.debiased)
             for sum_, product, unit in zip(total, kept_products(*grams), units, strict=True):
                 sum_ += product * unit / pairs
         cross, self_p, self_q = total
+        return cross / np.sqrt(np.outer(self_p, self_q))
+
+    def accumulator(self, layers_a: Layers, layers_b: Layers | None = None) -> Accumulator:
+        """An empty accumulator: of second moments, or with `batch` of HSIC1 inside batches, in constant memory."""
+        if self.batch is None:
+            return super().accumulator(layers_a, layers_b)
+        return BatchSums(layers_a, layers_b, self.batch, self.kernel, self.bandwidth)
+
+    def _from_accumulator(self, moments: Any) -> np.ndarray:
+        batches = isinstance(moments, BatchSums)
+        products = moments.totals() if batches else kept_products_of_moments(moments, self.debiased, self.name)
+        cross, self_p, self_q = products
         return cross / np.sqrt(np.outer(self_p, self_q))
 
 
@@ -132,6 +149,7 @@ class HSIC(Measure):
         self.bounds = (-math.inf if self.debiased else 0.0, math.inf)
         self.min_rows = 4 if self.debiased else 2
         self.invariances_x = self.invariances_y = EUCLIDEAN if self.kernel == "linear" else SIMILAR
+        self.moment_dtype = torch.float32 if self.kernel == "linear" else None
 
     def _prepare(self, x: Tensor, side: str) -> Gram:
         return Gram(Features(x, side).varied(self.name), self.kernel, self.debiased, None, self.bandwidth)
@@ -139,7 +157,8 @@ class HSIC(Measure):
     def _products(self, ps: Sequence[Gram], qs: Sequence[Gram]) -> list[np.ndarray]:
         pairs = _normaliser(ps[0].n, self.debiased)
         unit_p, unit_q = (np.array([g.unit for g in side]) for side in (ps, qs))
-        units = np.outer(unit_p, unit_q), unit_p**2, unit_q**2
+        with np.errstate(over="ignore"):  # an infinite HSIC is reported as such
+            units = np.outer(unit_p, unit_q) ** 2, unit_p**4, unit_q**4
         return [h * unit / pairs for h, unit in zip(kept_products(ps, qs), units, strict=True)]
 
     def _score(self, p: Gram, q: Gram) -> float:
@@ -147,6 +166,9 @@ class HSIC(Measure):
 
     def _grid(self, ps: Sequence[Gram], qs: Sequence[Gram]) -> np.ndarray:
         return self._products(ps, qs)[0]
+
+    def _from_accumulator(self, moments: Any) -> np.ndarray:
+        return kept_products_of_moments(moments, self.debiased, self.name)[0] / _normaliser(moments.n, self.debiased)
 
     def _dissimilarity(self, p: Gram, q: Gram) -> float:
         cross, self_p, self_q = self._products([p], [q])

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures.features import BLOCK_BYTES, BLOCK_ROWS, Features, pairwise, squared_distances
+from repsim_nb.measures.moments import Moments
 
 Kernel = Literal["linear", "rbf"]
 Pairs = Literal["all", "distinct"]
@@ -78,8 +79,8 @@ class Gram:
 
     @property
     def unit(self) -> float:
-        """What entries of K are counted in: a linear kernel is of scaled features."""
-        return self.features.unit**2 if self.kernel == "linear" else 1.0
+        """The square root of what entries of K are counted in: a linear kernel is of scaled features."""
+        return self.features.unit if self.kernel == "linear" else 1.0
 
     def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
         """K[start:stop, start:] (the lower triangle is its mirror image)."""
@@ -181,33 +182,68 @@ def kept_products(
     Debiasing can cancel nearly all of <K, K>, as when one row is far from all others; then float32 products are not
     enough and everything is computed in float64.
     """
-    dtype = dtype or ps[0].features.x.dtype
+    # Distances as differences of float32 squares are not good enough for an exponential.
+    dtype = dtype or (torch.float64 if ps[0].kernel == "rbf" else ps[0].features.x.dtype)
     cross = _whole_products(ps, qs, dtype)
     cross -= [[p.correction(q) for q in qs] for p in ps]
     selves = []
     for side in (ps, qs):
         energies = np.array([g.energy[dtype] for g in side])
         kept = energies - [g.correction(g) for g in side]
-        lost = kept < (1e-3 if dtype is torch.float32 else 1e-10) * energies
+        lost = _lost(kept, energies, dtype)
         if lost.any() and dtype is torch.float32:
             return kept_products(ps, qs, torch.float64)
         if lost.any():
-            side_name = side[int(lost.argmax())].features.side
-            raise InputError(
-                f"HSIC of {side_name} with itself is 0 to rounding: hardly any pair of rows that counts differs from "
-                "the rest. Check for rows that are far beyond all others or all alike, or use debiased=False."
-            )
+            raise _vanished(side[int(lost.argmax())].features.side)
         selves.append(kept)
     return cross, selves[0], selves[1]
 
 
+def kept_products_of_moments(
+    moments: Moments, debiased: bool, measure: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `kept_products` gives for linear kernels of the rows that `moments` has seen, for a measure's name."""
+    xs, ys = moments.layers()
+    layers = [layer.varied(measure) for layer in (xs if ys is xs else [*xs, *ys])]
+    n, whole = moments.n, pairwise(xs, ys, squared_norm, torch.float64)
+    energies = np.array([squared_norm(layer.second) for layer in layers])
+    if not debiased:
+        corrections = np.zeros((len(energies), len(energies)))
+    else:
+        # With p_i = |x_i|^2 the row sums of K are -p_i, so that `Gram.correction` needs no more than these sums.
+        *_, quartic = moments.moved(-moments.sums / n)
+        squares = np.array([layer.norm**2 for layer in layers])
+        corrections = (n * quartic.numpy() - np.outer(squares, squares) / (n - 1)) / (n - 2)
+    lost = _lost(kept := energies - corrections.diagonal(), energies, moments.dtype)
+    if lost.any() and moments.dtype is torch.float32:
+        raise InputError(
+            f"HSIC of {moments.name(int(lost.argmax()))} with itself is lost in the rounding of float32 products, as "
+            "when one row is far beyond all others: use Moments(..., dtype=torch.float64)."
+        )
+    if lost.any():
+        raise _vanished(moments.name(int(lost.argmax())))
+    a, b = (list(side) for side in moments.sides)
+    return whole - corrections[np.ix_(a, b)], kept[a], kept[b]
+
+
+def _lost(kept: np.ndarray, energies: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+    return kept < (1e-3 if dtype is torch.float32 else 1e-10) * energies
+
+
+def _vanished(side: str) -> InputError:
+    return InputError(
+        f"HSIC of {side} with itself is 0 to rounding: hardly any pair of rows that counts differs from the rest. "
+        "Check for rows that are far beyond all others or all alike, or use debiased=False."
+    )
+
+
 def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram], dtype: torch.dtype) -> np.ndarray:
     """<K_i, L_j> over all pairs by the cheaper route; fills in the energies."""
-    n, wide_p, wide_q = ps[0].n, sum(p.features.d for p in ps), sum(q.features.d for q in qs)
     distinct = list({id(g): g for g in [*ps, *qs]}.values())
-    by_features = 2 * n * wide_p * wide_q
-    by_grams = n * n * (sum(g.features.d for g in distinct) + len(distinct) ** 2)
-    if ps[0].kernel == "rbf" or by_grams < by_features:
+    widths = [g.features.d for g in distinct]
+    if ps[0].kernel == "rbf" or gram_route_is_cheaper(
+        ps[0].n, widths, sum(p.features.d for p in ps) * sum(q.features.d for q in qs)
+    ):
         whole = _gram_products(distinct, dtype)
         place = {id(g): k for k, g in enumerate(distinct)}
         for g, value in zip(distinct, whole.diagonal(), strict=True):
@@ -217,6 +253,11 @@ def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram], dtype: torch.dtype) 
         if dtype not in g.energy:
             g.energy[dtype] = _self_product(g.features, dtype)
     return pairwise([p.features for p in ps], [q.features for q in qs], squared_norm, dtype)
+
+
+def gram_route_is_cheaper(n: int, widths: Sequence[int], products: int) -> bool:
+    """Whether the Grams of representations of these widths cost less than X_i'Y_j with so many entries in all."""
+    return n * n * (sum(widths) + len(widths) ** 2) < 2 * n * products + n * sum(d * d for d in widths)
 
 
 def squared_norm(m: Tensor) -> float:

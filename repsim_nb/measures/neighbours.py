@@ -238,8 +238,15 @@ class SecondOrderCosine(_Neighbourhood):
         values = []
         for block in torch.arange(len(both), device=both.device).split(BLOCK):
             s, t = ((n.rows[both[block]] @ n.rows[block, :, None])[..., 0] * counts[block] for n in (p, q))
-            values.append(torch.cosine_similarity(s, t, eps=torch.finfo(s.dtype).tiny))
-        return torch.cat(values)
+            values.append((s * t).sum(1) / (s.norm(dim=1) * t.norm(dim=1)))
+        cosines = torch.cat(values)
+        if cosines.isnan().any():
+            row = int(cosines.isnan().nonzero()[0])
+            raise InputError(
+                f"second_order_cosine is undefined: row {row} is orthogonal to all its neighbours on one side. Use a "
+                "larger k, or drop that row on both sides."
+            )
+        return cosines
 
 
 @register
@@ -253,7 +260,7 @@ class CKNNA(_Neighbourhood):
     the same; it can leave [0, 1], and, as K o M is directed, swapping x and y changes it slightly. The original adds
     1e-6 to the denominator; this does not.
 
-    Errors: fewer than k + 2 rows; a row of zeros; k so near n that a self term is not positive.
+    Errors: fewer than k + 2 rows; a row of zeros; a self term that is not positive, as of orthogonal rows.
 
     Reference: Huh et al. (2024), eq. 15.
 
@@ -296,5 +303,8 @@ def _self_hsic(neighbours: Neighbours, k: int) -> float:
     matrix = _sparse(row, neighbours.indices.flatten(), neighbours.nearness.flatten(), n)
     hsic = _directed_hsic(matrix, matrix)
     if hsic <= 0:
-        raise InputError(f"cknna is undefined: with k={k} of {n} rows the self term is {hsic:.2g}. Use a smaller k.")
+        raise InputError(
+            f"cknna is undefined: with k={k} of {n} rows a self term is {hsic:.2g}, so neighbours are no nearer than "
+            "others. Use another k, or check whether rows are orthogonal."
+        )
     return hsic

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repsim_nb.measures.features import Features, pairwise, row_norms
+from repsim_nb.measures.features import Features, Layer, pairwise, row_norms
 from repsim_nb.measures.parameters import Share
 from repsim_nb.measures.registry import AFFINE, EUCLIDEAN, SIMILAR, Measure, register
 
@@ -22,7 +22,7 @@ def nuclear_norm(m: Tensor) -> float:
     return torch.linalg.eigvalsh(small).clamp_(min=0).sqrt_().sum().item()
 
 
-def shape_cosines(xs: Sequence[Features], ys: Sequence[Features]) -> np.ndarray:
+def shape_cosines(xs: Sequence[Layer], ys: Sequence[Layer]) -> np.ndarray:
     """max over orthogonal Q of <X_i Q, Y_j> / (|X_i| |Y_j|) for all pairs, the cosine of the angle between shapes."""
     return pairwise(xs, ys, nuclear_norm) / np.outer([x.norm for x in xs], [y.norm for y in ys])
 
@@ -33,11 +33,15 @@ class _Shape(Measure):
     direction = "dissimilarity"
     metric = True
     cost = "n d^2 + d^3"
+    moment_dtype = torch.float32
 
-    def _prepare(self, x: Tensor, side: str) -> Features:
-        return Features(x, side).varied(self.name)
+    def _prepare(self, x: Tensor, side: str) -> Layer:
+        return self._from_layer(Features(x, side))
 
-    def _score(self, p: Features, q: Features) -> float:
+    def _from_layer(self, x: Layer) -> Layer:
+        return x.varied(self.name)
+
+    def _score(self, p: Layer, q: Layer) -> float:
         return self._grid([p], [q])[0, 0]
 
 
@@ -68,7 +72,7 @@ class Procrustes(_Shape):
     reference = "Ding et al. 2021"
     invariances_x = invariances_y = SIMILAR
 
-    def _grid(self, ps: Sequence[Features], qs: Sequence[Features]) -> np.ndarray:
+    def _grid(self, ps: Sequence[Layer], qs: Sequence[Layer]) -> np.ndarray:
         return np.sqrt(np.maximum(0, 2 - 2 * shape_cosines(ps, qs)))
 
 
@@ -95,7 +99,7 @@ class ProcrustesSizeAndShape(_Shape):
     reference = "Williams et al. 2021"
     invariances_x = invariances_y = EUCLIDEAN
 
-    def _grid(self, ps: Sequence[Features], qs: Sequence[Features]) -> np.ndarray:
+    def _grid(self, ps: Sequence[Layer], qs: Sequence[Layer]) -> np.ndarray:
         sizes_x, sizes_y = (np.array([f.norm * f.unit for f in side]) for side in (ps, qs))
         largest = np.maximum.outer(sizes_x, sizes_y)  # squares of ratios can neither overflow nor vanish together
         a, b = sizes_x[:, None] / largest, sizes_y / largest
@@ -137,15 +141,13 @@ class AngularShape(_Shape):
         if self.alpha < 1:
             self.needs_rows = frozenset({"x", "y"})
             self.cost = "n d^2"
+            self.moment_dtype = torch.float64
 
-    def _prepare(self, x: Tensor, side: str) -> Features:
-        features = super()._prepare(x, side)
-        if self.alpha == 1:
-            return features
-        u, s, _ = features.svd
-        return Features(u * (self.alpha * features.unit * s + 1 - self.alpha), side, centred=False)
+    def _from_layer(self, x: Layer) -> Layer:
+        x = super()._from_layer(x)
+        return x if self.alpha == 1 else x.reweighted(lambda s: self.alpha * s + 1 - self.alpha)
 
-    def _grid(self, ps: Sequence[Features], qs: Sequence[Features]) -> np.ndarray:
+    def _grid(self, ps: Sequence[Layer], qs: Sequence[Layer]) -> np.ndarray:
         return np.arccos(np.clip(shape_cosines(ps, qs), 0, 1))
 
 

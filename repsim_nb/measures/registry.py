@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError, unknown
-from repsim_nb.measures.features import as_matrix
+from repsim_nb.measures.accumulation import Accumulator, Layers
+from repsim_nb.measures.features import Layer, as_matrix
+from repsim_nb.measures.moments import Moments
 from repsim_nb.measures.parameters import check_names, check_values
 
 Direction = Literal["similarity", "dissimilarity"]
@@ -64,6 +66,7 @@ class Measure:
     invariances_x: frozenset[str] = frozenset()
     invariances_y: frozenset[str] = frozenset()
     needs_rows: frozenset[str] = frozenset()  # sides on which fewer rows than features make the value meaningless
+    moment_dtype: torch.dtype | None = None  # of the products `from_moments` needs; None: it needs all rows at once
 
     def __init_subclass__(cls) -> None:
         dataclass(eq=False, repr=False, kw_only=True)(cls)  # works in place
@@ -122,10 +125,50 @@ class Measure:
     def grid(self, xs: Sequence[Prepared], ys: Sequence[Prepared]) -> np.ndarray:
         """The values for all pairs, shape (len(xs), len(ys))."""
         self._check(xs, ys)
-        values = self._grid([p.state for p in xs], [q.state for q in ys])
-        return np.array([[self._within_bounds(float(v), self.bounds) for v in row] for row in values])
+        return self._bounded(self._grid([p.state for p in xs], [q.state for q in ys]))
+
+    def accumulator(self, layers_a: Layers, layers_b: Layers | None = None) -> Accumulator:
+        """An empty accumulator of what `from_moments` needs, for layers of a and b (layer -> width).
+
+        Raises:
+            InputError: a measure that needs all rows at once.
+        """
+        if self.moment_dtype is None:
+            able = sorted(n for n in _MEASURES if get_measure(n).moment_dtype is not None)
+            raise InputError(
+                f"{self!r} needs all rows at once and cannot be added up batch by batch. Those that can: "
+                f"{', '.join(able)}."
+            )
+        return Moments(layers_a, layers_b, self.moment_dtype)
+
+    def from_moments(self, moments: Accumulator) -> np.ndarray:
+        """The values that `grid` gives for the rows `moments` has seen: (layers of a, layers of b).
+
+        Args:
+            moments: what `self.accumulator(...)` returned, or one with products in float64, with rows added.
+
+        Raises:
+            InputError: a measure that needs all rows at once, too few rows, no variance.
+        """
+        suitable = self.accumulator(moments.layers_a, moments.layers_b)
+        if type(suitable) is not type(moments) or moments.dtype.itemsize < suitable.dtype.itemsize:
+            raise InputError(f"{self!r} is not to be had from {moments!r}: use what its accumulator() returns.")
+        if moments.n < self.min_rows:
+            raise InputError(f"{self.name} needs at least {self.min_rows} rows, {moments!r} has fewer: add more.")
+        widths = {"x": moments.layers_a, "y": moments.layers_b or moments.layers_a}
+        self._check_rows(moments.n, {side: max(layers.values()) for side, layers in widths.items()})
+        return self._bounded(self._from_accumulator(moments))
 
     # What a measure implements.
+
+    def _from_accumulator(self, moments: Any) -> np.ndarray:
+        xs, ys = moments.layers()
+        ps = [self._from_layer(x) for x in xs]
+        return self._grid(ps, ps if ys is xs else [self._from_layer(y) for y in ys])
+
+    def _from_layer(self, x: Layer) -> Any:
+        """What `_prepare` makes of a layer, without its rows; for measures with a moment_dtype."""
+        raise NotImplementedError
 
     def _prepare(self, x: Tensor, side: str) -> Any:
         return x
@@ -165,16 +208,21 @@ class Measure:
                     f"{self.name}: one representation is {first.dtype} on {first.device}, another {p.dtype} on "
                     f"{p.device}. Bring them to one dtype and device first."
                 )
-        widest = {"x": max(p.d for p in xs), "y": max(q.d for q in ys)}
+        self._check_rows(first.n, {"x": max(p.d for p in xs), "y": max(q.d for q in ys)})
+
+    def _check_rows(self, n: int, widest: dict[str, int]) -> None:
         for side in sorted(self.needs_rows):
-            if first.n <= widest[side]:
+            if n <= widest[side]:
                 warnings.warn(
-                    f"{self.name}: {first.n} rows for {widest[side]} features of {side}: with so few rows the value "
+                    f"{self.name}: {n} rows for {widest[side]} features of {side}: with so few rows the value "
                     "is high for any data. Take more rows than features.",
                     DegenerateWarning,
-                    stacklevel=3,
+                    stacklevel=4,
                 )
                 break
+
+    def _bounded(self, values: np.ndarray) -> np.ndarray:
+        return np.array([[self._within_bounds(float(v), self.bounds) for v in row] for row in values])
 
     def _within_bounds(self, value: float, bounds: tuple[float, float]) -> float:
         low, high = bounds

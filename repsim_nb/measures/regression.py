@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features
+from repsim_nb.measures.features import Features, Layer
 from repsim_nb.measures.parameters import Between
 from repsim_nb.measures.registry import AFFINE, SIMILAR, Measure, register
 
@@ -43,14 +43,17 @@ class LinearRegression(Measure):
     reference = "Kornblith et al. 2019"
     invariances_x, invariances_y = SIMILAR, AFFINE
     needs_rows = frozenset({"y"})
+    moment_dtype = torch.float64
 
-    def _prepare(self, x: Tensor, side: str) -> Features:
-        return Features(x, side).varied(self.name)
+    def _prepare(self, x: Tensor, side: str) -> Layer:
+        return self._from_layer(Features(x, side))
 
-    def _score(self, p: Features, q: Features) -> float:
-        u, s, _ = p.svd
-        explained = (u.T @ q.svd[0]).square().sum(1)
-        return (s.square() @ explained / s.square().sum()).item()
+    def _from_layer(self, x: Layer) -> Layer:
+        return x.varied(self.name)
+
+    def _score(self, p: Layer, q: Layer) -> float:
+        energy = p.spectrum[0].square()
+        return (energy @ p.overlap(q).square().sum(1) / energy.sum()).item()
 
 
 @register
@@ -81,6 +84,7 @@ class Gulp(Measure):
     cost = "n d^2"
     reference = "Boix-Adsera et al. 2022"
     needs_rows = frozenset({"x", "y"})
+    moment_dtype = torch.float64
 
     regularization: Annotated[float, Between(0)] = 0.01
 
@@ -88,16 +92,18 @@ class Gulp(Measure):
         super().__post_init__()
         self.invariances_x = self.invariances_y = SIMILAR if self.regularization else AFFINE
 
-    def _prepare(self, x: Tensor, side: str) -> tuple[Tensor, Tensor]:
-        features = Features(x, side).varied(self.name)
-        u, s, _ = features.svd
-        eigenvalues = s.square() / s.square().sum()
-        return u, eigenvalues / (eigenvalues + self.regularization)
+    def _prepare(self, x: Tensor, side: str) -> tuple[Layer, Tensor]:
+        return self._from_layer(Features(x, side))
 
-    def _score(self, p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> float:
-        (u, weights_u), (v, weights_v) = p, q
-        common = weights_u @ (u.T @ v).square() @ weights_v
-        return math.sqrt(max(0.0, (weights_u.square().sum() + weights_v.square().sum() - 2 * common).item()))
+    def _from_layer(self, x: Layer) -> tuple[Layer, Tensor]:
+        energy = x.varied(self.name).spectrum[0].square()
+        eigenvalues = energy / energy.sum()
+        return x, eigenvalues / (eigenvalues + self.regularization)
+
+    def _score(self, p: tuple[Layer, Tensor], q: tuple[Layer, Tensor]) -> float:
+        (x, weights_x), (y, weights_y) = p, q
+        common = weights_x @ x.overlap(y).square() @ weights_y
+        return math.sqrt(max(0.0, (weights_x.square().sum() + weights_y.square().sum() - 2 * common).item()))
 
 
 class Folded:

@@ -99,5 +99,5 @@ class UniformityDifference(_Difference):
 
     def _prepare(self, x: Tensor, side: str) -> float:
         features = Features(x, side)
-        distances = squared_distances(features) * features.unit**2 if features.varies else x.new_zeros(1)
-        return torch.exp(-2 * distances).mean().log().item()
+        distances = squared_distances(features).sqrt_() * features.unit if features.varies else x.new_zeros(1)
+        return torch.exp(-2 * distances.square()).mean().log().item()

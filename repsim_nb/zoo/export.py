@@ -1,18 +1,21 @@
-"""From a trained plain model to a Hugging Face directory with its card: losses, seeds, curve, hashes."""
+"""From a recipe to a trained model in its target format, with its card: losses, seeds, curve, hashes."""
 
 from __future__ import annotations
 
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from repsim_nb.corpora import Corpus, load_corpus
+from repsim_nb.zoo.native import Native
 from repsim_nb.zoo.neox import NeoX
 from repsim_nb.zoo.recipes import Recipe, as_json
 from repsim_nb.zoo.tokenizer import train_tokenizer
@@ -21,8 +24,8 @@ from repsim_nb.zoo.training import pack, train
 LICENCE = "MIT (weights); trained on docstrings and source of the packages listed in the corpus provenance"
 
 
-def build_neox(recipe: Recipe, out: Path, work: Path) -> Path:
-    """Train, evaluate and export one member of tiny-neox; returns its directory."""
+def build_recipe(recipe: Recipe, out: Path, work: Path) -> Path:
+    """Train, evaluate and export one model; returns its directory."""
     from tokenizers import Tokenizer
 
     torch.set_num_threads(1)
@@ -33,10 +36,7 @@ def build_neox(recipe: Recipe, out: Path, work: Path) -> Path:
     stream = pack(
         [e.ids for e in backend.encode_batch(corpus.texts, add_special_tokens=False)], separator, recipe.data_seed
     )
-    model = NeoX(
-        len(tokenizer), recipe.width, recipe.depth, recipe.width // recipe.head_width, recipe.rotary, recipe.context,
-        recipe.init_seed,
-    )  # fmt: skip
+    model = _plain(recipe, len(tokenizer))
     target = out / recipe.name
     held_out = _evaluation_windows(load_corpus("python-docs", split="test"), backend, recipe.context, separator)
     baseline = _unigram_loss(stream, len(tokenizer), held_out)
@@ -67,11 +67,18 @@ def build_neox(recipe: Recipe, out: Path, work: Path) -> Path:
             "corpus_source": json.dumps(dict(corpus.source)),
             "licence": LICENCE,
         }
-        _write_neox(model, recipe, tokenizer, folder, about)
+        _write(model, recipe, tokenizer, folder, about)
 
     curve = train(model, recipe, stream, separator, work / f"{recipe.name}.safetensors", export)
     export(recipe.steps, curve)
     return target
+
+
+def _plain(recipe: Recipe, vocabulary: int) -> nn.Module:
+    heads = recipe.width // recipe.head_width
+    if recipe.rotary:
+        return NeoX(vocabulary, recipe.width, recipe.depth, heads, recipe.rotary, recipe.context, recipe.init_seed)
+    return Native(vocabulary, recipe.width, recipe.depth, heads, recipe.activation, recipe.context, recipe.init_seed)
 
 
 class _HeldOut:
@@ -98,7 +105,7 @@ def _unigram_loss(stream: np.ndarray, vocabulary: int, held_out: _HeldOut) -> fl
 
 
 @torch.no_grad()
-def _loss(model: NeoX, held_out: _HeldOut, batch: int = 32) -> float:
+def _loss(model: nn.Module, held_out: _HeldOut, batch: int = 32) -> float:
     model.eval()
     total = 0.0
     for start in range(0, len(held_out.windows), batch):
@@ -114,12 +121,25 @@ def _loss(model: NeoX, held_out: _HeldOut, batch: int = 32) -> float:
     return total / held_out.tokens
 
 
-def _write_neox(model: NeoX, recipe: Recipe, tokenizer: Any, folder: Path, about: dict[str, str]) -> None:
-    """Write config, fp16 weights and tokenizer; assert that transformers reads back the same function."""
-    from safetensors.torch import save_file
+def _write(model: nn.Module, recipe: Recipe, tokenizer: Any, folder: Path, about: dict[str, str]) -> None:
+    """Write config, fp16 weights and tokenizer; assert that what is read back computes the same function."""
+    half: dict[str, Tensor] = {k: v.half().contiguous() for k, v in model.state_dict().items()}
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    tokenizer.save_pretrained(partial)
+    save_file(half, partial / "model.safetensors", metadata=about)
+    reader = _write_neox if recipe.rotary else _write_native
+    _assert_same_function(model, half, reader(recipe, tokenizer, partial))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _write_neox(recipe: Recipe, tokenizer: Any, folder: Path) -> Callable[[Tensor], Tensor]:
+    """Write the config of a Hugging Face GPTNeoXForCausalLM; returns the function of what transformers reads back."""
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-    config = GPTNeoXConfig(
+    GPTNeoXConfig(
         architectures=["GPTNeoXForCausalLM"],
         vocab_size=len(tokenizer),
         hidden_size=recipe.width,
@@ -130,7 +150,7 @@ def _write_neox(model: NeoX, recipe: Recipe, tokenizer: Any, folder: Path, about
         rope_parameters={
             "rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": recipe.rotary / recipe.head_width,
         },
-        hidden_act="gelu",
+        hidden_act=recipe.activation,
         use_parallel_residual=True,
         tie_word_embeddings=False,
         attention_dropout=0.0,
@@ -138,25 +158,40 @@ def _write_neox(model: NeoX, recipe: Recipe, tokenizer: Any, folder: Path, about
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         dtype="float16",
-    )  # fmt: skip
-    half: dict[str, Tensor] = {k: v.half().contiguous() for k, v in model.state_dict().items()}
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    config.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    save_file(half, partial / "model.safetensors", metadata=about)
-    _assert_same_function(model, half, GPTNeoXForCausalLM.from_pretrained(partial, dtype=torch.float32))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    ).save_pretrained(folder)  # fmt: skip
+    exported = GPTNeoXForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return lambda ids: exported(ids).logits
+
+
+def _write_native(recipe: Recipe, tokenizer: Any, folder: Path) -> Callable[[Tensor], Tensor]:
+    """Write the config of a TransformerLens native model; returns the function of what TransformerLens reads back."""
+    from transformer_lens.config import TransformerBridgeConfig
+    from transformer_lens.model_bridge.sources.native import NativeModel
+
+    config = {
+        "architecture": "TransformerLensNative",
+        "d_model": recipe.width,
+        "d_head": recipe.head_width,
+        "n_heads": recipe.width // recipe.head_width,
+        "d_mlp": 4 * recipe.width,
+        "n_layers": recipe.depth,
+        "n_ctx": recipe.context,
+        "d_vocab": len(tokenizer),
+        "act_fn": recipe.activation,
+        "normalization_type": "LN",
+        "positional_embedding_type": "standard",
+        "eps": 1e-5,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    exported = NativeModel(TransformerBridgeConfig.from_dict(config)).eval()
+    exported.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+    return exported
 
 
 @torch.no_grad()
-def _assert_same_function(model: NeoX, half: dict[str, Tensor], exported: Any) -> None:
-    rounded = NeoX.__new__(NeoX)
-    rounded.__dict__ = dict(model.__dict__)
-    ids = torch.randint(0, half["embed_out.weight"].shape[0], (4, 64), generator=torch.Generator().manual_seed(0))
+def _assert_same_function(model: nn.Module, half: dict[str, Tensor], exported: Callable[[Tensor], Tensor]) -> None:
+    ids = torch.randint(0, 2000, (4, 64), generator=torch.Generator().manual_seed(0))
     expected = torch.func.functional_call(model, {k: v.float() for k, v in half.items()}, (ids,))
-    difference = (expected - exported.eval()(ids).logits).abs().max().item()
+    difference = (expected - exported(ids)).abs().max().item()
     if difference > 1e-5:
         raise AssertionError(f"Exported logits differ from the trained model's by {difference:.1e}; 1e-5 is allowed.")

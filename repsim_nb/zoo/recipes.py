@@ -28,8 +28,9 @@ class Recipe:
     depth: int
     init_seed: int
     data_seed: int
+    activation: str = "gelu"
     head_width: int = 16
-    rotary: int = 4  # dimensions of each head that turn with position; 25% of 16, as in Pythia
+    rotary: int = 4  # dimensions of each head that turn with position; 25% of 16, as in Pythia; 0: learned positions
     context: int = 256
     batch: int = 16
     steps: int = 4000
@@ -51,6 +52,14 @@ def _neox(width: int, depth: int, seed: int, checkpoints: tuple[int, ...] = (0,)
     return Recipe(f"tiny-neox-w{width}-d{depth}", "tiny-neox", width, depth, seed, 1000 + seed, checkpoints=checkpoints)
 
 
+def _native(activation: str, depth: int, seed: int) -> Recipe:
+    """Seed s of tiny-gelu or tiny-solu at one depth; no two of them share an initialisation or a data order."""
+    number = 100 + 20 * depth + 10 * (activation == "solu_ln") + seed
+    family = f"tiny-{activation.removesuffix('_ln')}"
+    name = f"{family}-{depth}l-s{seed}"
+    return Recipe(name, family, 64, depth, number, 1000 + number, activation=activation, rotary=0, steps=3000)
+
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -58,6 +67,8 @@ RECIPES = {
         _neox(32, 4, 2),
         _neox(64, 2, 3),
         _neox(64, 4, 4, checkpoints=(0, 50, 150, 500, 1500)),
+        *(_native(activation, 4, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),
+        *(_native(activation, 3, seed) for seed in range(3) for activation in ("gelu", "solu_ln")),
     )
 }
 
@@ -78,12 +89,12 @@ def build(name: str, out: str | os.PathLike[str], work: str | os.PathLike[str] |
     Raises:
         InputError: unknown name, unwritable folder.
     """
-    from repsim_nb.zoo.export import build_neox
+    from repsim_nb.zoo.export import build_recipe
 
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
     out = Path(out)
-    return build_neox(RECIPES[name], out, Path(work) if work else out / ".work")
+    return build_recipe(RECIPES[name], out, Path(work) if work else out / ".work")
 
 
 def as_json(recipe: Recipe) -> str:

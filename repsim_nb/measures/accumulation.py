@@ -1,0 +1,227 @@
+"""What is added up batch by batch: rows of two stacks of layers go in, nothing that grows with their number stays."""
+
+import json
+import os
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Any, ClassVar, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from repsim_nb.atomic import atomic
+from repsim_nb.errors import InputError
+from repsim_nb.measures.features import as_matrix
+
+Layers = Mapping[int, int]  # layer -> width
+
+
+class Accumulator:
+    """Sums over rows of all layers of a and all layers of b (or of a alone, which is then compared with itself).
+
+    Accumulators over parts of the rows add up to that of all rows: `first + second`, or `first += second` in place.
+    `save` and `load` carry one to another process or machine.
+
+    Args:
+        layers_a, layers_b: layer -> width; layers_b=None compares a with itself.
+
+    Sums are kept on the CPU, wherever the rows come from.
+    """
+
+    kind: ClassVar[str]
+    version = 1
+
+    def __init__(self, layers_a: Layers, layers_b: Layers | None, dtype: torch.dtype, capacity: int) -> None:
+        if dtype not in (torch.float32, torch.float64):
+            raise InputError(f"{type(self).__name__} multiplies in float32 or float64, got dtype={dtype}.")
+        self.layers_a = _widths(layers_a, "a")
+        self.layers_b = None if layers_b is None else _widths(layers_b, "b")
+        self.widths = [*self.layers_a.values(), *(self.layers_b or {}).values()]
+        ends = list(accumulate(self.widths))
+        self.spans = [slice(end - width, end) for end, width in zip(ends, self.widths, strict=True)]
+        self.dtype = dtype
+        self.capacity = capacity
+        self.rounding = 0.0  # relative, of the coarsest rows so far
+        self._digested = self._waiting = 0
+        self._rows: Tensor | None = None  # (capacity, sum of widths), filled up to _waiting
+
+    def __repr__(self) -> str:
+        b = "itself" if self.layers_b is None else f"{len(self.layers_b)}"
+        return f"{type(self).__name__}({len(self.layers_a)} x {b} layers, {self.n:,} rows)"
+
+    @property
+    def n(self) -> int:
+        """Rows so far."""
+        return self._digested + self._waiting
+
+    @property
+    def sides(self) -> tuple[range, range]:
+        """Which of all layers (those of a, then those of b) are a's and which are b's."""
+        count = len(self.layers_a)
+        return range(count), range(count) if self.layers_b is None else range(count, len(self.widths))
+
+    def name(self, layer: int) -> str:
+        """What messages call the layer at this place among all layers."""
+        count = len(self.layers_a)
+        return f"layer {list(self.layers_a)[layer]} of a" if layer < count else f"layer {self._name_b(layer)} of b"
+
+    def _name_b(self, layer: int) -> int:
+        assert self.layers_b is not None
+        return list(self.layers_b)[layer - len(self.layers_a)]
+
+    def add(self, a: Mapping[int, Any], b: Mapping[int, Any] | None = None) -> Self:
+        """Take in more rows; returns itself.
+
+        Args:
+            a, b: layer -> (rows, width), the layers this was made for; row i of all is the same stimulus. b=None where
+                this was made for a alone.
+
+        Raises:
+            InputError: other layers or widths, unequal numbers of rows, values that are not finite.
+        """
+        if (b is None) != (self.layers_b is None):
+            raise InputError(
+                f"{self!r} takes rows of {'a alone' if self.layers_b is None else 'a and b'}, as it was made."
+            )
+        rows = _checked(a, self.layers_a, "a") + ([] if b is None else _checked(b, self.layers_b or {}, "b"))
+        if len({len(x) for x in rows}) > 1:
+            raise InputError(f"Layers have {sorted({len(x) for x in rows})} rows: row i of all must be one stimulus.")
+        self.rounding = max(self.rounding, *(torch.finfo(x.dtype).eps for x in rows))
+        start, count = 0, len(rows[0])
+        while start < count:
+            start += self._take([x[start:] for x in rows])
+        return self
+
+    def _take(self, rows: list[Tensor]) -> int:
+        """Copy what fits and digest when full; returns how many rows that were."""
+        if self._rows is None:
+            self._rows = torch.empty(self.capacity, sum(self.widths), dtype=self.dtype)
+        stop = min(self.capacity, self._waiting + len(rows[0]))
+        for span, x in zip(self.spans, rows, strict=True):
+            self._rows[self._waiting : stop, span] = x[: stop - self._waiting]
+        taken, self._waiting = stop - self._waiting, stop
+        if self._waiting == self.capacity:
+            self._release(self._digest(self._rows))
+        return taken
+
+    def _release(self, count: int) -> None:
+        """Forget the first `count` waiting rows, which are digested."""
+        assert self._rows is not None
+        rest = self._waiting - count
+        if rest:
+            self._rows[:rest] = self._rows[count : self._waiting].clone()
+        self._waiting, self._digested = rest, self._digested + count
+
+    def __add__(self, other: Self) -> Self:
+        return self._copy().__iadd__(other)
+
+    def __iadd__(self, other: Self) -> Self:
+        self._check_mergeable(other)
+        self.settle()
+        other.settle()
+        if other.n:
+            self._merge(other)
+            self._digested += other.n
+            self.rounding = max(self.rounding, other.rounding)
+        return self
+
+    def _check_mergeable(self, other: Self) -> None:
+        mine, others = self._signature(), other._signature() if isinstance(other, Accumulator) else {}
+        for what, value in mine.items():
+            if others.get(what) != value:
+                raise InputError(
+                    f"Only accumulators made alike add up: {what} is {value} here and {others.get(what)} there."
+                )
+
+    def _signature(self) -> dict[str, Any]:
+        """All that two accumulators must share to add up, and what `load` makes an empty one from."""
+        return {
+            "kind": self.kind,
+            "version": self.version,
+            "layers_a": list(map(list, self.layers_a.items())),
+            "layers_b": None if self.layers_b is None else list(map(list, self.layers_b.items())),
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to a safetensors file, complete or not at all."""
+        self.settle()
+        about = {**self._signature(), "n": self._digested, "rounding": self.rounding}
+        with atomic(path) as temporary:
+            tensors = {name: t.contiguous() for name, t in self._tensors().items()}
+            save_file(tensors, temporary, metadata={"repsim_nb": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the file holds something else.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads((file.metadata() or {}).get("repsim_nb", "{}"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise InputError(f"'{os.fspath(path)}' is not readable as a safetensors file: {error}") from error
+        if (about.get("kind"), about.get("version")) != (cls.kind, cls.version):
+            raise InputError(
+                f"'{os.fspath(path)}' holds {about.get('kind', 'something else')!r} of version "
+                f"{about.get('version')}, expected {cls.kind!r} of version {cls.version}."
+            )
+        empty = cls._empty(about)
+        empty._digested, empty.rounding = about["n"], about["rounding"]
+        empty._restore(tensors)
+        return empty
+
+    # What an accumulator implements.
+
+    def _digest(self, rows: Tensor) -> int:
+        """Work rows (m, sum of widths) into the sums; may overwrite them. Returns how many of the first it took."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Digest all waiting rows."""
+        raise NotImplementedError
+
+    def _merge(self, other: Self) -> None:
+        raise NotImplementedError
+
+    def _copy(self) -> Self:
+        """One with equal sums that shares nothing."""
+        self.settle()
+        copy = self._empty(self._signature())
+        copy._digested, copy.rounding = self._digested, self.rounding
+        copy._restore({name: t.clone() for name, t in self._tensors().items()})
+        return copy
+
+    def _tensors(self) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def _empty(cls, signature: Mapping[str, Any]) -> Self:
+        raise NotImplementedError
+
+
+def _widths(layers: Layers, side: str) -> dict[int, int]:
+    if not isinstance(layers, Mapping) or not layers:
+        raise InputError(f"layers_{side} must name at least one layer, as layer -> width, got {layers!r}.")
+    wrong = {layer: width for layer, width in layers.items() if not isinstance(width, int) or width < 1}
+    if wrong:
+        raise InputError(f"layers_{side}: widths must be positive whole numbers, got {wrong}.")
+    return dict(layers)
+
+
+def _checked(rows: Mapping[int, Any], layers: Layers, side: str) -> list[Tensor]:
+    if list(rows) != list(layers):
+        raise InputError(f"{side} has layers {list(rows)}, expected {list(layers)} in this order.")
+    matrices = [as_matrix(rows[layer], f"layer {layer} of {side}") for layer in layers]
+    for layer, x in zip(layers, matrices, strict=True):
+        if x.shape[1] != layers[layer]:
+            raise InputError(f"Layer {layer} of {side} has width {x.shape[1]}, expected {layers[layer]}.")
+    return matrices
