@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -330,6 +331,7 @@ def _provenance(acts: Mapping[int, Any]) -> Any:
     return acts.provenance if isinstance(acts, Activations) else "arrays given by the caller"
 
 
+@cache
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
