@@ -100,12 +100,6 @@ def noise_floor(
             draws = (rng.normal(size=(2, n, features)) for _ in range(repeats))
             means[n] = float(np.mean([chosen(x, y) for x, y in draws]))
     return pd.Series(means, name=chosen.name).rename_axis("n")
-        n: float(
-            np.mean([chosen(rng.normal(size=(n, features)), rng.normal(size=(n, features))) for _ in range(repeats)])
-        )
-        for n in rows
-    }
-    return pd.Series(means, name=chosen.name).rename_axis("n")
 
 
 def alikeness(measure: str | Measure, x: ArrayLike, y: ArrayLike, seed: int = 0) -> float:
