@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures import Measure, get_measure
+from repsim_nb.measures import DegenerateWarning, Measure, get_measure
 
 if TYPE_CHECKING:
     import pandas as pd
