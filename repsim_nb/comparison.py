@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from repsim_nb.activations import Activations, extract_aligned
@@ -16,7 +16,17 @@ from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.features import as_matrix
 from repsim_nb.models import Model
-from repsim_nb.uncertainty import LEVEL, Documents, Recomputed, jackknife_grid, max_statistic
+from repsim_nb.uncertainty import (
+    LEVEL,
+    Documents,
+    Grids,
+    LinearCKA,
+    Null,
+    Recomputed,
+    closed_form,
+    jackknife_grid,
+    max_statistic,
+)
 from repsim_nb.uncertainty.jackknife import BLOCKS
 
 if TYPE_CHECKING:
@@ -26,7 +36,7 @@ if TYPE_CHECKING:
 
 Layers = str | int | Sequence[int]
 Side = Model | str | Mapping[int, Any]
-NULLS = ("permutation",)
+NULLS = ("permutation", "moments")
 PERMUTATIONS = 200
 MIN_BLOCKS = 5  # documents at least for an interval
 T = TypeVar("T")
@@ -67,7 +77,9 @@ def compare(
         seed: of the choice of rows, the permutations and the jackknife's groups.
         measure: a name from `list_measures()` or a configured Measure.
         layers_a, layers_b: "all", a position or several.
-        null: None, "permutation" (200 of them) or a number of permutations, at least 19.
+        null: None, "permutation" (200 of them), a number of permutations (at least 19), or "moments" for linear CKA: the
+            same null in closed form, many times faster, its tails those of a Pearson III distribution (see
+            `uncertainty.moments`).
         interval: None or False, the level, or True for 0.95.
         groups: the document of each row, (n_rows,), for plain arrays; activations know theirs, and without either each
             row is its own document.
@@ -91,7 +103,7 @@ def compare(
     array([[1., 1.],
            [1., 1.]])
     """
-    permutations, level = _permutations(null), _level(interval)
+    kind, level = _kind_of_null(null), _level(interval)
     acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
     xs = [as_matrix(acts_a[layer], f"layer {layer} of a") for layer in acts_a]
     ys = xs if acts_b is acts_a else [as_matrix(acts_b[layer], f"layer {layer} of b") for layer in acts_b]
@@ -102,8 +114,10 @@ def compare(
         left if ys is xs else [chosen.prepare(y, f"layer {layer} of b") for layer, y in zip(acts_b, ys, strict=True)]
     )
     result = _labelled(chosen.grid(left, right), chosen, acts_a, acts_b, between_documents)
-    if permutations or level:
-        result = _with_uncertainty(result, chosen, xs, ys, documents, permutations, level, seed)
+    if kind or level:
+        fast = LinearCKA.suits(left, right, documents)
+        grids = LinearCKA(left, right, documents) if fast else Recomputed(chosen, xs, ys, documents)
+        result = _with_uncertainty(result, chosen, grids, documents, kind, level, seed)
     return result
 
 
@@ -124,16 +138,18 @@ def compare_all(
     }
 
 
-def _permutations(null: str | int | None) -> int:
-    """How many permutations `null` asks for."""
+def _kind_of_null(null: str | int | None) -> str | int | None:
+    """ "moments", a number of permutations, or None."""
     if null is None or null is False:
-        return 0
+        return None
     if isinstance(null, str):
         if null not in NULLS:
             raise unknown("null", null, NULLS)
-        return PERMUTATIONS
+        return PERMUTATIONS if null == "permutation" else null
     if isinstance(null, bool) or not isinstance(null, int | np.integer) or null < 19:
-        raise InputError(f'null={null!r}; expected None, "permutation" or a number of permutations, at least 19.')
+        raise InputError(
+            f'null={null!r}; expected None, "permutation", "moments" or a number of permutations, at least 19.'
+        )
     return int(null)
 
 
@@ -157,6 +173,8 @@ def _configured(measure: str | Measure, params: dict[str, Any], documents: Docum
         return chosen
     if "groups" not in chosen.params:
         raise InputError(f"between_documents=True is for measures with a parameter groups; {chosen.name} has none.")
+    if len(documents) == documents.n:  # no two rows of one document
+        return chosen
     return chosen.configured(groups=documents.codes)
 
 
@@ -215,29 +233,26 @@ def _same_rows(a: Activations, b: Activations) -> None:
 def _with_uncertainty(
     result: xr.DataArray,
     measure: Measure,
-    xs: Sequence[Tensor],
-    ys: Sequence[Tensor],
+    grids: Grids,
     documents: Documents,
-    permutations: int,
+    kind: str | int | None,
     level: float | None,
     seed: int,
 ) -> xr.DataArray:
     """The result with its null and its interval as coordinates, and how they were made in its provenance."""
-    grids = Recomputed(measure, xs, ys, documents)
     coordinates: dict[str, tuple[np.ndarray, str]] = {}
     how: dict[str, Any] = {"documents": len(documents), "seed": seed}
-    if permutations:
-        documents.check_exchangeable()
-        arrangements = _watched(documents.arrangements(permutations, seed), permutations, "null")
-        null = max_statistic(result.values, grids.permuted(arrangements), measure)
+    if kind:
+        null, made = _null(result.values, measure, grids, documents, kind, seed)
         side = "reach or exceed" if measure.direction == "similarity" else "reach or fall below"
+        family = f"family-wise over {result.size} cells, by " + ("Sidak" if kind == "moments" else "the max statistic")
         coordinates |= {
-            "null_mean": (null.mean, f"mean of {permutations} permutations of documents"),
-            "null_high": (null.high, f"what {LEVEL:.0%} of permutations {side} in this cell by itself"),
-            "null_high_family": (null.high_family, f"what {LEVEL:.0%} of permutations {side} in any cell"),
-            "p_value": (null.p_value, f"family-wise over {result.size} cells by the max statistic"),
+            "null_mean": (null.mean, "mean over exchanges of documents"),
+            "null_high": (null.high, f"what {LEVEL:.0%} of exchanges of documents {side} in this cell by itself"),
+            "null_high_family": (null.high_family, f"what {LEVEL:.0%} of exchanges of documents {side} in any cell"),
+            "p_value": (null.p_value, family),
         }
-        how["null"] = {"kind": "permutation", "permutations": permutations, "rows_exchanged": documents.moving}
+        how["null"] = {**made, "p_value": family, "rows_exchanged": documents.moving}
     if level:
         if len(documents) < MIN_BLOCKS:
             raise InputError(f"An interval needs at least {MIN_BLOCKS} documents; there are {len(documents)}.")
@@ -252,6 +267,23 @@ def _with_uncertainty(
     )
     result.attrs["provenance"] = as_json(json.loads(result.attrs["provenance"]), {"uncertainty": how})
     return result
+
+
+def _null(
+    values: np.ndarray, measure: Measure, grids: Grids, documents: Documents, kind: str | int, seed: int
+) -> tuple[Null, dict[str, Any]]:
+    """The null of that kind and what the provenance says of it."""
+    documents.check_exchangeable()
+    if isinstance(kind, int):
+        arrangements = _watched(documents.arrangements(kind, seed), kind, "null")
+        null = max_statistic(values, grids.permuted(arrangements), measure)
+        return null, {"kind": "permutation", "permutations": kind}
+    if not isinstance(grids, LinearCKA):
+        raise InputError(
+            f'null="moments" is in closed form and exists for linear CKA with more rows than features of all layers '
+            f'together; {measure.name} here has only null="permutation".'
+        )
+    return closed_form(values, grids), {"kind": "moments"}
 
 
 def _watched(grids: Iterable[T], total: int, what: str) -> Iterable[T]:
@@ -299,6 +331,7 @@ def _provenance(acts: Mapping[int, Any]) -> Any:
     return acts.provenance if isinstance(acts, Activations) else "arrays given by the caller"
 
 
+@cache
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 

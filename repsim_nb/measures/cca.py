@@ -6,12 +6,9 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features
-from repsim_nb.measures.moments import LayerMoments
+from repsim_nb.measures.features import Features, Layer
 from repsim_nb.measures.parameters import Between, Count
 from repsim_nb.measures.registry import AFFINE, SIMILAR, Measure, register
-
-Layer = Features | LayerMoments
 
 
 class _Subspaces(Measure):
@@ -21,7 +18,6 @@ class _Subspaces(Measure):
     bounds = (0.0, 1.0)
     cost = "n d^2"
     needs_rows = frozenset({"x", "y"})
-    moment_dtype: torch.dtype | None = torch.float64
 
     def _prepare(self, x: Tensor, side: str) -> Any:
         return self._from_layer(Features(x, side))
@@ -61,6 +57,7 @@ class CCA(_Subspaces):
     title = "Canonical correlation (CCA)"
     reference = "Raghu et al. 2017"
     invariances_x = invariances_y = AFFINE
+    moment_dtype = torch.float64
 
     summary: Literal["mean", "mean_square"] = "mean"
 
@@ -92,6 +89,7 @@ class SVCCA(_Subspaces):
     title = "Canonical correlation of principal components (SVCCA)"
     reference = "Raghu et al. 2017"
     invariances_x = invariances_y = SIMILAR
+    moment_dtype = torch.float64
 
     variance: Annotated[float, Between(0, 1)] = 0.99
     components: Count | None = None
@@ -137,6 +135,7 @@ class PWCCA(_Subspaces):
     symmetric = False
     invariances_x = frozenset({"permutation", "scale", "shift"})
     invariances_y = AFFINE
+    moment_dtype = torch.float64
 
     def _score(self, p: Layer, q: Layer) -> float:
         s, vh = p.spectrum
@@ -166,7 +165,6 @@ class EigenspaceOverlap(_Subspaces):
     title = "Eigenspace overlap"
     reference = "May et al. 2019"
     invariances_x = invariances_y = AFFINE - {"shift"}
-    moment_dtype = None  # moments are of centred rows
 
     def _prepare(self, x: Tensor, side: str) -> Features:
         return self._from_layer(Features(x, side, centred=False))

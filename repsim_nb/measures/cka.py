@@ -111,7 +111,7 @@ class CKA(Measure):
 
     def _from_accumulator(self, moments: Any) -> np.ndarray:
         batches = isinstance(moments, BatchSums)
-        products = moments.totals() if batches else kept_products_of_moments(moments, self.debiased)
+        products = moments.totals() if batches else kept_products_of_moments(moments, self.debiased, self.name)
         cross, self_p, self_q = products
         return cross / np.sqrt(np.outer(self_p, self_q))
 
@@ -168,7 +168,7 @@ class HSIC(Measure):
         return self._products(ps, qs)[0]
 
     def _from_accumulator(self, moments: Any) -> np.ndarray:
-        return kept_products_of_moments(moments, self.debiased)[0] / _normaliser(moments.n, self.debiased)
+        return kept_products_of_moments(moments, self.debiased, self.name)[0] / _normaliser(moments.n, self.debiased)
 
     def _dissimilarity(self, p: Gram, q: Gram) -> float:
         cross, self_p, self_q = self._products([p], [q])

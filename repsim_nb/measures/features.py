@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -45,6 +45,36 @@ def as_matrix(x: Any, side: str) -> Tensor:
     return x
 
 
+class Layer(Protocol):
+    """What a linear measure reads of one representation, from its rows (Features) or from sums (LayerMoments)."""
+
+    n: int
+    d: int
+    side: str
+    unit: float
+
+    @property
+    def norm(self) -> float:
+        """Frobenius norm, centred."""
+
+    @property
+    def spectrum(self) -> tuple[Tensor, Tensor]:
+        """Singular values (r,) and right singular vectors V' (r, d), r the numerical rank."""
+
+    def varied(self, measure: str) -> Self:
+        """Itself, or an error where `measure` is undefined because nothing varies."""
+
+    def overlap(self, other: Any, rank: int | None = None, rank_other: int | None = None) -> Tensor:
+        """U'V of the left singular vectors of both, or of their first ones: (rank, rank_other)."""
+
+    def reweighted(self, weights: Callable[[Tensor], Tensor]) -> "Layer":
+        """U diag(weights(s)) in place of U diag(s) V', s in the data's own units."""
+
+    @staticmethod
+    def products(xs: Sequence[Any], ys: Sequence[Any], dtype: torch.dtype | None) -> Iterator[tuple[int, int, Tensor]]:
+        """X_i'Y_j (d_i, d_j) of all pairs; where ys are xs only those with j >= i."""
+
+
 class Features:
     """The rows of one representation, centred (unless told otherwise) and scaled by a power of two.
 
@@ -70,7 +100,7 @@ class Features:
         self.unit = 1 / self.scale
         self.mean = mean * self.scale
 
-    def varied(self, measure: str) -> "Features":
+    def varied(self, measure: str) -> Self:
         """Itself, or an error where `measure` is undefined because nothing varies."""
         if not self.varies:
             what = f"all {self.n} rows are equal" if self.centred else "all values are 0"
@@ -164,7 +194,7 @@ def cross_products(
 
     Where ys are xs only j >= i is given.
     """
-    same = _same(xs, ys)
+    same = same_layers(xs, ys)
     width = math.isqrt(BLOCK_BYTES // dtype.itemsize)
     for rows in _tiles([x.d for x in xs], width):
         for columns in _tiles([y.d for y in ys], width):
@@ -197,8 +227,8 @@ def _tiles(widths: Sequence[int], most: int) -> list[list[int]]:
 
 
 def pairwise(
-    xs: Sequence[Features],
-    ys: Sequence[Features],
+    xs: Sequence[Layer],
+    ys: Sequence[Layer],
     function: Callable[[Tensor], float],
     dtype: torch.dtype | None = None,
 ) -> np.ndarray:
@@ -206,10 +236,11 @@ def pairwise(
     values = np.empty((len(xs), len(ys)))
     for i, j, product in xs[0].products(xs, ys, dtype):
         values[i, j] = function(product)
-        if _same(xs, ys):
+        if same_layers(xs, ys):
             values[j, i] = values[i, j]
     return values
 
 
-def _same(xs: Sequence[Features], ys: Sequence[Features]) -> bool:
+def same_layers(xs: Sequence[Any], ys: Sequence[Any]) -> bool:
+    """Whether both are the same objects, so that the grid is symmetric."""
     return len(xs) == len(ys) and all(x is y for x, y in zip(xs, ys, strict=True))

@@ -199,19 +199,22 @@ def kept_products(
     return cross, selves[0], selves[1]
 
 
-def kept_products_of_moments(moments: Moments, debiased: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `kept_products` gives for linear kernels of the rows that `moments` has seen."""
+def kept_products_of_moments(
+    moments: Moments, debiased: bool, measure: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `kept_products` gives for linear kernels of the rows that `moments` has seen, for a measure's name."""
     xs, ys = moments.layers()
+    layers = [layer.varied(measure) for layer in (xs if ys is xs else [*xs, *ys])]
     n, whole = moments.n, pairwise(xs, ys, squared_norm, torch.float64)
-    energies = np.array([squared_norm(layer.second) for layer in (xs if ys is xs else [*xs, *ys])])
+    energies = np.array([squared_norm(layer.second) for layer in layers])
     if not debiased:
-        every = np.zeros((len(energies), len(energies)))
+        corrections = np.zeros((len(energies), len(energies)))
     else:
         # With p_i = |x_i|^2 the row sums of K are -p_i, so that `Gram.correction` needs no more than these sums.
         *_, quartic = moments.moved(-moments.sums / n)
-        squares = np.array([layer.norm**2 for layer in (xs if ys is xs else [*xs, *ys])])
-        every = (n * quartic.numpy() - np.outer(squares, squares) / (n - 1)) / (n - 2)
-    lost = _lost(kept := energies - every.diagonal(), energies, moments.dtype)
+        squares = np.array([layer.norm**2 for layer in layers])
+        corrections = (n * quartic.numpy() - np.outer(squares, squares) / (n - 1)) / (n - 2)
+    lost = _lost(kept := energies - corrections.diagonal(), energies, moments.dtype)
     if lost.any() and moments.dtype is torch.float32:
         raise InputError(
             f"HSIC of {moments.name(int(lost.argmax()))} with itself is lost in the rounding of float32 products, as "
@@ -220,7 +223,7 @@ def kept_products_of_moments(moments: Moments, debiased: bool) -> tuple[np.ndarr
     if lost.any():
         raise _vanished(moments.name(int(lost.argmax())))
     a, b = (list(side) for side in moments.sides)
-    return whole - every[np.ix_(a, b)], kept[a], kept[b]
+    return whole - corrections[np.ix_(a, b)], kept[a], kept[b]
 
 
 def _lost(kept: np.ndarray, energies: np.ndarray, dtype: torch.dtype) -> np.ndarray:

@@ -23,7 +23,7 @@ def unbiased_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> Products:
     pairs = ps[0].n * (ps[0].n - 3)
     units_p, units_q = (np.array([g.unit for g in side]) for side in (ps, qs))
     cross, self_p, self_q = kept_products(ps, qs)
-    return cross * np.outer(units_p, units_q) / pairs, self_p * units_p**2 / pairs, self_q * units_q**2 / pairs
+    return cross * np.outer(units_p, units_q) ** 2 / pairs, self_p * units_p**4 / pairs, self_q * units_q**4 / pairs
 
 
 class BatchSums(Accumulator):

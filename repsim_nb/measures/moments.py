@@ -5,7 +5,8 @@ With p_i = |x_i|^2 and q_i = |y_i|^2 for row i of two layers x and y, the sums o
     x_i,   x_i y_i',   p_i q_i,   x_i q_i   and   y_i p_i
 
 give every linear measure exactly. They are taken about a provisional centre, the mean of the first rows, so that
-float32 products lose nothing to a mean far from 0, and they can be moved to any other centre afterwards.
+float32 products lose nothing to a mean far from 0, and they can be moved to any other centre afterwards; rows that lie
+far from that centre get one of their own.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures.accumulation import Accumulator, Layers
+from repsim_nb.measures.features import same_layers
 
 ROWS = 2048  # gathered before they are multiplied: adding a float32 product to a float64 sum costs some 200 rows
 HEIGHT = 512  # rows of products in work at a time
 WIDTH = 256  # columns of a block of a symmetric product
+FAR = 100.0  # squared distance of a centre, in variances
 RANGE = 1e-30, 1e30  # of a mean square, in which float32 products neither vanish nor overflow
 
 
@@ -79,6 +82,11 @@ class Moments(Accumulator):
     def _digest(self, rows: Tensor) -> int:
         if not self._digested:
             self.centre = rows.mean(0).double()
+        elif self._far(rows):
+            part = self._empty(self._signature())
+            part._digested = part._digest(rows)
+            self._merge(part)
+            return len(rows)
         rows -= self.centre.to(rows.dtype)
         squares = torch.stack([rows[:, span].square().sum(1) for span in self.spans], dim=1)
         first = rows.T @ torch.cat([squares, torch.ones_like(squares[:, :1])], dim=1)
@@ -89,6 +97,13 @@ class Moments(Accumulator):
         for r, total in self.products.items():
             total += rows[:, r.top : r.bottom].T @ rows[:, r.left : r.right]
         return len(rows)
+
+    def _far(self, rows: Tensor) -> bool:
+        """Whether the centre lies so far from these rows that float32 products about it would lose digits."""
+        mean = rows.mean(0)
+        away = self._per_layer((mean.double() - self.centre).square())
+        spread = self._per_layer(rows[::8].var(0, correction=0).double())  # a rough one will do
+        return bool((away > FAR * spread).any())
 
     def settle(self) -> None:
         """Digest all waiting rows; moments stay the same however often."""
@@ -263,7 +278,7 @@ class LayerMoments:
         """Whether rows differ by more than rounding."""
         return self.norm > 8 * self.moments.rounding * self._uncentred
 
-    def varied(self, measure: str) -> LayerMoments:
+    def varied(self, measure: str) -> Self:
         """Itself, or an error where `measure` is undefined because nothing varies."""
         if not self.varies:
             raise InputError(f"{measure} is undefined: {self.side} has no variance. Leave this one out.")
@@ -271,18 +286,11 @@ class LayerMoments:
 
     def check_precision(self) -> None:
         """Raise where float32 products cannot have kept seven digits."""
-        span = self.moments.spans[self.index]
         spread = self.second.diagonal().sum().item() / self.n
-        drift = (self.moments.sums[span] / self.n).square().sum().item()
         if not math.isfinite(spread) or (self.varies and not RANGE[0] < spread / self.d < RANGE[1]):
             raise InputError(
                 f"{self.side}: its values are too large or too small for float32 products (mean square "
                 f"{spread / self.d:.1e}). Rescale them, or use Moments(..., dtype=torch.float64)."
-            )
-        if drift > 1e3 * spread and self.varies:
-            raise InputError(
-                f"{self.side}: the first rows lie too far from the others for float32 products. Add rows in random "
-                "order, or use Moments(..., dtype=torch.float64)."
             )
 
     @cached_property
@@ -327,7 +335,7 @@ class LayerMoments:
         xs: Sequence[LayerMoments], ys: Sequence[LayerMoments], dtype: torch.dtype | None
     ) -> Iterator[tuple[int, int, Tensor]]:
         """X_i'Y_j of all pairs; where ys are xs only those with j >= i."""
-        same = all(x is y for x, y in zip(xs, ys, strict=False)) and len(xs) == len(ys)
+        same = same_layers(xs, ys)
         for i, x in enumerate(xs):
             for j in range(i if same else 0, len(ys)):
                 yield i, j, x.product(ys[j], dtype or x.moments.dtype)

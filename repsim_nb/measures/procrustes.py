@@ -7,12 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repsim_nb.measures.features import Features, pairwise, row_norms
-from repsim_nb.measures.moments import LayerMoments
+from repsim_nb.measures.features import Features, Layer, pairwise, row_norms
 from repsim_nb.measures.parameters import Share
 from repsim_nb.measures.registry import AFFINE, EUCLIDEAN, SIMILAR, Measure, register
-
-Layer = Features | LayerMoments
 
 
 def nuclear_norm(m: Tensor) -> float:

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures.accumulation import Accumulator, Layers
-from repsim_nb.measures.features import Features, as_matrix
-from repsim_nb.measures.moments import LayerMoments, Moments
+from repsim_nb.measures.features import Layer, as_matrix
+from repsim_nb.measures.moments import Moments
 from repsim_nb.measures.parameters import check_names, check_values
 
 Direction = Literal["similarity", "dissimilarity"]
@@ -166,7 +166,7 @@ class Measure:
         ps = [self._from_layer(x) for x in xs]
         return self._grid(ps, ps if ys is xs else [self._from_layer(y) for y in ys])
 
-    def _from_layer(self, x: Features | LayerMoments) -> Any:
+    def _from_layer(self, x: Layer) -> Any:
         """What `_prepare` makes of a layer, without its rows; for measures with a moment_dtype."""
         raise NotImplementedError
 

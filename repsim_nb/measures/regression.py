@@ -9,14 +9,11 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features
-from repsim_nb.measures.moments import LayerMoments
+from repsim_nb.measures.features import Features, Layer
 from repsim_nb.measures.parameters import Between
 from repsim_nb.measures.registry import AFFINE, SIMILAR, Measure, register
 
 PENALTIES = torch.logspace(-6, 3, 19, dtype=torch.float64)  # times the mean eigenvalue of y's covariance
-
-Layer = Features | LayerMoments
 
 
 @register
@@ -105,7 +102,7 @@ class Gulp(Measure):
 
     def _score(self, p: tuple[Layer, Tensor], q: tuple[Layer, Tensor]) -> float:
         (x, weights_x), (y, weights_y) = p, q
-        common = weights_x @ x.overlap(y).square() @ weights_y  # type: ignore[arg-type]
+        common = weights_x @ x.overlap(y).square() @ weights_y
         return math.sqrt(max(0.0, (weights_x.square().sum() + weights_y.square().sum() - 2 * common).item()))
 
 

@@ -36,7 +36,8 @@ def max_statistic(observed: np.ndarray, permuted: Iterable[np.ndarray], measure:
 
     Every cell is standardised by its mean and spread over the observed and all permuted grids but the one most extreme
     there (symmetric in all of them, so that the test stays exact; without the extreme one, so that an alike pair does
-    not raise its own threshold), and compared with the largest cell of each permuted grid (single-step maxT): p = (1 + number of permuted maxima at least as large) / (1 + number of permuted grids).
+    not raise its own threshold), and compared with the largest cell of each permuted grid (single-step maxT):
+    p = (1 + number of permuted maxima at least as large) / (1 + number of permuted grids).
 
     Args:
         observed: (a, b).
