@@ -77,8 +77,8 @@ def compare(
         seed: of the choice of rows, the permutations and the jackknife's groups.
         measure: a name from `list_measures()` or a configured Measure.
         layers_a, layers_b: "all", a position or several.
-        null: None, "permutation" (200 of them), a number of permutations (at least 19), or "moments" for linear CKA: the
-            same null in closed form, many times faster, its tails those of a Pearson III distribution (see
+        null: None, "permutation" (200 of them), a number of permutations (at least 19), or "moments" for linear CKA:
+            the same null in closed form, many times faster, its tails those of a Pearson III distribution (see
             `uncertainty.moments`).
         interval: None or False, the level, or True for 0.95.
         groups: the document of each row, (n_rows,), for plain arrays; activations know theirs, and without either each
