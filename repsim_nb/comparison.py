@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -312,7 +313,7 @@ def _labelled(
             "provenance": as_json(
                 {
                     "measure": measure.name,
-                    "measure_params": {k: v for k, v in measure.params.items() if k != "groups"},
+                    "measure_params": {k: _recorded(v) for k, v in measure.params.items()},
                     "between_documents": between_documents,
                     "a": _provenance(a),
                     "b": _provenance(b),
@@ -321,6 +322,16 @@ def _labelled(
             ),
         },
     )
+
+
+def _recorded(value: Any) -> Any:
+    """A parameter as the provenance holds it: a number or a name as it is, one value per row by its hash."""
+    if value is None or isinstance(value, str):
+        return value
+    values = np.asarray(value)
+    if values.ndim == 0:
+        return values.item()
+    return f"{values.shape[0]} values, sha256 {sha256(repr(values.tolist()).encode()).hexdigest()[:16]}"
 
 
 def _name(acts: Mapping[int, Any], otherwise: str) -> str:

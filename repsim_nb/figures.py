@@ -9,6 +9,9 @@ import numpy as np
 
 from repsim_nb.errors import InputError
 
+LEVEL = 0.05  # a cell with a larger p-value does not differ from its null
+HATCHED = f"(hatched: does not differ from unrelated, p > {LEVEL})"
+
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
@@ -25,6 +28,9 @@ def heatmap(
     annotate: bool | None = None,
 ) -> Axes:
     """The layer x layer map of a comparison; layer 0 is at the lower left, as in the literature.
+
+    Where the result has a null, cells that do not differ from it (family-wise p > 0.05) are hatched, and the x-axis
+    says so.
 
     Args:
         result: what `compare` returned, dims (layer_a, layer_b).
@@ -43,13 +49,7 @@ def heatmap(
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    if tuple(getattr(result, "dims", ())) != ("layer_a", "layer_b"):
-        raise InputError(
-            f"heatmap draws what compare returned, dims ('layer_a', 'layer_b'); "
-            f"received {type(result).__name__} with dims {tuple(getattr(result, 'dims', ()))}."
-        )
-    if not np.isfinite(result.values).all():
-        raise InputError("The result holds values that are not finite; they are not drawn as if they were colours.")
+    _check(result, "heatmap")
     if ax is None:
         ax = plt.figure(figsize=(4.6, 3.8), layout="constrained").add_subplot()
     low, high = limits or _limits(result)
@@ -70,7 +70,125 @@ def heatmap(
     ax.invert_yaxis()
     ax.set(xlabel=f"layer of {result.attrs.get('model_b', 'b')}", ylabel=f"layer of {result.attrs.get('model_a', 'a')}")
     ax.tick_params(axis="y", rotation=0)
+    if _hatch_null_cells(result, ax):
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{HATCHED}")
     return ax
+
+
+def _hatch_null_cells(result: xr.DataArray, ax: Axes) -> bool:
+    """Hatch the cells that do not differ from their null; whether there are any."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    unrelated = _unrelated(result)
+    cells = [Rectangle((column, row), 1, 1) for row, column in np.argwhere(unrelated)]
+    if cells:
+        # White on colour, not a colour of its own: every map and every reader has the contrast.
+        hatches = PatchCollection(cells, facecolor="none", edgecolor="white", linewidth=0, alpha=0.55, hatch="////")
+        ax.add_collection(hatches)
+    return bool(cells)
+
+
+def _unrelated(result: xr.DataArray) -> np.ndarray:
+    """Which cells do not differ from their null; none where the result has no null."""
+    if "p_value" not in result.coords:
+        return np.zeros(result.shape, dtype=bool)
+    return result.p_value.values > LEVEL
+
+
+def _check(result: xr.DataArray, figure: str) -> None:
+    if tuple(getattr(result, "dims", ())) != ("layer_a", "layer_b"):
+        raise InputError(
+            f"{figure} draws what compare returned, dims ('layer_a', 'layer_b'); "
+            f"received {type(result).__name__} with dims {tuple(getattr(result, 'dims', ()))}."
+        )
+    if not np.isfinite(result.values).all():
+        raise InputError("The result holds values that are not finite; they are not drawn as if they were colours.")
+
+
+def curves(
+    result: xr.DataArray, ax: Axes | None = None, *, layer_a: int | None = None, label: str | None = None
+) -> Axes:
+    """How alike two models are, layer by layer, with the interval and the null where the result has them.
+
+    A band is the interval of each layer by itself. The grey area is what unrelated representations reach, up to its
+    5% level over the whole grid; points inside it, whose p-value is above 0.05, are hollow.
+
+    Args:
+        result: what `compare` returned, dims (layer_a, layer_b).
+        ax: where to draw, onto other curves if there are any; None makes a new figure.
+        layer_a: this layer of a against every layer of b; None takes each layer that both have against itself.
+        label: of the curve, in the legend; None names the models where other curves are there too.
+
+    Returns:
+        The Axes; nothing is shown or saved.
+
+    Raises:
+        InputError: not a comparison result, values that are not finite, or a layer that is not there.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    _check(result, "curves")
+    a, b = (result.attrs.get(f"model_{side}", side) for side in "ab")
+    layers, row = _curve(result, layer_a)
+    if ax is None:
+        ax = plt.figure(figsize=(4.6, 3.4), layout="constrained").add_subplot()
+    others = bool(ax.lines)
+    line = ax.plot(layers, row.values, "o-", label=label or f"{a}, {b}", zorder=3, clip_on=False)[0]
+    hollow = _unrelated(row)
+    ax.plot(
+        np.asarray(layers)[hollow],
+        row.values[hollow],
+        "o",
+        color=line.get_color(),
+        mfc="white",
+        zorder=4,
+        clip_on=False,
+    )
+    if "low" in row.coords:
+        ax.fill_between(layers, row.low, row.high, color=line.get_color(), alpha=0.22, linewidth=0, zorder=2)
+    if "null_mean" in row.coords:
+        ax.plot(layers, row.null_mean, "--", linewidth=1, color="0.55", zorder=1)
+        ax.fill_between(layers, row.null_mean, row.null_high_family, color="0.55", alpha=0.3, linewidth=0, zorder=1)
+        _label_once(ax, "unrelated: mean to 5% level")
+    _limit_to_bounds(ax, result)
+    ax.set(xlabel="layer" if layer_a is None else f"layer of {b}", ylabel=scale_label(result))
+    if layer_a is not None:
+        ax.set_title(f"layer {layer_a} of {a}")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if label or others or "null_mean" in row.coords:
+        ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def _curve(result: xr.DataArray, layer_a: int | None) -> tuple[list[int], xr.DataArray]:
+    """The layers of a curve and the results on it."""
+    import xarray as xr
+
+    if layer_a is not None:
+        if layer_a not in result.layer_a.values:
+            raise InputError(f"Layer {layer_a!r} is not among the layers of a, {result.layer_a.values.tolist()}.")
+        return result.layer_b.values.tolist(), result.sel(layer_a=layer_a)
+    both = [layer for layer in result.layer_a.values.tolist() if layer in result.layer_b.values]
+    if not both:
+        raise InputError("The two models have no layer in common here: choose one with layer_a.")
+    along = xr.DataArray(both, dims="layer")
+    return both, result.sel(layer_a=along, layer_b=along)
+
+
+def _label_once(ax: Axes, label: str) -> None:
+    """Label the last area drawn, unless another has this label."""
+    if label not in ax.get_legend_handles_labels()[1]:
+        ax.collections[-1].set_label(label)
+
+
+def _limit_to_bounds(ax: Axes, result: xr.DataArray) -> None:
+    """From 0 to the measure's upper bound; below 0 only if something drawn is there."""
+    bottom, top = ax.get_ylim()
+    upper = float(result.attrs.get("upper_bound", np.inf))
+    ax.set_ylim(min(bottom, 0.0) if bottom < -0.02 else 0.0, upper if np.isfinite(upper) else top)
 
 
 def scale_label(result: xr.DataArray) -> str:
@@ -119,6 +237,7 @@ def heatmap_grid(results: Mapping[tuple[str, str], xr.DataArray], limits: tuple[
             "height_ratios": [extents[r] for r in row_names],
         },
     )
+    hatched = False
     for i, row in enumerate(row_names):
         for j, column in enumerate(column_names):
             ax = axes[i, j]
@@ -126,12 +245,15 @@ def heatmap_grid(results: Mapping[tuple[str, str], xr.DataArray], limits: tuple[
                 ax.set_axis_off()
                 continue
             heatmap(results[row, column], ax, limits=(low, high), colorbar=False, annotate=False)
+            hatched |= bool(_unrelated(results[row, column]).any())
             ax.set_xlabel(column if i == len(row_names) - 1 else "")
             ax.set_ylabel(row if j == 0 else "")
             ax.set_aspect("auto")
     some = next(iter(results.values()))
     mappable = next(ax for ax in axes.flat if ax.collections).collections[0]
     figure.colorbar(mappable, ax=axes, label=scale_label(some), shrink=0.6, aspect=30)
+    if hatched:
+        figure.supxlabel(HATCHED, fontsize="small")
     return figure
 
 

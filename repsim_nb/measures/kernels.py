@@ -41,7 +41,11 @@ class Groups:
             raise InputError(f"groups names {len(values)} groups, at least 4 are needed: leave groups out.")
         self.n, self.codes = n, torch.from_numpy(codes)
         self.sizes = torch.bincount(self.codes).double()
-        self.members = [torch.from_numpy(np.flatnonzero(codes == g)) for g in range(len(values))]
+
+    @cached_property
+    def members(self) -> list[Tensor]:
+        """Rows of each group."""
+        return list(self.codes.argsort(stable=True).split(self.sizes.int().tolist()))
 
     def sums(self, v: Tensor) -> Tensor:
         """Sum of v over each group."""

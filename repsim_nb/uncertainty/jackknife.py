@@ -94,11 +94,10 @@ def jackknife_grid(
             ends = [low + above * np.exp(-move), low + above * np.exp(move)]
         else:
             ends = [low + above / (above + below * np.exp(m)) * (high - low) for m in (move, -move)]
-    inside = (above > 0) & (below > 0) & (move < FAR)
-    cut = np.clip(value - reach, low, high), np.clip(value + reach, low, high)
-    if np.isinf(low):
-        return Estimate(value, *cut)
-    return Estimate(value, *(np.where(inside, end, c) for end, c in zip(ends, cut, strict=True)))
+    inside = (above > 0) & (below > 0) & (move < FAR) & np.isfinite(low)
+    low_end = np.where(inside, ends[0], np.clip(value - reach, low, high))
+    high_end = np.where(inside, ends[1], np.clip(value + reach, low, high))
+    return Estimate(value, np.minimum(low_end, value), np.maximum(high_end, value))  # whatever the rounding
 
 
 def _reach(without: np.ndarray, level: float) -> np.ndarray:

@@ -182,8 +182,7 @@ def _layer(
     centred = [rows[torch.from_numpy(strata[s]).to(rows.device)] for s in moving]
     centred = [x - x.mean(0) for x in centred]
     covariance = torch.cat([_covariance(x) for x in centred])
-    flat = covariance.flatten(1)
-    products = (flat @ flat.T).double()
+    products = _products(covariance, [x.shape[1] for x in centred])
     sizes = [x.shape[1] ** 2 for x in centred]
     summed = [
         _stratum(x, mean, own, corrections[s], left)
@@ -205,6 +204,19 @@ def _correction(cka: LinearCKA, side: Side, index: int, places: np.ndarray, left
     return torch.cat([out, side.row_sums[at, index]], dim=1)
 
 
+def _products(covariance: Tensor, sizes: Sequence[int]) -> Tensor:
+    """<S^pp', S^qq'> of all places of all strata, float64; half is computed, as S^p'p is the transpose of S^pp'."""
+    flat = covariance.flatten(1)
+    starts = np.cumsum([0, *(m * m for m in sizes)])
+    mirrored = torch.cat([torch.arange(m * m).view(m, m).T.flatten() + i for m, i in zip(sizes, starts, strict=False)])
+    upper = torch.nonzero(torch.arange(len(flat)) <= mirrored)[:, 0]
+    half = (flat[upper] @ flat.T).double()
+    products = half.new_empty(len(flat), len(flat))
+    products[upper] = half
+    products[mirrored[upper]] = half[:, mirrored]
+    return products
+
+
 def _own(products: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     """Of the products of all strata with all, those of each with itself."""
     return [columns.split(sizes)[i] for i, columns in enumerate(products.split(sizes, 1))]
@@ -220,15 +232,14 @@ def _covariance(x: Tensor) -> Tensor:
 def _stratum(x: Tensor, mean: Tensor, products: Tensor, correction: Tensor, left: bool) -> Stratum:
     """See `Stratum`; x (documents, m, d) is centred over documents, products are <S^pp', S^qq'> (m m, m m)."""
     m = x.shape[1]
-    blocks = (x @ x.mT).double()  # A_aa
-    flat = blocks.flatten(1)
-    of_mean = (x @ mean.T).double().flatten(1)
-    parts = torch.cat([flat, 2 * of_mean if left else of_mean, correction], dim=1)
-    parts = parts - parts.mean(0)
-    linear = parts.T @ parts
-    scale = flat.sum(0)
+    flat = (x @ x.mT).flatten(1)  # A_aa
+    of_mean = (x @ mean.T).flatten(1)
+    parts = torch.cat([flat, 2 * of_mean if left else of_mean, correction.to(x.dtype)], dim=1)
+    parts -= parts.mean(0)
+    linear = (parts.T @ parts).double()
+    scale = flat.sum(0, dtype=torch.float64)
     everywhere = products.reshape(m, m, m, m).permute(0, 2, 1, 3)  # [p, q, p', q']
-    own = (flat.T @ flat).view(m, m, m, m)
+    own = (flat.T @ flat).double().view(m, m, m, m)
     two = everywhere - own
     one = own - two  # sum over b != a of A_ab is -A_aa
     swapped = one.transpose(2, 3)
