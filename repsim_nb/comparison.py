@@ -197,8 +197,8 @@ def _both(
             alone = extract_aligned([a], corpus, [layers_a], site, rows, n_rows, seed)[0]  # type: ignore[list-item]
             return alone, alone
         models = [a, a if b is None else b]
-        first, second = extract_aligned(models, corpus, [layers_a, layers_b], site, rows, n_rows, seed)  # type: ignore[arg-type]
-        return first, second
+        pair = extract_aligned(models, corpus, [layers_a, layers_b], site, rows, n_rows, seed)  # type: ignore[arg-type]
+        return pair[0], pair[1]
     if len(given) == 1 and b is not None:
         raise InputError("One side is a model and the other activations: extract both with the same arguments first.")
     first = _layers_of(a, layers_a)  # type: ignore[arg-type]

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from notebook_files import save, write
 
 import repsim_nb
 from repsim_nb.errors import unknown
 from repsim_nb.runs.command import main
 from repsim_nb.runs.table import aligned
-from tests.notebook_files import save, write
 
 HERE = Path(repsim_nb.__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE)}

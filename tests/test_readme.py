@@ -24,7 +24,7 @@ def test_the_first_example_is_ten_lines():
 
 
 def test_every_file_and_notebook_it_names_exists():
-    for path in re.findall(r"\]\((?!http)([^)]+)\)", TEXT):
+    for path in re.findall(r"\]\((?!http)([^)]+)\)", TEXT) + re.findall(r'src="([^"]+)"', TEXT):
         assert Path(README.parent, path).exists(), path
     for name in re.findall(r"\| `(\d\d_\w+)` \|", TEXT):
         assert Path(README.parent, "notebooks", f"{name}.ipynb").exists()

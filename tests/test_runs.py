@@ -5,12 +5,12 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
+from notebook_files import save, write
 
 from repsim_nb.atomic import OutputError
 from repsim_nb.errors import InputError
 from repsim_nb.runs import RUN_DIR, RunError, output_dir, run_notebook, write_index
 from repsim_nb.runs.failures import failures
-from tests.notebook_files import save, write
 
 INTERPRETER = "import sys, json; print(json.dumps([sys.executable, __import__('repsim_nb').__file__, n_rows, preset]))"
 

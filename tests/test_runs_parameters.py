@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from notebook_files import PARAMETERS, write
 
 from repsim_nb.errors import InputError
 from repsim_nb.runs.notebooks import list_notebooks, notebooks, read_notebook
 from repsim_nb.runs.parameters import check, read_parameters
-from tests.notebook_files import PARAMETERS, write
 
 
 def declared(source=PARAMETERS):

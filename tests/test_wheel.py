@@ -8,8 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
-from tests.notebook_files import save, write
+from notebook_files import save, write
 
 TOP = Path(__file__).parent.parent
 

@@ -99,6 +99,11 @@ class Windows:
         self.context = context
 
     @cached_property
+    def key(self) -> str:
+        """Equal for tokenizers that cut every text alike."""
+        return self.tokenizer.backend_tokenizer.to_str()
+
+    @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:
         """Special tokens that the tokenizer puts before and after a text."""
         probe = self.tokenizer("a", return_special_tokens_mask=True)

@@ -33,7 +33,10 @@ def list_models() -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.DataFrame([_describe(name) for name in _embedded()]).set_index("name")
+    names = _embedded()
+    if not names:
+        raise InputError(f"No embedded model in '{data_dir()}': this checkout is incomplete. Clone or install again.")
+    return pd.DataFrame([_describe(name) for name in names]).set_index("name")
 
 
 def _embedded() -> list[str]:

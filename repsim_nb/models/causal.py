@@ -44,7 +44,7 @@ class CausalModel(Model):
 
     @cached_property
     def bridge(self) -> TransformerBridge:
-        """The same model as a TransformerLens bridge, for hooks inside its blocks; a copy, made when first asked for."""
+        """The same model as a TransformerLens bridge, for hooks inside its blocks; a copy made when asked for."""
         from transformer_lens.model_bridge import TransformerBridge
 
         own = copy.deepcopy(self.module)  # the bridge changes its model in place

@@ -84,6 +84,7 @@ def _section(folder: Path, record: dict[str, Any]) -> str:
 <div class="figures">
 {shown}
 </div>
+{_tables(tables(folder))}
 {_parameters(record)}
 </section>"""
 
@@ -94,7 +95,7 @@ def _facts(folder: Path, record: dict[str, Any]) -> str:
         facts.append(f"{record['seconds']:.1f} s")
     if "started" in record:
         facts.append(escape(str(record["started"])[:16].replace("T", " ")) + " UTC")
-    return " · ".join(facts + [_link(path, path.name) for path in tables(folder)])
+    return " · ".join(facts)
 
 
 def _figure(figure: Figure) -> str:
@@ -104,6 +105,19 @@ def _figure(figure: Figure) -> str:
 <a href="{_address(picture)}"><img src="{_address(picture)}" alt="{caption}" loading="lazy"></a>
 <figcaption>{caption}<span>{files}</span></figcaption>
 </figure>"""
+
+
+def _tables(files: list[Path]) -> str:
+    if not files:
+        return ""
+    stems = dict.fromkeys(path.stem for path in files)
+    rows = "\n".join(
+        f"<tr><td>{escape(stem)}</td><td>"
+        + " · ".join(_link(path, path.suffix[1:].upper()) for path in files if path.stem == stem)
+        + "</td></tr>"
+        for stem in stems
+    )
+    return f"<details><summary>Tables ({len(stems)})</summary>\n<table>\n{rows}\n</table>\n</details>"
 
 
 def _parameters(record: dict[str, Any]) -> str:
