@@ -103,6 +103,12 @@ def compare(
     >>> compare({0: x, 1: x @ np.linalg.qr(np.ones((8, 8)) + np.eye(8))[0]}).round(3).values
     array([[1., 1.],
            [1., 1.]])
+    >>> noisy = x + np.random.default_rng(1).normal(size=(200, 8))
+    >>> both = compare({0: x}, {0: noisy, 1: noisy[::-1].copy()}, null=99, interval=0.95)
+    >>> both.p_value.values <= 0.05
+    array([[ True, False]])
+    >>> [f"{both[name].values[0, 0]:.2f}" for name in ("low", "high", "null_high")]
+    ['0.46', '0.52', '0.01']
     """
     kind, level = _kind_of_null(null), _level(interval)
     acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)

@@ -32,6 +32,7 @@ def test_cells_that_do_not_differ_from_their_null_are_hatched_and_the_axis_says_
     ax = rs.figures.heatmap(result)
     assert hatched(ax) == {(2, 0), (2, 1), (0, 2), (1, 2), (2, 2)}  # (column, row)
     assert "p > 0.05" in ax.get_xlabel()
+    assert hatched(rs.figures.heatmap(result[1:])) == {(2, 0), (0, 1), (1, 1), (2, 1)}
 
 
 def test_nothing_is_hatched_without_a_null_or_where_all_differ(result):
