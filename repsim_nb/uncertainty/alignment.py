@@ -77,10 +77,12 @@ class LinearCKA:
         assert isinstance(left[0].measure, CKA)
         self.measure, self.documents = left[0].measure, documents
         ps, qs = ([p.state[0] for p in side] for side in (left, right))
-        _, self_p, self_q = kept_products(ps, qs)
-        self.normaliser = torch.from_numpy(np.sqrt(np.outer(self_p, self_q)))
+        if not all(g.energy for g in [*ps, *qs]):  # <K, K>, known if the grid itself was computed before
+            kept_products(ps, qs)
         # Where debiasing cancels nearly everything, kept_products went on to float64, and so must this.
         dtype = torch.float64 if any(torch.float64 in g.energy for g in [*ps, *qs]) else left[0].dtype
+        selves = [np.array([g.energy[dtype] - g.correction(g) for g in side]) for side in (ps, qs)]
+        self.normaliser = torch.from_numpy(np.sqrt(np.outer(*selves)))
         self.xs = self._side(ps, dtype)
         self.ys = self.xs if right is left else self._side(qs, dtype)
 

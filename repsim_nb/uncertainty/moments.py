@@ -252,21 +252,20 @@ def _stratum(x: Tensor, mean: Tensor, products: Tensor, correction: Tensor, left
 
 def _shape(xs: Sequence[Layer], ys: Sequence[Layer], counts: Sequence[int]) -> Tensor:
     """tr(S^3) / tr(S^2)^1.5 of the Kronecker product of the partial traces of S, (len(xs), len(ys))."""
-    scales = [
-        [torch.cat([p.scale / (g - 1) for p, g in zip(layer.strata, counts, strict=True)]) for layer in side]
+    of_x, of_y = (
+        torch.stack(
+            [torch.cat([p.scale / (g - 1) for p, g in zip(layer.strata, counts, strict=True)]) for layer in side]
+        )
         for side in (xs, ys)
-    ]
-    total = torch.ones(len(xs), len(ys), dtype=torch.float64, device=xs[0].products.device)
-    for i, x in enumerate(xs):
-        total[i] *= torch.stack([_peakedness(x.covariance, scale) for scale in scales[1]])
-    for j, y in enumerate(ys):
-        total[:, j] *= torch.stack([_peakedness(y.covariance, scale) for scale in scales[0]])
-    return total
+    )
+    by_x = torch.stack([_peakedness(x.covariance, of_y) for x in xs])
+    by_y = torch.stack([_peakedness(y.covariance, of_x) for y in ys], dim=1)
+    return by_x * by_y
 
 
 def _peakedness(covariance: Tensor, weights: Tensor) -> Tensor:
-    """tr(M^3) / tr(M^2)^1.5 of M = sum of weighted covariances."""
-    m = torch.einsum("k,kij->ij", weights.to(covariance.dtype), covariance).double()
-    m = (m + m.T) / 2
+    """tr(M^3) / tr(M^2)^1.5 of M = weighted sum of covariances, for each line of weights."""
+    m = (weights.to(covariance.dtype) @ covariance.flatten(1)).view(-1, *covariance.shape[1:])
+    m = (m + m.mT) / 2
     square = m @ m
-    return (square * m).sum() / square.trace() ** 1.5
+    return (square * m).sum((1, 2), dtype=torch.float64) / (m * m).sum((1, 2), dtype=torch.float64) ** 1.5
