@@ -47,7 +47,7 @@ class Moments(Accumulator):
         dtype: float32 or float64, what products are computed in (sums are float64). Measures that whiten (CCA and its
             relatives, regression, GULP) need float64; `measure.accumulator(layers_a, layers_b)` chooses.
 
-    Memory: `moments_bytes(layers_a, layers_b, dtype)`, whatever the number of rows.
+    Memory is `nbytes`, whatever the number of rows.
 
     >>> from repsim_nb.measures import get_measure
     >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0], [5.0]])
@@ -66,10 +66,23 @@ class Moments(Accumulator):
         self.sums = torch.zeros(total, dtype=torch.float64)
         self.weighted = torch.zeros(total, count, dtype=torch.float64)  # of x_i q_i
         self.quartic = torch.zeros(count, count, dtype=torch.float64)  # of p_i q_i
-        self.products = {
-            r: torch.zeros(r.bottom - r.top, r.right - r.left, dtype=torch.float64)
-            for r in rectangles(list(self.layers_a.values()), list((self.layers_b or {}).values()))
-        }
+
+    @cached_property
+    def products(self) -> dict[Rectangle, Tensor]:
+        """Sums of products, by where they stand."""
+        return {r: torch.zeros(r.bottom - r.top, r.right - r.left, dtype=torch.float64) for r in self._rectangles}
+
+    @cached_property
+    def _rectangles(self) -> list[Rectangle]:
+        return list(_rectangles(list(self.layers_a.values()), list((self.layers_b or {}).values())))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held at most, while rows are added or values read; known before the first row."""
+        total, count = sum(self.widths), len(self.widths)
+        areas = [(r.bottom - r.top) * (r.right - r.left) for r in self._rectangles]
+        small = total * (2 * count + 4) + 2 * sum(width**2 for width in self.widths)
+        return 8 * (sum(areas) + small) + self.dtype.itemsize * (ROWS * total + max(areas))
 
     @cached_property
     def _covered(self) -> Tensor:
@@ -197,7 +210,7 @@ class Moments(Accumulator):
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         for name in ("centre", "sums", "weighted", "quartic"):
             setattr(self, name, tensors[name])
-        self.products = {r: tensors[" ".join(map(str, r))] for r in self.products}
+        self.products = {r: tensors[" ".join(map(str, r))] for r in self._rectangles}
 
     @classmethod
     def _empty(cls, signature: Mapping[str, Any]) -> Moments:
@@ -214,7 +227,7 @@ def _copy_overlap(block: Tensor, rows: slice, columns: slice, values: Tensor, r:
         block[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = there
 
 
-def rectangles(widths_a: Sequence[int], widths_b: Sequence[int]) -> Iterator[Rectangle]:
+def _rectangles(widths_a: Sequence[int], widths_b: Sequence[int]) -> Iterator[Rectangle]:
     """What is multiplied: symmetric products once, as squares on the diagonal and what lies right of them."""
     total_a, total = sum(widths_a), sum(widths_a) + sum(widths_b)
     if widths_b:
@@ -229,18 +242,6 @@ def rectangles(widths_a: Sequence[int], widths_b: Sequence[int]) -> Iterator[Rec
             if bottom < stop:
                 yield Rectangle(top, bottom, bottom, stop)
         start = stop
-
-
-def moments_bytes(layers_a: Layers, layers_b: Layers | None = None, dtype: torch.dtype = torch.float32) -> int:
-    """Memory that `Moments` of these layers (layer -> width) holds at most, while rows are added.
-
-    >>> moments_bytes({0: 128}, {0: 128}) < 10e6
-    True
-    """
-    widths_a, widths_b = list(layers_a.values()), list((layers_b or {}).values())
-    total, count = sum(widths_a) + sum(widths_b), len(widths_a) + len(widths_b)
-    areas = [(r.bottom - r.top) * (r.right - r.left) for r in rectangles(widths_a, widths_b)]
-    return 8 * sum(areas) + 8 * total * (2 * count + 4) + dtype.itemsize * (2 * ROWS * total + max(areas))
 
 
 class LayerMoments:
