@@ -77,10 +77,8 @@ class CKA(Measure):
     def _prepare(self, x: Tensor, side: str) -> list[Gram]:
         groups = None if self.groups is None else Groups(self.groups, len(x))
         parts = 1 if self.batch is None else math.ceil(len(x) / self.batch)
-        return [
-            Gram(Features(part, side).varied(self.name), self.kernel, self.debiased, groups, self.bandwidth)
-            for part in x.tensor_split(parts)
-        ]
+        features = (Features(part, side).varied(self.name) for part in x.tensor_split(parts))
+        return [Gram(f, self.kernel, self.debiased, groups, self.bandwidth) for f in features]
 
     def _score(self, p: list[Gram], q: list[Gram]) -> float:
         return self._grid([p], [q])[0, 0]

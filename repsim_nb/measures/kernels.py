@@ -12,7 +12,7 @@ different groups are independent and x is independent of y, whatever happens ins
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -71,6 +71,10 @@ class Gram:
     groups: Groups | None = None
     bandwidth: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.kernel == "rbf":  # distances as differences of float32 squares are too rough for an exponential
+            self.features = self.features.doubled
+
     @property
     def n(self) -> int:
         """Rows."""
@@ -81,13 +85,18 @@ class Gram:
         """The square root of what entries of K are counted in: a linear kernel is of scaled features."""
         return self.features.unit if self.kernel == "linear" else 1.0
 
-    def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    @cached_property
+    def doubled(self) -> "Gram":
+        """The same in float64."""
+        return replace(self, features=self.features.doubled)
+
+    def rows(self, start: int, stop: int) -> Tensor:
         """K[start:stop, start:] (the lower triangle is its mirror image)."""
-        right = self.features.rows(start, None, dtype)
+        right = self.features.rows(start)
         product = right[: stop - start] @ right.T
         if self.kernel == "linear":
             return product
-        squares = self.features.squared_rows[start:].to(dtype)
+        squares = self.features.squared_rows[start:]
         distances = squares[: stop - start, None] + squares[None] - 2 * product
         return torch.exp(distances.clamp_(min=0).div_(-2 * self.variance))
 
@@ -145,7 +154,7 @@ class Gram:
     def _whole_rows(self) -> Tensor:
         total = torch.zeros(self.n, dtype=torch.float64, device=self.features.x.device)
         for start in range(0, self.n, WIDTH):
-            block = self.rows(start, start + WIDTH, torch.float64)
+            block = self.rows(start, start + WIDTH)
             total[start : start + WIDTH] += block.sum(1)
             total[start + WIDTH :] += block[:, WIDTH:].sum(0)
         return total
@@ -164,60 +173,53 @@ class Gram:
         return blocks
 
     @cached_property
-    def energy(self) -> dict[torch.dtype, float]:
-        """<K, K> over all pairs, by the dtype it was computed in."""
-        return {}
+    def energy(self) -> float:
+        """<K, K> over all pairs, by features; the Gram route fills it in from what it computes anyway."""
+        return _self_product(self.features)
 
     def correction(self, other: "Gram") -> float:
         """What the pairs left out and the means take from <K, L>."""
         return (self.left_out @ other.left_out + 2 * self.offsets @ other.row_sums).item()
 
 
-def kept_products(
-    ps: Sequence[Gram], qs: Sequence[Gram], dtype: torch.dtype | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def kept_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """<K_i, L_j>, <K_i, K_i> and <L_j, L_j>, projected as this module says.
 
-    Debiasing can cancel nearly all of <K, K>, as when one row is far from all others; then float32 products are not
-    enough and everything is computed in float64.
+    Debiasing can cancel nearly all of <K, K>, as when one row is far from all others; then float32 is not enough and
+    everything is computed in float64.
     """
-    # Distances as differences of float32 squares are not good enough for an exponential.
-    dtype = dtype or (torch.float64 if ps[0].kernel == "rbf" else ps[0].features.x.dtype)
-    cross = _whole_products(ps, qs, dtype)
+    single = ps[0].features.x.dtype is torch.float32
+    cross = _whole_products(ps, qs)
     cross -= [[p.correction(q) for q in qs] for p in ps]
     selves = []
     for side in (ps, qs):
-        energies = np.array([g.energy[dtype] for g in side])
+        energies = np.array([g.energy for g in side])
         kept = energies - [g.correction(g) for g in side]
-        lost = kept < (1e-3 if dtype is torch.float32 else 1e-10) * energies
-        if lost.any() and dtype is torch.float32:
-            return kept_products(ps, qs, torch.float64)
+        lost = kept < (1e-3 if single else 1e-10) * energies
+        if lost.any() and single:
+            return kept_products([p.doubled for p in ps], [q.doubled for q in qs])
         if lost.any():
-            side_name = side[int(lost.argmax())].features.side
+            name = side[int(lost.argmax())].features.side
             raise InputError(
-                f"HSIC of {side_name} with itself is 0 to rounding: hardly any pair of rows that counts differs from "
-                "the rest. Check for rows that are far beyond all others or all alike, or use debiased=False."
+                f"HSIC of {name} with itself is 0 to rounding: hardly any pair of rows that counts differs from the "
+                "rest. Check for rows that are far beyond all others or all alike, or use debiased=False."
             )
         selves.append(kept)
     return cross, selves[0], selves[1]
 
 
-def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram], dtype: torch.dtype) -> np.ndarray:
-    """<K_i, L_j> over all pairs by the cheaper route; fills in the energies."""
+def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> np.ndarray:
+    """<K_i, L_j> over all pairs by the cheaper route."""
     distinct = list({id(g): g for g in [*ps, *qs]}.values())
     widths = [g.features.d for g in distinct]
-    if ps[0].kernel == "rbf" or gram_route_is_cheaper(
-        ps[0].n, widths, sum(p.features.d for p in ps) * sum(q.features.d for q in qs)
-    ):
-        whole = _gram_products(distinct, dtype)
-        place = {id(g): k for k, g in enumerate(distinct)}
-        for g, value in zip(distinct, whole.diagonal(), strict=True):
-            g.energy[dtype] = float(value)
-        return whole[np.ix_([place[id(p)] for p in ps], [place[id(q)] for q in qs])]
-    for g in distinct:
-        if dtype not in g.energy:
-            g.energy[dtype] = _self_product(g.features, dtype)
-    return pairwise([p.features for p in ps], [q.features for q in qs], squared_norm, dtype)
+    products = sum(p.features.d for p in ps) * sum(q.features.d for q in qs)
+    if ps[0].kernel == "linear" and not gram_route_is_cheaper(ps[0].n, widths, products):
+        return pairwise([p.features for p in ps], [q.features for q in qs], squared_norm)
+    whole = _gram_products(distinct)
+    place = {id(g): k for k, g in enumerate(distinct)}
+    for g, value in zip(distinct, whole.diagonal(), strict=True):
+        g.energy = float(value)
+    return whole[np.ix_([place[id(p)] for p in ps], [place[id(q)] for q in qs])]
 
 
 def gram_route_is_cheaper(n: int, widths: Sequence[int], products: int) -> bool:
@@ -230,9 +232,9 @@ def squared_norm(m: Tensor) -> float:
     return m.double().square().sum().item()
 
 
-def _self_product(features: Features, dtype: torch.dtype) -> float:
+def _self_product(features: Features) -> float:
     """||X'X||^2 = ||XX'||^2, half of the symmetric product computed."""
-    rows = features.rows(dtype=dtype)
+    rows = features.rows()
     if features.d > features.n:
         rows = rows.T
     total = 0.0
@@ -242,13 +244,14 @@ def _self_product(features: Features, dtype: torch.dtype) -> float:
     return total
 
 
-def _gram_products(grams: Sequence[Gram], dtype: torch.dtype) -> np.ndarray:
+def _gram_products(grams: Sequence[Gram]) -> np.ndarray:
     """<K_i, K_j> for all pairs of `grams`: a strip of rows of all of them at a time, upper triangle only."""
     n = grams[0].n
     total = torch.zeros(len(grams), len(grams), dtype=torch.float64, device=grams[0].features.x.device)
-    strip = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (len(grams) * n * dtype.itemsize)))
+    row_bytes = len(grams) * n * grams[0].features.x.dtype.itemsize
+    strip = max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes))
     for start in range(0, n, strip):
-        rows = torch.stack([g.rows(start, start + strip, dtype) for g in grams], dim=1)  # (strip, grams, n - start)
+        rows = torch.stack([g.rows(start, start + strip) for g in grams], dim=1)  # (strip, grams, n - start)
         square = rows[:, :, : rows.shape[0]]
         total += 2 * (rows @ rows.mT).sum(0, dtype=torch.float64) - (square @ square.mT).sum(0, dtype=torch.float64)
     return total.numpy(force=True)
