@@ -6,28 +6,23 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features
+from repsim_nb.measures.linear import Linear, Spectrum
 from repsim_nb.measures.parameters import Between, Count
-from repsim_nb.measures.registry import AFFINE, SIMILAR, Measure, register
+from repsim_nb.measures.registry import AFFINE, SIMILAR, register
 
 
-class _Subspaces(Measure):
-    """What measures between orthonormal bases share."""
+class _Subspaces(Linear):
+    """What measures between column spaces share."""
 
     direction = "similarity"
     bounds = (0.0, 1.0)
     cost = "n d^2"
     needs_rows = frozenset({"x", "y"})
 
-    def _prepare(self, x: Tensor, side: str) -> Features:
-        features = Features(x, side).varied(self.name)
-        _ = features.svd  # the part that concerns one side alone
-        return features
 
-
-def canonical_correlations(basis_x: Tensor, basis_y: Tensor) -> Tensor:
-    """Cosines of the principal angles between two orthonormal bases, largest first."""
-    return torch.linalg.svdvals(basis_x.T @ basis_y).clamp_(max=1)
+def canonical_correlations(overlap: Tensor) -> Tensor:
+    """Cosines of the principal angles between two orthonormal bases U and V, from U'V, largest first."""
+    return torch.linalg.svdvals(overlap).clamp_(max=1)
 
 
 @register
@@ -58,8 +53,8 @@ class CCA(_Subspaces):
 
     summary: Literal["mean", "mean_square"] = "mean"
 
-    def _score(self, p: Features, q: Features) -> float:
-        rho = canonical_correlations(p.svd[0], q.svd[0])
+    def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
+        rho = canonical_correlations(overlap)
         return (rho if self.summary == "mean" else rho.square()).mean().item()
 
 
@@ -90,17 +85,17 @@ class SVCCA(_Subspaces):
     variance: Annotated[float, Between(0, 1)] = 0.99
     components: Count | None = None
 
-    def _prepare(self, x: Tensor, side: str) -> Tensor:  # type: ignore[override]
-        u, s, _ = super()._prepare(x, side).svd
-        if self.components is not None:
-            if self.components > len(s):
-                raise InputError(f"svcca: {side} has rank {len(s)}, fewer than components={self.components}.")
-            return u[:, : self.components]
-        share = s.square().cumsum(0) / s.square().sum()
-        return u[:, : 1 + int((share < self.variance - 1e-12).sum())]
+    def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
+        return canonical_correlations(overlap[: self._kept(x.s, "x"), : self._kept(y.s, "y")]).mean().item()
 
-    def _score(self, p: Tensor, q: Tensor) -> float:
-        return canonical_correlations(p, q).mean().item()
+    def _kept(self, s: Tensor, side: str) -> int:
+        """How many components stay."""
+        if self.components is None:
+            share = s.square().cumsum(0) / s.square().sum()
+            return 1 + int((share < self.variance - 1e-12).sum())
+        if self.components > len(s):
+            raise InputError(f"svcca: {side} has rank {len(s)}, fewer than components={self.components}.")
+        return self.components
 
 
 @register
@@ -131,10 +126,9 @@ class PWCCA(_Subspaces):
     invariances_x = frozenset({"permutation", "scale", "shift"})
     invariances_y = AFFINE
 
-    def _score(self, p: Features, q: Features) -> float:
-        u, s, vh = p.svd
-        a, rho, _ = torch.linalg.svd(u.T @ q.svd[0], full_matrices=False)
-        weights = (a.T @ (s[:, None] * vh)).abs().sum(1)
+    def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
+        a, rho, _ = torch.linalg.svd(overlap, full_matrices=False)
+        weights = (a.T @ (x.s[:, None] * x.vh)).abs().sum(1)  # a.T s V' = the variates times x
         return (weights @ rho.clamp(max=1) / weights.sum()).item()
 
 
@@ -159,12 +153,7 @@ class EigenspaceOverlap(_Subspaces):
     title = "Eigenspace overlap"
     reference = "May et al. 2019"
     invariances_x = invariances_y = AFFINE - {"shift"}
+    centred = False
 
-    def _prepare(self, x: Tensor, side: str) -> Features:
-        features = Features(x, side, centred=False).varied(self.name)
-        _ = features.svd
-        return features
-
-    def _score(self, p: Features, q: Features) -> float:
-        u, v = p.svd[0], q.svd[0]
-        return ((u.T @ v).square().sum() / max(u.shape[1], v.shape[1])).item()
+    def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
+        return (overlap.square().sum() / max(overlap.shape)).item()

@@ -87,7 +87,7 @@ class Features:
 
     @cached_property
     def squared_rows(self) -> Tensor:
-        """Squared norm of every row, float64 (n,)."""
+        """Squared norm of every row (n,), summed in float64."""
         blocks = (self.rows(i, i + BLOCK_ROWS) for i in range(0, self.n, BLOCK_ROWS))
         return torch.cat([block.square_().sum(1, dtype=torch.float64) for block in blocks])
 
@@ -114,7 +114,8 @@ def squared_distances(features: Features) -> Tensor:
     By products, several times faster than by differences; what is within rounding of 0 becomes 0, so that equal rows
     have distance 0 here too.
     """
-    rows, squares = features.rows(dtype=torch.float64), features.squared_rows
+    rows = features.rows(dtype=torch.float64)
+    squares = rows.square().sum(1)
     sums = squares[:, None] + squares
     distances = sums - 2 * (rows @ rows.T)
     distances[distances <= 4 * math.sqrt(features.d) * torch.finfo(torch.float64).eps * sums] = 0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from repsim_nb.measures.features import Features, pairwise, row_norms
+from repsim_nb.measures.linear import Spectrum
 from repsim_nb.measures.parameters import Share
 from repsim_nb.measures.registry import AFFINE, EUCLIDEAN, SIMILAR, Measure, register
 
@@ -40,6 +41,20 @@ class _Shape(Measure):
     def _score(self, p: Features, q: Features) -> float:
         return self._grid([p], [q])[0, 0]
 
+    def _grid(self, ps: Sequence[Features], qs: Sequence[Features]) -> np.ndarray:
+        sizes_x, sizes_y = (np.array([f.norm * f.unit for f in side]) for side in (ps, qs))
+        return self._of_cosines(shape_cosines(ps, qs), sizes_x, sizes_y)
+
+    def from_moments(self, xx: Tensor, yy: Tensor, xy: Tensor) -> float:
+        """The value from X'X (d_x, d_x), Y'Y and X'Y of centred columns."""
+        sizes = np.array([[xx.trace().item()], [yy.trace().item()]]) ** 0.5
+        cosines = np.array([[nuclear_norm(xy)]]) / (sizes[0] * sizes[1])
+        return self._within_bounds(self._of_cosines(cosines, sizes[0], sizes[1]).item(), self.bounds)
+
+    def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
+        """The distances from shape_cosines and Frobenius norms."""
+        raise NotImplementedError
+
 
 @register
 class Procrustes(_Shape):
@@ -68,8 +83,8 @@ class Procrustes(_Shape):
     reference = "Ding et al. 2021"
     invariances_x = invariances_y = SIMILAR
 
-    def _grid(self, ps: Sequence[Features], qs: Sequence[Features]) -> np.ndarray:
-        return np.sqrt(np.maximum(0, 2 - 2 * shape_cosines(ps, qs)))
+    def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
+        return np.sqrt(np.maximum(0, 2 - 2 * cosines))
 
 
 @register
@@ -95,11 +110,10 @@ class ProcrustesSizeAndShape(_Shape):
     reference = "Williams et al. 2021"
     invariances_x = invariances_y = EUCLIDEAN
 
-    def _grid(self, ps: Sequence[Features], qs: Sequence[Features]) -> np.ndarray:
-        sizes_x, sizes_y = (np.array([f.norm * f.unit for f in side]) for side in (ps, qs))
+    def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
         largest = np.maximum.outer(sizes_x, sizes_y)  # squares of ratios can neither overflow nor vanish together
         a, b = sizes_x[:, None] / largest, sizes_y / largest
-        return largest * np.sqrt(np.maximum(0, (a - b) ** 2 + 2 * a * b * (1 - shape_cosines(ps, qs))))
+        return largest * np.sqrt(np.maximum(0, (a - b) ** 2 + 2 * a * b * (1 - cosines)))
 
 
 @register
@@ -143,10 +157,21 @@ class AngularShape(_Shape):
         if self.alpha == 1:
             return features
         u, s, _ = features.svd
-        return Features(u * (self.alpha * features.unit * s + 1 - self.alpha), side, centred=False)
+        return Features(u * self._weights(s * features.unit), side, centred=False)
 
-    def _grid(self, ps: Sequence[Features], qs: Sequence[Features]) -> np.ndarray:
-        return np.arccos(np.clip(shape_cosines(ps, qs), 0, 1))
+    def _weights(self, s: Tensor) -> Tensor:
+        """Singular values after whitening, up to scale."""
+        return self.alpha * s + 1 - self.alpha
+
+    def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
+        return np.arccos(np.clip(cosines, 0, 1))
+
+    def from_moments(self, xx: Tensor, yy: Tensor, xy: Tensor) -> float:
+        """The value from X'X (d_x, d_x), Y'Y and X'Y of centred columns."""
+        if self.alpha < 1:
+            maps = [side.vh.T * (self._weights(side.s) / side.s) for side in map(Spectrum.of_moment, (xx, yy))]
+            xx, xy, yy = maps[0].T @ xx @ maps[0], maps[0].T @ xy @ maps[1], maps[1].T @ yy @ maps[1]
+        return super().from_moments(xx, yy, xy)
 
 
 @register

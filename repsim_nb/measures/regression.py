@@ -10,6 +10,7 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures.features import Features
+from repsim_nb.measures.linear import Linear, Spectrum
 from repsim_nb.measures.parameters import Between
 from repsim_nb.measures.registry import AFFINE, SIMILAR, Measure, register
 
@@ -17,7 +18,7 @@ PENALTIES = torch.logspace(-6, 3, 19, dtype=torch.float64)  # times the mean eig
 
 
 @register
-class LinearRegression(Measure):
+class LinearRegression(Linear):
     """R2 of x (n, d_x) predicted linearly from y (n, d_y), in sample.
 
         R2 = |Q_y'X|_F^2 / |X|_F^2,   Q_y an orthonormal basis of the centred columns of y
@@ -44,17 +45,13 @@ class LinearRegression(Measure):
     invariances_x, invariances_y = SIMILAR, AFFINE
     needs_rows = frozenset({"y"})
 
-    def _prepare(self, x: Tensor, side: str) -> Features:
-        return Features(x, side).varied(self.name)
-
-    def _score(self, p: Features, q: Features) -> float:
-        u, s, _ = p.svd
-        explained = (u.T @ q.svd[0]).square().sum(1)
-        return (s.square() @ explained / s.square().sum()).item()
+    def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
+        share = (x.s / x.s.norm()).square()
+        return (share @ overlap.square().sum(1)).item()
 
 
 @register
-class Gulp(Measure):
+class Gulp(Linear):
     """GULP distance of x (n, d_x) and y (n, d_y): the largest difference between ridge predictions from x and from y.
 
         d^2 = tr(P_x^2) + tr(P_y^2) - 2 tr(P_x P_y),   P = U diag(l_i / (l_i + regularization)) U'
@@ -88,16 +85,14 @@ class Gulp(Measure):
         super().__post_init__()
         self.invariances_x = self.invariances_y = SIMILAR if self.regularization else AFFINE
 
-    def _prepare(self, x: Tensor, side: str) -> tuple[Tensor, Tensor]:
-        features = Features(x, side).varied(self.name)
-        u, s, _ = features.svd
-        eigenvalues = s.square() / s.square().sum()
-        return u, eigenvalues / (eigenvalues + self.regularization)
+    def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
+        weights_x, weights_y = (self._shrinkage(side.s) for side in (x, y))
+        common = weights_x @ overlap.square() @ weights_y
+        return math.sqrt(max(0.0, (weights_x.square().sum() + weights_y.square().sum() - 2 * common).item()))
 
-    def _score(self, p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> float:
-        (u, weights_u), (v, weights_v) = p, q
-        common = weights_u @ (u.T @ v).square() @ weights_v
-        return math.sqrt(max(0.0, (weights_u.square().sum() + weights_v.square().sum() - 2 * common).item()))
+    def _shrinkage(self, s: Tensor) -> Tensor:
+        eigenvalues = (s / s.norm()).square()
+        return eigenvalues / (eigenvalues + self.regularization)
 
 
 class Folded:
