@@ -21,13 +21,16 @@ def as_matrix(x: Any, side: str) -> Tensor:
     >>> as_matrix([[1, 2], [3, 4]], "x").dtype
     torch.float64
     """
-    if isinstance(x, list | tuple):
-        x = np.asarray(x)
+    if isinstance(x, list):
+        x = np.array(x) if all(np.shape(row) == np.shape(x[0]) for row in x) else x
     if isinstance(x, np.ndarray) and x.dtype.kind in "fiub":
-        x = torch.from_numpy(np.ascontiguousarray(x))
-    if not isinstance(x, Tensor) or x.is_complex():
-        kind = getattr(x, "dtype", type(x).__name__)
-        raise InputError(f"{side} must be a real torch tensor or numpy array of shape (rows, features), got {kind}.")
+        native = x.dtype.newbyteorder("=") if x.dtype.kind == "f" and x.dtype.itemsize <= 8 else np.float64
+        x = torch.from_numpy(np.require(x, native, ["C", "W"]))
+    if not isinstance(x, Tensor) or x.is_complex() or x.layout is not torch.strided:
+        kind = " ".join(str(part) for part in (type(x).__name__, getattr(x, "dtype", ""), getattr(x, "layout", "")))
+        raise InputError(
+            f"{side} must be a dense real torch tensor or numpy array of shape (rows, features), got {kind.strip()}."
+        )
     if x.ndim != 2 or 0 in x.shape:
         raise InputError(f"{side} has shape {tuple(x.shape)}, expected (rows, features), none of them empty.")
     x = x.detach()

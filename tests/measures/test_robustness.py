@@ -114,8 +114,10 @@ def test_every_kind_of_array_is_read() -> None:
     assert cka(torch.tensor(x, dtype=torch.bfloat16), torch.tensor(y, dtype=torch.float16)) == pytest.approx(
         value, abs=0.02
     )
-    before = x.copy()
-    cka(x, y)
+    assert cka(x.astype(">f8"), y.astype(np.longdouble)) == pytest.approx(value, rel=1e-12)
+    read_only, before = x.copy(), x.copy()
+    read_only.flags.writeable = False
+    assert cka(read_only, y) == cka(x, y)
     assert (x == before).all()
 
 
