@@ -18,6 +18,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.accumulation import Accumulator
 from repsim_nb.measures.features import BLOCK_BYTES
+from repsim_nb.measures.moments import PrecisionError
 from repsim_nb.models import Model
 
 if TYPE_CHECKING:
@@ -194,20 +195,26 @@ def stream(
 
     chosen = get_measure(measure, **measure_params)
     plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
-    sums = accumulate(plans, chosen, memory_limit)
+    try:
+        values = chosen.from_moments(accumulate(plans, chosen, memory_limit))
+    except PrecisionError:  # rare, as when one row is far beyond all others; costs a second pass
+        values = chosen.from_moments(accumulate(plans, chosen, memory_limit, torch.float64))
     outlines = [
         Activations({layer: torch.empty(len(plan), 0) for layer in plan.layers}, plan.rows, plan.provenance)
         for plan in plans
     ]
-    return _labelled(chosen.from_moments(sums), chosen, outlines[0], outlines[-1])
+    return _labelled(values, chosen, outlines[0], outlines[-1])
 
 
-def accumulate(plans: Sequence[Plan], measure: Measure, memory_limit: int | None = None) -> Accumulator:
+def accumulate(
+    plans: Sequence[Plan], measure: Measure, memory_limit: int | None = None, dtype: torch.dtype | None = None
+) -> Accumulator:
     """The sums that `measure` needs, over all rows of one plan (a model with itself) or two.
 
     What parts of a corpus give, here or elsewhere, adds up: `accumulate(...) + accumulate(...)`.
     """
-    sums = measure.accumulator(*(dict.fromkeys(plan.layers, plan.model.d_model) for plan in plans))
+    widths = [dict.fromkeys(plan.layers, plan.model.d_model) for plan in plans]
+    sums = measure.accumulator(widths[0], widths[1] if len(widths) == 2 else None, dtype)
     limit = _limit(memory_limit)
     if limit is not None and sums.nbytes > limit:
         _refuse(measure, sums.nbytes, limit)

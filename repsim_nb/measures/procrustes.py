@@ -44,6 +44,14 @@ class _Shape(Measure):
     def _score(self, p: Layer, q: Layer) -> float:
         return self._grid([p], [q])[0, 0]
 
+    def _grid(self, ps: Sequence[Layer], qs: Sequence[Layer]) -> np.ndarray:
+        sizes_x, sizes_y = (np.array([f.norm * f.unit for f in side]) for side in (ps, qs))
+        return self._of_cosines(shape_cosines(ps, qs), sizes_x, sizes_y)
+
+    def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
+        """The distances from shape_cosines and Frobenius norms."""
+        raise NotImplementedError
+
 
 @register
 class Procrustes(_Shape):
@@ -72,8 +80,8 @@ class Procrustes(_Shape):
     reference = "Ding et al. 2021"
     invariances_x = invariances_y = SIMILAR
 
-    def _grid(self, ps: Sequence[Layer], qs: Sequence[Layer]) -> np.ndarray:
-        return np.sqrt(np.maximum(0, 2 - 2 * shape_cosines(ps, qs)))
+    def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
+        return np.sqrt(np.maximum(0, 2 - 2 * cosines))
 
 
 @register
@@ -99,11 +107,10 @@ class ProcrustesSizeAndShape(_Shape):
     reference = "Williams et al. 2021"
     invariances_x = invariances_y = EUCLIDEAN
 
-    def _grid(self, ps: Sequence[Layer], qs: Sequence[Layer]) -> np.ndarray:
-        sizes_x, sizes_y = (np.array([f.norm * f.unit for f in side]) for side in (ps, qs))
+    def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
         largest = np.maximum.outer(sizes_x, sizes_y)  # squares of ratios can neither overflow nor vanish together
         a, b = sizes_x[:, None] / largest, sizes_y / largest
-        return largest * np.sqrt(np.maximum(0, (a - b) ** 2 + 2 * a * b * (1 - shape_cosines(ps, qs))))
+        return largest * np.sqrt(np.maximum(0, (a - b) ** 2 + 2 * a * b * (1 - cosines)))
 
 
 @register
@@ -147,8 +154,8 @@ class AngularShape(_Shape):
         x = super()._from_layer(x)
         return x if self.alpha == 1 else x.reweighted(lambda s: self.alpha * s + 1 - self.alpha)
 
-    def _grid(self, ps: Sequence[Layer], qs: Sequence[Layer]) -> np.ndarray:
-        return np.arccos(np.clip(shape_cosines(ps, qs), 0, 1))
+    def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
+        return np.arccos(np.clip(cosines, 0, 1))
 
 
 @register
