@@ -4,7 +4,7 @@
 #   make test        all tests
 #   make lab         JupyterLab with the notebooks
 #   make check       style, types, no outputs in notebooks
-#   make bench       benchmarks, tests/bench_*.py
+#   make bench       benchmarks, every tests/benchmarks/bench_*.py
 #   make strip       remove outputs from the notebooks, before a commit
 #
 # PYTHON=/path/to/python chooses the Python 3.11 or newer from which .venv is made.
@@ -16,7 +16,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
-BENCHES := $(wildcard tests/bench_*.py)
+BENCHES := $(subst /,.,$(basename $(wildcard tests/benchmarks/bench_*.py)))
 NBSTRIPOUT := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
 # Each process one thread: test workers and kernels do not fight for the cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
@@ -42,7 +42,7 @@ check: $(INSTALLED)
 	$(if $(NOTEBOOKS),$(NBSTRIPOUT) --verify $(NOTEBOOKS))
 
 bench: $(INSTALLED)
-	$(if $(BENCHES),$(ONE_THREAD) $(BIN)/python -m pytest -s $(BENCHES),@echo "There are no tests/bench_*.py yet.")
+	@for bench in $(BENCHES); do echo $$bench; $(ONE_THREAD) $(BIN)/python -m $$bench || exit 1; done
 
 strip: $(INSTALLED)
 	$(if $(NOTEBOOKS),$(NBSTRIPOUT) $(NOTEBOOKS))

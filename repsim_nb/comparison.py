@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from repsim_nb.activations import Activations, extract_aligned
-from repsim_nb.activations.extraction import as_json
-from repsim_nb.errors import InputError
+from repsim_nb.activations.extraction import PATIENCE, as_json
+from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures import Measure, get_measure
+from repsim_nb.measures.features import as_matrix
 from repsim_nb.models import Model
+from repsim_nb.uncertainty import (
+    LEVEL,
+    Documents,
+    Grids,
+    LinearCKA,
+    Null,
+    Recomputed,
+    closed_form,
+    jackknife_grid,
+    max_statistic,
+)
+from repsim_nb.uncertainty.jackknife import BLOCKS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,6 +36,10 @@ if TYPE_CHECKING:
 
 Layers = str | int | Sequence[int]
 Side = Model | str | Mapping[int, Any]
+NULLS = ("permutation", "moments")
+PERMUTATIONS = 200
+MIN_BLOCKS = 5  # documents at least for an interval
+T = TypeVar("T")
 
 
 def compare(
@@ -34,23 +54,48 @@ def compare(
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
+    null: str | int | None = None,
+    interval: float | bool | None = None,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    between_documents: bool = False,
     **measure_params: Any,
 ) -> xr.DataArray:
-    """Every layer of `a` against every layer of `b` under one measure.
+    """Every layer of `a` against every layer of `b` under one measure, with its null and interval where asked for.
+
+    The unit of both is the document, because tokens of one document are not independent.
+
+    The null exchanges whole documents of `b` for others with equally many rows, and asks of each cell whether it is
+    more alike than the most alike cell of an unrelated grid (the max statistic; p-values hold for the grid as a whole).
+    The interval leaves out groups of documents in turn (a jackknife), never repeats a row, and holds for each cell by
+    itself. It is about the value that so many rows of so many such documents give on average: a bias that a measure
+    has with few rows or, as debiased CKA of token rows, with few documents, is not removed; see `between_documents`.
 
     Args:
         a, b: models, names `load_model` takes, or activations (from `extract`, or any mapping layer -> (n_rows, d)
             array with equal n_rows); b=None compares a with itself.
-        corpus, site, rows, n_rows, seed: as in `extract`; unused where both sides are activations already.
+        corpus, site, rows, n_rows: as in `extract`; unused where both sides are activations already.
+        seed: of the choice of rows, the permutations and the jackknife's groups.
         measure: a name from `list_measures()` or a configured Measure.
         layers_a, layers_b: "all", a position or several.
+        null: None, "permutation" (200 of them), a number of permutations (at least 19), or "moments" for linear CKA:
+            the same null in closed form, many times faster, its tails those of a Pearson III distribution (see
+            `uncertainty.moments`).
+        interval: None or False, the level, or True for 0.95.
+        groups: the document of each row, (n_rows,), for plain arrays; activations know theirs, and without either each
+            row is its own document.
+        between_documents: leave out pairs of rows of one document, for measures with a parameter `groups` (cka), which
+            receives the documents. Tokens of one document are alike in any two models.
         measure_params: parameters of the measure.
 
     Returns:
         DataArray with dims ("layer_a", "layer_b"), named like the measure; attrs["provenance"] is one JSON string.
+        With a null it has the coordinates null_mean, null_high (the 5% level of each cell by itself),
+        null_high_family (of the whole grid: a cell beyond it has p_value <= 0.05) and p_value, with an interval low
+        and high, all on both dims. For a dissimilarity the null levels are on the low side.
 
     Raises:
-        InputError: unknown model, measure, parameter or layer; activations whose rows are not the same.
+        InputError: unknown model, measure, parameter, layer or null; activations whose rows are not the same; documents
+            that cannot be exchanged, or fewer than 5 for an interval.
 
     >>> import numpy as np
     >>> x = np.random.default_rng(0).normal(size=(200, 8))
@@ -58,13 +103,22 @@ def compare(
     array([[1., 1.],
            [1., 1.]])
     """
-    chosen = measure if isinstance(measure, Measure) and not measure_params else None
-    if chosen is None:
-        chosen = get_measure(measure if isinstance(measure, str) else measure.name, **measure_params)
+    kind, level = _kind_of_null(null), _level(interval)
     acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
-    left = [chosen.prepare(acts_a[layer], f"layer {layer} of a") for layer in acts_a]
-    right = left if acts_b is acts_a else [chosen.prepare(acts_b[layer], f"layer {layer} of b") for layer in acts_b]
-    return _labelled(chosen.grid(left, right), chosen, acts_a, acts_b)
+    xs = [as_matrix(acts_a[layer], f"layer {layer} of a") for layer in acts_a]
+    ys = xs if acts_b is acts_a else [as_matrix(acts_b[layer], f"layer {layer} of b") for layer in acts_b]
+    documents = _documents(acts_a, acts_b, groups, len(xs[0]))
+    chosen = _configured(measure, measure_params, documents if between_documents else None)
+    left = [chosen.prepare(x, f"layer {layer} of a") for layer, x in zip(acts_a, xs, strict=True)]
+    right = (
+        left if ys is xs else [chosen.prepare(y, f"layer {layer} of b") for layer, y in zip(acts_b, ys, strict=True)]
+    )
+    result = _labelled(chosen.grid(left, right), chosen, acts_a, acts_b, between_documents)
+    if kind or level:
+        fast = LinearCKA.suits(left, right, documents)
+        grids = LinearCKA(left, right, documents) if fast else Recomputed(chosen, xs, ys, documents)
+        result = _with_uncertainty(result, chosen, grids, documents, kind, level, seed)
+    return result
 
 
 def compare_all(
@@ -82,6 +136,46 @@ def compare_all(
         for i, a in enumerate(names)
         for b in names[: i + 1]
     }
+
+
+def _kind_of_null(null: str | int | None) -> str | int | None:
+    """ "moments", a number of permutations, or None."""
+    if null is None or null is False:
+        return None
+    if isinstance(null, str):
+        if null not in NULLS:
+            raise unknown("null", null, NULLS)
+        return PERMUTATIONS if null == "permutation" else null
+    if isinstance(null, bool) or not isinstance(null, int | np.integer) or null < 19:
+        raise InputError(
+            f'null={null!r}; expected None, "permutation", "moments" or a number of permutations, at least 19.'
+        )
+    return int(null)
+
+
+def _level(interval: float | bool | None) -> float | None:
+    if interval is None or interval is False:
+        return None
+    level = 0.95 if interval is True else interval
+    if not isinstance(level, int | float | np.floating) or not 0 < level < 1:
+        raise InputError(f"interval={interval!r}; expected None, True or a level between 0 and 1 such as 0.95.")
+    return float(level)
+
+
+def _documents(a: Mapping[int, Any], b: Mapping[int, Any], groups: Any, n: int) -> Documents:
+    known = next((acts for acts in (a, b) if isinstance(acts, Activations)), None)
+    return Documents(known.rows["document"].to_numpy() if groups is None and known is not None else groups, n)
+
+
+def _configured(measure: str | Measure, params: dict[str, Any], documents: Documents | None) -> Measure:
+    chosen = get_measure(measure, **params)
+    if documents is None:
+        return chosen
+    if "groups" not in chosen.params:
+        raise InputError(f"between_documents=True is for measures with a parameter groups; {chosen.name} has none.")
+    if len(documents) == documents.n:  # no two rows of one document
+        return chosen
+    return chosen.configured(groups=documents.codes)
 
 
 def _both(
@@ -102,8 +196,8 @@ def _both(
             alone = extract_aligned([a], corpus, [layers_a], site, rows, n_rows, seed)[0]  # type: ignore[list-item]
             return alone, alone
         models = [a, a if b is None else b]
-        first, second = extract_aligned(models, corpus, [layers_a, layers_b], site, rows, n_rows, seed)  # type: ignore[arg-type]
-        return first, second
+        pair = extract_aligned(models, corpus, [layers_a, layers_b], site, rows, n_rows, seed)  # type: ignore[arg-type]
+        return pair[0], pair[1]
     if len(given) == 1 and b is not None:
         raise InputError("One side is a model and the other activations: extract both with the same arguments first.")
     first = _layers_of(a, layers_a)  # type: ignore[arg-type]
@@ -136,7 +230,69 @@ def _same_rows(a: Activations, b: Activations) -> None:
         )
 
 
-def _labelled(values: np.ndarray, measure: Measure, a: Mapping[int, Any], b: Mapping[int, Any]) -> xr.DataArray:
+def _with_uncertainty(
+    result: xr.DataArray,
+    measure: Measure,
+    grids: Grids,
+    documents: Documents,
+    kind: str | int | None,
+    level: float | None,
+    seed: int,
+) -> xr.DataArray:
+    """The result with its null and its interval as coordinates, and how they were made in its provenance."""
+    coordinates: dict[str, tuple[np.ndarray, str]] = {}
+    how: dict[str, Any] = {"documents": len(documents), "seed": seed}
+    if kind:
+        null, made = _null(result.values, measure, grids, documents, kind, seed)
+        side = "reach or exceed" if measure.direction == "similarity" else "reach or fall below"
+        family = f"family-wise over {result.size} cells, by " + ("Sidak" if kind == "moments" else "the max statistic")
+        coordinates |= {
+            "null_mean": (null.mean, "mean over exchanges of documents"),
+            "null_high": (null.high, f"what {LEVEL:.0%} of exchanges of documents {side} in this cell by itself"),
+            "null_high_family": (null.high_family, f"what {LEVEL:.0%} of exchanges of documents {side} in any cell"),
+            "p_value": (null.p_value, family),
+        }
+        how["null"] = {**made, "p_value": family, "rows_exchanged": documents.moving}
+    if level:
+        if len(documents) < MIN_BLOCKS:
+            raise InputError(f"An interval needs at least {MIN_BLOCKS} documents; there are {len(documents)}.")
+        blocks = documents.blocks(BLOCKS, seed)
+        without = _watched(grids.without(blocks), blocks.max() + 1, "interval")
+        ends = jackknife_grid(result.values, without, measure.bounds, level)
+        text = f"end of the {level:.4g} jackknife interval over documents, of each cell by itself"
+        coordinates |= {"low": (ends.low, f"lower {text}"), "high": (ends.high, f"upper {text}")}
+        how["interval"] = {"level": level, "kind": "delete-a-group jackknife", "blocks": int(blocks.max()) + 1}
+    result = result.assign_coords(
+        {name: (result.dims, values, {"long_name": text}) for name, (values, text) in coordinates.items()}
+    )
+    result.attrs["provenance"] = as_json(json.loads(result.attrs["provenance"]), {"uncertainty": how})
+    return result
+
+
+def _null(
+    values: np.ndarray, measure: Measure, grids: Grids, documents: Documents, kind: str | int, seed: int
+) -> tuple[Null, dict[str, Any]]:
+    """The null of that kind and what the provenance says of it."""
+    documents.check_exchangeable()
+    if isinstance(kind, int):
+        arrangements = _watched(documents.arrangements(kind, seed), kind, "null")
+        null = max_statistic(values, grids.permuted(arrangements), measure)
+        return null, {"kind": "permutation", "permutations": kind}
+    if not isinstance(grids, LinearCKA):
+        raise InputError(
+            f'null="moments" is in closed form and exists for linear CKA with more rows than features of all layers '
+            f'together; {measure.name} here has only null="permutation".'
+        )
+    return closed_form(values, grids), {"kind": "moments"}
+
+
+def _watched(grids: Iterable[T], total: int, what: str) -> Iterable[T]:
+    return tqdm(grids, desc=what, total=total, unit="grid", delay=PATIENCE, leave=False)
+
+
+def _labelled(
+    values: np.ndarray, measure: Measure, a: Mapping[int, Any], b: Mapping[int, Any], between_documents: bool
+) -> xr.DataArray:
     import xarray as xr
 
     low, high = measure.bounds
@@ -157,6 +313,7 @@ def _labelled(values: np.ndarray, measure: Measure, a: Mapping[int, Any], b: Map
                 {
                     "measure": measure.name,
                     "measure_params": {k: v for k, v in measure.params.items() if k != "groups"},
+                    "between_documents": between_documents,
                     "a": _provenance(a),
                     "b": _provenance(b),
                     "versions": _versions(),
@@ -174,6 +331,7 @@ def _provenance(acts: Mapping[int, Any]) -> Any:
     return acts.provenance if isinstance(acts, Activations) else "arrays given by the caller"
 
 
+@cache
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 

@@ -10,6 +10,7 @@ import numpy as np
 from repsim_nb.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -132,3 +133,100 @@ def heatmap_grid(results: Mapping[tuple[str, str], xr.DataArray], limits: tuple[
     mappable = next(ax for ax in axes.flat if ax.collections).collections[0]
     figure.colorbar(mappable, ax=axes, label=scale_label(some), shrink=0.6, aspect=30)
     return figure
+
+
+def gallery(results: Mapping[str, xr.DataArray], columns: int = 4) -> Figure:
+    """One heatmap per measure, each on its own scale with its own colour bar; brighter is more alike in all.
+
+    Args:
+        results: title -> what `compare` returned.
+        columns: maps per row of the figure.
+    """
+    import matplotlib.pyplot as plt
+
+    if not results:
+        raise InputError("gallery received no results; expected at least one map.")
+    columns = min(columns, len(results))
+    rows = -(-len(results) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.7 * columns, 2.3 * rows), squeeze=False, layout="constrained")
+    for ax, (title, result) in zip(axes.flat, results.items(), strict=False):
+        spread = float(result.min()), float(result.max())
+        heatmap(result, ax, limits=spread, colorbar=False, annotate=False)
+        figure.colorbar(ax.collections[0], ax=ax, shrink=0.8)
+        ax.set(xlabel="", ylabel="")
+        ax.set_title(title, fontsize="small")
+    for ax in axes.flat[len(results) :]:
+        ax.set_axis_off()
+    some = next(iter(results.values()))
+    figure.supxlabel(f"layer of {some.attrs.get('model_b', 'b')}", fontsize="medium")
+    figure.supylabel(f"layer of {some.attrs.get('model_a', 'a')}", fontsize="medium")
+    return figure
+
+
+def agreement_map(correlations: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Which measures agree: their rank correlations as a map, like ones side by side.
+
+    Args:
+        correlations: square, what `sanity.agreement` returned.
+        ax: where to draw; None makes a new figure.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    if ax is None:
+        side = 2.2 + 0.34 * len(correlations)
+        ax = plt.figure(figsize=(side + 1, side), layout="constrained").add_subplot()
+    apart = squareform(1 - correlations.to_numpy().clip(-1, 1), checks=False)
+    order = leaves_list(linkage(apart, "average"))
+    sns.heatmap(
+        correlations.iloc[order, order],
+        ax=ax,
+        vmin=-1,
+        vmax=1,
+        cmap="PuOr_r",
+        square=True,
+        annot=len(correlations) <= 20,
+        fmt=".1f",
+        annot_kws={"size": "x-small"},
+        cbar_kws={"label": "Spearman correlation over the cells of the map\n(1 = same order, 0 = none, -1 = reversed)"},
+    )
+    ax.tick_params(axis="y", rotation=0)
+    return ax
+
+
+def model_map(distances: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Models as points, as far apart as their distances ask for: classical multidimensional scaling in the plane.
+
+    Args:
+        distances: square and symmetric, index and columns the model names; zero diagonal.
+        ax: where to draw; None makes a new figure.
+
+    Returns:
+        The Axes; its title says what share of the squared distances the plane holds.
+
+    Raises:
+        InputError: not square, not symmetric, or fewer than three models.
+
+    Reference: Torgerson 1952.
+    """
+    import matplotlib.pyplot as plt
+
+    d = distances.to_numpy(dtype=float)
+    if d.ndim != 2 or d.shape[0] != d.shape[1] or len(d) < 3 or not np.allclose(d, d.T):
+        raise InputError(f"model_map needs a symmetric table of three models or more; received shape {d.shape}.")
+    centring = np.eye(len(d)) - 1 / len(d)
+    values, vectors = np.linalg.eigh(-0.5 * centring @ d**2 @ centring)
+    x, y = (vectors[:, -k] * np.sqrt(max(values[-k], 0)) for k in (1, 2))
+    held = values[-2:].clip(min=0).sum() / np.abs(values).sum()
+    if ax is None:
+        ax = plt.figure(figsize=(4.6, 4.2), layout="constrained").add_subplot()
+    ax.scatter(x, y, color="C0")
+    for name, a, b in zip(distances.index, x, y, strict=True):
+        ax.annotate(str(name), (a, b), xytext=(4, 4), textcoords="offset points", fontsize="small")
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.margins(0.2)
+    ax.set(xlabel="first axis (units of the distance)", ylabel="second axis (same units)")
+    ax.set_title(f"the plane holds {held:.0%}", fontsize="small")
+    return ax

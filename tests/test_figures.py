@@ -57,3 +57,38 @@ def test_what_cannot_be_drawn_says_why(result):
     with pytest.raises(InputError, match="no results"):
         rs.figures.heatmap_grid({})
     assert isinstance(result, xr.DataArray)
+
+
+def test_the_gallery_gives_each_map_its_own_scale_with_brighter_more_alike(result):
+    distance = rs.compare(
+        {0: np.eye(9)[:, :3] + 1, 1: np.random.default_rng(0).normal(size=(9, 3))}, measure="procrustes"
+    )
+    figure = rs.figures.gallery({"cka": result, "procrustes": distance}, columns=2)
+    maps = [ax.collections[0] for ax in figure.axes if ax.get_title()]
+    assert [m.get_clim() for m in maps] == [(r.min(), r.max()) for r in (result, distance)]
+    assert maps[0].get_cmap().name != maps[1].get_cmap().name
+    with pytest.raises(InputError, match="no results"):
+        rs.figures.gallery({})
+
+
+def test_the_agreement_map_puts_like_measures_side_by_side():
+    import pandas as pd
+
+    names = ["a", "b", "c", "d"]
+    like = np.array([[1, -0.9, 0.95, -0.8], [-0.9, 1, -0.9, 0.9], [0.95, -0.9, 1, -0.9], [-0.8, 0.9, -0.9, 1]])
+    ax = rs.figures.agreement_map(pd.DataFrame(like, names, names))
+    order = [t.get_text() for t in ax.get_xticklabels()]
+    assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset("ac"), frozenset("bd")}
+
+
+def test_the_model_map_keeps_distances_that_fit_a_plane():
+    import pandas as pd
+
+    points = np.array([[0, 0], [3, 0], [0, 4], [3, 4.0]])
+    distances = np.linalg.norm(points[:, None] - points, axis=-1)
+    ax = rs.figures.model_map(pd.DataFrame(distances, list("abcd"), list("abcd")))
+    drawn = np.asarray(ax.collections[0].get_offsets())
+    assert np.allclose(np.linalg.norm(drawn[:, None] - drawn, axis=-1), distances)
+    assert "100%" in ax.get_title()
+    with pytest.raises(InputError, match="symmetric table"):
+        rs.figures.model_map(pd.DataFrame([[0, 1], [2, 0]]))

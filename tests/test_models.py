@@ -144,7 +144,7 @@ def test_local_directories_load_like_names(tmp_path, model):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("tiny-neox-w32-d3", "Did you mean 'tiny-neox-w32-d2'"),
+        ("tiny-neox-w32-d22", "Did you mean 'tiny-neox-w32-d2'"),
         ("tiny-neox-w32-d2@step1", "Did you mean 'step0'"),
         (torch.nn.Linear(2, 2), "must be a transformers PreTrainedModel; received Linear"),
     ],
@@ -189,7 +189,7 @@ def test_broken_checkpoints_say_what_is_wrong(tmp_path):
     weights.write_bytes(whole)
     config = (source / "config.json").read_text()
     (broken / "config.json").write_text(config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
-    with pytest.raises(InputError, match=r"lacks 12 of the weights .* layers\.2\."):
+    with pytest.raises(InputError, match=r"lacks 12 of the weights .*layers\.2\."):
         rs.load_model(broken)
     (broken / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForMaskedLM"]}')
     with pytest.raises(InputError, match="is a BertForMaskedLM; only causal"):
@@ -219,3 +219,46 @@ def test_positions_and_shapes_are_checked(model):
         model.batch("one string")
     with pytest.raises(InputError, match="Nothing to tokenize"):
         model.batch([])
+
+
+def test_shapes_are_checked_while_tests_run():
+    from jaxtyping import TypeCheckError
+
+    from repsim_nb.models import Batch
+
+    good = torch.zeros(2, 3, dtype=torch.int64)
+    with pytest.raises(TypeCheckError):
+        Batch(good, torch.zeros(2, 4, dtype=torch.bool), torch.zeros(2, 3, 2, dtype=torch.int64), good[:, 0])
+
+
+@torch.no_grad()
+def test_the_bridge_is_the_same_model_with_hooks_inside_its_blocks(model):
+    batch = model.batch(TEXTS[:1])
+    _, cache = model.bridge.run_with_cache(batch.ids)
+    hidden = model.embed(batch)
+    for layer in range(1, model.n_layers + 1):
+        there = cache[f"blocks.{layer - 1}.hook_resid_post"]
+        assert (model.run(hidden, 0, layer, batch) - there).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "opt", "gemma2", "qwen3"])
+@torch.no_grad()
+def test_other_architectures_split_exactly_at_every_position(kind, model):
+    """Each has its own way with embeddings: learned positions, a scale, a cap on the logits."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    size = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 2048}
+    extra = {"llama": {"intermediate_size": 32}, "gpt2": {"n_positions": 64},
+             "opt": {"ffn_dim": 32, "max_position_embeddings": 64, "word_embed_proj_dim": 16},
+             "gemma2": {"intermediate_size": 32, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 4},
+             "qwen3": {"intermediate_size": 32, "num_key_value_heads": 1, "head_dim": 8}}[kind]  # fmt: skip
+    torch.manual_seed(0)
+    module = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **size, **extra, pad_token_id=0)).eval()
+    loaded = rs.load_model(module, tokenizer=model.tokenizer)
+    assert (loaded.n_layers, loaded.d_model) == (3, 16)
+    batch = loaded.batch(TEXTS)
+    whole = module(input_ids=batch.ids, attention_mask=batch.mask.long()).logits
+    for k in range(4):
+        lower = loaded.run(loaded.embed(batch), 0, k, batch)
+        joined = loaded.head(loaded.run(lower, k, 3, batch), batch)
+        assert (joined - whole)[batch.mask].abs().max() < 1e-5

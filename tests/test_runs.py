@@ -42,6 +42,7 @@ def test_a_run_leaves_the_executed_copy_its_figures_tables_and_record(tmp_path, 
     (decoy / "kernel.json").write_text('{"argv": ["/nowhere/python"], "display_name": "decoy", "language": "python"}')
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    monkeypatch.chdir(tmp_path)
     path = write(tmp_path, "nb", save("one {x}", "Rises & <falls>"), INTERPRETER)
 
     run = run_notebook(path, {"n_rows": 5, "preset": "quick"}, out=tmp_path / "out {braces}")

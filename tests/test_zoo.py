@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ PROGRAM = """
 import sys
 import repsim_nb.zoo.training as training
 training.SAVE_EVERY = 7
-from tests.test_zoo import RECIPE, STREAM, toy
+sys.path.insert(0, sys.argv[2])
+from test_zoo import RECIPE, STREAM, toy
 from pathlib import Path
 slow = lambda step: None
 original = training.sequences
@@ -57,7 +59,7 @@ def test_training_lowers_the_loss_and_is_deterministic(whole_run, tmp_path, monk
 
 def test_a_killed_training_goes_on_and_ends_where_an_unbroken_one_does(whole_run, tmp_path):
     state = tmp_path / "killed.safetensors"
-    command = [sys.executable, "-c", PROGRAM, str(state)]
+    command = [sys.executable, "-c", PROGRAM, str(state), str(Path(__file__).parent)]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env)
     deadline = time.monotonic() + 120

@@ -226,7 +226,7 @@ def _batches(model: Model, selection: Selection) -> list[list[tuple[int, int]]]:
     A causal model runs no further than the last row of a window: what comes after cannot change it.
     """
     end: dict[int, int] = {}
-    for window, position in zip(selection.window, selection.position, strict=True):
+    for window, position in zip(selection.window.tolist(), selection.position.tolist(), strict=True):
         end[window] = max(end.get(window, 0), position + 1)
     if model.kind != "causal":
         end = {w: len(selection.windows[w]) for w in end}

@@ -61,7 +61,11 @@ def select(models: Sequence[Model], corpus: Corpus, kind: str, n_rows: int, seed
     if isinstance(n_rows, bool) or not isinstance(n_rows, int | np.integer) or n_rows < 1:
         raise InputError(f"n_rows={n_rows!r}; expected a positive whole number.")
     length = min(model.context for model in models)
-    tables = [_places(model.windows(corpus.texts, length)) for model in models]
+    by_tokenizer: dict[str, _Places] = {}
+    for model in models:
+        if model.windows.key not in by_tokenizer:
+            by_tokenizer[model.windows.key] = _places(model.windows(corpus.texts, length))
+    tables = [by_tokenizer[model.windows.key] for model in models]
     keys = tables[0].key
     for table in tables[1:]:
         keys = np.intersect1d(keys, table.key, assume_unique=True)

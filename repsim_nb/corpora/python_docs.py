@@ -167,10 +167,10 @@ def _code(tree: ast.Module, source: str, module: str) -> Iterator[tuple[str, str
         first = node.body[0] if node.body else None
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
             docstring_lines.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            kept = [lines[i - 1] for i in range(node.lineno, (node.end_lineno or 0) + 1) if i not in docstring_lines]
-            yield f"code:{module}/{node.name}", "\n".join(kept)
+    for top in tree.body:
+        if isinstance(top, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            kept = [lines[i - 1] for i in range(top.lineno, (top.end_lineno or 0) + 1) if i not in docstring_lines]
+            yield f"code:{module}/{top.name}", "\n".join(kept)
 
 
 def _without_near_duplicates(documents: dict[str, str], limit: float = 0.5) -> dict[str, str]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from repsim_nb.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+else:
+    PreTrainedTokenizerBase = Any  # see model.py
 
 
 @dataclass(frozen=True)
@@ -51,16 +54,16 @@ class Batch:
         texts: which text each sequence is from, int64 (sequences,); a text longer than the context has several.
     """
 
-    ids: Tensor
-    mask: Tensor
-    offsets: Tensor
-    texts: Tensor
+    ids: Int64[Tensor, "sequences length"]
+    mask: Bool[Tensor, "sequences length"]
+    offsets: Int64[Tensor, "sequences length 2"]
+    texts: Int64[Tensor, " sequences"]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
-    def carries_text(self) -> Tensor:
+    def carries_text(self) -> Bool[Tensor, "sequences length"]:
         """True at tokens that stand for characters of the text, bool (sequences, length)."""
         return self.offsets[..., 1] > self.offsets[..., 0]
 
@@ -94,6 +97,11 @@ class Windows:
             )
         self.tokenizer = tokenizer
         self.context = context
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for tokenizers that cut every text alike."""
+        return self.tokenizer.backend_tokenizer.to_str()
 
     @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:

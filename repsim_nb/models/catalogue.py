@@ -33,7 +33,10 @@ def list_models() -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.DataFrame([_describe(name) for name in _embedded()]).set_index("name")
+    names = _embedded()
+    if not names:
+        raise InputError(f"No embedded model in '{data_dir()}': this checkout is incomplete. Clone or install again.")
+    return pd.DataFrame([_describe(name) for name in names]).set_index("name")
 
 
 def _embedded() -> list[str]:
@@ -192,19 +195,19 @@ def _load(
 
     from repsim_nb.models.causal import CausalModel
 
-    logging.disable_progress_bar()  # of loading a few tensors; downloads keep theirs
+    said = logging.get_verbosity()
+    logging.set_verbosity_error()  # what is missing is an error below, not a table of warnings
+    logging.disable_progress_bar()  # of reading a few tensors; downloads keep theirs
     try:
-        module, report = AutoModelForCausalLM.from_pretrained(
-            location,
-            revision=revision,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            attn_implementation="eager",  # the bridge's choice, so that hooks see the attention pattern
-            output_loading_info=True,
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            location, revision=revision, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
         )
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(location, revision=revision)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"Cannot load {name!r} as a causal language model: {_first_line(error)}") from error
+    finally:
+        logging.set_verbosity(said)
+    module, report = loaded
     _check_complete(name, module, report["missing_keys"])
     commit = getattr(module.config, "_commit_hash", None)
     return CausalModel(name, module.to(device), tokenizer, about | ({"commit": commit} if commit else {}))
@@ -234,10 +237,10 @@ def _from_memory(
         raise InputError(f"A model in memory must be a transformers PreTrainedModel; received {type(module).__name__}.")
     if tokenizer is None:
         raise InputError("A model in memory comes without a tokenizer: pass tokenizer=... as well.")
-    own = copy.deepcopy(module)  # the bridge changes its model in place
-    own.set_attn_implementation("eager")
+    own = copy.deepcopy(module)
     name = module.config.name_or_path or type(module).__name__
-    return CausalModel(name, own.to(device, getattr(torch, dtype)), tokenizer, {"source": "memory", "revision": "none"})
+    torch.nn.Module.to(own, device, getattr(torch, dtype))
+    return CausalModel(name, own, tokenizer, {"source": "memory", "revision": "none"})
 
 
 def _first_line(error: Exception) -> str:

@@ -1,10 +1,11 @@
-"""Causal language models of Hugging Face, through TransformerLens' bridge."""
+"""Causal language models of Hugging Face, run part by part."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,18 +13,20 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Model
+from repsim_nb.models.model import Hidden, Logits, Model, Tap
 
 if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+else:
+    TransformerBridge = PreTrainedModel = PreTrainedTokenizerBase = Any  # see model.py
 
 
 class CausalModel(Model):
-    """A bridged causal model whose parts can be run alone.
+    """A causal model of transformers whose parts can be run alone.
 
-    The bridge knows where each architecture keeps its blocks and its final norm. Parts are run by handing the
-    architecture's own forward a shorter list of blocks, so that masks and positions stay its own business and blocks
-    outside the part cost nothing.
+    Parts are run by handing the architecture's own forward a shorter list of blocks, so that masks and positions stay
+    its own business, numbers are those of transformers to the bit, and blocks outside the part cost nothing.
     """
 
     kind = "causal"
@@ -31,31 +34,49 @@ class CausalModel(Model):
     def __init__(
         self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: dict[str, Any]
     ) -> None:
+        super().__init__(name, model, tokenizer, source)
+        config = model.config.get_text_config()
+        self.n_layers, self.d_model = config.num_hidden_layers, config.hidden_size
+        self.context = min(config.max_position_embeddings, tokenizer.model_max_length)
+        self._trunk_name, self._blocks_name, self._norm_name = _anatomy(name, model, self.n_layers)
+        self._trunk = model.get_submodule(self._trunk_name)
+        self._check_parts()
+
+    @cached_property
+    def bridge(self) -> TransformerBridge:
+        """The same model as a TransformerLens bridge, for hooks inside its blocks; a copy made when asked for."""
         from transformer_lens.model_bridge import TransformerBridge
 
-        try:
-            bridge = TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer, device=model.device)
-        except ValueError as error:
+        own = copy.deepcopy(self.module)  # the bridge changes its model in place
+        return TransformerBridge.boot_transformers(
+            self.name, hf_model=own, tokenizer=self.tokenizer, device=self.device, dtype=self.dtype
+        )
+
+    @torch.no_grad()
+    def _check_parts(self) -> None:
+        """An architecture that does more between embedding and head than its blocks and one norm would differ here."""
+        batch = self.collate(self.windows(["Parts that are joined again must be the whole."], min(16, self.context)))
+        middle = self.n_layers // 2
+        hidden = self.run(self.run(self.embed(batch), 0, middle, batch), middle, self.n_layers, batch)
+        joined = self.head(hidden, batch).float()
+        whole = self.module(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False).logits.float()
+        off = (joined - whole)[batch.mask].abs().max() / whole.abs().max()
+        if not off < 1e-2 if self.dtype != torch.float32 else not off < 1e-4:
             raise InputError(
-                f"{name} cannot be used as a causal language model: {str(error).splitlines()[0]}"
-            ) from error
-        super().__init__(name, bridge.original_model, tokenizer, source)
-        self.bridge = bridge
-        components = bridge.adapter.component_mapping
-        trunk, self._blocks_name = components["blocks"].name.rsplit(".", 1)
-        self._norm_name = components["ln_final"].name.rsplit(".", 1)[1]
-        self._trunk: nn.Module = self.module.get_submodule(trunk)
-        self._trunk_name = trunk
-        self.n_layers = bridge.cfg.n_layers
-        self.d_model = bridge.cfg.d_model
-        self.context = bridge.cfg.n_ctx
+                f"{self.name} ({type(self.module).__name__}) cannot be run part by part: joined parts differ from the "
+                f"whole by {off:.0e} of the largest logit. This architecture is not supported."
+            )
 
     def _part(self, k: int, m: int, norm: bool) -> nn.Module:
         """A shallow copy of the trunk with blocks k+1..m only; parameters are shared, the original is untouched."""
         part = copy.copy(self._trunk)
         part._modules = dict(self._trunk._modules)
-        blocks = self._trunk._modules[self._blocks_name]
-        part._modules[self._blocks_name] = nn.ModuleList(list(blocks)[k:m])  # type: ignore[arg-type]
+        blocks = self._trunk.get_submodule(self._blocks_name)
+        part._modules[self._blocks_name] = nn.ModuleList(list(blocks.children())[k:m])
+        config: Any = copy.copy(self._trunk.config)
+        if getattr(config, "layer_types", None):  # some look up the kind of a block by its place
+            config.__dict__["layer_types"] = config.layer_types[k:m]
+            part.__dict__["config"] = config
         if not norm:
             part._modules[self._norm_name] = nn.Identity()
         return part
@@ -64,44 +85,64 @@ class CausalModel(Model):
         mask = batch.mask if not batch.mask.all() else None
         return part(attention_mask=mask, use_cache=False, **given).last_hidden_state
 
-    def embed(self, batch: Batch) -> Tensor:
+    def embed(self, batch: Batch) -> Hidden:
         """Position 0: (sequences, length, d_model)."""
         return self._forward(self._part(0, 0, norm=False), batch, input_ids=batch.ids)
 
-    def _blocks(
-        self, hidden: Tensor, k: int, m: int, batch: Batch, tap: Callable[[int, Tensor], None] | None
-    ) -> Tensor:
+    def _blocks(self, hidden: Hidden, k: int, m: int, batch: Batch, tap: Tap | None) -> Hidden:
         part = self._part(k, m, norm=False)
-        blocks = list(part._modules[self._blocks_name])  # type: ignore[arg-type]
+        blocks = list(part.get_submodule(self._blocks_name).children())
         with _hidden_enters(blocks[0], hidden), _tapped(blocks, k, tap):
             out = self._forward(part, batch, inputs_embeds=hidden)
         if tap is not None:
             tap(m, out)
         return out
 
-    def head(self, hidden: Tensor, batch: Batch) -> Tensor:
+    def head(self, hidden: Hidden, batch: Batch) -> Logits:
         """Logits (sequences, length, vocabulary) from position n_layers, final norm included."""
         self._check(hidden, batch)
         part = self._part(0, 0, norm=True)
-        whole = copy.copy(self.module)
-        whole._modules = dict(self.module._modules)
-        if "." in self._trunk_name:
-            raise InputError(f"{self.name}: a trunk at {self._trunk_name!r} is not supported yet.")
-        whole._modules[self._trunk_name] = part
-        with _hidden_enters(part._modules[self._norm_name], hidden):
+        whole = _with_submodule(self.module, self._trunk_name, part)
+        with _hidden_enters(part.get_submodule(self._norm_name), hidden):
             return whole(inputs_embeds=hidden, attention_mask=None, use_cache=False).logits
 
 
+def _anatomy(name: str, model: nn.Module, n_layers: int) -> tuple[str, str, str]:
+    """Where an architecture keeps its blocks and its final norm: (trunk, blocks in it, norm in it)."""
+    stacks = [n for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
+    if stacks and "." in stacks[0]:
+        trunk, blocks = stacks[0].rsplit(".", 1)
+        children = [child for child, _ in model.get_submodule(trunk).named_children()]
+        norms = [n for n in children if ("norm" in n or n.startswith("ln")) and "emb" not in n]
+        if norms:
+            return trunk, blocks, norms[-1]
+    raise InputError(
+        f"{name} ({type(model).__name__}) has no stack of {n_layers} blocks followed by one norm. "
+        "This architecture is not supported."
+    )
+
+
+def _with_submodule(module: nn.Module, path: str, new: nn.Module) -> nn.Module:
+    """A shallow copy of `module` in which the submodule at `path` is `new`."""
+    first, _, rest = path.partition(".")
+    changed = copy.copy(module)
+    changed._modules = dict(module._modules)
+    changed._modules[first] = _with_submodule(module.get_submodule(first), rest, new) if rest else new
+    return changed
+
+
 @contextmanager
-def _hidden_enters(module: nn.Module | None, hidden: Tensor) -> Iterator[None]:
+def _hidden_enters(module: nn.Module, hidden: Tensor) -> Iterator[None]:
     """Inside, `module` receives `hidden` whatever it is called with: some architectures change inputs_embeds first."""
-    assert module is not None
-    with _hook(module, lambda _: hidden):
+    handle = _register(module, lambda _: hidden)
+    try:
         yield
+    finally:
+        handle.remove()
 
 
 @contextmanager
-def _tapped(blocks: list[nn.Module], first: int, tap: Callable[[int, Tensor], None] | None) -> Iterator[None]:
+def _tapped(blocks: list[nn.Module], first: int, tap: Tap | None) -> Iterator[None]:
     """Inside, `tap(position, hidden)` is called with the input of every block."""
     if tap is None:
         yield
@@ -118,15 +159,6 @@ def _tapped(blocks: list[nn.Module], first: int, tap: Callable[[int, Tensor], No
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _hook(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    handle = _register(module, change)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _register(module: nn.Module, see: Callable[[Tensor], Tensor | None]) -> torch.utils.hooks.RemovableHandle:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
@@ -16,6 +17,12 @@ from repsim_nb.models.batch import Batch, Window, Windows, collate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+else:
+    PreTrainedTokenizerBase = Any  # under pytest annotations are checked at run time; transformers stays unimported
+
+Hidden = Float[Tensor, "sequences length d_model"]
+Logits = Float[Tensor, "sequences length vocabulary"]
+Tap = Callable[[int, Tensor], Any]
 
 
 class Model(ABC):
@@ -97,20 +104,18 @@ class Model(ABC):
         return self.collate(windows)
 
     @abstractmethod
-    def embed(self, batch: Batch) -> Tensor:
+    def embed(self, batch: Batch) -> Hidden:
         """Position 0, the embedding output: (sequences, length, d_model)."""
 
     @abstractmethod
-    def _blocks(
-        self, hidden: Tensor, k: int, m: int, batch: Batch, tap: Callable[[int, Tensor], None] | None
-    ) -> Tensor:
+    def _blocks(self, hidden: Hidden, k: int, m: int, batch: Batch, tap: Tap | None) -> Hidden:
         """Blocks k+1 to m; `tap(position, hidden)` sees every position from k to m."""
 
     @abstractmethod
-    def head(self, hidden: Tensor, batch: Batch) -> Tensor:
+    def head(self, hidden: Hidden, batch: Batch) -> Logits:
         """From position n_layers, final norm included: logits (sequences, length, vocabulary)."""
 
-    def run(self, hidden: Tensor, k: int, m: int, batch: Batch) -> Tensor:
+    def run(self, hidden: Tensor, k: int, m: int, batch: Batch) -> Hidden:
         """From position k to position m of the residual stream.
 
         Args:
@@ -128,11 +133,11 @@ class Model(ABC):
         self._check(hidden, batch)
         return hidden if k == m else self._blocks(hidden, k, m, batch, None)
 
-    def logits(self, batch: Batch) -> Tensor:
+    def logits(self, batch: Batch) -> Logits:
         """The whole model: (sequences, length, vocabulary)."""
         return self.head(self.run(self.embed(batch), 0, self.n_layers, batch), batch)
 
-    def residuals(self, batch: Batch, layers: Iterable[int], tap: Callable[[int, Tensor], None]) -> None:
+    def residuals(self, batch: Batch, layers: Iterable[int], tap: Tap) -> None:
         """One pass that calls `tap(layer, hidden)` at each position of `layers`; nothing above the highest is run."""
         wanted = set(layers)
         hidden = self.embed(batch)

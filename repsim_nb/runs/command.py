@@ -4,6 +4,7 @@ Bad input is one line on stderr and exit code 2, a notebook that failed 1, Ctrl-
 """
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
+        logging.disable()  # the process ends; what the client of the killed kernel still complains about is no news
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough

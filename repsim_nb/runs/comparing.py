@@ -71,8 +71,11 @@ def _write_csv(result: Any, path: Path) -> None:
 
 def _write_heatmap(result: Any, path: Path) -> None:
     os.environ.setdefault("MPLBACKEND", "agg")  # a file is written, no window is opened
-    figure = repsim_nb.figures.heatmap(result).figure
-    figure.savefig(path, bbox_inches="tight", dpi=200)
+    import matplotlib.pyplot as plt
+
+    repsim_nb.figures.heatmap(result)
+    plt.savefig(path, bbox_inches="tight", dpi=200)
+    plt.close()
 
 
 SUFFIXES: dict[str, Callable[[Any, Path], None]] = {

@@ -19,11 +19,12 @@ h1 { font-size: 1.7rem; margin: 0 0 .3rem } h2 { font-size: 1.35rem; margin: 0 0
 p { max-width: 42rem; margin: .4rem 0 } a { color: var(--link) } nav li { margin: .15rem 0 }
 section { border-top: 1px solid var(--line); margin-top: 2.8rem; padding-top: 1.8rem }
 .soft, figcaption span { color: var(--soft); font-size: .85rem } .failed { color: #c0392b }
-.figures { display: grid; gap: 1.6rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr));
-  margin: 1.4rem 0 }
-figure { margin: 0 } figure img { width: 100%; max-height: 40rem; object-fit: contain; background: #fff;
-  border: 1px solid var(--line); border-radius: 6px; box-sizing: border-box; padding: .6rem }
-figcaption { margin-top: .5rem; font-size: .95rem; line-height: 1.45 } figcaption span { display: block }
+.figures { display: flex; flex-wrap: wrap; gap: 1.6rem; align-items: flex-start; margin: 1.4rem 0 }
+figure { margin: 0; width: fit-content; min-width: min(100%, 20rem); max-width: 100% }
+figure img { max-width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 6px;
+  box-sizing: border-box; padding: .6rem }
+figcaption { margin-top: .5rem; font-size: .95rem; line-height: 1.45; contain: inline-size; max-width: 42rem }
+figcaption span { display: block }
 details { margin: .6rem 0 } summary { cursor: pointer } code { font-size: .85em }
 table { border-collapse: collapse; margin: .5rem 0; font-size: .9rem }
 td { padding: .15rem 1.2rem .15rem 0; vertical-align: top; overflow-wrap: anywhere }
@@ -83,6 +84,7 @@ def _section(folder: Path, record: dict[str, Any]) -> str:
 <div class="figures">
 {shown}
 </div>
+{_tables(tables(folder))}
 {_parameters(record)}
 </section>"""
 
@@ -93,7 +95,7 @@ def _facts(folder: Path, record: dict[str, Any]) -> str:
         facts.append(f"{record['seconds']:.1f} s")
     if "started" in record:
         facts.append(escape(str(record["started"])[:16].replace("T", " ")) + " UTC")
-    return " · ".join(facts + [_link(path, path.name) for path in tables(folder)])
+    return " · ".join(facts)
 
 
 def _figure(figure: Figure) -> str:
@@ -103,6 +105,19 @@ def _figure(figure: Figure) -> str:
 <a href="{_address(picture)}"><img src="{_address(picture)}" alt="{caption}" loading="lazy"></a>
 <figcaption>{caption}<span>{files}</span></figcaption>
 </figure>"""
+
+
+def _tables(files: list[Path]) -> str:
+    if not files:
+        return ""
+    stems = dict.fromkeys(path.stem for path in files)
+    rows = "\n".join(
+        f"<tr><td>{escape(stem)}</td><td>"
+        + " · ".join(_link(path, path.suffix[1:].upper()) for path in files if path.stem == stem)
+        + "</td></tr>"
+        for stem in stems
+    )
+    return f"<details><summary>Tables ({len(stems)})</summary>\n<table>\n{rows}\n</table>\n</details>"
 
 
 def _parameters(record: dict[str, Any]) -> str:

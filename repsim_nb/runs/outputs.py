@@ -52,8 +52,10 @@ def save_table(table: xr.DataArray | xr.Dataset | pd.DataFrame, stem: str) -> No
     import xarray as xr
 
     if isinstance(table, pd.DataFrame):
-        frame, labelled = table, xr.Dataset.from_dataframe(table)
-    elif isinstance(table, xr.DataArray | xr.Dataset):
+        frame, labelled = table, table.to_xarray()
+    elif isinstance(table, xr.DataArray):
+        frame, labelled = table.to_dataframe(), table.to_dataset()
+    elif isinstance(table, xr.Dataset):
         frame, labelled = table.to_dataframe(), table
     else:
         raise InputError(f"save_table expects a DataArray, Dataset or DataFrame; received {type(table).__name__}.")

@@ -40,8 +40,10 @@ def _text(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, set | frozenset | list | tuple):
-        value = ", ".join(sorted(map(str, value)))
+    if isinstance(value, set | frozenset):
+        value = sorted(value)
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(_text, value))
     return " ".join(str(value).split())
 
 

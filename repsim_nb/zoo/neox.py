@@ -17,6 +17,9 @@ from torch import Tensor, nn
 class Attention(nn.Module):
     """Causal self-attention with rotary positions on the first `rotary` dimensions of each head."""
 
+    cos: Tensor
+    sin: Tensor
+
     def __init__(self, width: int, heads: int, rotary: int, context: int):
         super().__init__()
         self.heads, self.rotary = heads, rotary
@@ -78,7 +81,7 @@ class NeoX(nn.Module):
         self.gpt_neox = nn.ModuleDict(
             {
                 "embed_in": nn.Embedding(vocabulary, width),
-                "layers": nn.ModuleList(Layer(width, heads, rotary, context) for _ in range(depth)),
+                "layers": nn.Sequential(*(Layer(width, heads, rotary, context) for _ in range(depth))),
                 "final_layer_norm": nn.LayerNorm(width),
             }
         )
@@ -98,6 +101,4 @@ class NeoX(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         x = self.gpt_neox["embed_in"](ids)
-        for layer in self.gpt_neox["layers"]:
-            x = layer(x)
-        return self.embed_out(self.gpt_neox["final_layer_norm"](x))
+        return self.embed_out(self.gpt_neox["final_layer_norm"](self.gpt_neox["layers"](x)))

@@ -1,0 +1,252 @@
+"""Linear CKA after documents were exchanged or left out, without computing it anew.
+
+All variants of linear CKA are one expression in the cross-products of centred rows (see `measures.kernels`):
+
+    <K, L> = |X'Y|^2 - <left out of K, left out of L> - 2 a'r
+
+with r the row sums of L over the pairs that count and a the offsets of K. Exchanging documents of Y changes X'Y and
+which rows of K and L meet, and nothing else: <K, K>, <L, L>, a and r stay. Leaving rows out takes their part from
+X'Y, and changes r by the sum of the rows left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repsim_nb.errors import InputError
+from repsim_nb.measures import Prepared
+from repsim_nb.measures.cka import CKA
+from repsim_nb.measures.features import BLOCK_BYTES
+from repsim_nb.measures.kernels import Gram, Groups, kept_products
+from repsim_nb.uncertainty.documents import Documents
+
+
+class Side(NamedTuple):
+    """All layers of one side.
+
+    Attributes:
+        rows: centred rows of all layers next to each other, (n, width).
+        layer: 1 where a column belongs to a layer, float64 (width, layers).
+        left_out: entries of the Grams that do not count, float64 (entries, layers).
+        row_sums, offsets: r and a, float64 (n, layers).
+    """
+
+    rows: Tensor
+    layer: Tensor
+    left_out: Tensor
+    row_sums: Tensor
+    offsets: Tensor
+
+
+class Reduced(NamedTuple):
+    """What one side has left without each block of rows; lists over blocks.
+
+    Attributes:
+        row_sums, offsets: float64 (rows kept, layers).
+        norms: <K, K>, float64 (layers,).
+    """
+
+    row_sums: list[Tensor]
+    offsets: list[Tensor]
+    norms: list[Tensor]
+
+
+class Block(NamedTuple):
+    """Which rows, and which entries left out of the Grams, are in a block; which rows are not."""
+
+    rows: Tensor
+    entries: Tensor
+    kept: Tensor
+
+
+class LinearCKA:
+    """Grids of linear CKA, see `Grids`.
+
+    Args:
+        left, right: what the measure prepared of each layer; the same list twice for a comparison with itself.
+        documents: that are exchanged or left out; if the measure has groups, they are these documents.
+    """
+
+    def __init__(self, left: Sequence[Prepared], right: Sequence[Prepared], documents: Documents) -> None:
+        assert isinstance(left[0].measure, CKA)
+        self.measure, self.documents = left[0].measure, documents
+        ps, qs = ([p.state[0] for p in side] for side in (left, right))
+        _, self_p, self_q = kept_products(ps, qs)
+        self.normaliser = torch.from_numpy(np.sqrt(np.outer(self_p, self_q)))
+        # Where debiasing cancels nearly everything, kept_products went on to float64, and so must this.
+        dtype = torch.float64 if any(torch.float64 in g.energy for g in [*ps, *qs]) else left[0].dtype
+        self.xs = self._side(ps, dtype)
+        self.ys = self.xs if right is left else self._side(qs, dtype)
+
+    @staticmethod
+    def suits(left: Sequence[Prepared], right: Sequence[Prepared], documents: Documents) -> bool:
+        """Whether this is linear CKA for which products of features are cheaper than Gram matrices."""
+        measure, n = left[0].measure, left[0].n
+        if not isinstance(measure, CKA) or measure.kernel != "linear" or measure.batch is not None:
+            return False
+        if measure.groups is not None and not np.array_equal(Documents(measure.groups, n).codes, documents.codes):
+            return False
+        wide_x, wide_y = (sum(p.d for p in side) for side in (left, right))
+        return 2 * wide_x * wide_y <= n * (wide_x if right is left else wide_x + wide_y)
+
+    def permuted(self, arrangements: Iterable[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
+        """See `Grids`."""
+        xs, ys = self.xs, self.ys
+        moved = torch.empty_like(ys.rows)
+        fixed = torch.cat([xs.left_out, 2 * xs.offsets])
+        for arrangement in arrangements:
+            order = self.documents.order(arrangement)
+            torch.index_select(ys.rows, 0, self._index(order), out=moved)
+            partner = torch.cat([ys.left_out[self._index(self._entries(order))], ys.row_sums[self._index(order)]])
+            yield self._cka(_squares(xs, ys, xs.rows, moved) - fixed.T @ partner, self.normaliser)
+
+    def without(self, blocks: np.ndarray) -> Iterator[np.ndarray]:
+        """See `Grids`."""
+        xs, ys = self.xs, self.ys
+        places = np.arange(self.documents.n)
+        cuts = [
+            Block(
+                rows=self._index(places[blocks == block]),
+                entries=self._index(self._entries(places)[blocks[self._row_of_entries] == block]),
+                kept=self._index(places[blocks != block]),
+            )
+            for block in range(blocks.max() + 1)
+        ]
+        left = self._reduced(xs, cuts)
+        right = left if ys is xs else self._reduced(ys, cuts)
+        squares = _squares_without(xs, ys, [cut.rows for cut in cuts])
+        left_out = xs.left_out.T @ ys.left_out
+        for block, cut in enumerate(cuts):
+            out = left_out - xs.left_out[cut.entries].T @ ys.left_out[cut.entries]
+            cross = squares[block] - out - 2 * left.offsets[block].T @ right.row_sums[block]
+            yield self._cka(cross, torch.outer(left.norms[block], right.norms[block]).sqrt())
+
+    def _side(self, grams: Sequence[Gram], dtype: torch.dtype) -> Side:
+        rows = torch.cat([g.features.rows(dtype=dtype) for g in grams], dim=1)
+        widths = [g.features.d for g in grams]
+        layer = torch.block_diag(*(torch.ones(w, 1, dtype=torch.float64) for w in widths)).to(rows.device)
+        left_out, row_sums, offsets = (
+            torch.stack(columns, dim=1)
+            for columns in zip(*((g.left_out, g.row_sums, g.offsets) for g in grams), strict=True)
+        )
+        if not self.measure.debiased:  # nothing is left out; one entry per row keeps one way for all
+            left_out = torch.zeros_like(row_sums)
+        return Side(rows, layer, left_out, row_sums, offsets)
+
+    def _reduced(self, side: Side, cuts: Sequence[Block]) -> Reduced:
+        sums = torch.stack([side.rows[cut.rows].sum(0, dtype=torch.float64) for cut in cuts], dim=1)  # (width, blocks)
+        kept_sums = side.rows.sum(0, dtype=torch.float64)[:, None] - sums
+        spans = side.layer.sum(0).int().tolist()
+        # Without the rows that left, the others no longer sum to 0: row i gains x_i's product with what is left.
+        gained = [
+            rows.double() @ total for rows, total in zip(side.rows.split(spans, 1), kept_sums.split(spans), strict=True)
+        ]
+        gains = torch.stack(gained, dim=1)  # (n, layers, blocks)
+        squares = _selves_without(side, [cut.rows for cut in cuts])
+        left_out = side.left_out.square().sum(0)
+        reduced = Reduced([], [], [])
+        for block, cut in enumerate(cuts):
+            row_sums = side.row_sums[cut.kept] + gains[cut.kept, :, block]
+            offsets = self._offsets(row_sums, cut.kept)
+            out = left_out - side.left_out[cut.entries].square().sum(0)
+            reduced.row_sums.append(row_sums)
+            reduced.offsets.append(offsets)
+            reduced.norms.append(squares[block] - out - 2 * (offsets * row_sums).sum(0))
+        return reduced
+
+    def _offsets(self, row_sums: Tensor, kept: Tensor) -> Tensor:
+        n = len(row_sums)
+        if self.measure.groups is not None:
+            groups = Groups(self.documents.codes[kept.numpy(force=True)], n)
+            return torch.stack([groups.offsets(column) for column in row_sums.T], dim=1)
+        out = 1 if self.measure.debiased else 0
+        return (row_sums - row_sums.sum(0) / (2 * (n - out))) / (n - 2 * out)
+
+    def _cka(self, cross: Tensor, normaliser: Tensor) -> np.ndarray:
+        values = (cross / normaliser.to(cross.device)).numpy(force=True)
+        if not np.isfinite(values).all():
+            raise InputError("Without one of the blocks of documents nothing varies: use more documents.")
+        return values.clip(*self.measure.bounds)
+
+    def _index(self, places: np.ndarray) -> Tensor:
+        return torch.from_numpy(places).to(self.xs.rows.device)
+
+    # Entries left out of a Gram: with groups the blocks of documents, one after the other; else one entry per row.
+
+    @cached_property
+    def _by_document(self) -> np.ndarray:
+        if self.measure.groups is None:
+            return np.arange(self.documents.n)
+        return np.argsort(np.unique(self.measure.groups, return_inverse=True)[1], kind="stable")
+
+    @cached_property
+    def _entries_of_row(self) -> np.ndarray:
+        ones = np.ones(self.documents.n, dtype=int)
+        return ones if self.measure.groups is None else self.documents.sizes[self.documents.codes]
+
+    @cached_property
+    def _row_of_entries(self) -> np.ndarray:
+        return np.repeat(self._by_document, self._entries_of_row[self._by_document])
+
+    @cached_property
+    def _first_entry(self) -> np.ndarray:
+        count = self._entries_of_row[self._by_document]
+        first = np.empty_like(count)
+        first[self._by_document] = np.cumsum(count) - count
+        return first
+
+    def _entries(self, order: np.ndarray) -> np.ndarray:
+        """The entry that goes to each entry's place when row order[i] goes to the place of row i."""
+        first, rows = self._first_entry, self._by_document
+        moved = np.repeat(first[order[rows]] - first[rows], self._entries_of_row[rows])
+        return moved + np.arange(len(moved))
+
+    def entries_of(self, rows: np.ndarray) -> np.ndarray:
+        """The entries of rows that have equally many, (*rows.shape, entries per row)."""
+        return self._first_entry[rows][..., None] + np.arange(self._entries_of_row[rows.flat[0]])
+
+
+def _tiles(side: Side, other: Side) -> Iterator[tuple[slice, Tensor]]:
+    """Columns of `side` a few layers at a time, so that products with `other` stay small; and whose they are."""
+    widths = side.layer.sum(0).int().tolist()
+    room = BLOCK_BYTES // (other.rows.shape[1] * side.rows.element_size())
+    start = layer = 0
+    while layer < len(widths):
+        first, stop = layer, start
+        while layer < len(widths) and (layer == first or stop + widths[layer] - start <= room):
+            stop += widths[layer]
+            layer += 1
+        yield slice(start, stop), side.layer[start:stop, first:layer]
+        start = stop
+
+
+def _squares(xs: Side, ys: Side, x: Tensor, y: Tensor) -> Tensor:
+    """|X_i'Y_j|^2 of all layers, float64 (layers, layers)."""
+    bands = [(x[:, columns].T @ y, layer) for columns, layer in _tiles(xs, ys)]
+    return torch.cat([layer.T @ band.double().square_() @ ys.layer for band, layer in bands])
+
+
+def _squares_without(xs: Side, ys: Side, cuts: Sequence[Tensor]) -> Tensor:
+    """|X_i'Y_j|^2 without the rows of each cut, float64 (cuts, layers, layers)."""
+    parts = []
+    for columns, layer in _tiles(xs, ys):
+        x = xs.rows[:, columns]
+        whole = x.T @ ys.rows
+        bands = (whole - x[rows].T @ ys.rows[rows] for rows in cuts)
+        parts.append(torch.stack([layer.T @ band.double().square_() @ ys.layer for band in bands]))
+    return torch.cat(parts, dim=1)
+
+
+def _selves_without(side: Side, cuts: Sequence[Tensor]) -> Tensor:
+    """|X_i'X_i|^2 without the rows of each cut, float64 (cuts, layers)."""
+    columns = []
+    for x in side.rows.split(side.layer.sum(0).int().tolist(), dim=1):
+        whole = x.T @ x
+        columns.append(torch.stack([(whole - x[rows].T @ x[rows]).double().square_().sum() for rows in cuts]))
+    return torch.stack(columns, dim=1)

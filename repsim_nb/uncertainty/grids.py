@@ -1,0 +1,67 @@
+"""Grids of a measure after documents were exchanged or left out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repsim_nb.measures import DegenerateWarning, Measure
+from repsim_nb.uncertainty.documents import Documents
+
+
+class Grids(Protocol):
+    """Where the null and the interval get their numbers from; every grid is (len(xs), len(ys))."""
+
+    def permuted(self, arrangements: Iterable[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
+        """The grid for each arrangement of the documents of y."""
+
+    def without(self, blocks: np.ndarray) -> Iterator[np.ndarray]:
+        """The grid without each block of rows; `blocks` names the block of each row, (n_rows,)."""
+
+
+class Recomputed:
+    """Any measure: every grid computed anew.
+
+    Parameters of the measure that hold one value per row (groups, labels) stay with the places when documents are
+    exchanged, and lose the rows that are left out.
+    """
+
+    def __init__(self, measure: Measure, xs: Sequence[Tensor], ys: Sequence[Tensor], documents: Documents) -> None:
+        self.measure, self.xs, self.ys, self.documents = measure, xs, ys, documents
+
+    def permuted(self, arrangements: Iterable[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
+        """See `Grids`."""
+        left = [self.measure.prepare(x) for x in self.xs]
+        for arrangement in arrangements:
+            order = torch.from_numpy(self.documents.order(arrangement))
+            yield _grid(self.measure, left, [self.measure.prepare(y[order.to(y.device)], "y") for y in self.ys])
+
+    def without(self, blocks: np.ndarray) -> Iterator[np.ndarray]:
+        """See `Grids`."""
+        for block in range(blocks.max() + 1):
+            kept = torch.from_numpy(np.flatnonzero(blocks != block))
+            measure = self.measure.configured(**_of_rows(self.measure.params, kept.numpy(), len(blocks)))
+            left = [measure.prepare(x[kept.to(x.device)]) for x in self.xs]
+            same = self.ys is self.xs
+            yield _grid(measure, left, left if same else [measure.prepare(y[kept.to(y.device)], "y") for y in self.ys])
+
+
+def _grid(measure: Measure, left: list[Any], right: list[Any]) -> np.ndarray:
+    with warnings.catch_warnings():  # said once already, of the grid itself
+        warnings.simplefilter("ignore", DegenerateWarning)
+        return measure.grid(left, right)
+
+
+def _of_rows(params: dict[str, Any], kept: np.ndarray, n: int) -> dict[str, Any]:
+    """The parameters that hold one value per row, for the kept rows only."""
+    per_row = {
+        name: value
+        for name, value in params.items()
+        if not isinstance(value, str) and hasattr(value, "__len__") and len(value) == n
+    }
+    return {name: np.asarray(value)[kept] for name, value in per_row.items()}
