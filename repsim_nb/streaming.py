@@ -203,7 +203,7 @@ def stream(
         Activations({layer: torch.empty(len(plan), 0) for layer in plan.layers}, plan.rows, plan.provenance)
         for plan in plans
     ]
-    return _labelled(values, chosen, outlines[0], outlines[-1])
+    return _labelled(values, chosen, outlines[0], outlines[-1], between_documents=False)
 
 
 def accumulate(
