@@ -148,7 +148,7 @@ def expected_bytes(
     rows = sum(sum(side.values()) for side in widths) * n_rows
     # Whitening keeps an orthonormal basis of every layer, in float64.
     whitened = measure.moment_dtype is torch.float64
-    moments = None if measure.moment_dtype is None else measure.accumulator(*widths).nbytes
+    moments = None if measure.moment_dtype is None else _accumulator(measure, widths).nbytes
     return Estimate(
         measure=measure.name,
         rows=n_rows,
@@ -214,7 +214,7 @@ def accumulate(
     What parts of a corpus give, here or elsewhere, adds up: `accumulate(...) + accumulate(...)`.
     """
     widths = [dict.fromkeys(plan.layers, plan.model.d_model) for plan in plans]
-    sums = measure.accumulator(widths[0], widths[1] if len(widths) == 2 else None, dtype)
+    sums = _accumulator(measure, widths, dtype)
     limit = _limit(memory_limit)
     if limit is not None and sums.nbytes > limit:
         _refuse(measure, sums.nbytes, limit)
@@ -222,6 +222,11 @@ def accumulate(
     for index in tqdm(plans[0].batches(), name, leave=False, unit="batch", delay=PATIENCE):
         sums.add(*(plan.run(index, progress=False) for plan in plans))
     return sums
+
+
+def _accumulator(measure: Measure, widths: list[dict[int, int]], dtype: torch.dtype | None = None) -> Accumulator:
+    """For one side with itself, or two."""
+    return measure.accumulator(widths[0], widths[1] if len(widths) == 2 else None, dtype)
 
 
 def _refuse(measure: Measure, needed: int, limit: int) -> None:

@@ -11,8 +11,12 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 
-BLOCK_BYTES = 2**26  # working memory of a tiled product
+BLOCK_BYTES = 2**26  # working memory of a strip of products
+TILE_BYTES = 36 * 2**20  # of X'Y of several layers at once; with the rows in work, some 90 MB
+TILE_ROWS = 2048
 BLOCK_ROWS = 1024
+FEW_ROWS = 64  # stay in cache while they are turned into float64
+LEAST = 96  # columns of the smallest block of a symmetric product
 
 
 def as_matrix(x: Any, side: str) -> Tensor:
@@ -95,11 +99,11 @@ class Features:
     def __init__(self, x: Tensor, side: str, centred: bool = True) -> None:
         self.x, self.side, self.centred = x, side, centred
         self.n, self.d = x.shape
-        low, high = x.amin(0).double(), x.amax(0).double()  # aminmax is four times slower
+        low, high = _column_range(x)
         largest = torch.maximum(low.abs(), high.abs()).max().item()
         mean = torch.zeros_like(low)
         if centred:
-            for block in x.split(BLOCK_ROWS):
+            for block in x.split(FEW_ROWS):
                 mean += block.double().sum(0)
             mean /= self.n
         spread = torch.maximum(high - mean, mean - low).max().item()
@@ -120,16 +124,17 @@ class Features:
         """The same in float64."""
         return self if self.x.dtype is torch.float64 else Features(self.x.double(), self.side, self.centred)
 
-    def rows(self, start: int = 0, stop: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
-        """Rows start to stop, centred and scaled, as a new tensor."""
-        block = self.x[start:stop].to(dtype or self.x.dtype) * self.scale
-        return block.sub_(self.mean.to(block.dtype)) if self.centred else block
+    def rows(
+        self, start: int = 0, stop: int | None = None, dtype: torch.dtype | None = None, out: Tensor | None = None
+    ) -> Tensor:
+        """Rows start to stop, centred and scaled, as a new tensor or in `out`."""
+        return torch.add(-self.mean.to(dtype or self.x.dtype), self.x[start:stop], alpha=self.scale, out=out)
 
     @cached_property
     def squared_rows(self) -> Tensor:
-        """Squared norm of every row (n,), summed in float64."""
+        """Squared norm of every row, float64 (n,)."""
         blocks = (self.rows(i, i + BLOCK_ROWS) for i in range(0, self.n, BLOCK_ROWS))
-        return torch.cat([block.square_().sum(1, dtype=torch.float64) for block in blocks])
+        return torch.cat([torch.linalg.vector_norm(block, dim=1) for block in blocks]).double().square()
 
     @cached_property
     def norm(self) -> float:
@@ -193,6 +198,13 @@ def row_norms(rows: Tensor, measure: str, side: str) -> Tensor:
     return norms
 
 
+def _column_range(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value of every column, float64."""
+    if x.device.type == "cpu":  # numpy is three times faster here
+        return tuple(torch.from_numpy(f(x.numpy(), axis=0)).double() for f in (np.min, np.max))  # type: ignore
+    return x.amin(0).double(), x.amax(0).double()
+
+
 def _power_below(value: float, dtype: torch.dtype) -> float:
     """The power of two that brings `value` to [0.5, 1), within what `dtype` can multiply by."""
     limit = 126 if dtype is torch.float32 else 1000
@@ -205,22 +217,51 @@ def cross_products(xs: Sequence[Features], ys: Sequence[Features]) -> Iterator[t
     Where ys are xs only j >= i is given.
     """
     same = same_layers(xs, ys)
-    width = math.isqrt(BLOCK_BYTES // xs[0].x.dtype.itemsize)
+    width = math.isqrt(TILE_BYTES // xs[0].x.dtype.itemsize)
     for rows in _tiles([x.d for x in xs], width):
         for columns in _tiles([y.d for y in ys], width):
             if same and columns[-1] < rows[0]:
                 continue
-            total = None
-            for start in range(0, xs[0].n, BLOCK_ROWS):
-                left = torch.cat([xs[i].rows(start, start + BLOCK_ROWS) for i in rows], dim=1)
-                right = torch.cat([ys[j].rows(start, start + BLOCK_ROWS) for j in columns], dim=1)
-                total = left.T @ right if total is None else total.addmm_(left.T, right)
-            assert total is not None
-            bands = total.split([xs[i].d for i in rows])
+            bands = _tile([xs[i] for i in rows], [ys[j] for j in columns]).split([xs[i].d for i in rows])
             for i, band in zip(rows, bands, strict=True):
                 for j, product in zip(columns, band.split([ys[j].d for j in columns], dim=1), strict=True):
                     if not same or j >= i:
                         yield i, j, product
+
+
+def _tile(xs: Sequence[Features], ys: Sequence[Features]) -> Tensor:
+    """[X_1 X_2 ...]'[Y_1 Y_2 ...]."""
+    left, right = (side[0].x.new_empty(min(TILE_ROWS, side[0].n), sum(f.d for f in side)) for side in (xs, ys))
+    total = left.new_zeros(left.shape[1], right.shape[1])
+    for start in range(0, xs[0].n, TILE_ROWS):
+        count = min(TILE_ROWS, xs[0].n - start)
+        for side, buffer in ((xs, left), (ys, right)):
+            for features, columns in zip(side, buffer[:count].split([f.d for f in side], dim=1), strict=True):
+                features.rows(start, start + count, out=columns)
+        total.addmm_(left[:count].T, right[:count])
+    return total
+
+
+def upper_blocks(size: int, least: int = LEAST) -> Iterator[tuple[slice, slice]]:
+    """Blocks that cover the upper triangle of a symmetric (size, size) matrix by halving: squares of at most `least` on
+    the diagonal, and what lies above them.
+    """
+
+    def part(start: int, stop: int) -> Iterator[tuple[slice, slice]]:
+        if stop - start <= least:
+            yield slice(start, stop), slice(start, stop)
+            return
+        middle = (start + stop) // 2
+        yield slice(start, middle), slice(middle, stop)
+        yield from part(start, middle)
+        yield from part(middle, stop)
+
+    return part(0, size)
+
+
+def squared_norm(m: Tensor) -> float:
+    """Squared Frobenius norm, summed over rows in float64."""
+    return torch.linalg.vector_norm(m, dim=1).double().square().sum().item()
 
 
 def _tiles(widths: Sequence[int], most: int) -> list[list[int]]:

@@ -22,7 +22,16 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import BLOCK_BYTES, BLOCK_ROWS, Features, pairwise, squared_distances
+from repsim_nb.measures.features import (
+    BLOCK_BYTES,
+    BLOCK_ROWS,
+    TILE_ROWS,
+    Features,
+    pairwise,
+    squared_distances,
+    squared_norm,
+    upper_blocks,
+)
 from repsim_nb.measures.moments import Moments, PrecisionError
 
 Kernel = Literal["linear", "rbf"]
@@ -99,6 +108,22 @@ class Gram:
         squares = self.features.squared_rows[start:]
         distances = squares[: stop - start, None] + squares[None] - 2 * product
         return torch.exp(distances.clamp_(min=0).div_(-2 * self.variance))
+
+    def fill(self, out: Tensor, start: int, work: Tensor) -> None:
+        """Write K[start : start + height, start:] to `out` (height, n - start), its `upper_blocks` and to their right.
+
+        `work` has room for the features.
+        """
+        height, width = out.shape
+        blocks = [*upper_blocks(height), (slice(0, height), slice(height, width))]
+        if self.kernel == "rbf":
+            whole = self.rows(start, start + height)
+            for block in blocks:
+                out[block] = whole[block]
+            return
+        features = self.features.rows(start, out=work[: width * self.features.d].view(width, -1))
+        for rows, columns in blocks:
+            torch.mm(features[rows], features[columns].T, out=out[rows, columns])
 
     @cached_property
     def variance(self) -> float:
@@ -263,31 +288,39 @@ def gram_route_is_cheaper(n: int, widths: Sequence[int], products: int) -> bool:
     return n * n * (sum(widths) + len(widths) ** 2) < 2 * n * products + n * sum(d * d for d in widths)
 
 
-def squared_norm(m: Tensor) -> float:
-    """Squared Frobenius norm, summed in float64."""
-    return m.double().square().sum().item()
-
-
 def _self_product(features: Features) -> float:
     """||X'X||^2 = ||XX'||^2, half of the symmetric product computed."""
-    rows = features.rows()
     if features.d > features.n:
-        rows = rows.T
+        parts = [features.rows().T]
+    else:
+        parts = [features.rows(i, i + TILE_ROWS) for i in range(0, features.n, TILE_ROWS)]
     total = 0.0
-    for start in range(0, rows.shape[1], WIDTH):
-        product = rows[:, start : start + WIDTH].T @ rows[:, start:]
-        total += 2 * squared_norm(product) - squared_norm(product[:, :WIDTH])
+    for left, right in upper_blocks(parts[0].shape[1]):
+        product = torch.stack([part[:, left].T @ part[:, right] for part in parts]).sum(0)
+        total += squared_norm(product) * (1 if left == right else 2)
     return total
 
 
 def _gram_products(grams: Sequence[Gram]) -> np.ndarray:
     """<K_i, K_j> for all pairs of `grams`: a strip of rows of all of them at a time, upper triangle only."""
-    n = grams[0].n
-    total = torch.zeros(len(grams), len(grams), dtype=torch.float64, device=grams[0].features.x.device)
-    row_bytes = len(grams) * n * grams[0].features.x.dtype.itemsize
-    strip = max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes))
-    for start in range(0, n, strip):
-        rows = torch.stack([g.rows(start, start + strip) for g in grams], dim=1)  # (strip, grams, n - start)
-        square = rows[:, :, : rows.shape[0]]
-        total += 2 * (rows @ rows.mT).sum(0, dtype=torch.float64) - (square @ square.mT).sum(0, dtype=torch.float64)
+    n, x = grams[0].n, grams[0].features.x
+    total = torch.zeros(len(grams), len(grams), dtype=torch.float64, device=x.device)
+    work = x.new_empty(n * max(g.features.d for g in grams))
+    start = 0
+    while start < n:
+        width = n - start
+        height = max(1, min(width, BLOCK_ROWS, BLOCK_BYTES // (len(grams) * width * x.dtype.itemsize)))
+        strip = x.new_zeros(height, len(grams), width)
+        for k, gram in enumerate(grams):
+            gram.fill(strip[:, k], start, work)
+        total += 2 * _inner_products(strip)
+        for rows, columns in upper_blocks(height):
+            if rows == columns:
+                total -= _inner_products(strip[rows, :, columns])
+        start += height
     return total.numpy(force=True)
+
+
+def _inner_products(matrices: Tensor) -> Tensor:
+    """<K_i, K_j> of matrices (rows, i, columns), row by row and added up in float64."""
+    return (matrices @ matrices.mT).sum(0, dtype=torch.float64)
