@@ -18,7 +18,7 @@ INSTALLED := .venv/.installed
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 BENCHES := $(subst /,.,$(basename $(wildcard tests/benchmarks/bench_*.py)))
 NBSTRIPOUT := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
-# Each process one thread: test workers and kernels do not fight for the cores.
+# Each process one thread: workers and kernels do not fight for the cores, and small matrices gain nothing from more.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 # The first Python that is new enough and can make environments; looked for only when .venv is to be made.
@@ -27,7 +27,7 @@ find_python = for python in python3 python3.13 python3.12 python3.11; do \
 PYTHON ?= $(shell $(find_python))
 
 figures: $(INSTALLED)
-	$(BIN)/repsim-nb run --all --out results $(if $(PRESET),-p preset $(PRESET))
+	$(ONE_THREAD) $(BIN)/repsim-nb run --all --out results $(if $(PRESET),-p preset $(PRESET))
 
 test: $(INSTALLED)
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2

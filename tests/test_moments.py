@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from repsim_nb.errors import InputError
 from repsim_nb.measures import DegenerateWarning, get_measure, list_measures
 from repsim_nb.measures.minibatch import BatchSums
-from repsim_nb.measures.moments import ROWS, Moments, moments_bytes
+from repsim_nb.measures.moments import ROWS, Moments
 
 N = 2500  # more than the rows gathered before products
 WIDTHS_A, WIDTHS_B = {0: 30, 1: 300, 4: 17}, {2: 24, 3: 40}
@@ -213,7 +213,7 @@ def test_memory_is_known_beforehand_and_does_not_grow():
         added(moments, a, side_b, 600)
         assert (stored(moments), moments._rows.numel()) == before
         held = stored(moments) + 4 * moments._rows.numel()
-        assert held < moments_bytes(WIDTHS_A, widths_b) < 2 * held
+        assert held < Moments(WIDTHS_A, widths_b).nbytes < 2 * held
         assert moments._rows.shape[0] == ROWS
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,6 +100,22 @@ def extract_aligned(
 
     `layers` holds one entry per model; None takes all layers of each. The rest is as in `extract`.
     """
+    return [
+        Activations(plan.run(), plan.rows, plan.provenance)
+        for plan in plan_aligned(models, corpus, layers, site, rows, n_rows, seed)
+    ]
+
+
+def plan_aligned(
+    models: Sequence[Model | str],
+    corpus: Corpus | str | Sequence[str] | None,
+    layers: Sequence[str | int | Sequence[int]] | None = None,
+    site: str = "resid_post",
+    rows: str = "tokens",
+    n_rows: int = 4096,
+    seed: int = 0,
+) -> list[Plan]:
+    """What `extract_aligned` would run, nothing run yet."""
     if site not in SITES:
         raise unknown("site", site, SITES)
     if rows not in KINDS:
@@ -109,13 +126,43 @@ def extract_aligned(
     selections = select(loaded, texts, rows, n_rows, seed)
     how = {"site": site, "rows": rows, "n_rows": len(selections[0]), "seed": seed, "corpus": texts.provenance}
     return [
-        Activations(
-            _run(model, selection, positions, rows == "mean"),
-            _frame(selection, texts),
-            {"model": model.provenance, **how},
-        )
+        Plan(model, selection, positions, rows == "mean", _frame(selection, texts), {"model": model.provenance, **how})
         for model, selection, positions in zip(loaded, selections, wanted, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model, the rows chosen for it and the layers to take there."""
+
+    model: Model
+    selection: Selection
+    layers: list[int]
+    mean: bool
+    rows: pd.DataFrame
+    provenance: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.selection)
+
+    def run(self, index: np.ndarray | None = None, progress: bool = True) -> dict[int, Tensor]:
+        """Activations by layer, (rows, d_model) each: of all rows, or of those at `index`."""
+        selection = self.selection if index is None else self.selection.take(index)
+        return _run(self.model, selection, self.layers, self.mean, progress)
+
+    def batches(self) -> list[np.ndarray]:
+        """All rows in parts, by index: each what one batch of windows of this model gives."""
+        batches = _batches(self.model, self.selection)
+        batch = np.empty(len(self.selection.windows), dtype=int)
+        for number, windows in enumerate(batches):
+            batch[[w for w, _ in windows]] = number
+        batch = batch[self.selection.window]
+        return np.split(np.argsort(batch, kind="stable"), np.cumsum(np.bincount(batch))[:-1])
+
+    def tokens(self, index: np.ndarray | None = None) -> int:
+        """How many tokens `run` runs through the model."""
+        selection = self.selection if index is None else self.selection.take(index)
+        return sum(length for batch in _batches(self.model, selection) for _, length in batch)
 
 
 def _frame(selection: Selection, corpus: Corpus) -> pd.DataFrame:
@@ -133,9 +180,12 @@ def _frame(selection: Selection, corpus: Corpus) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def _run(model: Model, selection: Selection, layers: list[int], mean: bool) -> dict[int, Tensor]:
+def _run(model: Model, selection: Selection, layers: list[int], mean: bool, progress: bool = True) -> dict[int, Tensor]:
     kept = {layer: torch.empty(len(selection), model.d_model) for layer in layers}
-    for batch in tqdm(_batches(model, selection), desc=model.name, unit="batch", delay=PATIENCE, leave=False):
+    batches = tqdm(
+        _batches(model, selection), model.name, leave=False, unit="batch", delay=PATIENCE, disable=not progress
+    )
+    for batch in batches:
         windows = [selection.windows[w].truncated(end) for w, end in batch]
         place = {w: i for i, (w, _) in enumerate(batch)}
         inside = np.flatnonzero(np.isin(selection.window, list(place)))

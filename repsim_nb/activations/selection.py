@@ -44,6 +44,10 @@ class Selection:
     def __len__(self) -> int:
         return len(self.window)
 
+    def take(self, index: np.ndarray) -> Selection:
+        """The rows at `index` alone."""
+        return Selection(self.windows, *(x[index] for x in (self.window, self.position, self.document, self.char_end)))
+
 
 def select(models: Sequence[Model], corpus: Corpus, kind: str, n_rows: int, seed: int) -> list[Selection]:
     """One Selection per model, row by row at the same place of the same document.

@@ -178,6 +178,11 @@ class Accumulator:
 
     # What an accumulator implements.
 
+    @property
+    def nbytes(self) -> int:
+        """Memory held at most, known before the first row."""
+        raise NotImplementedError
+
     def _digest(self, rows: Tensor) -> int:
         """Work rows (m, sum of widths) into the sums; may overwrite them. Returns how many of the first it took."""
         raise NotImplementedError

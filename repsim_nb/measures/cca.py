@@ -1,34 +1,28 @@
 """Canonical correlations and their relatives: how two column spaces lie to each other."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features, Layer
+from repsim_nb.measures.features import Spectrum
+from repsim_nb.measures.linear import Linear
 from repsim_nb.measures.parameters import Between, Count
-from repsim_nb.measures.registry import AFFINE, SIMILAR, Measure, register
+from repsim_nb.measures.registry import AFFINE, SIMILAR, register
 
 
-class _Subspaces(Measure):
-    """What measures between orthonormal bases share."""
+class _Subspaces(Linear):
+    """What measures between column spaces share."""
 
     direction = "similarity"
     bounds = (0.0, 1.0)
     cost = "n d^2"
     needs_rows = frozenset({"x", "y"})
 
-    def _prepare(self, x: Tensor, side: str) -> Any:
-        return self._from_layer(Features(x, side))
-
-    def _from_layer(self, x: Layer) -> Any:
-        _ = x.varied(self.name).spectrum  # the part that concerns one side alone
-        return x
-
 
 def canonical_correlations(overlap: Tensor) -> Tensor:
-    """Cosines of the principal angles between two orthonormal bases with this product, largest first."""
+    """Cosines of the principal angles between two orthonormal bases U and V, from U'V, largest first."""
     return torch.linalg.svdvals(overlap).clamp_(max=1)
 
 
@@ -57,12 +51,11 @@ class CCA(_Subspaces):
     title = "Canonical correlation (CCA)"
     reference = "Raghu et al. 2017"
     invariances_x = invariances_y = AFFINE
-    moment_dtype = torch.float64
 
     summary: Literal["mean", "mean_square"] = "mean"
 
-    def _score(self, p: Layer, q: Layer) -> float:
-        rho = canonical_correlations(p.overlap(q))
+    def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
+        rho = canonical_correlations(overlap)
         return (rho if self.summary == "mean" else rho.square()).mean().item()
 
 
@@ -89,23 +82,21 @@ class SVCCA(_Subspaces):
     title = "Canonical correlation of principal components (SVCCA)"
     reference = "Raghu et al. 2017"
     invariances_x = invariances_y = SIMILAR
-    moment_dtype = torch.float64
 
     variance: Annotated[float, Between(0, 1)] = 0.99
     components: Count | None = None
 
-    def _from_layer(self, x: Layer) -> tuple[Layer, int]:
-        s = super()._from_layer(x).spectrum[0]
+    def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
+        return canonical_correlations(overlap[: self._kept(x.s, "x"), : self._kept(y.s, "y")]).mean().item()
+
+    def _kept(self, s: Tensor, side: str) -> int:
+        """How many components stay."""
         if self.components is None:
             share = s.square().cumsum(0) / s.square().sum()
-            return x, 1 + int((share < self.variance - 1e-12).sum())
+            return 1 + int((share < self.variance - 1e-12).sum())
         if self.components > len(s):
-            raise InputError(f"svcca: {x.side} has rank {len(s)}, fewer than components={self.components}.")
-        return x, self.components
-
-    def _score(self, p: tuple[Layer, int], q: tuple[Layer, int]) -> float:
-        (x, kept_x), (y, kept_y) = p, q
-        return canonical_correlations(x.overlap(y, kept_x, kept_y)).mean().item()
+            raise InputError(f"svcca: {side} has rank {len(s)}, fewer than components={self.components}.")
+        return self.components
 
 
 @register
@@ -135,12 +126,10 @@ class PWCCA(_Subspaces):
     symmetric = False
     invariances_x = frozenset({"permutation", "scale", "shift"})
     invariances_y = AFFINE
-    moment_dtype = torch.float64
 
-    def _score(self, p: Layer, q: Layer) -> float:
-        s, vh = p.spectrum
-        a, rho, _ = torch.linalg.svd(p.overlap(q), full_matrices=False)
-        weights = (a.T @ (s[:, None] * vh)).abs().sum(1)
+    def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
+        a, rho, _ = torch.linalg.svd(overlap, full_matrices=False)
+        weights = (a.T @ (x.s[:, None] * x.vh)).abs().sum(1)  # a.T s V' = the variates times x
         return (weights @ rho.clamp(max=1) / weights.sum()).item()
 
 
@@ -165,10 +154,8 @@ class EigenspaceOverlap(_Subspaces):
     title = "Eigenspace overlap"
     reference = "May et al. 2019"
     invariances_x = invariances_y = AFFINE - {"shift"}
+    centred = False
+    moment_dtype = None  # type: ignore[assignment]  # moments are of centred rows
 
-    def _prepare(self, x: Tensor, side: str) -> Features:
-        return self._from_layer(Features(x, side, centred=False))
-
-    def _score(self, p: Features, q: Features) -> float:
-        u, v = p.svd[0], q.svd[0]
-        return ((u.T @ v).square().sum() / max(u.shape[1], v.shape[1])).item()
+    def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
+        return (overlap.square().sum() / max(overlap.shape)).item()

@@ -82,10 +82,8 @@ class CKA(Measure):
     def _prepare(self, x: Tensor, side: str) -> list[Gram]:
         groups = None if self.groups is None else Groups(self.groups, len(x))
         parts = 1 if self.batch is None else math.ceil(len(x) / self.batch)
-        return [
-            Gram(Features(part, side).varied(self.name), self.kernel, self.debiased, groups, self.bandwidth)
-            for part in x.tensor_split(parts)
-        ]
+        features = (Features(part, side).varied(self.name) for part in x.tensor_split(parts))
+        return [Gram(f, self.kernel, self.debiased, groups, self.bandwidth) for f in features]
 
     def _score(self, p: list[Gram], q: list[Gram]) -> float:
         return self._grid([p], [q])[0, 0]
@@ -103,11 +101,13 @@ class CKA(Measure):
         cross, self_p, self_q = total
         return cross / np.sqrt(np.outer(self_p, self_q))
 
-    def accumulator(self, layers_a: Layers, layers_b: Layers | None = None) -> Accumulator:
+    def accumulator(
+        self, layers_a: Layers, layers_b: Layers | None = None, dtype: torch.dtype | None = None
+    ) -> Accumulator:
         """An empty accumulator: of second moments, or with `batch` of HSIC1 inside batches, in constant memory."""
         if self.batch is None:
-            return super().accumulator(layers_a, layers_b)
-        return BatchSums(layers_a, layers_b, self.batch, self.kernel, self.bandwidth)
+            return super().accumulator(layers_a, layers_b, dtype)
+        return BatchSums(layers_a, layers_b, self.batch, self.kernel, self.bandwidth, dtype or torch.float32)
 
     def _from_accumulator(self, moments: Any) -> np.ndarray:
         batches = isinstance(moments, BatchSums)

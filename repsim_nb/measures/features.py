@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -11,8 +11,12 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 
-BLOCK_BYTES = 2**26  # working memory of a tiled product
+BLOCK_BYTES = 2**26  # working memory of a strip of products
+TILE_BYTES = 36 * 2**20  # of X'Y of several layers at once; with the rows in work, some 90 MB
+TILE_ROWS = 2048
 BLOCK_ROWS = 1024
+FEW_ROWS = 64  # stay in cache while they are turned into float64
+LEAST = 96  # columns of the smallest block of a symmetric product
 
 
 def as_matrix(x: Any, side: str) -> Tensor:
@@ -21,20 +25,23 @@ def as_matrix(x: Any, side: str) -> Tensor:
     >>> as_matrix([[1, 2], [3, 4]], "x").dtype
     torch.float64
     """
-    if isinstance(x, list | tuple):
-        x = np.asarray(x)
+    if isinstance(x, list):
+        x = np.array(x) if all(np.shape(row) == np.shape(x[0]) for row in x) else x
     if isinstance(x, np.ndarray) and x.dtype.kind in "fiub":
-        x = torch.from_numpy(np.ascontiguousarray(x))
-    if not isinstance(x, Tensor) or x.is_complex():
-        kind = getattr(x, "dtype", type(x).__name__)
-        raise InputError(f"{side} must be a real torch tensor or numpy array of shape (rows, features), got {kind}.")
+        native = x.dtype.newbyteorder("=") if x.dtype.kind == "f" and x.dtype.itemsize <= 8 else np.float64
+        x = torch.from_numpy(np.require(x, native, ["C", "W"]))
+    if not isinstance(x, Tensor) or x.is_complex() or x.layout is not torch.strided:
+        kind = " ".join(str(part) for part in (type(x).__name__, getattr(x, "dtype", ""), getattr(x, "layout", "")))
+        raise InputError(
+            f"{side} must be a dense real torch tensor or numpy array of shape (rows, features), got {kind.strip()}."
+        )
     if x.ndim != 2 or 0 in x.shape:
         raise InputError(f"{side} has shape {tuple(x.shape)}, expected (rows, features), none of them empty.")
     x = x.detach()
     if x.device.type == "mps":
         x = x.cpu()  # no float64 there, and sums need it
     x = x.to(torch.float32 if x.dtype in (torch.float16, torch.bfloat16, torch.float32) else torch.float64)
-    if not torch.isfinite(x.sum()):  # cheap; a sum may also overflow, so look closely only now
+    if not torch.isfinite(x.sum()):  # cheap, but a sum may also overflow: look closely
         bad = ~torch.isfinite(x)
         if bad.any():
             row, column = bad.nonzero()[0].tolist()
@@ -45,8 +52,15 @@ def as_matrix(x: Any, side: str) -> Tensor:
     return x
 
 
+class Spectrum(NamedTuple):
+    """Singular values (r,) and right singular vectors (r, d) of one representation, in its own units."""
+
+    s: Tensor
+    vh: Tensor
+
+
 class Layer(Protocol):
-    """What a linear measure reads of one representation, from its rows (Features) or from sums (LayerMoments)."""
+    """What linear measures read of one representation, by its rows (Features) or by sums (LayerMoments)."""
 
     n: int
     d: int
@@ -55,23 +69,23 @@ class Layer(Protocol):
 
     @property
     def norm(self) -> float:
-        """Frobenius norm, centred."""
+        """Frobenius norm, centred, in units of `unit`."""
 
     @property
-    def spectrum(self) -> tuple[Tensor, Tensor]:
-        """Singular values (r,) and right singular vectors V' (r, d), r the numerical rank."""
+    def spectrum(self) -> Spectrum:
+        """Its singular values and right singular vectors, up to the numerical rank r."""
 
     def varied(self, measure: str) -> Self:
         """Itself, or an error where `measure` is undefined because nothing varies."""
 
-    def overlap(self, other: Any, rank: int | None = None, rank_other: int | None = None) -> Tensor:
-        """U'V of the left singular vectors of both, or of their first ones: (rank, rank_other)."""
+    def overlap(self, other: Any) -> Tensor:
+        """U'V of the left singular vectors of both, (r, r of other)."""
 
     def reweighted(self, weights: Callable[[Tensor], Tensor]) -> "Layer":
-        """U diag(weights(s)) in place of U diag(s) V', s in the data's own units."""
+        """U diag(weights(s)) in place of U diag(s) V'."""
 
     @staticmethod
-    def products(xs: Sequence[Any], ys: Sequence[Any], dtype: torch.dtype | None) -> Iterator[tuple[int, int, Tensor]]:
+    def products(xs: Sequence[Any], ys: Sequence[Any]) -> Iterator[tuple[int, int, Tensor]]:
         """X_i'Y_j (d_i, d_j) of all pairs; where ys are xs only those with j >= i."""
 
 
@@ -85,15 +99,13 @@ class Features:
     def __init__(self, x: Tensor, side: str, centred: bool = True) -> None:
         self.x, self.side, self.centred = x, side, centred
         self.n, self.d = x.shape
-        low, high = (t.double() for t in torch.aminmax(x, dim=0))
+        low, high = _column_range(x)
         largest = torch.maximum(low.abs(), high.abs()).max().item()
         mean = torch.zeros_like(low)
         if centred:
-            first = _power_below(largest, x.dtype)
-            for block in x.split(BLOCK_ROWS):
-                mean += (block.double() * first).sum(0)
-            mean = mean / (self.n * first)
-            mean = torch.where(low == high, low, mean)  # a constant column becomes exactly 0
+            for block in x.split(FEW_ROWS):
+                mean += block.double().sum(0)
+            mean /= self.n
         spread = torch.maximum(high - mean, mean - low).max().item()
         self.varies = spread > 8 * torch.finfo(x.dtype).eps * largest
         self.scale = _power_below(spread, x.dtype) if self.varies else 1.0
@@ -107,16 +119,22 @@ class Features:
             raise InputError(f"{measure} is undefined: {self.side} has no variance ({what}). Leave this one out.")
         return self
 
-    def rows(self, start: int = 0, stop: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
-        """Rows start to stop, centred and scaled, as a new tensor."""
-        block = self.x[start:stop].to(dtype or self.x.dtype) * self.scale
-        return block.sub_(self.mean.to(block.dtype)) if self.centred else block
+    @cached_property
+    def doubled(self) -> "Features":
+        """The same in float64."""
+        return self if self.x.dtype is torch.float64 else Features(self.x.double(), self.side, self.centred)
+
+    def rows(
+        self, start: int = 0, stop: int | None = None, dtype: torch.dtype | None = None, out: Tensor | None = None
+    ) -> Tensor:
+        """Rows start to stop, centred and scaled, as a new tensor or in `out`."""
+        return torch.add(-self.mean.to(dtype or self.x.dtype), self.x[start:stop], alpha=self.scale, out=out)
 
     @cached_property
     def squared_rows(self) -> Tensor:
         """Squared norm of every row, float64 (n,)."""
-        blocks = (self.rows(i, i + BLOCK_ROWS, torch.float64) for i in range(0, self.n, BLOCK_ROWS))
-        return torch.cat([block.square().sum(1) for block in blocks])
+        blocks = (self.rows(i, i + BLOCK_ROWS) for i in range(0, self.n, BLOCK_ROWS))
+        return torch.cat([torch.linalg.vector_norm(block, dim=1) for block in blocks]).double().square()
 
     @cached_property
     def norm(self) -> float:
@@ -135,25 +153,23 @@ class Features:
         return u[:, :rank], s[:rank], vh[:rank]
 
     @property
-    def spectrum(self) -> tuple[Tensor, Tensor]:
-        """s and V' of `svd`."""
-        return self.svd[1:]
+    def spectrum(self) -> Spectrum:
+        """Singular values and right singular vectors, in the data's own units."""
+        _, s, vh = self.svd
+        return Spectrum(s * self.unit, vh)
 
-    def overlap(self, other: "Features", rank: int | None = None, rank_other: int | None = None) -> Tensor:
-        """U'V of the left singular vectors of both, or of their first ones: (rank, rank_other)."""
-        return self.svd[0][:, :rank].T @ other.svd[0][:, :rank_other]
+    def overlap(self, other: "Features") -> Tensor:
+        """U'V of the left singular vectors of both, (r, r of other)."""
+        return self.svd[0].T @ other.svd[0]
 
     def reweighted(self, weights: Callable[[Tensor], Tensor]) -> "Features":
-        """U diag(weights(s)) in place of U diag(s) V', s in the data's own units."""
-        u, s, _ = self.svd
-        return Features(u * weights(self.unit * s), self.side, centred=False)
+        """U diag(weights(s)) in place of U diag(s) V'."""
+        return Features(self.svd[0] * weights(self.spectrum.s), self.side, centred=False)
 
     @staticmethod
-    def products(
-        xs: Sequence["Features"], ys: Sequence["Features"], dtype: torch.dtype | None
-    ) -> Iterator[tuple[int, int, Tensor]]:
+    def products(xs: Sequence["Features"], ys: Sequence["Features"]) -> Iterator[tuple[int, int, Tensor]]:
         """X_i'Y_j (d_i, d_j) of all pairs; where ys are xs only those with j >= i."""
-        return cross_products(xs, ys, dtype or xs[0].x.dtype)
+        return cross_products(xs, ys)
 
 
 def squared_distances(features: Features) -> Tensor:
@@ -162,7 +178,8 @@ def squared_distances(features: Features) -> Tensor:
     By products, several times faster than by differences; what is within rounding of 0 becomes 0, so that equal rows
     have distance 0 here too.
     """
-    rows, squares = features.rows(dtype=torch.float64), features.squared_rows
+    rows = features.rows(dtype=torch.float64)
+    squares = rows.square().sum(1)
     sums = squares[:, None] + squares
     distances = sums - 2 * (rows @ rows.T)
     distances[distances <= 4 * math.sqrt(features.d) * torch.finfo(torch.float64).eps * sums] = 0
@@ -181,36 +198,70 @@ def row_norms(rows: Tensor, measure: str, side: str) -> Tensor:
     return norms
 
 
+def _column_range(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value of every column, float64."""
+    if x.device.type == "cpu":  # numpy is three times faster here
+        return tuple(torch.from_numpy(f(x.numpy(), axis=0)).double() for f in (np.min, np.max))  # type: ignore
+    return x.amin(0).double(), x.amax(0).double()
+
+
 def _power_below(value: float, dtype: torch.dtype) -> float:
     """The power of two that brings `value` to [0.5, 1), within what `dtype` can multiply by."""
     limit = 126 if dtype is torch.float32 else 1000
     return math.ldexp(1.0, max(-limit, min(limit, -math.frexp(value)[1])))
 
 
-def cross_products(
-    xs: Sequence[Features], ys: Sequence[Features], dtype: torch.dtype
-) -> Iterator[tuple[int, int, Tensor]]:
+def cross_products(xs: Sequence[Features], ys: Sequence[Features]) -> Iterator[tuple[int, int, Tensor]]:
     """X_i'Y_j (d_i, d_j) of all pairs: many at once in large products, in bounded memory.
 
     Where ys are xs only j >= i is given.
     """
     same = same_layers(xs, ys)
-    width = math.isqrt(BLOCK_BYTES // dtype.itemsize)
+    width = math.isqrt(TILE_BYTES // xs[0].x.dtype.itemsize)
     for rows in _tiles([x.d for x in xs], width):
         for columns in _tiles([y.d for y in ys], width):
             if same and columns[-1] < rows[0]:
                 continue
-            total = None
-            for start in range(0, xs[0].n, BLOCK_ROWS):
-                left = torch.cat([xs[i].rows(start, start + BLOCK_ROWS, dtype) for i in rows], dim=1)
-                right = torch.cat([ys[j].rows(start, start + BLOCK_ROWS, dtype) for j in columns], dim=1)
-                total = left.T @ right if total is None else total.addmm_(left.T, right)
-            assert total is not None
-            bands = total.split([xs[i].d for i in rows])
+            bands = _tile([xs[i] for i in rows], [ys[j] for j in columns]).split([xs[i].d for i in rows])
             for i, band in zip(rows, bands, strict=True):
                 for j, product in zip(columns, band.split([ys[j].d for j in columns], dim=1), strict=True):
                     if not same or j >= i:
                         yield i, j, product
+
+
+def _tile(xs: Sequence[Features], ys: Sequence[Features]) -> Tensor:
+    """[X_1 X_2 ...]'[Y_1 Y_2 ...]."""
+    left, right = (side[0].x.new_empty(min(TILE_ROWS, side[0].n), sum(f.d for f in side)) for side in (xs, ys))
+    total = left.new_zeros(left.shape[1], right.shape[1])
+    for start in range(0, xs[0].n, TILE_ROWS):
+        count = min(TILE_ROWS, xs[0].n - start)
+        for side, buffer in ((xs, left), (ys, right)):
+            for features, columns in zip(side, buffer[:count].split([f.d for f in side], dim=1), strict=True):
+                features.rows(start, start + count, out=columns)
+        total.addmm_(left[:count].T, right[:count])
+    return total
+
+
+def upper_blocks(size: int, least: int = LEAST) -> Iterator[tuple[slice, slice]]:
+    """Blocks that cover the upper triangle of a symmetric (size, size) matrix by halving: squares of at most `least` on
+    the diagonal, and what lies above them.
+    """
+
+    def part(start: int, stop: int) -> Iterator[tuple[slice, slice]]:
+        if stop - start <= least:
+            yield slice(start, stop), slice(start, stop)
+            return
+        middle = (start + stop) // 2
+        yield slice(start, middle), slice(middle, stop)
+        yield from part(start, middle)
+        yield from part(middle, stop)
+
+    return part(0, size)
+
+
+def squared_norm(m: Tensor) -> float:
+    """Squared Frobenius norm, summed over rows in float64."""
+    return torch.linalg.vector_norm(m, dim=1).double().square().sum().item()
 
 
 def _tiles(widths: Sequence[int], most: int) -> list[list[int]]:
@@ -230,11 +281,10 @@ def pairwise(
     xs: Sequence[Layer],
     ys: Sequence[Layer],
     function: Callable[[Tensor], float],
-    dtype: torch.dtype | None = None,
 ) -> np.ndarray:
     """function(X_i'Y_j) for all pairs, (len(xs), len(ys)); the function takes a matrix and its transpose alike."""
     values = np.empty((len(xs), len(ys)))
-    for i, j, product in xs[0].products(xs, ys, dtype):
+    for i, j, product in xs[0].products(xs, ys):
         values[i, j] = function(product)
         if same_layers(xs, ys):
             values[j, i] = values[i, j]

@@ -12,7 +12,7 @@ different groups are independent and x is independent of y, whatever happens ins
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -22,11 +22,19 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import BLOCK_BYTES, BLOCK_ROWS, Features, pairwise, squared_distances
-from repsim_nb.measures.moments import Moments
+from repsim_nb.measures.features import (
+    BLOCK_BYTES,
+    BLOCK_ROWS,
+    TILE_ROWS,
+    Features,
+    pairwise,
+    squared_distances,
+    squared_norm,
+    upper_blocks,
+)
+from repsim_nb.measures.moments import Moments, PrecisionError
 
 Kernel = Literal["linear", "rbf"]
-Pairs = Literal["all", "distinct"]
 WIDTH = 256  # columns of a block of a symmetric product
 
 
@@ -76,6 +84,10 @@ class Gram:
     groups: Groups | None = None
     bandwidth: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.kernel == "rbf":  # distances as differences of float32 squares are too rough for an exponential
+            self.features = self.features.doubled
+
     @property
     def n(self) -> int:
         """Rows."""
@@ -86,15 +98,36 @@ class Gram:
         """The square root of what entries of K are counted in: a linear kernel is of scaled features."""
         return self.features.unit if self.kernel == "linear" else 1.0
 
-    def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    @cached_property
+    def doubled(self) -> "Gram":
+        """The same in float64."""
+        return replace(self, features=self.features.doubled)
+
+    def rows(self, start: int, stop: int) -> Tensor:
         """K[start:stop, start:] (the lower triangle is its mirror image)."""
-        right = self.features.rows(start, None, dtype)
+        right = self.features.rows(start)
         product = right[: stop - start] @ right.T
         if self.kernel == "linear":
             return product
-        squares = self.features.squared_rows[start:].to(dtype)
+        squares = self.features.squared_rows[start:]
         distances = squares[: stop - start, None] + squares[None] - 2 * product
         return torch.exp(distances.clamp_(min=0).div_(-2 * self.variance))
+
+    def fill(self, out: Tensor, start: int, work: Tensor) -> None:
+        """Write K[start : start + height, start:] to `out` (height, n - start), its `upper_blocks` and to their right.
+
+        `work` has room for the features.
+        """
+        height, width = out.shape
+        blocks = [*upper_blocks(height), (slice(0, height), slice(height, width))]
+        if self.kernel == "rbf":
+            whole = self.rows(start, start + height)
+            for block in blocks:
+                out[block] = whole[block]
+            return
+        features = self.features.rows(start, out=work[: width * self.features.d].view(width, -1))
+        for rows, columns in blocks:
+            torch.mm(features[rows], features[columns].T, out=out[rows, columns])
 
     @cached_property
     def variance(self) -> float:
@@ -150,7 +183,7 @@ class Gram:
     def _whole_rows(self) -> Tensor:
         total = torch.zeros(self.n, dtype=torch.float64, device=self.features.x.device)
         for start in range(0, self.n, WIDTH):
-            block = self.rows(start, start + WIDTH, torch.float64)
+            block = self.rows(start, start + WIDTH)
             total[start : start + WIDTH] += block.sum(1)
             total[start + WIDTH :] += block[:, WIDTH:].sum(0)
         return total
@@ -169,34 +202,31 @@ class Gram:
         return blocks
 
     @cached_property
-    def energy(self) -> dict[torch.dtype, float]:
-        """<K, K> over all pairs, by the dtype it was computed in."""
-        return {}
+    def energy(self) -> float:
+        """<K, K> over all pairs, by features; the Gram route fills it in from what it computes anyway."""
+        return _self_product(self.features)
 
     def correction(self, other: "Gram") -> float:
         """What the pairs left out and the means take from <K, L>."""
         return (self.left_out @ other.left_out + 2 * self.offsets @ other.row_sums).item()
 
 
-def kept_products(
-    ps: Sequence[Gram], qs: Sequence[Gram], dtype: torch.dtype | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def kept_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """<K_i, L_j>, <K_i, K_i> and <L_j, L_j>, projected as this module says.
 
-    Debiasing can cancel nearly all of <K, K>, as when one row is far from all others; then float32 products are not
-    enough and everything is computed in float64.
+    Debiasing can cancel nearly all of <K, K>, as when one row is far from all others; then float32 is not enough and
+    everything is computed in float64.
     """
-    # Distances as differences of float32 squares are not good enough for an exponential.
-    dtype = dtype or (torch.float64 if ps[0].kernel == "rbf" else ps[0].features.x.dtype)
-    cross = _whole_products(ps, qs, dtype)
+    single = ps[0].features.x.dtype is torch.float32
+    cross = _whole_products(ps, qs)
     cross -= [[p.correction(q) for q in qs] for p in ps]
     selves = []
     for side in (ps, qs):
-        energies = np.array([g.energy[dtype] for g in side])
+        energies = np.array([g.energy for g in side])
         kept = energies - [g.correction(g) for g in side]
-        lost = _lost(kept, energies, dtype)
-        if lost.any() and dtype is torch.float32:
-            return kept_products(ps, qs, torch.float64)
+        lost = _lost(kept, energies, single)
+        if lost.any() and single:
+            return kept_products([p.doubled for p in ps], [q.doubled for q in qs])
         if lost.any():
             raise _vanished(side[int(lost.argmax())].features.side)
         selves.append(kept)
@@ -209,7 +239,7 @@ def kept_products_of_moments(
     """What `kept_products` gives for linear kernels of the rows that `moments` has seen, for a measure's name."""
     xs, ys = moments.layers()
     layers = [layer.varied(measure) for layer in (xs if ys is xs else [*xs, *ys])]
-    n, whole = moments.n, pairwise(xs, ys, squared_norm, torch.float64)
+    n, whole = moments.n, pairwise(xs, ys, squared_norm)
     energies = np.array([squared_norm(layer.second) for layer in layers])
     if not debiased:
         corrections = np.zeros((len(energies), len(energies)))
@@ -218,11 +248,12 @@ def kept_products_of_moments(
         *_, quartic = moments.moved(-moments.sums / n)
         squares = np.array([layer.norm**2 for layer in layers])
         corrections = (n * quartic.numpy() - np.outer(squares, squares) / (n - 1)) / (n - 2)
-    lost = _lost(kept := energies - corrections.diagonal(), energies, moments.dtype)
-    if lost.any() and moments.dtype is torch.float32:
-        raise InputError(
+    single = moments.dtype is torch.float32
+    lost = _lost(kept := energies - corrections.diagonal(), energies, single)
+    if lost.any() and single:
+        raise PrecisionError(
             f"HSIC of {moments.name(int(lost.argmax()))} with itself is lost in the rounding of float32 products, as "
-            "when one row is far beyond all others: use Moments(..., dtype=torch.float64)."
+            "when one row is far beyond all others: use accumulator(..., dtype=torch.float64)."
         )
     if lost.any():
         raise _vanished(moments.name(int(lost.argmax())))
@@ -230,8 +261,9 @@ def kept_products_of_moments(
     return whole - corrections[np.ix_(a, b)], kept[a], kept[b]
 
 
-def _lost(kept: np.ndarray, energies: np.ndarray, dtype: torch.dtype) -> np.ndarray:
-    return kept < (1e-3 if dtype is torch.float32 else 1e-10) * energies
+def _lost(kept: np.ndarray, energies: np.ndarray, single: bool) -> np.ndarray:
+    """Where cancellation left too few digits of what float32 or float64 products keep."""
+    return kept < (0.02 if single else 1e-9) * energies  # keeps errors under ROUNDING in the registry
 
 
 def _vanished(side: str) -> InputError:
@@ -241,22 +273,18 @@ def _vanished(side: str) -> InputError:
     )
 
 
-def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram], dtype: torch.dtype) -> np.ndarray:
-    """<K_i, L_j> over all pairs by the cheaper route; fills in the energies."""
+def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> np.ndarray:
+    """<K_i, L_j> over all pairs by the cheaper route."""
     distinct = list({id(g): g for g in [*ps, *qs]}.values())
     widths = [g.features.d for g in distinct]
-    if ps[0].kernel == "rbf" or gram_route_is_cheaper(
-        ps[0].n, widths, sum(p.features.d for p in ps) * sum(q.features.d for q in qs)
-    ):
-        whole = _gram_products(distinct, dtype)
-        place = {id(g): k for k, g in enumerate(distinct)}
-        for g, value in zip(distinct, whole.diagonal(), strict=True):
-            g.energy[dtype] = float(value)
-        return whole[np.ix_([place[id(p)] for p in ps], [place[id(q)] for q in qs])]
-    for g in distinct:
-        if dtype not in g.energy:
-            g.energy[dtype] = _self_product(g.features, dtype)
-    return pairwise([p.features for p in ps], [q.features for q in qs], squared_norm, dtype)
+    products = sum(p.features.d for p in ps) * sum(q.features.d for q in qs)
+    if ps[0].kernel == "linear" and not gram_route_is_cheaper(ps[0].n, widths, products):
+        return pairwise([p.features for p in ps], [q.features for q in qs], squared_norm)
+    whole = _gram_products(distinct)
+    place = {id(g): k for k, g in enumerate(distinct)}
+    for g, value in zip(distinct, whole.diagonal(), strict=True):
+        g.energy = float(value)
+    return whole[np.ix_([place[id(p)] for p in ps], [place[id(q)] for q in qs])]
 
 
 def gram_route_is_cheaper(n: int, widths: Sequence[int], products: int) -> bool:
@@ -264,30 +292,39 @@ def gram_route_is_cheaper(n: int, widths: Sequence[int], products: int) -> bool:
     return n * n * (sum(widths) + len(widths) ** 2) < 2 * n * products + n * sum(d * d for d in widths)
 
 
-def squared_norm(m: Tensor) -> float:
-    """Squared Frobenius norm, summed in float64."""
-    return m.double().square().sum().item()
-
-
-def _self_product(features: Features, dtype: torch.dtype) -> float:
+def _self_product(features: Features) -> float:
     """||X'X||^2 = ||XX'||^2, half of the symmetric product computed."""
-    rows = features.rows(dtype=dtype)
     if features.d > features.n:
-        rows = rows.T
+        parts = [features.rows().T]
+    else:
+        parts = [features.rows(i, i + TILE_ROWS) for i in range(0, features.n, TILE_ROWS)]
     total = 0.0
-    for start in range(0, rows.shape[1], WIDTH):
-        product = rows[:, start : start + WIDTH].T @ rows[:, start:]
-        total += 2 * squared_norm(product) - squared_norm(product[:, :WIDTH])
+    for left, right in upper_blocks(parts[0].shape[1]):
+        product = torch.stack([part[:, left].T @ part[:, right] for part in parts]).sum(0)
+        total += squared_norm(product) * (1 if left == right else 2)
     return total
 
 
-def _gram_products(grams: Sequence[Gram], dtype: torch.dtype) -> np.ndarray:
+def _gram_products(grams: Sequence[Gram]) -> np.ndarray:
     """<K_i, K_j> for all pairs of `grams`: a strip of rows of all of them at a time, upper triangle only."""
-    n = grams[0].n
-    total = torch.zeros(len(grams), len(grams), dtype=torch.float64, device=grams[0].features.x.device)
-    strip = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (len(grams) * n * dtype.itemsize)))
-    for start in range(0, n, strip):
-        rows = torch.stack([g.rows(start, start + strip, dtype) for g in grams], dim=1)  # (strip, grams, n - start)
-        square = rows[:, :, : rows.shape[0]]
-        total += 2 * (rows @ rows.mT).sum(0, dtype=torch.float64) - (square @ square.mT).sum(0, dtype=torch.float64)
+    n, x = grams[0].n, grams[0].features.x
+    total = torch.zeros(len(grams), len(grams), dtype=torch.float64, device=x.device)
+    work = x.new_empty(n * max(g.features.d for g in grams))
+    start = 0
+    while start < n:
+        width = n - start
+        height = max(1, min(width, BLOCK_ROWS, BLOCK_BYTES // (len(grams) * width * x.dtype.itemsize)))
+        strip = x.new_zeros(height, len(grams), width)
+        for k, gram in enumerate(grams):
+            gram.fill(strip[:, k], start, work)
+        total += 2 * _inner_products(strip)
+        for rows, columns in upper_blocks(height):
+            if rows == columns:
+                total -= _inner_products(strip[rows, :, columns])
+        start += height
     return total.numpy(force=True)
+
+
+def _inner_products(matrices: Tensor) -> Tensor:
+    """<K_i, K_j> of matrices (rows, i, columns), row by row and added up in float64."""
+    return (matrices @ matrices.mT).sum(0, dtype=torch.float64)

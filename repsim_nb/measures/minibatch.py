@@ -11,7 +11,7 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures.accumulation import Accumulator, Layers
-from repsim_nb.measures.features import Features
+from repsim_nb.measures.features import BLOCK_BYTES, Features
 from repsim_nb.measures.kernels import Gram, Kernel, kept_products
 
 LEAST = 4  # rows of a batch: HSIC1 needs them
@@ -53,6 +53,11 @@ class BatchSums(Accumulator):
         a, b = self.sides
         self.cross = torch.zeros(len(a), len(b), dtype=torch.float64)
         self.alone = torch.zeros(len(self.widths), dtype=torch.float64)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held at most; known before the first row."""
+        return self.dtype.itemsize * 3 * self.capacity * sum(self.widths) + 2 * BLOCK_BYTES
 
     def _digest(self, rows: Tensor) -> int:
         self._batch(rows[: self.batch])

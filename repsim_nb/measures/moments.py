@@ -21,13 +21,17 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures.accumulation import Accumulator, Layers
-from repsim_nb.measures.features import same_layers
+from repsim_nb.measures.features import Spectrum, same_layers
 
 ROWS = 2048  # gathered before they are multiplied: adding a float32 product to a float64 sum costs some 200 rows
 HEIGHT = 512  # rows of products in work at a time
 WIDTH = 256  # columns of a block of a symmetric product
 FAR = 100.0  # squared distance of a centre, in variances
 RANGE = 1e-30, 1e30  # of a mean square, in which float32 products neither vanish nor overflow
+
+
+class PrecisionError(InputError):
+    """Products in float32 have lost the digits that the value needs; products in float64 keep them."""
 
 
 class Rectangle(NamedTuple):
@@ -47,7 +51,7 @@ class Moments(Accumulator):
         dtype: float32 or float64, what products are computed in (sums are float64). Measures that whiten (CCA and its
             relatives, regression, GULP) need float64; `measure.accumulator(layers_a, layers_b)` chooses.
 
-    Memory: `moments_bytes(layers_a, layers_b, dtype)`, whatever the number of rows.
+    Memory is `nbytes`, whatever the number of rows.
 
     >>> from repsim_nb.measures import get_measure
     >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0], [5.0]])
@@ -66,10 +70,23 @@ class Moments(Accumulator):
         self.sums = torch.zeros(total, dtype=torch.float64)
         self.weighted = torch.zeros(total, count, dtype=torch.float64)  # of x_i q_i
         self.quartic = torch.zeros(count, count, dtype=torch.float64)  # of p_i q_i
-        self.products = {
-            r: torch.zeros(r.bottom - r.top, r.right - r.left, dtype=torch.float64)
-            for r in rectangles(list(self.layers_a.values()), list((self.layers_b or {}).values()))
-        }
+
+    @cached_property
+    def products(self) -> dict[Rectangle, Tensor]:
+        """Sums of products, by where they stand."""
+        return {r: torch.zeros(r.bottom - r.top, r.right - r.left, dtype=torch.float64) for r in self._rectangles}
+
+    @cached_property
+    def _rectangles(self) -> list[Rectangle]:
+        return list(_rectangles(list(self.layers_a.values()), list((self.layers_b or {}).values())))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held at most, while rows are added or values read; known before the first row."""
+        total, count = sum(self.widths), len(self.widths)
+        areas = [(r.bottom - r.top) * (r.right - r.left) for r in self._rectangles]
+        small = total * (2 * count + 4) + 2 * sum(width**2 for width in self.widths)
+        return 8 * (sum(areas) + small) + self.dtype.itemsize * (ROWS * total + max(areas))
 
     @cached_property
     def _covered(self) -> Tensor:
@@ -197,7 +214,7 @@ class Moments(Accumulator):
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         for name in ("centre", "sums", "weighted", "quartic"):
             setattr(self, name, tensors[name])
-        self.products = {r: tensors[" ".join(map(str, r))] for r in self.products}
+        self.products = {r: tensors[" ".join(map(str, r))] for r in self._rectangles}
 
     @classmethod
     def _empty(cls, signature: Mapping[str, Any]) -> Moments:
@@ -214,7 +231,7 @@ def _copy_overlap(block: Tensor, rows: slice, columns: slice, values: Tensor, r:
         block[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = there
 
 
-def rectangles(widths_a: Sequence[int], widths_b: Sequence[int]) -> Iterator[Rectangle]:
+def _rectangles(widths_a: Sequence[int], widths_b: Sequence[int]) -> Iterator[Rectangle]:
     """What is multiplied: symmetric products once, as squares on the diagonal and what lies right of them."""
     total_a, total = sum(widths_a), sum(widths_a) + sum(widths_b)
     if widths_b:
@@ -229,18 +246,6 @@ def rectangles(widths_a: Sequence[int], widths_b: Sequence[int]) -> Iterator[Rec
             if bottom < stop:
                 yield Rectangle(top, bottom, bottom, stop)
         start = stop
-
-
-def moments_bytes(layers_a: Layers, layers_b: Layers | None = None, dtype: torch.dtype = torch.float32) -> int:
-    """Memory that `Moments` of these layers (layer -> width) holds at most, while rows are added.
-
-    >>> moments_bytes({0: 128}, {0: 128}) < 10e6
-    True
-    """
-    widths_a, widths_b = list(layers_a.values()), list((layers_b or {}).values())
-    total, count = sum(widths_a) + sum(widths_b), len(widths_a) + len(widths_b)
-    areas = [(r.bottom - r.top) * (r.right - r.left) for r in rectangles(widths_a, widths_b)]
-    return 8 * sum(areas) + 8 * total * (2 * count + 4) + dtype.itemsize * (2 * ROWS * total + max(areas))
 
 
 class LayerMoments:
@@ -288,15 +293,15 @@ class LayerMoments:
         """Raise where float32 products cannot have kept seven digits."""
         spread = self.second.diagonal().sum().item() / self.n
         if not math.isfinite(spread) or (self.varies and not RANGE[0] < spread / self.d < RANGE[1]):
-            raise InputError(
+            raise PrecisionError(
                 f"{self.side}: its values are too large or too small for float32 products (mean square "
-                f"{spread / self.d:.1e}). Rescale them, or use Moments(..., dtype=torch.float64)."
+                f"{spread / self.d:.1e}). Rescale them, or use accumulator(..., dtype=torch.float64)."
             )
 
     @cached_property
     def _eigen(self) -> tuple[Tensor, Tensor]:
         if self.moments.dtype is not torch.float64:
-            raise InputError("Whitening needs products in float64: use Moments(..., dtype=torch.float64).")
+            raise PrecisionError("Whitening needs products in float64: use accumulator(..., dtype=torch.float64).")
         values, vectors = torch.linalg.eigh(self.second)
         s, vectors = values.flip(0).clamp(min=0).sqrt(), vectors.flip(1)
         # Squaring has moved what was below 1e-8 of the largest out of sight, whatever the rows' own rounding.
@@ -305,9 +310,10 @@ class LayerMoments:
         return s[:rank], vectors[:, :rank]
 
     @property
-    def spectrum(self) -> tuple[Tensor, Tensor]:
-        """Singular values s (r,) and right singular vectors V' (r, d), r the numerical rank."""
-        return self._eigen[0], self._eigen[1].T
+    def spectrum(self) -> Spectrum:
+        """Singular values and right singular vectors, up to the numerical rank."""
+        s, vectors = self._eigen
+        return Spectrum(s, vectors.T)
 
     @cached_property
     def _whitener(self) -> Tensor:
@@ -315,27 +321,24 @@ class LayerMoments:
         s, vectors = self._eigen
         return vectors / s
 
-    def overlap(self, other: LayerMoments, rank: int | None = None, rank_other: int | None = None) -> Tensor:
-        """U'V of the left singular vectors of both, or of their first ones: (rank, rank_other)."""
-        block = self.moments.block(self.index, other.index)
-        return self._whitener[:, :rank].T @ block @ other._whitener[:, :rank_other]
+    def overlap(self, other: LayerMoments) -> Tensor:
+        """U'V of the left singular vectors of both, (r, r of other)."""
+        return self._whitener.T @ self.moments.block(self.index, other.index) @ other._whitener
 
     def reweighted(self, weights: Callable[[Tensor], Tensor]) -> LayerMoments:
         """U diag(weights(s)) in place of U diag(s) V'."""
-        return LayerMoments(self.moments, self.index, weights(self.spectrum[0]))
+        return LayerMoments(self.moments, self.index, weights(self.spectrum.s))
 
-    def product(self, other: LayerMoments, dtype: torch.dtype) -> Tensor:
+    def product(self, other: LayerMoments) -> Tensor:
         """X'Y (d, d of other)."""
         if self.weights is None or other.weights is None:
-            return self.moments.block(self.index, other.index).to(dtype)
+            return self.moments.block(self.index, other.index).to(self.moments.dtype)
         return self.weights[:, None] * self.overlap(other) * other.weights
 
     @staticmethod
-    def products(
-        xs: Sequence[LayerMoments], ys: Sequence[LayerMoments], dtype: torch.dtype | None
-    ) -> Iterator[tuple[int, int, Tensor]]:
+    def products(xs: Sequence[LayerMoments], ys: Sequence[LayerMoments]) -> Iterator[tuple[int, int, Tensor]]:
         """X_i'Y_j of all pairs; where ys are xs only those with j >= i."""
         same = same_layers(xs, ys)
         for i, x in enumerate(xs):
             for j in range(i if same else 0, len(ys)):
-                yield i, j, x.product(ys[j], dtype or x.moments.dtype)
+                yield i, j, x.product(ys[j])

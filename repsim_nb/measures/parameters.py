@@ -19,7 +19,9 @@ class Between:
     high: float = math.inf
 
     def __str__(self) -> str:
-        return f"at least {self.low:g}" if self.high == math.inf else f"from {self.low:g} to {self.high:g}"
+        if self.high < math.inf:
+            return f"from {self.low:g} to {self.high:g}"
+        return "greater than 0" if 0 < self.low < 1 else f"at least {self.low:g}"
 
 
 Count = Annotated[int, Between(1)]
@@ -60,7 +62,7 @@ def _mismatch(value: Any, hint: Any) -> str | None:
         return None
     if origin is Literal:
         choices = get_args(hint)
-        return None if value in choices else "one of " + ", ".join(map(repr, choices))
+        return None if isinstance(value, str) and value in choices else "one of " + ", ".join(map(repr, choices))
     if hint is NoneType:
         return None if value is None else "None"
     if hint is bool:

@@ -127,8 +127,12 @@ class Measure:
         self._check(xs, ys)
         return self._bounded(self._grid([p.state for p in xs], [q.state for q in ys]))
 
-    def accumulator(self, layers_a: Layers, layers_b: Layers | None = None) -> Accumulator:
+    def accumulator(
+        self, layers_a: Layers, layers_b: Layers | None = None, dtype: torch.dtype | None = None
+    ) -> Accumulator:
         """An empty accumulator of what `from_moments` needs, for layers of a and b (layer -> width).
+
+        `dtype` is that of products, float32 or float64; None is what the measure can do with.
 
         Raises:
             InputError: a measure that needs all rows at once.
@@ -139,7 +143,7 @@ class Measure:
                 f"{self!r} needs all rows at once and cannot be added up batch by batch. Those that can: "
                 f"{', '.join(able)}."
             )
-        return Moments(layers_a, layers_b, self.moment_dtype)
+        return Moments(layers_a, layers_b, dtype or self.moment_dtype)
 
     def from_moments(self, moments: Accumulator) -> np.ndarray:
         """The values that `grid` gives for the rows `moments` has seen: (layers of a, layers of b).
@@ -215,7 +219,7 @@ class Measure:
             if n <= widest[side]:
                 warnings.warn(
                     f"{self.name}: {n} rows for {widest[side]} features of {side}: with so few rows the value "
-                    "is high for any data. Take more rows than features.",
+                    "is much the same for any data. Take more rows than features.",
                     DegenerateWarning,
                     stacklevel=4,
                 )
@@ -250,9 +254,9 @@ def register(cls: M) -> M:
         raise InputError(
             f"A measure named {cls.name!r} exists already ({_MEASURES[cls.name].title}): choose another name."
         )
-    unordered = set(cls.invariances_x | cls.invariances_y) - set(INVARIANCES)
-    if unordered:
-        raise unknown("invariance", min(unordered), INVARIANCES)
+    for invariance in sorted(cls.invariances_x | cls.invariances_y):
+        if invariance not in INVARIANCES:
+            raise unknown("invariance", invariance, INVARIANCES)
     _MEASURES[cls.name] = cls
     return cls
 
@@ -324,28 +328,22 @@ FIRST = ("cka", "procrustes", "angular_shape")
 def list_measures() -> pd.DataFrame:
     """All measures with their declarations under default parameters; index = name."""
     names = [n for n in FIRST if n in _MEASURES] + [n for n in _MEASURES if n not in FIRST]
-    rows = []
-    for name in names:
-        m = get_measure(name)
-        sides = m.invariances_x if m.invariances_x == m.invariances_y else None
-        rows.append(
-            {
-                "title": m.title,
-                "direction": m.direction,
-                "bounds": m.bounds,
-                "symmetric": m.symmetric,
-                "metric": m.metric,
-                "invariances": _list(m.invariances_x)
-                if sides is not None
-                else f"x: {_list(m.invariances_x)}; y: {_list(m.invariances_y)}",
-                "min_rows": m.min_rows,
-                "cost": m.cost,
-                "parameters": ", ".join(f"{k}={v!r}" for k, v in m.params.items()),
-                "reference": m.reference,
-            }
-        )
-    return pd.DataFrame(rows, index=pd.Index(names, name="name"))
+    measures = [get_measure(name) for name in names]
+    columns = {
+        "title": [m.title for m in measures],
+        "direction": [m.direction for m in measures],
+        "bounds": [m.bounds for m in measures],
+        "symmetric": [m.symmetric for m in measures],
+        "metric": [m.metric for m in measures],
+        "invariances": [_invariances(m) for m in measures],
+        "min_rows": [m.min_rows for m in measures],
+        "cost": [m.cost for m in measures],
+        "parameters": [", ".join(f"{k}={v!r}" for k, v in m.params.items()) for m in measures],
+        "reference": [m.reference for m in measures],
+    }
+    return pd.DataFrame(columns, index=pd.Index(names, name="name"))
 
 
-def _list(invariances: Collection[str]) -> str:
-    return ", ".join(i for i in INVARIANCES if i in invariances) or "none"
+def _invariances(m: Measure) -> str:
+    x, y = (", ".join(i for i in INVARIANCES if i in side) or "none" for side in (m.invariances_x, m.invariances_y))
+    return x if x == y else f"x: {x}; y: {y}"

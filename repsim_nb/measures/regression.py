@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features, Layer
+from repsim_nb.measures.features import Features, Spectrum
+from repsim_nb.measures.linear import Linear
 from repsim_nb.measures.parameters import Between
 from repsim_nb.measures.registry import AFFINE, SIMILAR, Measure, register
 
@@ -17,7 +18,7 @@ PENALTIES = torch.logspace(-6, 3, 19, dtype=torch.float64)  # times the mean eig
 
 
 @register
-class LinearRegression(Measure):
+class LinearRegression(Linear):
     """R2 of x (n, d_x) predicted linearly from y (n, d_y), in sample.
 
         R2 = |Q_y'X|_F^2 / |X|_F^2,   Q_y an orthonormal basis of the centred columns of y
@@ -43,21 +44,14 @@ class LinearRegression(Measure):
     reference = "Kornblith et al. 2019"
     invariances_x, invariances_y = SIMILAR, AFFINE
     needs_rows = frozenset({"y"})
-    moment_dtype = torch.float64
 
-    def _prepare(self, x: Tensor, side: str) -> Layer:
-        return self._from_layer(Features(x, side))
-
-    def _from_layer(self, x: Layer) -> Layer:
-        return x.varied(self.name)
-
-    def _score(self, p: Layer, q: Layer) -> float:
-        energy = p.spectrum[0].square()
-        return (energy @ p.overlap(q).square().sum(1) / energy.sum()).item()
+    def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
+        share = (x.s / x.s.norm()).square()
+        return (share @ overlap.square().sum(1)).item()
 
 
 @register
-class Gulp(Measure):
+class Gulp(Linear):
     """GULP distance of x (n, d_x) and y (n, d_y): the largest difference between ridge predictions from x and from y.
 
         d^2 = tr(P_x^2) + tr(P_y^2) - 2 tr(P_x P_y),   P = U diag(l_i / (l_i + regularization)) U'
@@ -84,7 +78,6 @@ class Gulp(Measure):
     cost = "n d^2"
     reference = "Boix-Adsera et al. 2022"
     needs_rows = frozenset({"x", "y"})
-    moment_dtype = torch.float64
 
     regularization: Annotated[float, Between(0)] = 0.01
 
@@ -92,18 +85,14 @@ class Gulp(Measure):
         super().__post_init__()
         self.invariances_x = self.invariances_y = SIMILAR if self.regularization else AFFINE
 
-    def _prepare(self, x: Tensor, side: str) -> tuple[Layer, Tensor]:
-        return self._from_layer(Features(x, side))
-
-    def _from_layer(self, x: Layer) -> tuple[Layer, Tensor]:
-        energy = x.varied(self.name).spectrum[0].square()
-        eigenvalues = energy / energy.sum()
-        return x, eigenvalues / (eigenvalues + self.regularization)
-
-    def _score(self, p: tuple[Layer, Tensor], q: tuple[Layer, Tensor]) -> float:
-        (x, weights_x), (y, weights_y) = p, q
-        common = weights_x @ x.overlap(y).square() @ weights_y
+    def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
+        weights_x, weights_y = (self._shrinkage(side.s) for side in (x, y))
+        common = weights_x @ overlap.square() @ weights_y
         return math.sqrt(max(0.0, (weights_x.square().sum() + weights_y.square().sum() - 2 * common).item()))
+
+    def _shrinkage(self, s: Tensor) -> Tensor:
+        eigenvalues = (s / s.norm()).square()
+        return eigenvalues / (eigenvalues + self.regularization)
 
 
 class Folded:

@@ -101,7 +101,7 @@ def test_groups_of_unequal_sizes_keep_zero_expectation() -> None:
     rng = np.random.default_rng(1)
     documents = np.repeat(np.arange(12), rng.integers(1, 12, size=12))
     values = []
-    for _ in range(400):
+    for _ in range(300):
         x, y = (rng.normal(size=(12, 5))[documents] + 0.3 * rng.normal(size=(len(documents), 5)) for _ in "xy")
         groups = kernels.Groups(documents, len(documents))
         grams_xy = [kernels.Gram(features.Features(torch.from_numpy(m), "x"), "linear", True, groups) for m in (x, y)]
@@ -295,3 +295,12 @@ def test_imd_from_its_definition() -> None:
         traces.append(np.exp(-np.outer(t, np.linalg.eigvalsh(laplacian))).mean(1))
     expected = np.max(np.exp(-2 * (t + 1 / t)) * np.abs(traces[0] - traces[1]))
     assert get_measure("imd")(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+def test_rounding_of_a_large_mean_is_no_direction() -> None:
+    rng = np.random.default_rng(0)
+    x, y = related(60, 2)
+    for dtype, offset in ((np.float64, 1e6), (np.float32, 10)):
+        flat = (x @ rng.normal(size=(2, 7)) + offset).astype(dtype)
+        for name in ("cca", "pwcca", "linear_regression"):
+            assert get_measure(name)(y.astype(dtype), flat) == pytest.approx(get_measure(name)(y, x), rel=1e-4)

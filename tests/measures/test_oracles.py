@@ -65,6 +65,7 @@ def test_float32_gives_the_same(name: str, case: str) -> None:
     assert single == pytest.approx(value, rel=5e-6, abs=(2e-3 if how.root else 5e-6) * (size if how.sized else 1))
 
 
+@pytest.mark.slow
 def test_rtd_is_the_mean_of_both_directions() -> None:
     pytest.importorskip("gudhi")
     case = "indep_200x32_48[:200]"

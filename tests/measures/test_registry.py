@@ -103,7 +103,7 @@ WRONG = [
     ("cka", {"debias": True}, "Unknown parameter of cka 'debias'. Did you mean 'debiased'"),
     ("cka", {"kernel": "poly"}, "kernel must be one of 'linear', 'rbf', got 'poly'"),
     ("cka", {"debiased": 1}, "debiased must be True or False, got 1"),
-    ("cka", {"bandwidth": 0}, "bandwidth must be a number at least"),
+    ("cka", {"bandwidth": 0}, "bandwidth must be a number greater than 0, got 0"),
     ("cka", {"bandwidth": True}, "bandwidth must be a number"),
     ("cka", {"batch": 4}, "batch must be an integer at least 8 or None, got 4"),
     ("cka", {"batch": 10, "debiased": False}, "groups and batch are for the debiased estimator"),
@@ -133,10 +133,12 @@ def test_wrong_names_and_parameters(name: str, params: dict, message: str) -> No
 
 TWO_PLACES = X[np.arange(20) // 10]
 BAD_INPUT = [
-    ("cka", "text", X, r"x must be a real torch tensor or numpy array .* got str"),
-    ("cka", X * 1j, X, "got complex128"),
-    ("cka", torch.ones(3, 3, dtype=torch.complex64), X, "got torch.complex64"),
-    ("cka", np.array([["a"]]), X, "got <U1"),
+    ("cka", "text", X, r"x must be a dense real torch tensor or numpy array .* got str"),
+    ("cka", X * 1j, X, "got ndarray complex128"),
+    ("cka", [[1.0], [1.0, 2.0]], X, "got list"),
+    ("cka", torch.eye(20).to_sparse(), X, r"got Tensor torch\.float32 torch\.sparse_coo"),
+    ("cka", torch.ones(3, 3, dtype=torch.complex64), X, r"got Tensor torch\.complex64"),
+    ("cka", np.array([["a"]]), X, "got ndarray <U1"),
     ("cka", X[0], X, r"x has shape \(4,\), expected \(rows, features\)"),
     ("cka", X, X[None], r"y has shape \(1, 20, 4\)"),
     ("cka", X[:, :0], X, "none of them empty"),

@@ -1,0 +1,33 @@
+"""What the whitening measures share: they see two representations only through spectra and one overlap."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from repsim_nb.measures.features import Features, Layer, Spectrum
+from repsim_nb.measures.registry import Measure
+
+
+class Linear(Measure):
+    """A measure of the spectra of x and y and of the overlap C = U_x'U_y (r_x, r_y) of their left singular vectors.
+
+    In memory these come from a singular value decomposition of each side. They also follow from second moments, as
+    X'X = V s^2 V' and C = s_x^-1 V_x' X'Y V_y s_y^-1, which can be added up over rows too many to hold.
+    """
+
+    centred: ClassVar[bool] = True
+    moment_dtype = torch.float64  # whitening divides by small singular values
+
+    def _prepare(self, x: Tensor, side: str) -> Layer:
+        return self._from_layer(Features(x, side, self.centred))
+
+    def _from_layer(self, x: Layer) -> Layer:
+        _ = x.varied(self.name).spectrum  # the part that concerns one side alone
+        return x
+
+    def _score(self, p: Layer, q: Layer) -> float:
+        return self._compare(p.spectrum, q.spectrum, p.overlap(q))
+
+    def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
+        raise NotImplementedError

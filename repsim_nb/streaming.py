@@ -1,0 +1,332 @@
+"""Comparison in one pass over the corpus: memory does not grow with rows, and cost is known beforehand."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from repsim_nb.activations.extraction import PATIENCE, Activations, Plan, plan_aligned
+from repsim_nb.errors import InputError
+from repsim_nb.measures import Measure, get_measure
+from repsim_nb.measures.accumulation import Accumulator
+from repsim_nb.measures.features import BLOCK_BYTES
+from repsim_nb.measures.moments import PrecisionError
+from repsim_nb.models import Model
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from repsim_nb.corpora import Corpus
+
+Layers = str | int | Sequence[int]
+SHARE = 0.5  # of the memory that is available, the default limit
+PROBE_TOKENS = 1024  # run to see how fast a model is
+PROBE_WIDTH = 768  # of a product, to see how fast this machine multiplies
+# Work on one pair beyond its product, in d^3 float32 operations: eigenvalues for shapes, whitening for subspaces.
+SPECTRAL = {torch.float32: 12, torch.float64: 30}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a comparison will take; printed, a table.
+
+    Attributes:
+        measure: its name.
+        rows: rows to be compared.
+        activations: bytes of all rows of all layers, and of what the measure makes of them in memory.
+        moments: bytes of the sums that streaming keeps instead; None for a measure that needs all rows at once.
+        result: bytes of the grid.
+        limit: bytes that may be used; None where this system does not say how much it has.
+        forward_seconds, measure_seconds: rough, from a short trial on this machine; None when not tried.
+    """
+
+    measure: str
+    rows: int
+    activations: int
+    moments: int | None
+    result: int
+    limit: int | None
+    forward_seconds: float | None = None
+    measure_seconds: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Of everything, rough."""
+        parts = self.forward_seconds, self.measure_seconds
+        return None if None in parts else sum(parts)  # type: ignore[arg-type]
+
+    @property
+    def route(self) -> str:
+        """ "memory" when all activations fit, else "stream".
+
+        Raises:
+            InputError: neither fits; the message says what to change.
+        """
+        if self.limit is None or self.activations <= self.limit:
+            return "memory"
+        if self.moments is not None and self.moments <= self.limit:
+            return "stream"
+        fitting = int(self.rows * self.limit / self.activations)
+        ways = ["choose fewer layers"]
+        if fitting:
+            ways.insert(0, f"set n_rows to at most {fitting:,}")
+        if self.measure == "cka":
+            ways.append("give cka batch=256, which keeps next to nothing")
+        elif self.moments is None:
+            ways.append("choose a measure that can be added up batch by batch, such as cka")
+        streamed = "cannot be streamed" if self.moments is None else f"needs {_size(self.moments)} when streamed"
+        raise InputError(
+            f"{self.measure} of {self.rows:,} rows needs {_size(self.activations)} in memory and {streamed}; the limit "
+            f"is {_size(self.limit)}. Raise memory_limit, or {', or '.join(ways)}."
+        )
+
+    def __str__(self) -> str:
+        try:
+            route = {"memory": "in memory", "stream": "streaming"}[self.route]
+        except InputError:
+            route = "too much for the limit"
+        moments = "not possible" if self.moments is None else _size(self.moments)
+        limit = "unknown" if self.limit is None else _size(self.limit)
+        lines = [
+            f"{self.measure} of {self.rows:,} rows: {route}",
+            f"  in memory  {_size(self.activations)}",
+            f"  streaming  {moments}",
+            f"  limit      {limit}",
+            f"  result     {_size(self.result)}",
+        ]
+        if self.forward_seconds is not None and self.measure_seconds is not None:
+            lines.append(f"  time       about {self.seconds:.0f} s (models {self.forward_seconds:.0f} s)")
+        return "\n".join(lines)
+
+
+def estimate(
+    a: Model | str,
+    b: Model | str | None = None,
+    corpus: Corpus | str | Sequence[str] | None = None,
+    measure: str | Measure = "cka",
+    *,
+    layers_a: Layers = "all",
+    layers_b: Layers = "all",
+    site: str = "resid_post",
+    rows: str = "tokens",
+    n_rows: int = 4096,
+    seed: int = 0,
+    memory_limit: int | None = None,
+    **measure_params: Any,
+) -> Estimate:
+    """What `compare` or `stream` with the same arguments will take, from a trial of about a second.
+
+    Args:
+        memory_limit: bytes that may be used; None is half of what is available now. The rest is as in `compare`.
+
+    Raises:
+        InputError: as `compare`.
+    """
+    chosen = get_measure(measure, **measure_params)
+    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
+    bare = expected_bytes([p.model for p in plans], [p.layers for p in plans], chosen, len(plans[0]), memory_limit)
+    forward = sum(_forward_seconds(plan) for plan in plans)
+    return Estimate(**{**vars(bare), "forward_seconds": forward, "measure_seconds": _measure_seconds(chosen, plans)})
+
+
+def expected_bytes(
+    models: Sequence[Model], layers: Sequence[Sequence[int]], measure: Measure, n_rows: int, limit: int | None = None
+) -> Estimate:
+    """`estimate` without times: from widths alone, nothing is run or tokenized.
+
+    One model with its layers stands for a comparison with itself, two for one another.
+    """
+    widths = [dict.fromkeys(positions, model.d_model) for model, positions in zip(models, layers, strict=True)]
+    rows = sum(sum(side.values()) for side in widths) * n_rows
+    # Whitening keeps an orthonormal basis of every layer, in float64.
+    whitened = measure.moment_dtype is torch.float64
+    moments = None if measure.moment_dtype is None else _accumulator(measure, widths).nbytes
+    return Estimate(
+        measure=measure.name,
+        rows=n_rows,
+        activations=rows * (12 if whitened else 4) + 2 * BLOCK_BYTES,
+        moments=moments,
+        result=8 * len(widths[0]) * len(widths[-1]),
+        limit=_limit(limit),
+    )
+
+
+def stream(
+    a: Model | str,
+    b: Model | str | None = None,
+    corpus: Corpus | str | Sequence[str] | None = None,
+    measure: str | Measure = "cka",
+    *,
+    layers_a: Layers = "all",
+    layers_b: Layers = "all",
+    site: str = "resid_post",
+    rows: str = "tokens",
+    n_rows: int = 4096,
+    seed: int = 0,
+    memory_limit: int | None = None,
+    **measure_params: Any,
+) -> xr.DataArray:
+    """`compare` of two models in one pass, holding sums instead of activations.
+
+    The rows, and so the values, are those of `compare` with the same arguments (minibatch CKA excepted, which depends
+    on their order: here that of the batches the models run).
+
+    Args:
+        memory_limit: bytes that may be used; None is half of what is available now. The rest is as in `compare`.
+
+    Returns:
+        DataArray with dims ("layer_a", "layer_b"), as from `compare`.
+
+    Raises:
+        InputError: a measure that needs all rows at once, sums beyond memory_limit, or what `compare` raises.
+
+    >>> stream("tiny-neox-w32-d2", n_rows=300).shape
+    (3, 3)
+    """
+    from repsim_nb.comparison import _labelled
+
+    chosen = get_measure(measure, **measure_params)
+    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
+    try:
+        values = chosen.from_moments(accumulate(plans, chosen, memory_limit))
+    except PrecisionError:  # rare, as when one row is far beyond all others; costs a second pass
+        values = chosen.from_moments(accumulate(plans, chosen, memory_limit, torch.float64))
+    outlines = [
+        Activations({layer: torch.empty(len(plan), 0) for layer in plan.layers}, plan.rows, plan.provenance)
+        for plan in plans
+    ]
+    return _labelled(values, chosen, outlines[0], outlines[-1], between_documents=False)
+
+
+def accumulate(
+    plans: Sequence[Plan], measure: Measure, memory_limit: int | None = None, dtype: torch.dtype | None = None
+) -> Accumulator:
+    """The sums that `measure` needs, over all rows of one plan (a model with itself) or two.
+
+    What parts of a corpus give, here or elsewhere, adds up: `accumulate(...) + accumulate(...)`.
+    """
+    widths = [dict.fromkeys(plan.layers, plan.model.d_model) for plan in plans]
+    sums = _accumulator(measure, widths, dtype)
+    limit = _limit(memory_limit)
+    if limit is not None and sums.nbytes > limit:
+        _refuse(measure, sums.nbytes, limit)
+    name = " and ".join(plan.model.name for plan in plans)
+    for index in tqdm(plans[0].batches(), name, leave=False, unit="batch", delay=PATIENCE):
+        sums.add(*(plan.run(index, progress=False) for plan in plans))
+    return sums
+
+
+def _accumulator(measure: Measure, widths: list[dict[int, int]], dtype: torch.dtype | None = None) -> Accumulator:
+    """For one side with itself, or two."""
+    return measure.accumulator(widths[0], widths[1] if len(widths) == 2 else None, dtype)
+
+
+def _refuse(measure: Measure, needed: int, limit: int) -> None:
+    batches = ", or give cka batch=256, which keeps next to nothing" if measure.name == "cka" else ""
+    raise InputError(
+        f"{measure.name} needs {_size(needed)} when streamed; the limit is {_size(limit)}. Raise memory_limit, or "
+        f"choose fewer layers{batches}."
+    )
+
+
+def _plans(
+    a: Model | str,
+    b: Model | str | None,
+    corpus: Corpus | str | Sequence[str] | None,
+    layers_a: Layers,
+    layers_b: Layers,
+    site: str,
+    rows: str,
+    n_rows: int,
+    seed: int,
+) -> list[Plan]:
+    """One plan when a is compared with itself, all its layers; otherwise two."""
+    for side in (a, b):
+        if not isinstance(side, Model | str | os.PathLike | None):
+            raise InputError(f"Only models can be streamed, got {type(side).__name__}: compare activations instead.")
+    models, layers = [a, a if b is None else b], [layers_a, layers_b]
+    if b is None and layers_a == layers_b:
+        models, layers = models[:1], layers[:1]
+    return plan_aligned(models, corpus, layers, site, rows, n_rows, seed)
+
+
+def available_memory() -> int | None:
+    """Bytes this process may still take, as far as the system tells: free memory, or what its container leaves."""
+    known = [bytes_ for bytes_ in (_free(), _left_in_container()) if bytes_ is not None]
+    return min(known, default=None)
+
+
+def _free() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _left_in_container() -> int | None:
+    folder = Path("/sys/fs/cgroup")
+    try:
+        most = (folder / "memory.max").read_text(encoding="ascii").strip()
+        return None if most == "max" else int(most) - int((folder / "memory.current").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _limit(given: int | None) -> int | None:
+    if given is None:
+        available = available_memory()
+        return None if available is None else int(SHARE * available)
+    if isinstance(given, bool) or not given > 0:
+        raise InputError(f"memory_limit={given!r}; expected a positive number of bytes, such as 4e9.")
+    return int(given)
+
+
+def _size(bytes_: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if bytes_ >= factor:
+            return f"{bytes_ / factor:.3g} {unit}"
+    return f"{bytes_} bytes"
+
+
+def _forward_seconds(plan: Plan) -> float:
+    batch = plan.batches()[-1]
+    windows = np.unique(plan.selection.window[batch])
+    lengths = np.cumsum([len(plan.selection.windows[w]) for w in windows])
+    kept = windows[: 1 + int(np.searchsorted(lengths, PROBE_TOKENS))]
+    rows = batch[np.isin(plan.selection.window[batch], kept)]
+    seconds = _timed(lambda: plan.run(rows, progress=False))
+    return seconds * plan.tokens() / plan.tokens(rows)
+
+
+def _measure_seconds(measure: Measure, plans: Sequence[Plan]) -> float:
+    x = torch.ones(PROBE_WIDTH, PROBE_WIDTH)
+    rate = 2 * PROBE_WIDTH**3 / _timed(lambda: x @ x)
+    widths = [[plan.model.d_model] * len(plan.layers) for plan in plans]
+    pairs = np.multiply.outer(widths[0], widths[-1])
+    products = 2 * len(plans[0]) * float(pairs.sum()) / (1 if len(plans) == 2 else 2)
+    spectral = 0.0
+    if measure.moment_dtype is torch.float64 or measure.cost.endswith("d^3"):
+        spectral = SPECTRAL[measure.moment_dtype or torch.float32] * float((pairs**1.5).sum())
+    return (products * (2 if measure.moment_dtype is torch.float64 else 1) + spectral) / rate
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """Seconds of a second run: the first one warms up."""
+    work()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

@@ -1,0 +1,143 @@
+"""Speed and memory of the linear measures, as ratios to a plain GEMM of the same work in the same run.
+
+    python tests/benchmarks/bench_measures.py [job ...]
+
+One thread, process CPU seconds; floor and job alternate, and the median ratio of the repeats is given, because a
+shared machine changes its speed from one second to the next. Peak memory is beyond what was held before the job (Linux).
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import repsim_nb as rs
+from repsim_nb.measures import get_measure
+
+LAYERS = 12
+
+
+class Job(NamedTuple):
+    """What is timed, and what the same arithmetic costs at least."""
+
+    name: str
+    target: str
+    work: Callable[[], object]
+    floor: Callable[[], object]
+    scale: float = 1.0  # of the floor: only a share of it is run
+    repeats: int = 3
+
+
+def layers(n: int, d: int, seed: int) -> list[Tensor]:
+    """Layers that share 40 directions, with a spectrum that falls and a mean that is not 0."""
+    rng = torch.Generator().manual_seed(0)
+    shared = torch.randn(n, 40, generator=rng)
+    rng = torch.Generator().manual_seed(seed)
+    spectrum = 1 / torch.arange(1, d + 1).sqrt()
+    return [
+        shared @ torch.randn(40, d, generator=rng) * 0.2
+        + torch.randn(n, d, generator=rng) * spectrum
+        + torch.randn(d, generator=rng)
+        for _ in range(LAYERS)
+    ]
+
+
+def grid(name: str, xs: list[Tensor], ys: list[Tensor], **params: object) -> np.ndarray:
+    measure = get_measure(name, **params)
+    return measure.grid([measure.prepare(x, "x") for x in xs], [measure.prepare(y, "y") for y in ys])
+
+
+def products(xs: list[Tensor], ys: list[Tensor], count: int) -> None:
+    for k in range(count):
+        _ = xs[k % LAYERS].T @ ys[(k + 1) % LAYERS]
+
+
+def cka() -> Job:
+    xs, ys = layers(10_000, 768, 1), layers(10_000, 768, 2)
+    # 144 products and 24 symmetric ones counted half; 12 are run.
+    return Job("cka, n=10,000 d=768", "1.15", lambda: grid("cka", xs, ys), lambda: products(xs, ys, 12), 13)
+
+
+def gram() -> Job:
+    xs, ys = layers(2_000, 2_048, 1), layers(2_000, 2_048, 2)
+
+    def floor() -> None:
+        for x in xs:  # 24 symmetric products, counted half
+            _ = x @ x.T
+
+    return Job("cka, n=2,000 d=2,048", "1.3", lambda: grid("cka", xs, ys), floor, repeats=7)
+
+
+def procrustes() -> Job:
+    xs, ys = layers(10_000, 768, 1), layers(10_000, 768, 2)
+    return Job(
+        "procrustes, n=10,000 d=768", "1.5 (best known 1.82)", lambda: grid("procrustes", xs, ys),
+        lambda: products(xs, ys, 12), 12,
+    )  # fmt: skip
+
+
+JOBS = {"cka": cka, "gram": gram, "procrustes": procrustes}
+
+
+def cpu(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def peak_memory(work: Callable[[], object]) -> float | None:
+    """Bytes at the peak beyond those held before; None where the system does not say."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return None
+    before = _status("VmRSS")
+    work()
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(key)
+
+
+def run(job: Job) -> str:
+    job.floor()
+    memory = peak_memory(job.work)
+    seconds, floors = [], [cpu(job.floor) * job.scale]
+    for _ in range(job.repeats):
+        seconds.append(cpu(job.work))
+        floors.append(cpu(job.floor) * job.scale)
+    ratios = [2 * s / (f + g) for s, f, g in zip(seconds, floors, floors[1:], strict=False)]
+    extra = "" if memory is None else f"{memory / 1e6:.0f} MB"
+    middle = statistics.median
+    return (
+        f"| {job.name} | {middle(seconds):.2f} | {middle(floors):.2f} | {middle(ratios):.3f} "
+        f"({min(ratios):.2f} to {max(ratios):.2f}) | {job.target} | {extra} |"
+    )
+
+
+def main(names: list[str]) -> None:
+    torch.set_num_threads(1)
+    print("| job | seconds | floor | ratio | target | extra peak memory |\n|---|---|---|---|---|---|")
+    for name in names or JOBS:
+        if name not in JOBS:
+            sys.exit(f"Unknown job {name!r}; there are {', '.join(JOBS)}.")
+        print(run(JOBS[name]()), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
