@@ -212,25 +212,35 @@ class Gram:
 
 
 def kept_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """<K_i, L_j>, <K_i, K_i> and <L_j, L_j>, projected as this module says.
+    """<K_i, L_j>, <K_i, K_i> and <L_j, L_j>, projected as this module says."""
+    cross = _whole_products(ps, qs)
+    trusted_ps, trusted_qs, self_p, self_q = kept_selves(ps, qs)
+    if trusted_ps is not ps:
+        cross = _whole_products(trusted_ps, trusted_qs)
+    cross -= [[p.correction(q) for q in trusted_qs] for p in trusted_ps]
+    return cross, self_p, self_q
+
+
+def kept_selves(
+    ps: Sequence[Gram], qs: Sequence[Gram]
+) -> tuple[Sequence[Gram], Sequence[Gram], np.ndarray, np.ndarray]:
+    """<K_i, K_i> and <L_j, L_j>, projected, behind the Grams that they were taken from.
 
     Debiasing can cancel nearly all of <K, K>, as when one row is far from all others; then float32 is not enough and
-    everything is computed in float64.
+    the Grams returned are all in float64.
     """
     single = ps[0].features.x.dtype is torch.float32
-    cross = _whole_products(ps, qs)
-    cross -= [[p.correction(q) for q in qs] for p in ps]
     selves = []
     for side in (ps, qs):
         energies = np.array([g.energy for g in side])
         kept = energies - [g.correction(g) for g in side]
         lost = _lost(kept, energies, single)
         if lost.any() and single:
-            return kept_products([p.doubled for p in ps], [q.doubled for q in qs])
+            return kept_selves([p.doubled for p in ps], [q.doubled for q in qs])
         if lost.any():
             raise _vanished(side[int(lost.argmax())].features.side)
         selves.append(kept)
-    return cross, selves[0], selves[1]
+    return ps, qs, selves[0], selves[1]
 
 
 def kept_products_of_moments(

@@ -23,7 +23,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.measures import Prepared
 from repsim_nb.measures.cka import CKA
 from repsim_nb.measures.features import BLOCK_BYTES
-from repsim_nb.measures.kernels import Gram, Groups, kept_products
+from repsim_nb.measures.kernels import Gram, Groups, kept_selves
 from repsim_nb.uncertainty.documents import Documents
 
 
@@ -77,14 +77,10 @@ class LinearCKA:
         assert isinstance(left[0].measure, CKA)
         self.measure, self.documents = left[0].measure, documents
         ps, qs = ([p.state[0] for p in side] for side in (left, right))
-        if not all(g.energy for g in [*ps, *qs]):  # <K, K>, known if the grid itself was computed before
-            kept_products(ps, qs)
-        # Where debiasing cancels nearly everything, kept_products went on to float64, and so must this.
-        dtype = torch.float64 if any(torch.float64 in g.energy for g in [*ps, *qs]) else left[0].dtype
-        selves = [np.array([g.energy[dtype] - g.correction(g) for g in side]) for side in (ps, qs)]
+        xs, ys, *selves = kept_selves(ps, qs)
         self.normaliser = torch.from_numpy(np.sqrt(np.outer(*selves)))
-        self.xs = self._side(ps, dtype)
-        self.ys = self.xs if right is left else self._side(qs, dtype)
+        self.xs = self._side(xs)
+        self.ys = self.xs if right is left else self._side(ys)
 
     @staticmethod
     def suits(left: Sequence[Prepared], right: Sequence[Prepared], documents: Documents) -> bool:
@@ -129,8 +125,8 @@ class LinearCKA:
             cross = squares[block] - out - 2 * left.offsets[block].T @ right.row_sums[block]
             yield self._cka(cross, torch.outer(left.norms[block], right.norms[block]).sqrt())
 
-    def _side(self, grams: Sequence[Gram], dtype: torch.dtype) -> Side:
-        rows = torch.cat([g.features.rows(dtype=dtype) for g in grams], dim=1)
+    def _side(self, grams: Sequence[Gram]) -> Side:
+        rows = torch.cat([g.features.rows() for g in grams], dim=1)
         widths = [g.features.d for g in grams]
         layer = torch.block_diag(*(torch.ones(w, 1, dtype=torch.float64) for w in widths)).to(rows.device)
         left_out, row_sums, offsets = (

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_measures.py [job ...]
 
 One thread, process CPU seconds; floor and job alternate, and the median ratio of the repeats is given, because a
-shared machine changes its speed from one second to the next. Peak memory is beyond what was held before the job (Linux).
+shared machine changes its speed from one second to the next. Peak memory (Linux) is beyond what was held before.
 """
 
 import os
@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import repsim_nb as rs
 from repsim_nb.measures import get_measure
 
 LAYERS = 12
