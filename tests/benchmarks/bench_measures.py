@@ -75,7 +75,7 @@ def gram() -> Job:
         for x in xs:  # 24 symmetric products, counted half
             _ = x @ x.T
 
-    return Job("cka, n=2,000 d=2,048", "1.3", lambda: grid("cka", xs, ys), floor, repeats=7)
+    return Job("cka, n=2,000 d=2,048", "1.3", lambda: grid("cka", xs, ys), floor, repeats=15)
 
 
 def procrustes() -> Job:
