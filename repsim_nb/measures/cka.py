@@ -15,7 +15,7 @@ from repsim_nb.measures.kernels import Gram, Groups, Kernel, kept_products, kept
 from repsim_nb.measures.minibatch import BatchSums
 from repsim_nb.measures.parameters import Between, Positive
 from repsim_nb.measures.registry import EUCLIDEAN, SIMILAR, Measure, Prepared, register
-from repsim_nb.measures.sampling import PARTS, ratio_with_error, sampled_products
+from repsim_nb.measures.sampling import PARTS, ROWS, ratio_with_error, sampled_products
 
 
 def _normaliser(n: int, debiased: bool) -> int:
@@ -117,7 +117,8 @@ class CKA(Measure):
 
         Args:
             partners: how many others each row is compared with, a multiple of 32; the error falls with the square root
-                of n times partners. Where there are not twice as many rows all pairs are used and the error is 0.
+                of n times partners. Where there are not twice as many rows, or where it costs no more, all pairs are
+                used and the error is 0.
             seed: of the choice of pairs.
 
         Returns:
@@ -132,7 +133,8 @@ class CKA(Measure):
         if partners < PARTS or partners % PARTS:
             raise InputError(f"partners={partners!r}; expected a multiple of {PARTS}.")
         self._check(xs, ys)
-        if xs[0].n < 2 * partners + 2:
+        wide_x, wide_y = (sum(p.d for p in side) for side in (xs, ys))
+        if xs[0].n < 2 * partners + 2 or wide_x * wide_y <= (partners + ROWS) * (wide_x + wide_y):
             values = self.grid(xs, ys)
             return values, np.zeros_like(values)
         distinct = list({id(p): p.state[0] for p in [*xs, *ys]}.values())

@@ -31,11 +31,10 @@ def sampled_products(grams: Sequence[Gram], partners: int, rng: np.random.Genera
         band = torch.stack([_band(gram, near, rows) for gram in grams])  # (grams, rows, partners)
         parts = band.view(len(grams), rows, PARTS, width).permute(2, 0, 1, 3).reshape(PARTS, len(grams), -1)
         sums += parts @ parts.mT
-    distinct = sums.numpy(force=True) * (n - 1) * PARTS / partners
-    known = [
-        [(p.features.squared_rows @ q.features.squared_rows).item() - p.correction(q) for q in grams] for p in grams
-    ]
-    return distinct + known, 2 * partners / (n - 1)
+    sampled = sums.numpy(force=True) * (n - 1) * PARTS / partners
+    same = [[(p.features.squared_rows @ q.features.squared_rows).item() for q in grams] for p in grams]
+    taken = [[p.correction(q) for q in grams] for p in grams]
+    return sampled + same - np.array(taken), 2 * partners / (n - 1)
 
 
 def _band(gram: Gram, near: Tensor, rows: int) -> Tensor:
@@ -57,8 +56,8 @@ def ratio_with_error(
     c, a, b = (part.mean(0) for part in (cross, self_x, self_y))
     if (a <= 0).any() or (b <= 0).any():
         raise InputError(
-            "The sampled pairs do not tell HSIC of every layer with itself from 0, as when a few rows lie far beyond all "
-            "others: compare all pairs, without fast."
+            "The sampled pairs do not tell HSIC of every layer with itself from 0, as when a few rows lie far beyond "
+            "all others: compare all pairs instead."
         )
     scale = np.sqrt(np.outer(a, b))
     value = c / scale
