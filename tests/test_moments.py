@@ -150,7 +150,9 @@ def test_adding_leaves_the_parts_alone_and_adding_in_place_does_not():
     assert first.n == N
     cka = get_measure("cka")
     assert np.array_equal(cka.from_moments(first), cka.from_moments(both))
-    assert np.array_equal(cka.from_moments(Moments(WIDTHS_A) + both), cka.from_moments(both))
+    onto_nothing = Moments(WIDTHS_A) + both
+    assert np.array_equal(cka.from_moments(onto_nothing), cka.from_moments(both))
+    assert onto_nothing.rounding == both.rounding > 0
 
 
 def test_rows_may_follow_after_reading():
