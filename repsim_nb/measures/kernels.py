@@ -224,7 +224,7 @@ def kept_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> tuple[np.ndarray, n
     for side in (ps, qs):
         energies = np.array([g.energy for g in side])
         kept = energies - [g.correction(g) for g in side]
-        lost = _lost(kept, energies, single)
+        lost = lost_to_rounding(kept, energies, single)
         if lost.any() and single:
             return kept_products([p.doubled for p in ps], [q.doubled for q in qs])
         if lost.any():
@@ -249,7 +249,7 @@ def kept_products_of_moments(
         squares = np.array([layer.norm**2 for layer in layers])
         corrections = (n * quartic.numpy() - np.outer(squares, squares) / (n - 1)) / (n - 2)
     single = moments.dtype is torch.float32
-    lost = _lost(kept := energies - corrections.diagonal(), energies, single)
+    lost = lost_to_rounding(kept := energies - corrections.diagonal(), energies, single)
     if lost.any() and single:
         raise PrecisionError(
             f"HSIC of {moments.name(int(lost.argmax()))} with itself is lost in the rounding of float32 products, as "
@@ -261,7 +261,7 @@ def kept_products_of_moments(
     return whole - corrections[np.ix_(a, b)], kept[a], kept[b]
 
 
-def _lost(kept: np.ndarray, energies: np.ndarray, single: bool) -> np.ndarray:
+def lost_to_rounding(kept: np.ndarray, energies: np.ndarray, single: bool) -> np.ndarray:
     """Where cancellation left too few digits of what float32 or float64 products keep."""
     return kept < (0.02 if single else 1e-9) * energies  # keeps errors under ROUNDING in the registry
 

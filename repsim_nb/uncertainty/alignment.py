@@ -23,7 +23,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.measures import Prepared
 from repsim_nb.measures.cka import CKA
 from repsim_nb.measures.features import BLOCK_BYTES
-from repsim_nb.measures.kernels import Gram, Groups, kept_products
+from repsim_nb.measures.kernels import Gram, Groups, gram_route_is_cheaper, lost_to_rounding
 from repsim_nb.uncertainty.documents import Documents
 
 
@@ -77,14 +77,15 @@ class LinearCKA:
         assert isinstance(left[0].measure, CKA)
         self.measure, self.documents = left[0].measure, documents
         ps, qs = ([p.state[0] for p in side] for side in (left, right))
-        if not all(g.energy for g in [*ps, *qs]):  # <K, K>, known if the grid itself was computed before
-            kept_products(ps, qs)
-        # Where debiasing cancels nearly everything, kept_products went on to float64, and so must this.
-        dtype = torch.float64 if any(torch.float64 in g.energy for g in [*ps, *qs]) else left[0].dtype
-        selves = [np.array([g.energy[dtype] - g.correction(g) for g in side]) for side in (ps, qs)]
-        self.normaliser = torch.from_numpy(np.sqrt(np.outer(*selves)))
-        self.xs = self._side(ps, dtype)
-        self.ys = self.xs if right is left else self._side(qs, dtype)
+        selves = [_selves(grams) for grams in (ps, qs)]
+        if left[0].dtype is torch.float32 and any(
+            lost_to_rounding(kept, energies, True).any() for kept, energies in selves
+        ):  # debiasing cancels nearly everything; the measure went on to float64, and so must this
+            ps, qs = ([g.doubled for g in grams] for grams in (ps, qs))
+            selves = [_selves(grams) for grams in (ps, qs)]
+        self.normaliser = torch.from_numpy(np.sqrt(np.outer(selves[0][0], selves[1][0])))
+        self.xs = self._side(ps)
+        self.ys = self.xs if right is left else self._side(qs)
 
     @staticmethod
     def suits(left: Sequence[Prepared], right: Sequence[Prepared], documents: Documents) -> bool:
@@ -94,8 +95,9 @@ class LinearCKA:
             return False
         if measure.groups is not None and not np.array_equal(Documents(measure.groups, n).codes, documents.codes):
             return False
-        wide_x, wide_y = (sum(p.d for p in side) for side in (left, right))
-        return 2 * wide_x * wide_y <= n * (wide_x if right is left else wide_x + wide_y)
+        widths = [p.d for p in (left if right is left else [*left, *right])]
+        products = sum(p.d for p in left) * sum(q.d for q in right)
+        return not gram_route_is_cheaper(n, widths, products)
 
     def permuted(self, arrangements: Iterable[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
         """See `Grids`."""
@@ -129,8 +131,8 @@ class LinearCKA:
             cross = squares[block] - out - 2 * left.offsets[block].T @ right.row_sums[block]
             yield self._cka(cross, torch.outer(left.norms[block], right.norms[block]).sqrt())
 
-    def _side(self, grams: Sequence[Gram], dtype: torch.dtype) -> Side:
-        rows = torch.cat([g.features.rows(dtype=dtype) for g in grams], dim=1)
+    def _side(self, grams: Sequence[Gram]) -> Side:
+        rows = torch.cat([g.features.rows() for g in grams], dim=1)
         widths = [g.features.d for g in grams]
         layer = torch.block_diag(*(torch.ones(w, 1, dtype=torch.float64) for w in widths)).to(rows.device)
         left_out, row_sums, offsets = (
@@ -212,6 +214,12 @@ class LinearCKA:
     def entries_of(self, rows: np.ndarray) -> np.ndarray:
         """The entries of rows that have equally many, (*rows.shape, entries per row)."""
         return self._first_entry[rows][..., None] + np.arange(self._entries_of_row[rows.flat[0]])
+
+
+def _selves(grams: Sequence[Gram]) -> tuple[np.ndarray, np.ndarray]:
+    """<K, K> over the pairs that count, and over all."""
+    energies = np.array([g.energy for g in grams])
+    return energies - [g.correction(g) for g in grams], energies
 
 
 def _tiles(side: Side, other: Side) -> Iterator[tuple[slice, Tensor]]:
