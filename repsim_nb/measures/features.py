@@ -17,6 +17,7 @@ TILE_ROWS = 2048
 BLOCK_ROWS = 1024
 FEW_ROWS = 64  # stay in cache while they are turned into float64
 LEAST = 96  # columns of the smallest block of a symmetric product
+ALIGNED = 32  # rows or columns that blocks are a multiple of, where they can: products are up to 1.5 times faster
 
 
 def as_matrix(x: Any, side: str) -> Tensor:
@@ -129,6 +130,11 @@ class Features:
     ) -> Tensor:
         """Rows start to stop, centred and scaled, as a new tensor or in `out`."""
         return torch.add(-self.mean.to(dtype or self.x.dtype), self.x[start:stop], alpha=self.scale, out=out)
+
+    def take(self, index: Tensor) -> Tensor:
+        """The rows at `index`, centred and scaled, as a new tensor."""
+        rows = self.x[index.to(self.x.device)]
+        return torch.add(-self.mean.to(rows.dtype), rows, alpha=self.scale, out=rows)
 
     @cached_property
     def squared_rows(self) -> Tensor:
@@ -251,7 +257,7 @@ def upper_blocks(size: int, least: int = LEAST) -> Iterator[tuple[slice, slice]]
         if stop - start <= least:
             yield slice(start, stop), slice(start, stop)
             return
-        middle = (start + stop) // 2
+        middle = start + ALIGNED * math.ceil((stop - start) / 2 / ALIGNED)
         yield slice(start, middle), slice(middle, stop)
         yield from part(start, middle)
         yield from part(middle, stop)

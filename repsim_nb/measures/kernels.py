@@ -23,7 +23,7 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures.features import (
-    BLOCK_BYTES,
+    ALIGNED,
     BLOCK_ROWS,
     TILE_ROWS,
     Features,
@@ -36,6 +36,7 @@ from repsim_nb.measures.moments import Moments, PrecisionError
 
 Kernel = Literal["linear", "rbf"]
 WIDTH = 256  # columns of a block of a symmetric product
+STRIP_BYTES = 2**27  # of rows of all Gram matrices in work: every strip centres the rows of its columns anew
 
 
 class Groups:
@@ -320,21 +321,31 @@ def _gram_products(grams: Sequence[Gram]) -> np.ndarray:
     n, x = grams[0].n, grams[0].features.x
     total = torch.zeros(len(grams), len(grams), dtype=torch.float64, device=x.device)
     work = x.new_empty(n * max(g.features.d for g in grams))
+    room = min(STRIP_BYTES // x.dtype.itemsize, len(grams) * n * n)
+    strips = x.new_empty(max(room, len(grams) * ALIGNED * n))
+    diagonals = x.new_empty(len(grams), n)
     start = 0
     while start < n:
         width = n - start
-        height = max(1, min(width, BLOCK_ROWS, BLOCK_BYTES // (len(grams) * width * x.dtype.itemsize)))
-        strip = x.new_zeros(height, len(grams), width)
-        for k, gram in enumerate(grams):
-            gram.fill(strip[:, k], start, work)
+        fitting = min(BLOCK_ROWS, len(strips) // (len(grams) * width)) // ALIGNED * ALIGNED
+        height = min(width, fitting)
+        strip = strips[: len(grams) * height * width].view(len(grams), height, width)
+        strip[:, :, :height] = 0
+        for gram, own in zip(grams, strip, strict=True):
+            gram.fill(own, start, work)
         total += 2 * _inner_products(strip)
         for rows, columns in upper_blocks(height):
             if rows == columns:
-                total -= _inner_products(strip[rows, :, columns])
+                total -= _inner_products(strip[:, rows, columns])
+        diagonals[:, start : start + height] = strip.diagonal(dim1=1, dim2=2)
         start += height
+    for gram, diagonal in zip(grams, diagonals.double(), strict=True):
+        if gram.kernel == "linear":
+            gram.features.squared_rows = diagonal
     return total.numpy(force=True)
 
 
 def _inner_products(matrices: Tensor) -> Tensor:
-    """<K_i, K_j> of matrices (rows, i, columns), row by row and added up in float64."""
-    return (matrices @ matrices.mT).sum(0, dtype=torch.float64)
+    """<K_i, K_j> of matrices (i, rows, columns), row by row and added up in float64."""
+    by_row = matrices.transpose(0, 1)
+    return (by_row @ by_row.mT).sum(0, dtype=torch.float64)

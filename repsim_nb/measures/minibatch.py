@@ -11,8 +11,8 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures.accumulation import Accumulator, Layers
-from repsim_nb.measures.features import BLOCK_BYTES, Features
-from repsim_nb.measures.kernels import Gram, Kernel, kept_products
+from repsim_nb.measures.features import Features
+from repsim_nb.measures.kernels import STRIP_BYTES, Gram, Kernel, kept_products
 
 LEAST = 4  # rows of a batch: HSIC1 needs them
 Products = tuple[np.ndarray, np.ndarray, np.ndarray]  # of a with b, of a and of b with themselves
@@ -57,7 +57,8 @@ class BatchSums(Accumulator):
     @property
     def nbytes(self) -> int:
         """Memory held at most; known before the first row."""
-        return self.dtype.itemsize * 3 * self.capacity * sum(self.widths) + 2 * BLOCK_BYTES
+        rows, strips = 3 * self.capacity * sum(self.widths), 2 * len(self.widths) * self.batch**2
+        return self.dtype.itemsize * (rows + min(strips, STRIP_BYTES))
 
     def _digest(self, rows: Tensor) -> int:
         self._batch(rows[: self.batch])
