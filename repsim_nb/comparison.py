@@ -14,6 +14,7 @@ from repsim_nb.activations.extraction import PATIENCE, as_json
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
+from repsim_nb.measures.cka import CKA
 from repsim_nb.measures.features import as_matrix
 from repsim_nb.models import Model, load_model
 from repsim_nb.streaming import expected_bytes, stream
@@ -59,6 +60,7 @@ def compare(
     interval: float | bool | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
     between_documents: bool = False,
+    fast: bool = False,
     memory_limit: int | None = None,
     **measure_params: Any,
 ) -> xr.DataArray:
@@ -87,6 +89,8 @@ def compare(
             row is its own document.
         between_documents: leave out pairs of rows of one document, for measures with a parameter `groups` (cka), which
             receives the documents. Tokens of one document are alike in any two models.
+        fast: estimate linear CKA from a random sample of pairs of rows (see `measures.cka.CKA.sampled`); the result
+            then has the coordinate standard_error, of the sampling.
         memory_limit: bytes that activations may take; None is half of what is available. Two models whose activations
             would take more are run batch by batch and only sums kept (see `streaming.stream`), to the same values.
         measure_params: parameters of the measure.
@@ -116,10 +120,17 @@ def compare(
     kind, level = _kind_of_null(null), _level(interval)
     if not isinstance(a, Mapping) and not isinstance(b, Mapping):
         a, b = load_model(a), None if b is None else load_model(b)
-        how: dict[str, Any] = {"layers_a": layers_a, "layers_b": layers_b, "site": site, "rows": rows, "n_rows": n_rows, "seed": seed}
-        plain = not (kind or level or between_documents)
+        how: dict[str, Any] = {
+            "layers_a": layers_a,
+            "layers_b": layers_b,
+            "site": site,
+            "rows": rows,
+            "n_rows": n_rows,
+            "seed": seed,
+        }
+        plain = not (kind or level or between_documents or fast)
         if _must_stream(a, b, get_measure(measure, **measure_params), layers_a, layers_b, n_rows, memory_limit, plain):
-            return stream(a, b, corpus, measure, **how, memory_limit=memory_limit, **measure_params)
+            return stream(a, b, corpus, measure, **how, **measure_params)
     acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
     xs = [as_matrix(acts_a[layer], f"layer {layer} of a") for layer in acts_a]
     ys = xs if acts_b is acts_a else [as_matrix(acts_b[layer], f"layer {layer} of b") for layer in acts_b]
@@ -129,6 +140,14 @@ def compare(
     right = (
         left if ys is xs else [chosen.prepare(y, f"layer {layer} of b") for layer, y in zip(acts_b, ys, strict=True)]
     )
+    if fast:
+        if not isinstance(chosen, CKA):
+            raise InputError(f"fast=True is for linear cka; {chosen.name} has no fast form. Leave fast out.")
+        if kind or level or between_documents:
+            raise InputError("fast=True has a standard error of its own; leave null, interval, between_documents out.")
+        sampled, errors = chosen.sampled(left, right, seed=seed)
+        result = labelled(sampled, chosen, acts_a, acts_b, estimator="sampled pairs of rows")
+        return result.assign_coords(standard_error=(result.dims, errors))
     result = labelled(chosen.grid(left, right), chosen, acts_a, acts_b, between_documents)
     if kind or level:
         fast = LinearCKA.suits(left, right, documents)
@@ -171,8 +190,8 @@ def _must_stream(
         return False
     if not plain:
         raise InputError(
-            "A null, an interval and between_documents need all activations in memory, and these would take more than "
-            "the limit. Raise memory_limit, or choose fewer rows or layers."
+            "A null, an interval, between_documents and fast need all activations in memory, and these would take more "
+            "than the limit. Raise memory_limit, or choose fewer rows or layers."
         )
     return True
 

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def labelled(
-    values: np.ndarray, measure: Measure, a: Mapping[int, Any], b: Mapping[int, Any], between_documents: bool = False
+    values: np.ndarray,
+    measure: Measure,
+    a: Mapping[int, Any],
+    b: Mapping[int, Any],
+    between_documents: bool = False,
+    estimator: str = "all rows",
 ) -> xr.DataArray:
     """Values (layers of a, layers of b) with the layers' labels, the models' names, the measure and the provenance."""
     import xarray as xr
@@ -42,6 +47,7 @@ def labelled(
                     "measure": measure.name,
                     "measure_params": {k: _recorded(v) for k, v in measure.params.items()},
                     "between_documents": between_documents,
+                    "estimator": estimator,
                     "a": _provenance(a),
                     "b": _provenance(b),
                     "versions": _versions(),
