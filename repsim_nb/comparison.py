@@ -116,7 +116,14 @@ def compare(
     kind, level = _kind_of_null(null), _level(interval)
     if not isinstance(a, Mapping) and not isinstance(b, Mapping):
         a, b = load_model(a), None if b is None else load_model(b)
-        how: dict[str, Any] = {"layers_a": layers_a, "layers_b": layers_b, "site": site, "rows": rows, "n_rows": n_rows, "seed": seed}
+        how: dict[str, Any] = {
+            "layers_a": layers_a,
+            "layers_b": layers_b,
+            "site": site,
+            "rows": rows,
+            "n_rows": n_rows,
+            "seed": seed,
+        }
         plain = not (kind or level or between_documents)
         if _must_stream(a, b, get_measure(measure, **measure_params), layers_a, layers_b, n_rows, memory_limit, plain):
             return stream(a, b, corpus, measure, **how, memory_limit=memory_limit, **measure_params)
