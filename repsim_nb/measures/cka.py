@@ -126,7 +126,8 @@ class CKA(Measure):
             may be, not how far other rows would be.
 
         Raises:
-            InputError: another kernel, groups or batch; partners that are no multiple of 32.
+            InputError: another kernel, groups or batch; partners that are no multiple of 32; rows far beyond all
+                others, which a sample would miss.
         """
         if self.kernel != "linear" or self.groups is not None or self.batch is not None:
             raise InputError(f"Only linear cka without groups and batch can be sampled, got {self!r}.")

@@ -17,10 +17,15 @@ from repsim_nb.measures.kernels import Gram
 
 ROWS = 128  # in work at a time
 PARTS = 32  # samples whose spread gives the error
+HEAVY = 0.05  # of the sum over all pairs, at most, that one pair may hold
 
 
 def sampled_products(grams: Sequence[Gram], partners: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """(PARTS, grams, grams) estimates of what `kept_products` gives for all pairs, and the share of pairs used."""
+    """(PARTS, grams, grams) estimates of what `kept_products` gives for all pairs, and the share of pairs used.
+
+    Raises:
+        InputError: a layer in which a few pairs of rows may hold more than a sample can tell.
+    """
     n = grams[0].n
     ring = torch.from_numpy(rng.permutation(n))
     width = partners // PARTS
@@ -34,7 +39,16 @@ def sampled_products(grams: Sequence[Gram], partners: int, rng: np.random.Genera
     sampled = sums.numpy(force=True) * (n - 1) * PARTS / partners
     same = [[(p.features.squared_rows @ q.features.squared_rows).item() for q in grams] for p in grams]
     taken = [[p.correction(q) for q in grams] for p in grams]
-    return sampled + same - np.array(taken), 2 * partners / (n - 1)
+    kept = sampled + same - np.array(taken)
+    for k, gram in enumerate(grams):
+        # No pair weighs more than the two longest rows could: K_ij^2 <= |x_i|^2 |x_j|^2.
+        heaviest = 2 * gram.features.squared_rows.topk(2).values.prod().item()
+        if kept[:, k, k].mean() <= 0 or heaviest > HEAVY * sampled[:, k, k].mean():
+            raise InputError(
+                f"{gram.features.side}: so much of HSIC may lie in a few pairs of rows far beyond all others that a "
+                "sample of pairs does not tell it: compare all pairs instead."
+            )
+    return kept, 2 * partners / (n - 1)
 
 
 def _band(gram: Gram, near: Tensor, rows: int) -> Tensor:
@@ -48,17 +62,8 @@ def _band(gram: Gram, near: Tensor, rows: int) -> Tensor:
 def ratio_with_error(
     cross: np.ndarray, self_x: np.ndarray, self_y: np.ndarray, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """CKA (x, y) from samples of <K, L> (parts, x, y), <K, K> (parts, x) and <L, L> (parts, y); its standard error.
-
-    Raises:
-        InputError: a layer whose own term is lost in the error of sampling.
-    """
+    """CKA (x, y) from samples of <K, L> (parts, x, y), <K, K> (parts, x) and <L, L> (parts, y); its standard error."""
     c, a, b = (part.mean(0) for part in (cross, self_x, self_y))
-    if (a <= 0).any() or (b <= 0).any():
-        raise InputError(
-            "The sampled pairs do not tell HSIC of every layer with itself from 0, as when a few rows lie far beyond "
-            "all others: compare all pairs instead."
-        )
     scale = np.sqrt(np.outer(a, b))
     value = c / scale
     relative = self_x[:, :, None] / a[:, None] + self_y[:, None] / b

@@ -14,7 +14,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,10 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import repsim_nb as rs
+from repsim_nb.activations.extraction import TOKENS_PER_BATCH
 from repsim_nb.measures import get_measure
+from repsim_nb.models import Model
 
 LAYERS = 12
 SEEDS = 50
+SEQUENCES = 512
 
 
 class Job(NamedTuple):
@@ -108,7 +114,75 @@ def fast() -> Job:
     return Job("fast cka, n=10,000 d=768", "0.2", sampled, lambda: grid("cka", xs, ys), repeats=3)
 
 
-JOBS = {"cka": cka, "gram": gram, "procrustes": procrustes, "fast": fast}
+def random_model(seed: int) -> Model:
+    """A causal model of 6 layers and width 128 with random weights."""
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    tokenizer = rs.load_model("tiny-neox-w32-d2").tokenizer
+    torch.manual_seed(seed)
+    config = GPTNeoXConfig(
+        vocab_size=len(tokenizer), hidden_size=128, num_hidden_layers=6, num_attention_heads=4, intermediate_size=512,
+        max_position_embeddings=128,
+    )  # fmt: skip
+    return rs.load_model(GPTNeoXForCausalLM(config), tokenizer=tokenizer)
+
+
+def sequences(model: Model) -> list[str]:
+    """Texts of one window each."""
+    corpus = rs.load_corpus("python-docs", split="train")
+    windows = [w for w in model.windows(corpus.texts) if len(w) == model.context]
+    return [corpus.texts[w.text][w.offsets[1][0] : w.offsets[-1][1]] for w in windows[:SEQUENCES]]
+
+
+def forward_passes(models: list[Model], texts: list[str]) -> Callable[[], object]:
+    """The same batches through transformers' own blocks, tokenized beforehand, nothing kept and no head run."""
+    windows = models[0].windows(texts)
+    size = TOKENS_PER_BATCH // max(map(len, windows))
+    batches = [models[0].collate(windows[i : i + size]) for i in range(0, len(windows), size)]
+
+    @torch.no_grad()
+    def run() -> None:
+        for model in models:
+            for batch in batches:
+                mask = None if batch.mask.all() else batch.mask
+                model.module.gpt_neox(input_ids=batch.ids, attention_mask=mask, use_cache=False)
+
+    return run
+
+
+def end_to_end(rows: str) -> Job:
+    models = [random_model(1), random_model(2)]
+    texts = sequences(models[0])
+    forward = forward_passes(models, texts)
+    _ = [model.weights_sha256 for model in models]
+
+    def work() -> object:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # fewer rows than a million
+            return rs.compare(*models, texts, rows=rows, n_rows=10**6 if rows == "tokens" else SEQUENCES)
+
+    n = work().attrs["n_rows"]
+    x = torch.randn(n, 7 * 128)
+
+    def floor() -> None:
+        forward()
+        if rows == "tokens":  # 49 products of (n, 128) and 14 symmetric ones, counted half
+            _ = x.T @ x
+            for part in x.split(128, dim=1):
+                _ = part.T @ part
+
+    name = "two 6-layer models, 512 sequences, " + ("one row each" if rows == "last" else f"{n:,} token rows")
+    return Job(name, "1.06" if rows == "last" else "1.05", work, floor, repeats=5)
+
+
+JOBS = {
+    "cka": cka,
+    "gram": gram,
+    "procrustes": procrustes,
+    "last": partial(end_to_end, "last"),
+    "tokens": partial(end_to_end, "tokens"),
+    "fast": fast,
+}
 
 
 def cpu(work: Callable[[], object]) -> float:

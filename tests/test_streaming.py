@@ -1,0 +1,200 @@
+"""One pass over the corpus gives what all activations in memory give, in memory that is known and does not grow."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import repsim_nb as rs
+from repsim_nb import streaming
+from repsim_nb.activations import extraction
+from repsim_nb.activations.extraction import plan_aligned
+from repsim_nb.activations.selection import FewerRowsWarning
+from repsim_nb.errors import InputError
+from repsim_nb.measures import get_measure
+from repsim_nb.measures.moments import Moments
+from repsim_nb.streaming import Estimate, accumulate, available_memory, estimate, expected_bytes, stream
+
+SMALL, LARGE = "tiny-neox-w32-d2", "tiny-neox-w64-d4"
+GB = 10**9
+
+
+@pytest.fixture(scope="module")
+def models():
+    return rs.load_model(SMALL), rs.load_model(LARGE)
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return list(rs.load_corpus("python-docs").texts[:40])
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(extraction, "TOKENS_PER_BATCH", 1000)
+
+
+@pytest.mark.parametrize("measure", ["cka", "procrustes", "cca"])
+@pytest.mark.parametrize("rows", ["tokens", "last", "mean"])
+def test_streaming_gives_what_compare_gives(models, texts, measure, rows):
+    how = {"corpus": texts, "measure": measure, "rows": rows, "n_rows": 700}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*rows for .* features")  # one row per document is few
+        streamed, expected = stream(*models, **how), rs.compare(*models, **how)
+    assert streamed.attrs == expected.attrs
+    assert streamed.drop_attrs().coords.equals(expected.drop_attrs().coords)
+    # Of 40 rows, one per document, the models' own rounding in other batches shows in the sixth digit.
+    np.testing.assert_allclose(streamed, expected, rtol=1e-6 if rows == "tokens" else 1e-5)
+    assert (streamed.name, streamed.dims, streamed.shape) == (measure, ("layer_a", "layer_b"), (3, 5))
+
+
+@pytest.mark.parametrize("layers", [{}, {"layers_a": [2, 0], "layers_b": [1]}], ids=["itself", "other layers"])
+def test_a_model_with_itself(models, texts, layers):
+    streamed = stream(models[0], corpus=texts, n_rows=600, **layers)
+    expected = rs.compare(models[0], corpus=texts, n_rows=600, **layers)
+    assert streamed.attrs == expected.attrs
+    np.testing.assert_allclose(streamed, expected, rtol=1e-6)
+
+
+def test_minibatch_cka_streams(models, texts):
+    streamed = stream(*models, texts, measure="cka", batch=64, n_rows=640)
+    np.testing.assert_allclose(streamed, rs.compare(*models, texts, n_rows=640), atol=0.1)
+
+
+def test_batches_hold_every_row_once(models, texts):
+    plan, other = plan_aligned(models, texts, n_rows=500)
+    batches = plan.batches()
+    assert len(batches) > 3
+    assert sorted(np.concatenate(batches)) == list(range(500))
+    whole = other.run()
+    for index in batches:
+        part = other.run(index)
+        assert all((part[layer] - whole[layer][index]).abs().max() < 1e-5 for layer in whole)
+    assert sum(plan.tokens(index) for index in batches) == plan.tokens()
+
+
+def everything(models, texts):
+    with pytest.warns(FewerRowsWarning):
+        return plan_aligned(models, texts, n_rows=10**6)
+
+
+def test_halves_of_a_corpus_add_up(models, texts, tmp_path):
+    cka = get_measure("cka")
+    halves = [everything(models, part) for part in (texts[:10], texts[10:20])]
+    first, second = (accumulate(plans, cka) for plans in halves)
+    first.save(tmp_path / "first.safetensors")
+    both = Moments.load(tmp_path / "first.safetensors") + second
+    whole = accumulate(everything(models, texts[:20]), cka)
+    assert both.n == whole.n
+    np.testing.assert_allclose(cka.from_moments(both), cka.from_moments(whole), rtol=1e-6)
+
+
+def most_rows_held(monkeypatch, models, texts, n_rows):
+    """The longest tensor of activations that one streamed comparison makes."""
+    longest = []
+    run = extraction.Plan.run
+
+    def watched(self, *args, **kwargs):
+        rows = run(self, *args, **kwargs)
+        longest.append(max(len(x) for x in rows.values()))
+        return rows
+
+    monkeypatch.setattr(extraction.Plan, "run", watched)
+    stream(*models, texts, n_rows=n_rows)
+    assert sum(longest) == 2 * n_rows
+    return max(longest)
+
+
+def test_no_more_than_a_batch_of_rows_is_held(monkeypatch, models, texts):
+    assert most_rows_held(monkeypatch, models, texts, 3000) <= extraction.TOKENS_PER_BATCH
+
+
+def test_the_second_pass_is_in_float64_where_float32_loses_digits(monkeypatch, models, texts):
+    run = extraction._run
+
+    def with_outlier(model, selection, *args):
+        rows = run(model, selection, *args)
+        for x in rows.values():
+            x[np.flatnonzero(selection.document == 0)[:1]] *= 1e4
+        return rows
+
+    monkeypatch.setattr(extraction, "_run", with_outlier)
+    dtypes = []
+    monkeypatch.setattr(streaming, "accumulate", lambda *a: (dtypes.append(a[3:]), accumulate(*a))[1])
+    assert np.isfinite(stream(*models, texts, n_rows=500)).all()
+    assert dtypes == [(), (torch.float64,)]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, t: stream(*m, t, measure="rsa"), r"rsa\(.*needs all rows at once"),
+        (lambda m, t: stream({0: np.ones((3, 2))}), "Only models can be streamed, got dict: compare activations"),
+        (lambda m, t: stream(*m, t, memory_limit=1000), r"cka needs .* MB when streamed; the limit is 1 kB.*batch=256"),
+        (lambda m, t: stream(*m, t, memory_limit=0), "expected a positive number of bytes"),
+        (lambda m, t: stream(*m, t, measure="cca", memory_limit=1000), "or choose fewer layers.$"),
+        (lambda m, t: stream(*m, t, layers_a=9), "Layer 9 does not exist"),
+    ],
+)
+def test_misuse_is_named_before_anything_runs(monkeypatch, models, texts, call, message):
+    monkeypatch.setattr(extraction, "_run", lambda *a: pytest.fail("a model was run"))
+    with pytest.raises(InputError, match=message):
+        call(models, texts)
+
+
+def test_expected_bytes_choose_the_route(models):
+    layers = [list(range(3)), list(range(5))]
+    cka, rows = get_measure("cka"), 10**6
+    free = expected_bytes(models, layers, cka, rows, 100 * GB)
+    assert free.route == "memory"
+    assert free.activations >= 4 * rows * (3 * 32 + 5 * 64)
+    assert expected_bytes(models, layers, cka, rows, GB).route == "stream"
+    assert expected_bytes(models, layers, cka, 2 * rows, GB).moments == free.moments
+    with pytest.raises(InputError, match=r"cka of 1,000,000 rows needs 1.8 GB .* set n_rows to at most .* batch=256"):
+        _ = expected_bytes(models, layers, cka, rows, 10**5).route
+    with pytest.raises(InputError, match=r"rsa .* cannot be streamed; .* that can be added up"):
+        _ = expected_bytes(models, layers, get_measure("rsa"), rows, GB).route
+    few = expected_bytes(models, layers, get_measure("cka", batch=256), rows, GB)
+    assert few.moments is not None
+
+
+def test_wide_models_stream_in_constant_memory_by_batches():
+    widths = dict.fromkeys(range(40), 8192)
+    assert get_measure("cka").accumulator(widths, widths).nbytes > 100 * GB
+    assert get_measure("cka", batch=256).accumulator(widths, widths).nbytes < 4 * GB
+
+
+def test_an_estimate_is_readable_and_about_right(models, texts):
+    about = estimate(*models, texts, n_rows=400, memory_limit=GB)
+    assert (about.rows, about.result, about.limit) == (400, 8 * 15, GB)
+    assert about.seconds is not None
+    assert 0.001 < about.seconds < 60
+    lines = str(about).splitlines()
+    assert lines[0] == "cka of 400 rows: in memory"
+    assert [line.split("  ")[1] for line in lines[1:]] == ["in memory", "streaming", "limit", "result", "time"]
+    assert "not possible" in str(estimate(*models, texts, measure="rsa", n_rows=400))
+    assert "too much for the limit" in str(estimate(*models, texts, n_rows=400, memory_limit=10))
+
+
+def test_without_a_trial_there_is_no_time(models):
+    about = expected_bytes(models[:1], [[0, 1]], get_measure("cka"), 10)
+    assert about.seconds is None
+    assert "time" not in str(about)
+    assert about.result == 8 * 4
+
+
+def test_more_rows_cost_more_time(models, texts):
+    little, much = (estimate(*models, texts, n_rows=n) for n in (50, 3000))
+    assert much.seconds > 2 * little.seconds
+
+
+def test_available_memory_is_what_the_system_or_the_container_leaves(monkeypatch):
+    assert 10**7 < available_memory() < 10**14
+    monkeypatch.setattr(streaming, "_left_in_container", lambda: 12345)
+    assert available_memory() == 12345
+    monkeypatch.setattr(streaming, "_free", lambda: None)
+    monkeypatch.setattr(streaming, "_left_in_container", lambda: None)
+    assert available_memory() is None
+    assert Estimate("cka", 10**9, 10**15, 10**3, 8, None).route == "memory"
+    assert "unknown" in str(Estimate("cka", 10**9, 10**15, 10**3, 8, None))
