@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from repsim_nb import figures as figures
+    from repsim_nb import measures as measures
     from repsim_nb.activations import extract as extract
     from repsim_nb.comparison import compare as compare
     from repsim_nb.corpora import list_corpora as list_corpora
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from repsim_nb.models import load_model as load_model
     from repsim_nb.runs import list_notebooks as list_notebooks
     from repsim_nb.runs import run_notebook as run_notebook
+    from repsim_nb.streaming import estimate as estimate
 
 _HOME = {
     "extract": "activations",
@@ -32,13 +34,15 @@ _HOME = {
     "load_model": "models",
     "list_notebooks": "runs",
     "run_notebook": "runs",
+    "estimate": "streaming",
 }
-__all__ = ["figures", *_HOME]
+_MODULES = ("figures", "measures")
+__all__ = [*_MODULES, *_HOME]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "figures":
-        return import_module("repsim_nb.figures")
+    if name in _MODULES:
+        return import_module(f"repsim_nb.{name}")
     if name in _HOME:
         return getattr(import_module(f"repsim_nb.{_HOME[name]}"), name)
     raise AttributeError(f"module 'repsim_nb' has no attribute {name!r}")

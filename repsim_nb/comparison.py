@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -14,9 +12,12 @@ from tqdm.auto import tqdm
 from repsim_nb.activations import Activations, extract_aligned
 from repsim_nb.activations.extraction import PATIENCE, as_json
 from repsim_nb.errors import InputError, unknown
+from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
+from repsim_nb.measures.cka import CKA
 from repsim_nb.measures.features import as_matrix
-from repsim_nb.models import Model
+from repsim_nb.models import Model, load_model
+from repsim_nb.streaming import expected_bytes, stream
 from repsim_nb.uncertainty import (
     LEVEL,
     Documents,
@@ -59,6 +60,8 @@ def compare(
     interval: float | bool | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
     between_documents: bool = False,
+    fast: bool = False,
+    memory_limit: int | None = None,
     **measure_params: Any,
 ) -> xr.DataArray:
     """Every layer of `a` against every layer of `b` under one measure, with its null and interval where asked for.
@@ -86,6 +89,10 @@ def compare(
             row is its own document.
         between_documents: leave out pairs of rows of one document, for measures with a parameter `groups` (cka), which
             receives the documents. Tokens of one document are alike in any two models.
+        fast: estimate linear CKA from a random sample of pairs of rows (see `measures.cka.CKA.sampled`); the result
+            then has the coordinate standard_error, of the sampling.
+        memory_limit: bytes that activations may take; None is half of what is available. Two models whose activations
+            would take more are run batch by batch and only sums kept (see `streaming.stream`), to the same values.
         measure_params: parameters of the measure.
 
     Returns:
@@ -111,6 +118,19 @@ def compare(
     ['0.46', '0.52', '0.01']
     """
     kind, level = _kind_of_null(null), _level(interval)
+    if not isinstance(a, Mapping) and not isinstance(b, Mapping):
+        a, b = load_model(a), None if b is None else load_model(b)
+        how: dict[str, Any] = {
+            "layers_a": layers_a,
+            "layers_b": layers_b,
+            "site": site,
+            "rows": rows,
+            "n_rows": n_rows,
+            "seed": seed,
+        }
+        plain = not (kind or level or between_documents or fast)
+        if _must_stream(a, b, get_measure(measure, **measure_params), layers_a, layers_b, n_rows, memory_limit, plain):
+            return stream(a, b, corpus, measure, **how, **measure_params)
     acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
     xs = [as_matrix(acts_a[layer], f"layer {layer} of a") for layer in acts_a]
     ys = xs if acts_b is acts_a else [as_matrix(acts_b[layer], f"layer {layer} of b") for layer in acts_b]
@@ -120,7 +140,15 @@ def compare(
     right = (
         left if ys is xs else [chosen.prepare(y, f"layer {layer} of b") for layer, y in zip(acts_b, ys, strict=True)]
     )
-    result = _labelled(chosen.grid(left, right), chosen, acts_a, acts_b, between_documents)
+    if fast:
+        if not isinstance(chosen, CKA):
+            raise InputError(f"fast=True is for linear cka; {chosen.name} has no fast form. Leave fast out.")
+        if kind or level or between_documents:
+            raise InputError("fast=True has a standard error of its own; leave null, interval, between_documents out.")
+        sampled, errors = chosen.sampled(left, right, seed=seed)
+        result = labelled(sampled, chosen, acts_a, acts_b, estimator="sampled pairs of rows")
+        return result.assign_coords(standard_error=(result.dims, errors))
+    result = labelled(chosen.grid(left, right), chosen, acts_a, acts_b, between_documents)
     if kind or level:
         fast = LinearCKA.suits(left, right, documents)
         grids = LinearCKA(left, right, documents) if fast else Recomputed(chosen, xs, ys, documents)
@@ -143,6 +171,29 @@ def compare_all(
         for i, a in enumerate(names)
         for b in names[: i + 1]
     }
+
+
+def _must_stream(
+    a: Model,
+    b: Model | None,
+    measure: Measure,
+    layers_a: Layers,
+    layers_b: Layers,
+    n_rows: int,
+    limit: int | None,
+    plain: bool,
+) -> bool:
+    """Whether activations would take more than the limit; an error where that cannot be helped."""
+    sides = [(a, layers_a)] if b is None and layers_a == layers_b else [(a, layers_a), (b or a, layers_b)]
+    models, positions = [m for m, _ in sides], [m.positions(layers) for m, layers in sides]
+    if expected_bytes(models, positions, measure, n_rows, limit).route == "memory":
+        return False
+    if not plain:
+        raise InputError(
+            "A null, an interval, between_documents and fast need all activations in memory, and these would take more "
+            "than the limit. Raise memory_limit, or choose fewer rows or layers."
+        )
+    return True
 
 
 def _kind_of_null(null: str | int | None) -> str | int | None:
@@ -295,62 +346,3 @@ def _null(
 
 def _watched(grids: Iterable[T], total: int, what: str) -> Iterable[T]:
     return tqdm(grids, desc=what, total=total, unit="grid", delay=PATIENCE, leave=False)
-
-
-def _labelled(
-    values: np.ndarray, measure: Measure, a: Mapping[int, Any], b: Mapping[int, Any], between_documents: bool
-) -> xr.DataArray:
-    import xarray as xr
-
-    low, high = measure.bounds
-    return xr.DataArray(
-        values,
-        dims=("layer_a", "layer_b"),
-        coords={"layer_a": list(a), "layer_b": list(b)},
-        name=measure.name,
-        attrs={
-            "long_name": measure.title,
-            "direction": measure.direction,
-            "lower_bound": float(low),
-            "upper_bound": float(high),
-            "model_a": _name(a, "a"),
-            "model_b": _name(b, "b"),
-            "n_rows": len(next(iter(a.values()))),
-            "provenance": as_json(
-                {
-                    "measure": measure.name,
-                    "measure_params": {k: _recorded(v) for k, v in measure.params.items()},
-                    "between_documents": between_documents,
-                    "a": _provenance(a),
-                    "b": _provenance(b),
-                    "versions": _versions(),
-                }
-            ),
-        },
-    )
-
-
-def _recorded(value: Any) -> Any:
-    """A parameter as the provenance holds it: a number or a name as it is, one value per row by its hash."""
-    if value is None or isinstance(value, str):
-        return value
-    values = np.asarray(value)
-    if values.ndim == 0:
-        return values.item()
-    return f"{values.shape[0]} values, sha256 {sha256(repr(values.tolist()).encode()).hexdigest()[:16]}"
-
-
-def _name(acts: Mapping[int, Any], otherwise: str) -> str:
-    return acts.provenance["model"]["model"] if isinstance(acts, Activations) else otherwise
-
-
-def _provenance(acts: Mapping[int, Any]) -> Any:
-    return acts.provenance if isinstance(acts, Activations) else "arrays given by the caller"
-
-
-@cache
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    packages = ("repsim-nb", "torch", "transformers", "transformer-lens", "numpy")
-    return {package: version(package) for package in packages}

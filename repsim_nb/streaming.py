@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from repsim_nb.activations.extraction import PATIENCE, Activations, Plan, plan_aligned
 from repsim_nb.errors import InputError
+from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.accumulation import Accumulator
 from repsim_nb.measures.features import BLOCK_BYTES
@@ -191,8 +192,6 @@ def stream(
     >>> stream("tiny-neox-w32-d2", n_rows=300).shape
     (3, 3)
     """
-    from repsim_nb.comparison import _labelled
-
     chosen = get_measure(measure, **measure_params)
     plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
     try:
@@ -203,7 +202,7 @@ def stream(
         Activations({layer: torch.empty(len(plan), 0) for layer in plan.layers}, plan.rows, plan.provenance)
         for plan in plans
     ]
-    return _labelled(values, chosen, outlines[0], outlines[-1], between_documents=False)
+    return labelled(values, chosen, outlines[0], outlines[-1])
 
 
 def accumulate(

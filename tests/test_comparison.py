@@ -190,3 +190,29 @@ def test_what_cannot_be_done_says_why(related, options, message):
     a, b, documents = related
     with pytest.raises(InputError, match=message):
         rs.compare(a, b, **{"groups": documents, **options})
+
+
+def test_the_fast_form_says_how_far_it_may_be_and_is_for_linear_cka_alone():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 12)).astype("float32")
+    layers = {0: x, 1: x @ rng.normal(size=(12, 12)).astype("float32")}
+    exact, fast = rs.compare(layers), rs.compare(layers, fast=True, seed=1)
+    assert (abs(fast - exact) <= 4 * fast.standard_error + 1e-6).all()
+    assert float(fast.standard_error.max()) < 0.02
+    assert json.loads(fast.attrs["provenance"])["estimator"] == "sampled pairs of rows"
+    with pytest.raises(InputError, match="has no fast form"):
+        rs.compare(layers, measure="procrustes", fast=True)
+    with pytest.raises(InputError, match="a standard error of its own"):
+        rs.compare(layers, fast=True, interval=True)
+
+
+def test_models_too_large_for_the_limit_are_streamed_to_the_same_values():
+    whole = rs.compare("tiny-neox-w32-d2", n_rows=3000)
+    needed = rs.estimate("tiny-neox-w32-d2", n_rows=3000)
+    assert needed.moments < needed.activations
+    streamed = rs.compare("tiny-neox-w32-d2", n_rows=3000, memory_limit=(needed.moments + needed.activations) // 2)
+    assert np.allclose(streamed, whole, atol=1e-5)
+    with pytest.raises(InputError, match="need all activations in memory"):
+        rs.compare("tiny-neox-w32-d2", n_rows=3000, interval=True, memory_limit=needed.activations - 1)
+    with pytest.raises(InputError, match="Raise memory_limit"):
+        rs.compare("tiny-neox-w32-d2", n_rows=3000, memory_limit=1000)

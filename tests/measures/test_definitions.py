@@ -129,9 +129,10 @@ def test_every_route_and_tiling_gives_the_same(
     whole = measure.grid(*[[measure.prepare(a) for a in layers]] * 2)
     for by_grams in (True, False):
         monkeypatch.setattr(kernels, "gram_route_is_cheaper", lambda *sizes, by_grams=by_grams: by_grams)
-        monkeypatch.setattr(features, "BLOCK_BYTES", 4096)
-        monkeypatch.setattr(kernels, "BLOCK_BYTES", 4096)
-        monkeypatch.setattr(features, "BLOCK_ROWS", 17)
+        monkeypatch.setattr(features, "TILE_BYTES", 4096)
+        monkeypatch.setattr(features, "TILE_ROWS", 17)
+        monkeypatch.setattr(kernels, "TILE_ROWS", 17)
+        monkeypatch.setattr(kernels, "STRIP_BYTES", 4096)
         monkeypatch.setattr(kernels, "WIDTH", 8)
         xs, ys = ([measure.prepare(a) for a in layers] for _ in "xy")
         assert measure.grid(xs, ys) == pytest.approx(whole, abs=3e-6 if dtype is torch.float32 else 1e-12)
