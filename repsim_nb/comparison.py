@@ -33,6 +33,7 @@ from repsim_nb.uncertainty.jackknife import BLOCKS
 
 if TYPE_CHECKING:
     import xarray as xr
+    from torch import Tensor
 
     from repsim_nb.corpora import Corpus
 
@@ -132,8 +133,8 @@ def compare(
         if _must_stream(a, b, get_measure(measure, **measure_params), layers_a, layers_b, n_rows, memory_limit, plain):
             return stream(a, b, corpus, measure, **how, **measure_params)
     acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
-    xs = [as_matrix(acts_a[layer], f"layer {layer} of a") for layer in acts_a]
-    ys = xs if acts_b is acts_a else [as_matrix(acts_b[layer], f"layer {layer} of b") for layer in acts_b]
+    xs = _matrices(acts_a, "a")
+    ys = xs if acts_b is acts_a else _matrices(acts_b, "b")
     documents = _documents(acts_a, acts_b, groups, len(xs[0]))
     chosen = _configured(measure, measure_params, documents if between_documents else None)
     left = [chosen.prepare(x, f"layer {layer} of a") for layer, x in zip(acts_a, xs, strict=True)]
@@ -234,6 +235,13 @@ def _configured(measure: str | Measure, params: dict[str, Any], documents: Docum
     if len(documents) == documents.n:  # no two rows of one document
         return chosen
     return chosen.configured(groups=documents.codes)
+
+
+def _matrices(acts: Mapping[Any, Any], side: str) -> list[Tensor]:
+    """Layers as tensors, checked unless extraction has done so."""
+    if isinstance(acts, Activations):
+        return list(acts.values())
+    return [as_matrix(values, f"layer {layer} of {side}") for layer, values in acts.items()]
 
 
 def _both(

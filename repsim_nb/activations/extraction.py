@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -185,39 +186,43 @@ def _run(model: Model, selection: Selection, layers: list[int], mean: bool, prog
     batches = tqdm(
         _batches(model, selection), model.name, leave=False, unit="batch", delay=PATIENCE, disable=not progress
     )
+    by_window = selection.by_window()
     for batch in batches:
-        windows = [selection.windows[w].truncated(end) for w, end in batch]
-        place = {w: i for i, (w, _) in enumerate(batch)}
-        inside = np.flatnonzero(np.isin(selection.window, list(place)))
-        sequence = torch.tensor([place[w] for w in selection.window[inside]])
-        position = torch.from_numpy(selection.position[inside])
-        tokens = model.collate(windows)
-        text = tokens.carries_text
+        tokens = model.collate([selection.windows[w].truncated(end) for w, end in batch])
+        rows = [by_window[w] for w, _ in batch]
+        into = torch.from_numpy(np.concatenate(rows))
+        sequence = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(r) for r in rows]))
+        place = sequence * tokens.ids.shape[1] + torch.from_numpy(selection.position)[into]
+        take = partial(_means, tokens.carries_text, sequence) if mean else partial(_at, place)
 
-        def keep(
-            layer: int,
-            hidden: Tensor,
-            text: Tensor = text,
-            inside: np.ndarray = inside,
-            sequence: Tensor = sequence,
-            position: Tensor = position,
-        ) -> None:
-            hidden = hidden.float()
-            if mean:
-                weight = text.to(hidden.device, hidden.dtype)[sequence.to(hidden.device)]
-                rows = (hidden[sequence] * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
-            else:
-                rows = hidden[sequence, position]
-            kept[layer][inside] = rows.cpu()
+        def keep(layer: int, hidden: Tensor, take: Callable[[Tensor], Tensor] = take, into: Tensor = into) -> None:
+            values = take(hidden).float().cpu()
+            if not _finite(values):
+                raise InputError(
+                    f"{model.name} gives values that are not finite at layer {layer} in {model.dtype}. "
+                    "Load it with dtype='float32'."
+                )
+            kept[layer].index_copy_(0, into, values)
 
         model.residuals(tokens, layers, keep)
-    for layer, values in kept.items():
-        if not torch.isfinite(values).all():
-            raise InputError(
-                f"{model.name} gives values that are not finite at layer {layer} in {model.dtype}. "
-                "Load it with dtype='float32'."
-            )
     return kept
+
+
+def _at(place: Tensor, hidden: Tensor) -> Tensor:
+    """Rows of (sequences, length, d) by their flat place."""
+    return hidden.flatten(0, 1).index_select(0, place.to(hidden.device))
+
+
+def _means(text: Tensor, sequence: Tensor, hidden: Tensor) -> Tensor:
+    """Means over the text of each sequence, one row per entry of `sequence`."""
+    weight = text.to(hidden.device, torch.float32)[..., None]
+    means = (hidden.float() * weight).sum(1) / weight.sum(1)
+    return means.index_select(0, sequence.to(hidden.device))
+
+
+def _finite(values: Tensor) -> bool:
+    """A finite sum needs no second look; one that is not may have overflowed."""
+    return bool(torch.isfinite(values.sum()) or torch.isfinite(values).all())
 
 
 def _batches(model: Model, selection: Selection) -> list[list[tuple[int, int]]]:

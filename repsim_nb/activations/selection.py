@@ -44,6 +44,12 @@ class Selection:
     def __len__(self) -> int:
         return len(self.window)
 
+    def by_window(self) -> dict[int, np.ndarray]:
+        """Window -> indices of the rows in it."""
+        order = np.argsort(self.window, kind="stable")
+        windows, start = np.unique(self.window[order], return_index=True)
+        return dict(zip(windows.tolist(), np.split(order, start[1:]), strict=True))
+
     def take(self, index: np.ndarray) -> Selection:
         """The rows at `index` alone."""
         return Selection(self.windows, *(x[index] for x in (self.window, self.position, self.document, self.char_end)))

@@ -305,15 +305,14 @@ def gram_route_is_cheaper(n: int, widths: Sequence[int], products: int) -> bool:
 
 def _self_product(features: Features) -> float:
     """||X'X||^2 = ||XX'||^2, half of the symmetric product computed."""
-    if features.d > features.n:
-        parts = [features.rows().T]
-    else:
-        parts = [features.rows(i, i + TILE_ROWS) for i in range(0, features.n, TILE_ROWS)]
-    total = 0.0
-    for left, right in upper_blocks(parts[0].shape[1]):
-        product = torch.stack([part[:, left].T @ part[:, right] for part in parts]).sum(0)
-        total += squared_norm(product) * (1 if left == right else 2)
-    return total
+    wide = features.d > features.n
+    parts = [features.rows().T] if wide else (features.rows(i, i + TILE_ROWS) for i in range(0, features.n, TILE_ROWS))
+    blocks = list(upper_blocks(min(features.n, features.d)))
+    sums = [features.x.new_zeros(left.stop - left.start, right.stop - right.start) for left, right in blocks]
+    for part in parts:
+        for (left, right), total in zip(blocks, sums, strict=True):
+            total.addmm_(part[:, left].T, part[:, right])
+    return sum(squared_norm(s) * (1 if left == right else 2) for (left, right), s in zip(blocks, sums, strict=True))
 
 
 def _gram_products(grams: Sequence[Gram]) -> np.ndarray:
