@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from repsim_nb import figures as figures
     from repsim_nb import measures as measures
+    from repsim_nb import stitching as stitching
     from repsim_nb.activations import extract as extract
     from repsim_nb.comparison import compare as compare
     from repsim_nb.corpora import list_corpora as list_corpora
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from repsim_nb.models import load_model as load_model
     from repsim_nb.runs import list_notebooks as list_notebooks
     from repsim_nb.runs import run_notebook as run_notebook
+    from repsim_nb.stitching import stitch as stitch
+    from repsim_nb.stitching import stitching_table as stitching_table
     from repsim_nb.streaming import estimate as estimate
 
 _HOME = {
@@ -34,9 +37,11 @@ _HOME = {
     "load_model": "models",
     "list_notebooks": "runs",
     "run_notebook": "runs",
+    "stitch": "stitching",
+    "stitching_table": "stitching",
     "estimate": "streaming",
 }
-_MODULES = ("figures", "measures")
+_MODULES = ("figures", "measures", "stitching")
 __all__ = [*_MODULES, *_HOME]
 
 

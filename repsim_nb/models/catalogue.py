@@ -6,13 +6,15 @@ import copy
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.checkpoint import read_metadata, weight_files
 from repsim_nb.models.model import Model
+from repsim_nb.models.native import ARCHITECTURE
+from repsim_nb.models.native_files import download_native, load_native
 from repsim_nb.resources import data_dir
 
 if TYPE_CHECKING:
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+TOY_MODELS = {  # the paper's, by their TransformerLens names; of the older ones of that format that the hub holds
+    f"{activation.lower()}-{depth}l": f"NeelNanda/{activation}_{depth}L512W_C4_Code"
+    for activation in ("GELU", "SoLU")
+    for depth in (3, 4)
+}
 
 
 def list_models() -> pd.DataFrame:
@@ -62,8 +69,8 @@ def _describe(name: str) -> dict[str, Any]:
         "kind": "causal",
         "source": "embedded",
         "needs_download": False,
-        "n_layers": config["num_hidden_layers"],
-        "d_model": config["hidden_size"],
+        "n_layers": config.get("num_hidden_layers", config.get("n_layers")),
+        "d_model": config.get("hidden_size", config.get("d_model")),
         "n_parameters": int(about["parameters"]),
         "bytes": weights.stat().st_size,
         "tokens_seen": int(about["tokens_seen"]),
@@ -120,9 +127,11 @@ def load_model(
         return _from_directory(path, name, None, place, dtype, tokenizer, "directory")
     if isinstance(given, os.PathLike) or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise FileNotFoundError(f"No model directory at '{path}'. Give a path that exists, or a model name.")
-    if HUB_ID.fullmatch(name):
+    if name in TOY_MODELS or HUB_ID.fullmatch(name):
         return _from_hub(name, revision, place, dtype, tokenizer)
-    raise unknown("model", name, embedded, "Or give a local directory, or a hub id such as EleutherAI/pythia-70m.")
+    raise unknown(
+        "model", name, [*embedded, *TOY_MODELS], "Or give a local directory, or a hub id such as EleutherAI/pythia-70m."
+    )
 
 
 def _device(asked: str) -> torch.device:
@@ -169,13 +178,35 @@ def _from_directory(
     weight_files(folder)  # raises when absent or truncated
     about = {"source": source, "revision": revision or "main"}
     full = f"{name}@{revision}" if revision not in (None, "main") else name
+    config = _read_config(folder / "config.json")
+    if _is_native(config):
+        return load_native(folder, config, full, device, dtype, tokenizer, about)
     return _load(str(folder), full, None, device, dtype, tokenizer, about)
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"'{file}' is not valid JSON: {error}. Copy or download it again.") from None
+    return config if isinstance(config, dict) else {}
+
+
+def _is_native(config: Mapping[str, Any]) -> bool:
+    """Whether this is TransformerLens' own format, which older files do not say of themselves."""
+    return "model_type" not in config and ("d_vocab" in config or config.get("architecture") == ARCHITECTURE)
 
 
 def _from_hub(
     name: str, revision: str | None, device: torch.device, dtype: str, tokenizer: PreTrainedTokenizerBase | None
 ) -> Model:
     full = f"{name}@{revision}" if revision else name
+    repository = TOY_MODELS.get(name, name)
+    if repository.startswith("NeelNanda/"):
+        folder, commit = download_native(repository, revision)
+        config = _read_config(folder / "config.json")
+        about = {"source": "hub", "repository": repository, "revision": revision or "main", "commit": commit}
+        return load_native(folder, config, full, device, dtype, tokenizer, about)
     return _load(name, full, revision, device, dtype, tokenizer, {"source": "hub", "revision": revision or "main"})
 
 

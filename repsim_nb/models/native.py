@@ -1,57 +1,131 @@
-"""TransformerLens' native transformer in plain torch, with its parameter names: the design of the GeLU and SoLU models.
+"""TransformerLens' native format, as the GeLU and SoLU models have it: its network in plain torch, run part by part.
 
-Pre-norm blocks in sequence, learned positions, untied embeddings. SoLU is x softmax(x) over the hidden units of the
-MLP, followed by a LayerNorm over them (Elhage et al. 2022), as in the models it stands for.
+TransformerLens' own network is not used here because it forms whole attention patterns, which costs half of the speed;
+parameters have its names, and logits are equal (a test). `model.bridge` gives the real one.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from repsim_nb.errors import InputError, unknown
+from repsim_nb.models.batch import Batch
+from repsim_nb.models.model import Hidden, Logits, Model, Tap
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedTokenizerBase
+else:
+    TransformerBridge = PreTrainedTokenizerBase = Any  # see model.py
+
+ARCHITECTURE = "TransformerLensNative"
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+    "solu_ln": lambda x: x * x.softmax(-1),  # Elhage et al. 2022; the LayerNorm that follows is the MLP's
+}
+
+
+@dataclass(frozen=True)
+class NativeConfig:
+    """What a config.json of this format says: pre-norm blocks in sequence, learned positions, untied embeddings."""
+
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_head: int
+    d_mlp: int
+    n_ctx: int
+    d_vocab: int
+    act_fn: str
+    eps: float = 1e-5
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> NativeConfig:
+        """From a parsed config.json, today's or that of the older toy models.
+
+        Raises:
+            InputError: a key that is missing, or a network that this module does not compute.
+        """
+        missing = [key for key in cls.__annotations__ if key not in config and key != "eps"]
+        if missing:
+            raise InputError(f"The config.json of a TransformerLens model needs {', '.join(missing)}.")
+        if config["act_fn"] not in ACTIVATIONS:
+            raise unknown("activation", config["act_fn"], ACTIVATIONS)
+        for key, expected in {
+            "attn_only": False,
+            "final_rms": False,
+            "gated_mlp": False,
+            "shortformer_pos": False,
+            "positional_embedding_type": "standard",
+            "normalization": "LN",
+            "normalization_type": "LN",
+        }.items():
+            if config.get(key, expected) != expected:
+                raise InputError(
+                    f"TransformerLens models with {key}={config[key]!r} are not supported, only {expected!r}."
+                )
+        return cls(**{key: config[key] for key in cls.__annotations__ if key in config})
+
+    def written(self) -> dict[str, Any]:
+        """As it stands in config.json."""
+        return {
+            "architecture": ARCHITECTURE,
+            **asdict(self),
+            "normalization_type": "LN",
+            "positional_embedding_type": "standard",
+        }
 
 
 class Attention(nn.Module):
     """Causal self-attention."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, config: NativeConfig):
         super().__init__()
-        self.heads = heads
-        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+        self.heads, inner = config.n_heads, config.n_heads * config.d_head
+        self.q, self.k, self.v = (nn.Linear(config.d_model, inner) for _ in range(3))
+        self.o = nn.Linear(inner, config.d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, length, width = x.shape
+        """Rows of every sequence that look at those before."""
+        batch, length, _ = x.shape
         q, k, v = (f(x).view(batch, length, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.o(y.transpose(1, 2).reshape(batch, length, width))
+        return self.o(y.transpose(1, 2).reshape(batch, length, -1))
 
 
 class MLP(nn.Module):
-    """Two layers, four times the width inside, with GeLU or with SoLU and its LayerNorm."""
+    """Two layers; SoLU has a LayerNorm over its hidden units."""
 
-    def __init__(self, width: int, activation: str):
+    def __init__(self, config: NativeConfig):
         super().__init__()
-        self.fc_in, self.fc_out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.ln = nn.LayerNorm(4 * width) if activation == "solu_ln" else None
+        self.fc_in, self.fc_out = nn.Linear(config.d_model, config.d_mlp), nn.Linear(config.d_mlp, config.d_model)
+        self.act = ACTIVATIONS[config.act_fn]
+        self.ln = nn.LayerNorm(config.d_mlp, eps=config.eps) if config.act_fn == "solu_ln" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.fc_in(x)
-        if self.ln is None:
-            return self.fc_out(F.gelu(hidden))
-        return self.fc_out(self.ln(hidden * hidden.softmax(-1)))
+        """Each row on its own."""
+        return self.fc_out(self.ln(self.act(self.fc_in(x))))
 
 
-class Layer(nn.Module):
+class Block(nn.Module):
     """Attention, then MLP, each behind its own LayerNorm."""
 
-    def __init__(self, width: int, heads: int, activation: str):
+    def __init__(self, config: NativeConfig):
         super().__init__()
-        self.ln1, self.ln2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn, self.mlp = Attention(width, heads), MLP(width, activation)
+        self.ln1, self.ln2 = (nn.LayerNorm(config.d_model, eps=config.eps) for _ in range(2))
+        self.attn, self.mlp = Attention(config), MLP(config)
 
     def forward(self, x: Tensor) -> Tensor:
+        """From one position of the residual stream to the next."""
         x = x + self.attn(self.ln1(x))
         return x + self.mlp(self.ln2(x))
 
@@ -59,30 +133,107 @@ class Layer(nn.Module):
 class Native(nn.Module):
     """Token ids (batch, length) -> logits (batch, length, vocabulary)."""
 
-    def __init__(
-        self, vocabulary: int, width: int, depth: int, heads: int, activation: str, context: int, seed: int
-    ) -> None:
+    def __init__(self, config: NativeConfig, head_bias: bool = False):
         super().__init__()
-        self.tok_embed, self.pos = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
-        self.layers = nn.ModuleList(Layer(width, heads, activation) for _ in range(depth))
-        self.ln_out = nn.LayerNorm(width)
-        self.head = nn.Linear(width, vocabulary, bias=False)
-        self._initialise(depth, width, seed)
+        self.config = config
+        self.tok_embed = nn.Embedding(config.d_vocab, config.d_model)
+        self.pos = nn.Embedding(config.n_ctx, config.d_model)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.ln_out = nn.LayerNorm(config.d_model, eps=config.eps)
+        self.head = nn.Linear(config.d_model, config.d_vocab, bias=head_bias)
 
-    @torch.no_grad()
-    def _initialise(self, depth: int, width: int, seed: int) -> None:
-        """As in the GPT-NeoX models: small, and smaller still into the residual stream."""
-        generator = torch.Generator().manual_seed(seed)
-        small, wang = math.sqrt(2 / (5 * width)), 2 / (depth * math.sqrt(width))
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                into_residual = name.endswith(("attn.o.weight", "fc_out.weight"))
-                parameter.normal_(0, wang if into_residual else small, generator=generator)
-            elif "ln" not in name:
-                parameter.zero_()
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token and position: (batch, length, d_model)."""
+        return self.tok_embed(ids) + self.pos.weight[: ids.shape[1]]
 
     def forward(self, ids: Tensor) -> Tensor:
-        x = self.tok_embed(ids) + self.pos.weight[: ids.shape[1]]
+        """Logits of every next token."""
+        x = self.embed(ids)
         for layer in self.layers:
             x = layer(x)
         return self.head(self.ln_out(x))
+
+
+class NativeModel(Model):
+    """A causal model in TransformerLens' native format. Padding is on the right, where no token looks."""
+
+    kind = "causal"
+    module: Native
+
+    def __init__(self, name: str, module: Native, tokenizer: PreTrainedTokenizerBase, source: dict[str, Any]) -> None:
+        super().__init__(name, module, tokenizer, source)
+        self.n_layers, self.d_model = module.config.n_layers, module.config.d_model
+        self.context = min(module.config.n_ctx, tokenizer.model_max_length)
+
+    @cached_property
+    def bridge(self) -> TransformerBridge:
+        """The same model as a TransformerLens bridge, for hooks inside its blocks; a copy made when asked for."""
+        from transformer_lens.config import TransformerBridgeConfig
+        from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+        from transformer_lens.model_bridge.sources.native import NativeModel as Network
+
+        if self.module.head.bias is not None:
+            raise InputError(f"{self.name} has an output bias, which TransformerLens' native network leaves out.")
+        config = TransformerBridgeConfig.from_dict(self.module.config.written())
+        network = Network(config).to(self.device, self.dtype).eval()
+        network.load_state_dict(self.module.state_dict())
+        return build_bridge_from_module(
+            network,
+            architecture=ARCHITECTURE,
+            tl_config=config,
+            tokenizer=self.tokenizer,
+            dtype=self.dtype,
+            device=self.device,
+            model_name=self.name,
+        )
+
+    def embed(self, batch: Batch) -> Hidden:
+        """Position 0: (sequences, length, d_model)."""
+        return self.module.embed(batch.ids)
+
+    def _blocks(self, hidden: Hidden, k: int, m: int, batch: Batch, tap: Tap | None) -> Hidden:
+        for position in range(k, m):
+            if tap is not None:
+                tap(position, hidden)
+            hidden = self.module.layers[position](hidden)
+        if tap is not None:
+            tap(m, hidden)
+        return hidden
+
+    def head(self, hidden: Hidden, batch: Batch) -> Logits:
+        """Logits (sequences, length, vocabulary) from position n_layers, final norm included."""
+        self._check(hidden, batch)
+        return self.module.head(self.module.ln_out(hidden))
+
+
+def renamed(weights: Mapping[str, Tensor], config: NativeConfig) -> dict[str, Tensor]:
+    """Weights by TransformerLens' older names (embed.W_E, blocks.0.attn.W_Q, ...) under the names used here.
+
+    Masks, which some of the older files carry, are left out; an output bias of zeros as well.
+    """
+    if "embed.W_E" not in weights:
+        return dict(weights)
+    new = {
+        "tok_embed.weight": weights["embed.W_E"],
+        "pos.weight": weights["pos_embed.W_pos"],
+        "head.weight": weights["unembed.W_U"].T,
+        "ln_out.weight": weights["ln_final.w"],
+        "ln_out.bias": weights["ln_final.b"],
+    }
+    if "unembed.b_U" in weights and weights["unembed.b_U"].any():
+        new["head.bias"] = weights["unembed.b_U"]
+    heads = config.n_heads, config.d_model, config.d_head
+    for layer in range(config.n_layers):
+        if (found := tuple(weights[f"blocks.{layer}.attn.W_Q"].shape)) != heads:
+            raise InputError(f"blocks.{layer}.attn.W_Q has shape {found}; its config says {heads}.")
+        old = {k.removeprefix(f"blocks.{layer}."): v for k, v in weights.items() if k.startswith(f"blocks.{layer}.")}
+        block = {f"attn.{x}.weight": old[f"attn.W_{x.upper()}"].mT.flatten(0, 1) for x in "qkv"}
+        block |= {f"attn.{x}.bias": old[f"attn.b_{x.upper()}"].flatten() for x in "qkv"}
+        block |= {"attn.o.weight": old["attn.W_O"].flatten(0, 1).T, "attn.o.bias": old["attn.b_O"]}
+        block |= {"mlp.fc_in.weight": old["mlp.W_in"].T, "mlp.fc_out.weight": old["mlp.W_out"].T}
+        block |= {"mlp.fc_in.bias": old["mlp.b_in"], "mlp.fc_out.bias": old["mlp.b_out"]}
+        for norm in ("ln1", "ln2", "mlp.ln"):
+            if f"{norm}.w" in old:
+                block |= {f"{norm}.weight": old[f"{norm}.w"], f"{norm}.bias": old[f"{norm}.b"]}
+        new |= {f"layers.{layer}.{key}": value for key, value in block.items()}
+    return new

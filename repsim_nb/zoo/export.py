@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from repsim_nb.corpora import Corpus, load_corpus
-from repsim_nb.zoo.native import Native
+from repsim_nb.models.native import NativeConfig
+from repsim_nb.zoo.native import initialised
 from repsim_nb.zoo.neox import NeoX
 from repsim_nb.zoo.recipes import Recipe, as_json
 from repsim_nb.zoo.tokenizer import train_tokenizer
@@ -78,7 +79,20 @@ def _plain(recipe: Recipe, vocabulary: int) -> nn.Module:
     heads = recipe.width // recipe.head_width
     if recipe.rotary:
         return NeoX(vocabulary, recipe.width, recipe.depth, heads, recipe.rotary, recipe.context, recipe.init_seed)
-    return Native(vocabulary, recipe.width, recipe.depth, heads, recipe.activation, recipe.context, recipe.init_seed)
+    return initialised(_native_config(recipe, vocabulary), recipe.init_seed)
+
+
+def _native_config(recipe: Recipe, vocabulary: int) -> NativeConfig:
+    return NativeConfig(
+        d_model=recipe.width,
+        n_layers=recipe.depth,
+        n_heads=recipe.width // recipe.head_width,
+        d_head=recipe.head_width,
+        d_mlp=4 * recipe.width,
+        n_ctx=recipe.context,
+        d_vocab=vocabulary,
+        act_fn=recipe.activation,
+    )
 
 
 class _HeldOut:
@@ -168,20 +182,7 @@ def _write_native(recipe: Recipe, tokenizer: Any, folder: Path) -> Callable[[Ten
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge.sources.native import NativeModel
 
-    config = {
-        "architecture": "TransformerLensNative",
-        "d_model": recipe.width,
-        "d_head": recipe.head_width,
-        "n_heads": recipe.width // recipe.head_width,
-        "d_mlp": 4 * recipe.width,
-        "n_layers": recipe.depth,
-        "n_ctx": recipe.context,
-        "d_vocab": len(tokenizer),
-        "act_fn": recipe.activation,
-        "normalization_type": "LN",
-        "positional_embedding_type": "standard",
-        "eps": 1e-5,
-    }
+    config = _native_config(recipe, len(tokenizer)).written()
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     exported = NativeModel(TransformerBridgeConfig.from_dict(config)).eval()
     exported.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})

@@ -57,7 +57,7 @@ def _native(activation: str, depth: int, seed: int) -> Recipe:
     number = 100 + 20 * depth + 10 * (activation == "solu_ln") + seed
     family = f"tiny-{activation.removesuffix('_ln')}"
     name = f"{family}-{depth}l-s{seed}"
-    return Recipe(name, family, 64, depth, number, 1000 + number, activation=activation, rotary=0, steps=3000)
+    return Recipe(name, family, 64, depth, number, 1000 + number, activation=activation, rotary=0, batch=8, steps=3000)
 
 
 RECIPES = {

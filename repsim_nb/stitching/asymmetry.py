@@ -1,0 +1,151 @@
+"""Whether one kind of model stitches into another as well as the other way round, and how sure that is.
+
+Pairs share models, so that five seeds of each kind are ten independent things and not a hundred: intervals resample
+senders, receivers and documents, each on their own, and the test exchanges the kinds of whole models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repsim_nb.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+RESAMPLES = 2000
+
+
+def penalties_by_kind(table: xr.Dataset, kinds: Mapping[str, str], level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+    """Mean penalties between kinds of models, a model into itself left out.
+
+    Args:
+        table: of `stitching_table`, every model both sender and receiver.
+        kinds: model -> its kind, of at least two models each.
+
+    Returns:
+        DataFrame(layer, sender, receiver, pairs, penalty, low, high) in nats per token.
+    """
+    import pandas as pd
+
+    grid = _Grid(table, kinds)
+    drawn = list(grid.resampled(seed))
+    lines = []
+    for place, layer in enumerate(table.layer.values.tolist()):
+        for a in grid.names:
+            for b in grid.names:
+                value = grid.mean(a, b)[place]
+                low, high = _interval(
+                    [_pair_mean(*sample, grid.members[a], grid.members[b])[place] for sample in drawn], level
+                )
+                pairs = len(grid.members[a]) * (len(grid.members[b]) - (a == b))
+                lines.append((layer, a, b, pairs, value, low, high))
+    return pd.DataFrame(lines, columns=["layer", "sender", "receiver", "pairs", "penalty", "low", "high"])
+
+
+def asymmetry(
+    table: xr.Dataset,
+    kinds: Mapping[str, str],
+    a: str,
+    b: str,
+    corrected: bool = True,
+    level: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Penalty of a into b less that of b into a; above 0 where a is the poorer sender.
+
+    Args:
+        corrected: take from each the penalty of an independent seed of the receiver's own kind. What a receiver loses
+            to any foreign sender is no fault of this one.
+
+    Returns:
+        DataFrame(layer, asymmetry, low, high, p_value), a last line with layer "all" for the mean over layers. p_value
+        is two-sided, from all ways to say which models are of which kind.
+    """
+    import pandas as pd
+
+    grid = _Grid(table, kinds)
+    for name in (a, b):
+        if name not in grid.members:
+            raise InputError(f"There is no kind {name!r}; expected one of {', '.join(grid.names)}.")
+    first, second = grid.members[a], grid.members[b]
+    weight = np.ones((len(grid.models),) * 2)
+    value = _difference(grid.penalty, weight, first, second, corrected)
+    drawn = np.array([_difference(p, w, first, second, corrected) for p, w in grid.resampled(seed)])
+    everyone = sorted([*first, *second])
+    exchanged = np.array(
+        [
+            _difference(grid.penalty, weight, list(part), [m for m in everyone if m not in part], corrected)
+            for part in combinations(everyone, len(first))
+        ]
+    )
+    lines = []
+    for place, layer in enumerate([*table.layer.values.tolist(), "all"]):
+        which = slice(None) if layer == "all" else [place]
+        here, others = value[which].mean(), exchanged[:, which].mean(1)
+        low, high = _interval(drawn[:, which].mean(1), level)
+        p_value = np.mean(np.abs(others) >= abs(here) - 1e-12)
+        lines.append((layer, here, low, high, p_value))
+    return pd.DataFrame(lines, columns=["layer", "asymmetry", "low", "high", "p_value"]).set_index("layer")
+
+
+class _Grid:
+    """Penalties (models, models, layers) and how to draw them anew."""
+
+    def __init__(self, table: xr.Dataset, kinds: Mapping[str, str]) -> None:
+        self.models = table.sender.values.tolist()
+        if table.receiver.values.tolist() != self.models:
+            raise InputError("Expected a table whose senders are its receivers, in the same order.")
+        missing = [m for m in self.models if m not in kinds]
+        if missing:
+            raise InputError(f"kinds names no kind for {', '.join(missing)}.")
+        self.names = list(dict.fromkeys(kinds[m] for m in self.models))
+        self.members = {n: [i for i, m in enumerate(self.models) if kinds[m] == n] for n in self.names}
+        alone = [n for n, members in self.members.items() if len(members) < 2]
+        if alone:
+            raise InputError(f"There is one model of kind {alone[0]!r}; at least two independent seeds are needed.")
+        own = table.document_receiver_loss.values[None, :, None]
+        self._excess = table.document_loss.values.astype(np.float64) - own
+        self._tokens = table.document_tokens.values
+        self.penalty = self._excess.sum(-1) / self._tokens.sum()
+
+    def mean(self, a: str, b: str) -> np.ndarray:
+        """Mean penalty of a into b by layer, a model into itself left out."""
+        return _pair_mean(self.penalty, np.ones(self.penalty.shape[:2]), self.members[a], self.members[b])
+
+    def resampled(self, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Penalties with documents drawn anew, and the weight of each pair with senders and receivers drawn anew within
+        their kind."""
+        rng = np.random.default_rng(seed)
+        documents = rng.multinomial(len(self._tokens), np.full(len(self._tokens), 1 / len(self._tokens)), RESAMPLES)
+        penalties = np.tensordot(documents / (documents @ self._tokens)[:, None], self._excess, (1, 3))
+        return [(p, np.outer(self._counts(rng), self._counts(rng))) for p in penalties]
+
+    def _counts(self, rng: np.random.Generator) -> np.ndarray:
+        counts = np.zeros(len(self.models))
+        for members in self.members.values():
+            counts[members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)))
+        return counts
+
+
+def _pair_mean(penalty: np.ndarray, weight: np.ndarray, senders: list[int], receivers: list[int]) -> np.ndarray:
+    """Weighted mean by layer; NaN where the draw has no pair of different models."""
+    pairs = weight[np.ix_(senders, receivers)] * (np.array(senders)[:, None] != np.array(receivers))
+    return np.einsum("srl,sr->l", penalty[np.ix_(senders, receivers)], pairs) / (pairs.sum() or np.nan)
+
+
+def _difference(penalty: np.ndarray, weight: np.ndarray, a: list[int], b: list[int], corrected: bool) -> np.ndarray:
+    difference = _pair_mean(penalty, weight, a, b) - _pair_mean(penalty, weight, b, a)
+    if corrected:
+        difference += _pair_mean(penalty, weight, a, a) - _pair_mean(penalty, weight, b, b)
+    return difference
+
+
+def _interval(values: list[float] | np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

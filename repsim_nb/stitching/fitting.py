@@ -1,0 +1,109 @@
+"""Fitting a map: least squares on activations, then gradient descent on the task loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from repsim_nb.models import Model
+from repsim_nb.stitching.ground import Ground, targets, token_losses, upper
+from repsim_nb.stitching.maps import Map, Moments
+
+RATE = 1e-2
+EVERY = 20  # steps between looks at the documents to stop by
+
+
+@dataclass(frozen=True)
+class Seam:
+    """Where a sender ends and a receiver goes on."""
+
+    sender: Model
+    receiver: Model
+    layer: int
+    into: int
+    shuffle: bool = False
+
+    def sent(self, ground: Ground, part: str) -> list[Tensor]:
+        """What the sender hands over, batch by batch; shuffled: at random other places of the same part."""
+        hidden = ground.hidden(self.sender, self.layer, part)
+        if not self.shuffle:
+            return hidden
+        masks = [b.mask.cpu() for b in ground.batches[part]]
+        rows = torch.cat([h[m.to(h.device)] for h, m in zip(hidden, masks, strict=True)])
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(ground.seed))
+        pieces = rows[order].split([int(m.sum()) for m in masks])
+        shuffled = [h.clone() for h in hidden]
+        for h, m, piece in zip(shuffled, masks, pieces, strict=True):
+            h[m.to(h.device)] = piece
+        return shuffled
+
+
+def least_squares(map_: Map, seam: Seam, ground: Ground) -> None:
+    """Set `map_` to its least-squares fit of the receiver's activations."""
+    batches, sent = ground.batches["fit"], seam.sent(ground, "fit")
+    received = ground.hidden(seam.receiver, seam.into, "fit")
+    map_.solve(
+        Moments.of(
+            (map_.prepared(x[batch.mask.to(x.device)]), y[batch.mask.to(y.device)].to(x.device))
+            for x, y, batch in zip(sent, received, batches, strict=True)
+        )
+    )
+
+
+def descend(map_: Map, seam: Seam, ground: Ground, steps: int, patience: int) -> pd.DataFrame:
+    """Adam on the receiver's loss, from where `map_` is; ends with the best parameters that the documents to stop by
+    have seen, those of the start among them.
+
+    The rate falls linearly to 0. Stops after `patience` looks without an improvement of a thousandth of a nat.
+
+    Returns:
+        DataFrame(step, fit_loss, stop_loss): nats per token; fit_loss is the mean since the line above.
+    """
+    rng = np.random.default_rng([ground.seed, 3])
+    batches, sent = ground.batches["fit"], seam.sent(ground, "fit")
+    optimizer = torch.optim.Adam(map_.parameters(), lr=RATE)
+    best = loss_on(map_, seam, ground, "stop")
+    history, kept, waited = [(0, float("nan"), best)], _copy(map_), 0
+    recent: list[float] = []
+    order: list[int] = []
+    for step in range(1, steps + 1):
+        order = order or rng.permutation(len(batches)).tolist()
+        i = order.pop()
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * (1 - (step - 1) / steps)
+        logits = upper(seam.receiver, map_(sent[i]), seam.into, batches[i])
+        loss = token_losses(logits, batches[i])[targets(batches[i])].mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        recent.append(loss.item())
+        if step % EVERY == 0 or step == steps:
+            seen = loss_on(map_, seam, ground, "stop")
+            history.append((step, float(np.mean(recent)), seen))
+            recent = []
+            waited = 0 if seen < best - 1e-3 else waited + 1
+            if seen < best:
+                best, kept = seen, _copy(map_)
+            if waited >= patience:
+                break
+    map_.load_state_dict(kept)
+    return pd.DataFrame(history, columns=["step", "fit_loss", "stop_loss"])
+
+
+@torch.no_grad()
+def loss_on(map_: Map, seam: Seam, ground: Ground, part: str) -> float:
+    """Nats per token of the stitched model."""
+    total, count = 0.0, 0
+    for batch, hidden in zip(ground.batches[part], seam.sent(ground, part), strict=True):
+        wanted = targets(batch)
+        losses = token_losses(upper(seam.receiver, map_(hidden), seam.into, batch), batch)[wanted.to(hidden.device)]
+        total, count = total + losses.sum().item(), count + len(losses)
+    return total / count
+
+
+def _copy(map_: Map) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in map_.state_dict().items()}

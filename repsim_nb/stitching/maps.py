@@ -1,0 +1,219 @@
+"""Maps from one model's residual stream into another's, each with its least-squares fit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from repsim_nb.errors import InputError
+
+RIDGE = 1e-6  # of the mean variance of a sender's feature
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Means and centred second moments of sender rows x and receiver rows y, float64."""
+
+    mean_x: Tensor
+    mean_y: Tensor
+    xx: Tensor
+    xy: Tensor
+    yy: float
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[Tensor, Tensor]]) -> Moments:
+        """From parts ((rows, d_x), (rows, d_y)), read twice."""
+        parts = list(pairs)
+        n = sum(len(x) for x, _ in parts)
+        mean_x = torch.stack([x.double().sum(0) for x, _ in parts]).sum(0) / n
+        mean_y = torch.stack([y.double().sum(0) for _, y in parts]).sum(0) / n
+        xx, xy = mean_x.new_zeros(len(mean_x), len(mean_x)), mean_x.new_zeros(len(mean_x), len(mean_y))
+        yy = 0.0
+        for x, y in parts:
+            x, y = x.double() - mean_x, y.double() - mean_y
+            xx += x.T @ x
+            xy += x.T @ y
+            yy += y.square().sum().item()
+        return cls(mean_x, mean_y, xx / n, xy / n, yy / n)
+
+
+class Map(nn.Module, ABC):
+    """A map (..., d_x) -> (..., d_y)."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Sender rows in the receiver's coordinates."""
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """What of x the least-squares fit is of."""
+        return x
+
+    @abstractmethod
+    def solve(self, moments: Moments) -> None:
+        """Set the parameters to the least-squares fit."""
+
+
+class Identity(Map):
+    """x itself; nothing to fit."""
+
+    def __init__(self, d_x: int, d_y: int) -> None:
+        super().__init__()
+        if d_x != d_y:
+            raise InputError(
+                f"map='identity' needs equal widths; the sender has {d_x}, the receiver {d_y}. Use map='affine'."
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x."""
+        return x
+
+    def solve(self, moments: Moments) -> None:
+        """Nothing to do."""
+
+
+class Affine(Map):
+    """x W + b, W (d_x, d_y).
+
+    W is kept as a product with the inverse root of the sender's covariance, so that a gradient step changes every
+    direction that the sender uses alike; without it Adam needs many times the steps.
+    """
+
+    centre: Tensor
+    whitening: Tensor
+    unit: Tensor
+
+    def __init__(self, d_x: int, d_y: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(d_x))
+        self.register_buffer("whitening", torch.eye(d_x))
+        self.register_buffer("unit", torch.ones(()))
+        self.whitened = nn.Parameter(torch.zeros(d_x, d_y))
+        self.offset = nn.Parameter(torch.zeros(d_y))
+
+    @property
+    def weight(self) -> Tensor:
+        """W, (d_x, d_y)."""
+        return self.whitening @ self._inner() * self.unit
+
+    @property
+    def bias(self) -> Tensor:
+        """b, (d_y,)."""
+        return self.offset * self.unit - self.centre @ self.weight
+
+    def _inner(self) -> Tensor:
+        return self.whitened
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x W + b."""
+        return F.linear(x, self.weight.T, self.bias)
+
+    def solve(self, moments: Moments) -> None:
+        """Ridge regression of y on x."""
+        variances, axes = torch.linalg.eigh(moments.xx)
+        ridge = RIDGE * variances.mean().clamp_min(torch.finfo(torch.float32).tiny)
+        roots = (variances.clamp_min(0) + ridge).sqrt()
+        unit = (moments.yy / len(moments.mean_y)) ** 0.5 or 1.0
+        whitening = axes / roots @ axes.T
+        with torch.no_grad():
+            self.centre.copy_(moments.mean_x)
+            self.whitening.copy_(whitening)
+            self.unit.fill_(unit)
+            self._start(whitening @ moments.xy / unit)
+            self.offset.copy_(moments.mean_y / unit)
+
+    def _start(self, whitened: Tensor) -> None:
+        self.whitened.copy_(whitened)
+
+
+class AffineNorm(Affine):
+    """LayerNorm, then an affine map: the form of Brown et al. 2023 (App. C), who leave the order of the two open.
+
+    The norm's own gain and bias would do nothing that the map behind it cannot.
+    """
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """x, every row with mean 0 and variance 1."""
+        return F.layer_norm(x, x.shape[-1:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """LayerNorm(x) W + b."""
+        return super().forward(self.prepared(x))
+
+
+class LowRank(Affine):
+    """x A B + b with A (d_x, rank), B (rank, d_y); the start is reduced-rank regression."""
+
+    def __init__(self, d_x: int, d_y: int, rank: int) -> None:
+        super().__init__(d_x, d_y)
+        if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= min(d_x, d_y):
+            raise InputError(f"rank={rank!r}; expected a whole number from 1 to {min(d_x, d_y)}.")
+        del self.whitened
+        self.down, self.up = nn.Parameter(torch.zeros(d_x, rank)), nn.Parameter(torch.zeros(rank, d_y))
+
+    def _inner(self) -> Tensor:
+        return self.down @ self.up
+
+    def _start(self, whitened: Tensor) -> None:
+        u, s, vh = torch.linalg.svd(whitened, full_matrices=False)
+        rank = self.down.shape[1]
+        root = s[:rank].sqrt()
+        self.down.copy_(u[:, :rank] * root)
+        self.up.copy_(root[:, None] * vh[:rank])
+
+
+class Orthogonal(Map):
+    """scale x Q + b with orthonormal columns or rows in Q (d_x, d_y); the start is Procrustes (Schoenemann 1966)."""
+
+    centre: Tensor
+    rotation: Tensor
+    unit: Tensor
+
+    def __init__(self, d_x: int, d_y: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(d_x))
+        self.register_buffer("rotation", torch.eye(d_x, d_y))
+        self.register_buffer("unit", torch.ones(()))
+        self.turn = nn.Parameter(torch.zeros(d_x, d_x))  # its skew part, on top of `rotation`
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.offset = nn.Parameter(torch.zeros(d_y))
+
+    @property
+    def weight(self) -> Tensor:
+        """scale Q, (d_x, d_y)."""
+        skew = self.turn - self.turn.T
+        return self.log_scale.exp() * (torch.linalg.matrix_exp(skew) @ self.rotation)
+
+    @property
+    def bias(self) -> Tensor:
+        """b, (d_y,)."""
+        return self.offset * self.unit - self.centre @ self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """scale x Q + b."""
+        return F.linear(x, self.weight.T, self.bias)
+
+    def solve(self, moments: Moments) -> None:
+        """Orthogonal Procrustes with scale and shift."""
+        u, s, vh = torch.linalg.svd(moments.xy, full_matrices=False)
+        with torch.no_grad():
+            self.centre.copy_(moments.mean_x)
+            self.rotation.copy_(u @ vh)
+            self.turn.zero_()
+            spread = (self.rotation.double().T @ moments.xx @ self.rotation.double()).trace()
+            self.log_scale.copy_((s.sum() / spread).log())
+            self.unit.fill_((moments.yy / len(moments.mean_y)) ** 0.5 or 1.0)
+            self.offset.copy_(moments.mean_y / self.unit)
+
+
+MAPS = {
+    "identity": Identity,
+    "orthogonal": Orthogonal,
+    "affine": Affine,
+    "affine_norm": AffineNorm,
+    "low_rank": LowRank,
+}

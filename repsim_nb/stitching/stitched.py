@@ -1,0 +1,310 @@
+"""Two models joined by a map, what that costs, and where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from repsim_nb.errors import InputError, unknown
+from repsim_nb.models import Batch, Model, load_model
+from repsim_nb.stitching.fitting import Seam, descend, least_squares
+from repsim_nb.stitching.ground import Corpus, Ground, TokenLosses, targets, upper
+from repsim_nb.stitching.maps import MAPS, Map
+
+FITS = ("least_squares", "gradient")
+STEPS = 150
+PATIENCE = 3
+N_FIT, N_REPORT = 1024, 256
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Stitched:
+    """A sender's lower part, a map and a receiver's upper part.
+
+    Attributes:
+        seam: both models, unchanged, and where they are joined.
+        map: the fitted map, a torch module (..., d_sender) -> (..., d_receiver).
+        fit: "least_squares" or "gradient".
+        history: learning curve of the gradient fit, DataFrame(step, fit_loss, stop_loss); one line for other fits.
+        losses, receiver_losses, mean_losses: of every predicted token on the documents to report on: stitched, the
+            receiver alone, and the receiver fed its own mean activation at `into`.
+        ground: the documents.
+    """
+
+    seam: Seam
+    map: Map
+    fit: str
+    history: pd.DataFrame
+    losses: TokenLosses
+    receiver_losses: TokenLosses
+    mean_losses: TokenLosses
+    ground: Ground
+
+    @property
+    def sender(self) -> Model:
+        """The model whose lower part is used."""
+        return self.seam.sender
+
+    @property
+    def receiver(self) -> Model:
+        """The model whose upper part is used."""
+        return self.seam.receiver
+
+    @property
+    def layer(self) -> int:
+        """Position of the sender that is read."""
+        return self.seam.layer
+
+    @property
+    def into(self) -> int:
+        """Position of the receiver that is written."""
+        return self.seam.into
+
+    @property
+    def loss(self) -> float:
+        """Of the stitched model, nats per token."""
+        return self.losses.mean
+
+    @property
+    def receiver_loss(self) -> float:
+        """Of the receiver alone on the same tokens, nats per token."""
+        return self.receiver_losses.mean
+
+    @property
+    def penalty(self) -> float:
+        """loss - receiver_loss, nats per token (Bansal et al. 2021); 0: the sender says all that the receiver needs."""
+        return float((self.losses.nats.astype(np.float64) - self.receiver_losses.nats).mean())
+
+    @property
+    def recovered(self) -> float:
+        """Share that the sender gives back of what the receiver loses when fed its mean activation.
+
+        1 for no penalty, 0 for no better than the mean, below 0 for worse.
+        """
+        return 1 - self.penalty / (self.mean_losses.mean - self.receiver_loss)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Loss of the stitched model per byte of text, in bits: comparable between tokenizers."""
+        return float(self.losses.nats.sum(dtype=np.float64) / np.log(2) / sum(self.ground.document_bytes.values()))
+
+    @cached_property
+    def documents(self) -> pd.DataFrame:
+        """Per document reported on (index: name): tokens, loss and receiver_loss in nats per token."""
+        frame = pd.DataFrame(
+            {
+                "document": self.losses.document,
+                "loss": self.losses.nats.astype(np.float64),
+                "receiver_loss": self.receiver_losses.nats.astype(np.float64),
+            }
+        )
+        grouped = frame.groupby("document")
+        table = grouped.mean()
+        table.insert(0, "tokens", grouped.size())
+        names = self.ground.corpora["report"].documents
+        return table.set_axis(pd.Index([names[i] for i in table.index], name="document"))
+
+    def interval(self, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+        """Percentile bootstrap of the penalty over documents."""
+        table = self.documents
+        excess = (table.loss - table.receiver_loss) * table.tokens
+        return resampled_ratio(excess.to_numpy(), table.tokens.to_numpy(), level, seed)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Logits of the stitched model, (sequences, length, vocabulary)."""
+        own = batch.to(self.sender.device)
+        with torch.no_grad():
+            hidden = self.sender.run(self.sender.embed(own), 0, self.layer, own)
+            return upper(self.receiver, self.map(hidden).to(self.receiver.device), self.into, batch)
+
+    def predictions(self, prompt: str, top: int = 5) -> pd.DataFrame:
+        """The likeliest next tokens after `prompt`, side by side.
+
+        Returns:
+            DataFrame, one line per rank; columns (model, "token" | "probability") for sender, receiver and stitched.
+        """
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise InputError(f"prompt={prompt!r}; expected some text.")
+        batch = self.receiver.batch([prompt])
+        last = int(batch.mask[-1].sum()) - 1
+        columns = {}
+        with torch.no_grad():
+            for name, logits in (
+                ("sender", self.sender.logits(batch.to(self.sender.device))),
+                ("receiver", self.receiver.logits(batch.to(self.receiver.device))),
+                ("stitched", self.logits(batch)),
+            ):
+                values, ids = logits[-1, last].float().softmax(-1).cpu().topk(top)
+                columns[name, "token"] = [repr(self.receiver.tokenizer.decode([i])) for i in ids.tolist()]
+                columns[name, "probability"] = values.tolist()
+        return pd.DataFrame(columns, index=pd.RangeIndex(1, top + 1, name="rank"))
+
+    def costliest(self, n: int = 20) -> pd.DataFrame:
+        """The predicted tokens at which stitching costs most.
+
+        Returns:
+            DataFrame(document, before, token, receiver_loss, loss, cost), the last three in nats, costliest first;
+            `before` is the text in front of the token.
+        """
+        cost = self.losses.nats - self.receiver_losses.nats
+        corpus = self.ground.corpora["report"]
+        spans = np.concatenate([b.offsets[:, 1:][targets(b)].numpy() for b in self.ground.batches["report"]])
+        lines = []
+        for i in np.argsort(-cost, kind="stable")[:n]:
+            text, (start, end) = corpus.texts[self.losses.document[i]], spans[i]
+            lines.append(
+                {
+                    "document": corpus.documents[self.losses.document[i]],
+                    "before": text[max(0, start - 40) : start],
+                    "token": text[start:end],
+                    "receiver_loss": float(self.receiver_losses.nats[i]),
+                    "loss": float(self.losses.nats[i]),
+                    "cost": float(cost[i]),
+                }
+            )
+        return pd.DataFrame(lines)
+
+    @property
+    def provenance(self) -> str:
+        """Models, map, documents and seed as one JSON string."""
+        about: dict[str, Any] = {
+            "sender": self.sender.provenance,
+            "receiver": self.receiver.provenance,
+            "layer": self.layer,
+            "into": self.into,
+            "map": type(self.map).__name__,
+            "fit": self.fit,
+            "steps": int(self.history.step.iloc[-1]),
+            "shuffled_sender": self.seam.shuffle,
+            **self.ground.provenance,
+        }
+        return json.dumps(about, sort_keys=True)
+
+    def __repr__(self) -> str:
+        return (
+            f"Stitched({self.sender.name!r} at {self.layer} -> {self.receiver.name!r} at {self.into}, "
+            f"penalty {self.penalty:.4f} nats per token)"
+        )
+
+
+def stitch(
+    sender: Model | str,
+    receiver: Model | str,
+    layer: int,
+    corpus: Corpus | str | Sequence[str] | None = None,
+    map: str = "affine",
+    fit: str = "gradient",
+    into: int | None = None,
+    seed: int = 0,
+    *,
+    rank: int = 8,
+    steps: int = STEPS,
+    n_fit: int = N_FIT,
+    n_report: int = N_REPORT,
+    shuffle: bool = False,
+) -> Stitched:
+    """Feed what `sender` holds at `layer` through a fitted map to `receiver` at `into`, and measure what that costs.
+
+    Both models stay as they are; only the map is fitted. The documents fitted on and those reported on are always
+    different ones, and the gradient fit is stopped by a third set.
+
+    Args:
+        sender, receiver: causal models with the same tokenizer, or anything `load_model` takes.
+        layer: position in the sender's residual stream, 0 (embedding) to n_layers; negative ones count from the end.
+        corpus: None or "python-docs": fitted on its split "validation", reported on "test". Other corpora are divided
+            by document.
+        map: "identity", "orthogonal" (rotation, scale, shift), "affine", "affine_norm" (LayerNorm, then affine: the
+            paper's form) or "low_rank" (affine of rank `rank`).
+        fit: "least_squares" of the receiver's activations, or "gradient": from there, Adam on the receiver's loss with
+            early stopping, at most `steps` steps of 8 windows.
+        into: position in the receiver; None takes `layer`.
+        seed: of the windows, the division into documents and the order of batches.
+        n_fit, n_report: windows at most.
+        shuffle: a control: hand the receiver the sender's activations at other, random places.
+
+    Raises:
+        InputError: unknown map or fit, a layer that does not exist, different tokenizers, models that are not causal,
+            too few documents.
+    """
+    if map not in MAPS:
+        raise unknown("map", map, MAPS)
+    if fit not in FITS:
+        raise unknown("fit", fit, FITS)
+    seam = join(load_model(sender), load_model(receiver), layer, into, shuffle)
+    ground = common_ground([seam.sender, seam.receiver], corpus, n_fit, n_report, seed)
+    return stitch_on(ground, seam, map, fit, rank, steps)
+
+
+def stitch_on(ground: Ground, seam: Seam, map_name: str, fit: str, rank: int, steps: int) -> Stitched:
+    """`stitch` on documents that other stitches share."""
+    map_ = new_map(map_name, seam, rank)
+    if map_name != "identity":
+        least_squares(map_, seam, ground)
+    if fit == "gradient" and any(True for _ in map_.parameters()):
+        history = descend(map_, seam, ground, steps, PATIENCE)
+    else:
+        history = pd.DataFrame({"step": [0], "fit_loss": [np.nan], "stop_loss": [np.nan]})
+    map_.requires_grad_(False)
+    with torch.no_grad():
+        sent = seam.sent(ground, "report")
+        losses = ground.losses(
+            upper(seam.receiver, map_(h), seam.into, b) for h, b in zip(sent, ground.batches["report"], strict=True)
+        )
+    own, mean = ground.losses_of(seam.receiver), ground.losses_of_mean(seam.receiver, seam.into)
+    return Stitched(seam, map_, fit, history, losses, own, mean, ground)
+
+
+def new_map(name: str, seam: Seam, rank: int) -> Map:
+    """An unfitted map on the receiver's device."""
+    widths = seam.sender.d_model, seam.receiver.d_model
+    made = MAPS[name](*widths, rank) if name == "low_rank" else MAPS[name](*widths)
+    return made.to(seam.receiver.device)
+
+
+def join(sender: Model, receiver: Model, layer: int, into: int | None, shuffle: bool = False) -> Seam:
+    """Checked ends of a stitch."""
+    for model in (sender, receiver):
+        if model.kind != "causal":
+            raise InputError(f"{model.name} is a {model.kind}; only causal models can be stitched.")
+    if sender.windows.key != receiver.windows.key:
+        raise InputError(
+            f"{sender.name} and {receiver.name} have different tokenizers, so that their tokens do not stand side by "
+            "side. Stitch models with the same tokenizer."
+        )
+    (layer,) = sender.positions(layer)
+    if into is None and layer > receiver.n_layers:
+        raise InputError(
+            f"{receiver.name} has positions 0 to {receiver.n_layers}, so layer {layer} of {sender.name} has no "
+            "counterpart there; say into=..."
+        )
+    (into,) = receiver.positions(layer if into is None else into)
+    return Seam(sender, receiver, layer, into, shuffle)
+
+
+def common_ground(
+    models: Sequence[Model], corpus: Corpus | str | Sequence[str] | None, n_fit: int, n_report: int, seed: int
+) -> Ground:
+    """Windows that suit all of these models."""
+    for name, number in (("n_fit", n_fit), ("n_report", n_report)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InputError(f"{name}={number!r}; expected a positive whole number.")
+    return Ground(corpus, models[0], min(m.context for m in models), n_fit, n_report, seed)
+
+
+def resampled_ratio(
+    sums: np.ndarray, counts: np.ndarray, level: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """Percentile interval of sum(sums) / sum(counts), documents resampled with replacement."""
+    drawn = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), resamples)
+    ratios = drawn @ sums / (drawn @ counts)
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,172 @@
+"""Stitches between all pairs of senders and receivers, computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from repsim_nb.activations.extraction import PATIENCE
+from repsim_nb.atomic import atomic
+from repsim_nb.corpora import Corpus
+from repsim_nb.errors import InputError, unknown
+from repsim_nb.models import Model, load_model
+from repsim_nb.stitching.fitting import Seam
+from repsim_nb.stitching.ground import Ground, TokenLosses
+from repsim_nb.stitching.maps import MAPS
+from repsim_nb.stitching.stitched import FITS, N_FIT, N_REPORT, STEPS, common_ground, join, stitch_on
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def stitching_table(
+    senders: Sequence[Model | str],
+    receivers: Sequence[Model | str],
+    layers: str | int | Sequence[int] = "all",
+    corpus: Corpus | str | Sequence[str] | None = None,
+    map: str = "affine",
+    fit: str = "gradient",
+    seed: int = 0,
+    *,
+    rank: int = 8,
+    steps: int = STEPS,
+    n_fit: int = N_FIT,
+    n_report: int = N_REPORT,
+    shuffle: bool = False,
+    out: str | os.PathLike[str] | None = None,
+) -> xr.Dataset:
+    """`stitch` for every sender, receiver and layer, on the same documents.
+
+    Args:
+        senders, receivers: causal models with one tokenizer; a model may be both.
+        layers: positions that all of them have, read and written at the same one; "all" takes every position.
+        out: a file (.nc) for the result. What is done is kept beside it, and a call after a kill goes on from there.
+        corpus, map, fit, seed, rank, steps, n_fit, n_report, shuffle: as in `stitch`.
+
+    Returns:
+        Dataset over (sender, receiver, layer): `loss`, `penalty` (nats per token), `bits_per_byte`, `recovered`,
+        `steps`; `receiver_loss` (receiver); `mean_loss` (receiver, layer), of the receiver fed its mean activation; and
+        for every interval and test that may be wanted, sums over the documents reported on: `document_loss`
+        (sender, receiver, layer, document) and `document_receiver_loss` (receiver, document) in nats,
+        `document_tokens` (document). attrs["provenance"] is one JSON string.
+
+    Raises:
+        InputError: as `stitch`; a layer that one of the models lacks.
+    """
+    if map not in MAPS:
+        raise unknown("map", map, MAPS)
+    if fit not in FITS:
+        raise unknown("fit", fit, FITS)
+    lower, higher = [load_model(m) for m in senders], [load_model(m) for m in receivers]
+    if not lower or not higher:
+        raise InputError("Give at least one sender and one receiver.")
+    models = {m.name: m for m in [*lower, *higher]}
+    shallowest = min(models.values(), key=lambda m: m.n_layers)
+    positions = shallowest.positions(layers)
+    seams = [join(s, r, layer, layer, shuffle) for s in lower for layer in positions for r in higher]
+    ground = common_ground(list(models.values()), corpus, n_fit, n_report, seed)
+    how = {"map": map, "fit": fit, "rank": rank, "steps": steps, "shuffled_sender": shuffle}
+    about = how | ground.provenance | {"models": {name: m.provenance for name, m in models.items()}}
+    cells = _Cells(Path(out), about) if out else None
+    done: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for seam in tqdm(seams, "stitching", delay=PATIENCE, leave=False):
+        key = seam.sender.name, seam.receiver.name, seam.layer
+        done[key] = _cell(ground, seam, how, cells)
+    table = _assembled(done, ground, lower, higher, positions)
+    table.attrs["provenance"] = json.dumps(about, sort_keys=True)
+    if out:
+        with atomic(out) as path:
+            table.to_netcdf(path, engine="h5netcdf")
+        assert cells is not None
+        cells.clear()
+    return table
+
+
+class _Cells:
+    """Finished cells as small files beside the result, in a folder named by all that their numbers depend on."""
+
+    def __init__(self, out: Path, about: dict[str, Any]) -> None:
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+        self.folder = out.with_name(f".{out.name}.{digest}")
+
+    def file(self, seam: Seam) -> Path:
+        name = "--".join((seam.sender.name, seam.receiver.name, str(seam.layer)))
+        return self.folder / (name.replace(os.sep, "_") + ".json")
+
+    def clear(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _cell(ground: Ground, seam: Seam, how: dict[str, Any], cells: _Cells | None) -> dict[str, Any]:
+    file = cells.file(seam) if cells else None
+    if file and file.exists():
+        return json.loads(file.read_text(encoding="utf-8"))
+    stitched = stitch_on(ground, seam, how["map"], how["fit"], how["rank"], how["steps"])
+    cell = {
+        "loss": stitched.loss,
+        "penalty": stitched.penalty,
+        "bits_per_byte": stitched.bits_per_byte,
+        "recovered": stitched.recovered,
+        "steps": int(stitched.history.step.iloc[-1]),
+        "mean_loss": stitched.mean_losses.mean,
+        "document_loss": _by_document(stitched.losses)[1].tolist(),
+    }
+    if file:
+        with atomic(file) as path:
+            path.write_text(json.dumps(cell), encoding="utf-8")
+    return cell
+
+
+def _by_document(losses: TokenLosses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Documents, the sum of their nats and their tokens."""
+    documents, place, tokens = np.unique(losses.document, return_inverse=True, return_counts=True)
+    return documents, np.bincount(place, weights=losses.nats), tokens
+
+
+def _assembled(
+    done: dict[tuple[str, str, int], dict[str, Any]],
+    ground: Ground,
+    senders: Sequence[Model],
+    receivers: Sequence[Model],
+    layers: Sequence[int],
+) -> xr.Dataset:
+    import xarray as xr
+
+    def grid(field: str) -> np.ndarray:
+        return np.array(
+            [[[done[s.name, r.name, layer][field] for layer in layers] for r in receivers] for s in senders]
+        )
+
+    own = [_by_document(ground.losses_of(r)) for r in receivers]
+    dims = ("sender", "receiver", "layer")
+    units = {"loss": "nats per token", "penalty": "nats per token", "bits_per_byte": "bits per byte"}
+    fields = {
+        field: (dims, grid(field), {"units": units.get(field, "1")})
+        for field in ("loss", "penalty", "bits_per_byte", "recovered", "steps")
+    }
+    nats = {"units": "nats"}
+    names = [ground.corpora["report"].documents[i] for i in own[0][0]]
+    return xr.Dataset(
+        {
+            **fields,
+            "receiver_loss": ("receiver", [ground.losses_of(r).mean for r in receivers], {"units": "nats per token"}),
+            "mean_loss": (dims[1:], grid("mean_loss")[0], {"units": "nats per token"}),
+            "document_loss": ((*dims, "document"), grid("document_loss").astype(np.float32), nats),
+            "document_receiver_loss": (("receiver", "document"), np.array([sums for _, sums, _ in own]), nats),
+            "document_tokens": ("document", own[0][2]),
+        },
+        coords={
+            "sender": [s.name for s in senders],
+            "receiver": [r.name for r in receivers],
+            "layer": list(layers),
+            "document": names,
+        },
+    )
