@@ -12,8 +12,8 @@ from torch import Tensor
 from repsim_nb.errors import InputError
 
 BLOCK_BYTES = 2**26  # working memory of a strip of products
-TILE_BYTES = 28 * 2**20  # of X'Y of several layers at once; with the rows in work, some 80 MB
-TILE_ROWS = 2048
+TILE_BYTES = 28 * 2**20  # of X'Y of several layers at once; with the rows in work, some 70 MB
+TILE_ROWS = 1024
 BLOCK_ROWS = 1024
 FEW_ROWS = 512  # stay in cache while they are turned into float64
 LEAST = 96  # columns of the smallest block of a symmetric product

@@ -195,12 +195,12 @@ def cpu(work: Callable[[], object]) -> float:
 
 def peak_memory(work: Callable[[], object]) -> float | None:
     """Bytes at the peak beyond those held before; None where the system does not say."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory that the process still holds would hide what is asked for
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return None
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # freed memory that the process still holds would hide what is asked for
     before = _status("VmRSS")
     work()
     return _status("VmHWM") - before

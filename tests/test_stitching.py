@@ -1,0 +1,343 @@
+"""Stitching: known maps are found, nothing leaks, nothing changes, and what is reported is what the models do."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+import torch.nn.functional as F
+import xarray as xr
+
+import repsim_nb as rs
+from repsim_nb.errors import InputError
+from repsim_nb.stitching import fitting, table
+from repsim_nb.stitching.ground import Ground
+from repsim_nb.stitching.maps import MAPS, Affine, LowRank, Moments, Orthogonal
+
+SMALL, DEEP, WIDE = "tiny-neox-w32-d2", "tiny-neox-w32-d4", "tiny-neox-w64-d2"
+FEW = {"n_fit": 96, "n_report": 48}
+
+
+@pytest.fixture(scope="module")
+def small():
+    return rs.load_model(SMALL)
+
+
+@pytest.fixture(scope="module")
+def across(small):
+    """A gradient stitch between two independent models."""
+    return rs.stitch(DEEP, small, 2, into=1, steps=60, **FEW)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_a_model_into_itself_by_the_identity_costs_nothing(small, layer):
+    assert abs(rs.stitch(small, small, layer, map="identity", **FEW).penalty) < 1e-6
+
+
+@pytest.mark.parametrize("map_name", ["affine", "orthogonal"])
+def test_a_trained_stitch_of_a_model_into_itself_costs_next_to_nothing(small, map_name):
+    for layer in (0, 1, 2):
+        assert abs(rs.stitch(small, small, layer, map=map_name, steps=40, **FEW).penalty) < 0.01
+
+
+def rotated(model, rotation):
+    """The same function with its residual stream turned, norm gains folded into what reads from them first."""
+    module = model.module
+    state = {k: v.double() for k, v in module.state_dict().items()}
+
+    def fold(norm, readers):
+        gain, shift = state[f"{norm}.weight"].clone(), state[f"{norm}.bias"].clone()
+        for reader in readers:
+            weight = state[f"{reader}.weight"]
+            state[f"{reader}.bias"] = state.get(f"{reader}.bias", weight.new_zeros(len(weight))) + weight @ shift
+            state[f"{reader}.weight"] = weight * gain @ rotation
+        state[f"{norm}.weight"], state[f"{norm}.bias"] = torch.ones_like(gain), torch.zeros_like(shift)
+
+    for i in range(model.n_layers):
+        fold(f"layers.{i}.ln1", [f"layers.{i}.attn.{x}" for x in "qkv"])
+        fold(f"layers.{i}.ln2", [f"layers.{i}.mlp.fc_in"])
+        for writer in ("attn.o", "mlp.fc_out"):
+            state[f"layers.{i}.{writer}.weight"] = rotation.T @ state[f"layers.{i}.{writer}.weight"]
+            state[f"layers.{i}.{writer}.bias"] = state[f"layers.{i}.{writer}.bias"] @ rotation
+    fold("ln_out", ["head"])
+    for name in ("tok_embed", "pos"):
+        state[f"{name}.weight"] = state[f"{name}.weight"] @ rotation
+    network = type(module)(module.config, head_bias=True)
+    network.load_state_dict({k: v.float() for k, v in state.items()})
+    return type(model)("rotated", network, model.tokenizer, {"source": "test"})
+
+
+def test_a_known_rotation_is_found():
+    model = rs.load_model("tiny-gelu-3l-s0")
+    rng = np.random.default_rng(0)
+    ones = np.ones((model.d_model, 1)) / model.d_model**0.5
+    basis = scipy.linalg.qr(np.hstack([ones, rng.standard_normal((model.d_model, model.d_model - 1))]))[0]
+    turn = np.eye(model.d_model)
+    turn[1:, 1:] = scipy.linalg.qr(rng.standard_normal((model.d_model - 1,) * 2))[0]
+    rotation = torch.from_numpy(basis @ turn @ basis.T)  # leaves the direction that LayerNorm removes where it is
+    twin = rotated(model, rotation)
+    batch = model.batch(["A rotation of the residual stream changes no output."])
+    assert (model.logits(batch) - twin.logits(batch)).abs().max() < 1e-4
+    for layer in (1, 2):
+        stitched = rs.stitch(model, twin, layer, map="orthogonal", fit="least_squares", **FEW)
+        assert abs(stitched.penalty) < 1e-4
+        assert (stitched.map.weight - rotation).abs().max() < 1e-3
+    assert rs.stitch(model, twin, 1, map="identity", **FEW).penalty > 1
+
+
+def test_the_gradient_is_not_worse_than_the_least_squares_it_starts_from(small, across):
+    start = rs.stitch(DEEP, small, 2, into=1, fit="least_squares", **FEW)
+    assert across.history.stop_loss.iloc[0] >= across.history.stop_loss.min()
+    assert across.penalty < start.penalty - 0.05
+    assert across.recovered > start.recovered
+
+
+def test_models_stay_as_they_are(small):
+    sender = rs.load_model(DEEP)
+    before = [{k: v.clone() for k, v in m.module.state_dict().items()} for m in (sender, small)]
+    rs.stitch(sender, small, 1, steps=5, **FEW)
+    for model, state in zip((sender, small), before, strict=True):
+        assert all(torch.equal(v, state[k]) for k, v in model.module.state_dict().items())
+        assert not any(p.requires_grad or p.grad is not None for p in model.module.parameters())
+
+
+def test_what_is_reported_is_what_the_models_do(small, across):
+    ground = across.ground
+    totals = {"own": 0.0, "stitched": 0.0, "count": 0, "bytes": 0}
+    for batch in ground.batches["report"]:
+        own = small.module(input_ids=batch.ids, attention_mask=batch.mask.long()).logits
+        for name, logits in (("own", own), ("stitched", across.logits(batch))):
+            for row in range(len(batch)):
+                length = int(batch.mask[row].sum())
+                nats = F.cross_entropy(logits[row, : length - 1], batch.ids[row, 1:length], reduction="sum")
+                totals[name] += nats.item()
+        totals["count"] += int(batch.mask[:, 1:].sum())
+    for window in ground.windows["report"]:
+        text = ground.corpora["report"].texts[window.text]
+        totals["bytes"] += len(text[window.offsets[1][0] : window.offsets[-1][1]].encode())
+    assert across.receiver_loss == pytest.approx(totals["own"] / totals["count"], rel=1e-5)
+    assert across.loss == pytest.approx(totals["stitched"] / totals["count"], rel=1e-5)
+    assert across.penalty == pytest.approx(across.loss - across.receiver_loss, abs=1e-6)
+    assert across.bits_per_byte == pytest.approx(totals["stitched"] / np.log(2) / totals["bytes"], rel=1e-5)
+    documents = across.documents
+    assert documents.tokens.sum() == totals["count"]
+    assert (documents.loss * documents.tokens).sum() / documents.tokens.sum() == pytest.approx(across.loss, rel=1e-6)
+    low, high = across.interval()
+    assert low < across.penalty < high
+    assert json.loads(across.provenance)["corpora"]["report"]["split"] == "test"
+
+
+def test_documents_to_fit_on_stop_by_and_report_on_are_different_ones(small):
+    texts = [f"Document number {i} says: " + "word " * (i % 7 + 2) for i in range(40)]
+    for corpus in (None, texts):
+        for seed in (0, 1):
+            ground = Ground(corpus, small, small.context, 64, 32, seed)
+            seen = {}
+            for part, windows in ground.windows.items():
+                seen[part] = {ground.corpora[part].documents[w.text] for w in windows}
+                assert seen[part]
+            assert not seen["fit"] & seen["stop"]
+            assert not (seen["fit"] | seen["stop"]) & seen["report"]
+    assert Ground(texts, small, 64, 8, 8, 0).windows["fit"][0].text != -1
+    with pytest.raises(InputError, match="too few documents"):
+        Ground(texts[:1], small, small.context, 64, 32, 0)
+
+
+def test_senders_that_say_nothing_give_nothing_back(small, across):
+    shuffled = rs.stitch(DEEP, small, 2, into=1, fit="least_squares", shuffle=True, **FEW)
+    untrained = rs.stitch(f"{DEEP}@step0", small, 2, into=1, steps=60, **FEW)
+    assert abs(shuffled.recovered) < 0.1
+    assert untrained.recovered < across.recovered - 0.05
+
+
+def rows(n=400, d_x=5, d_y=4, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d_x)) * [3.0, 1.0, 0.3, 2.0, 1.0][:d_x] + 5
+    y = x @ rng.standard_normal((d_x, d_y)) + 0.5 * rng.standard_normal((n, d_y)) - 2
+    return torch.from_numpy(x), torch.from_numpy(y)
+
+
+def solved(map_, x, y):
+    map_ = map_.double()
+    map_.solve(Moments.of([(x[:150], y[:150]), (x[150:], y[150:])]))
+    return map_
+
+
+def test_affine_is_least_squares():
+    x, y = rows()
+    whole = np.hstack([x.numpy(), np.ones((len(x), 1))])
+    expected = np.linalg.lstsq(whole, y.numpy(), rcond=None)[0]
+    map_ = solved(Affine(5, 4), x, y)
+    assert map_.weight.detach().numpy() == pytest.approx(expected[:-1], abs=1e-4)
+    assert map_(x).detach().numpy() == pytest.approx(whole @ expected, abs=1e-4)
+
+
+def test_orthogonal_is_procrustes():
+    x, y = rows(d_y=5)
+    centred = [v.numpy() - v.numpy().mean(0) for v in (x, y)]
+    rotation, total = scipy.linalg.orthogonal_procrustes(*centred)
+    scale = total / (centred[0] ** 2).sum()
+    map_ = solved(Orthogonal(5, 5), x, y)
+    assert map_.weight.detach().numpy() == pytest.approx(scale * rotation, abs=1e-8)
+    assert map_(x).detach().numpy() == pytest.approx(scale * centred[0] @ rotation + y.numpy().mean(0), abs=1e-8)
+    with torch.no_grad():  # wherever gradient steps take it, it stays a rotation with one scale
+        map_.turn.normal_()
+    product = map_.weight @ map_.weight.T
+    assert product.detach().numpy() == pytest.approx(scale**2 * np.eye(5), abs=1e-8)
+
+
+def test_low_rank_is_the_best_of_its_rank():
+    x, y = rows()
+    errors = [(solved(LowRank(5, 4, rank), x, y)(x) - y).square().sum().item() for rank in (1, 2, 3, 4)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] == pytest.approx((solved(Affine(5, 4), x, y)(x) - y).square().sum().item(), rel=1e-6)
+    map_ = solved(LowRank(5, 4, 2), x, y)
+    assert torch.linalg.matrix_rank(map_.weight) == 2
+    centred_x, centred_y = x - x.mean(0), y - y.mean(0)
+    fitted = centred_x @ torch.linalg.lstsq(centred_x, centred_y).solution
+    expected = fitted @ torch.linalg.svd(fitted)[2][:2].T @ torch.linalg.svd(fitted)[2][:2] + y.mean(0)
+    assert (map_(x) - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"map": "afine"}, "affine"),
+        ({"fit": "gradiant"}, "gradient"),
+        ({"layer": 9}, "does not exist"),
+        ({"map": "low_rank", "rank": 0}, "rank=0"),
+        ({"n_fit": 0}, "n_fit"),
+        ({"receiver": WIDE, "map": "identity"}, "widths"),
+        ({"sender": DEEP, "layer": 4}, "into"),
+        ({"corpus": ["Only one."]}, "too few documents"),
+    ],
+)
+def test_bad_input_says_what_to_do(arguments, message):
+    given = {"sender": SMALL, "receiver": SMALL, "layer": 1} | arguments
+    with pytest.raises(InputError, match=message):
+        rs.stitch(**given)
+
+
+def test_different_tokenizers_are_refused(small):
+    other = rs.load_model(SMALL)
+    other.tokenizer.add_tokens(["<another>"])
+    with pytest.raises(InputError, match="different tokenizers"):
+        rs.stitch(small, other, 1)
+
+
+def test_look_inside(across):
+    predictions = across.predictions("def main(arguments):\n    return", top=4)
+    assert predictions.shape == (4, 6)
+    for name in ("sender", "receiver", "stitched"):
+        assert predictions[name, "probability"].is_monotonic_decreasing
+    costliest = across.costliest(7)
+    assert costliest.cost.is_monotonic_decreasing
+    assert (costliest.loss - costliest.receiver_loss).to_numpy() == pytest.approx(costliest.cost, abs=1e-5)
+    assert costliest.cost.iloc[0] == pytest.approx((across.losses.nats - across.receiver_losses.nats).max(), abs=1e-6)
+    line = costliest.iloc[0]
+    text = dict(zip(across.ground.corpora["report"].documents, across.ground.corpora["report"].texts, strict=True))
+    assert line.before + line.token in text[line.document]
+
+
+def test_a_table_holds_the_stitches_and_goes_on_after_a_kill(small, tmp_path, monkeypatch):
+    models, layers, how = [SMALL, DEEP], [0, 2], {"fit": "least_squares", **FEW}
+    out = tmp_path / "table.nc"
+    original, calls = table.stitch_on, []
+
+    def killed(*given):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(given)
+        return original(*given)
+
+    monkeypatch.setattr(table, "stitch_on", killed)
+    with pytest.raises(KeyboardInterrupt):
+        rs.stitching_table(models, models, layers, out=out, **how)
+    assert not out.exists()
+    monkeypatch.setattr(table, "stitch_on", lambda *given: calls.append(given) or original(*given))
+    whole = rs.stitching_table(models, models, layers, out=out, **how)
+    assert len(calls) == 8
+    assert [p.name for p in tmp_path.iterdir()] == ["table.nc"]
+    kept = xr.load_dataset(out)
+    xr.testing.assert_allclose(kept, whole)
+    assert json.loads(kept.attrs["provenance"])["models"][SMALL]["weights_sha256"]
+    one = rs.stitch(DEEP, SMALL, 2, into=2, **how)
+    cell = whole.sel(sender=DEEP, receiver=SMALL, layer=2)
+    assert float(cell.penalty) == pytest.approx(one.penalty, abs=1e-6)
+    excess = (cell.document_loss - cell.document_receiver_loss).sum() / whole.document_tokens.sum()
+    assert float(excess) == pytest.approx(one.penalty, abs=1e-5)
+    assert float(cell.mean_loss) == pytest.approx(one.mean_losses.mean, abs=1e-6)
+    with pytest.raises(InputError, match="does not exist"):
+        rs.stitching_table(models, models, [4], **how)
+
+
+def made_table(effect, receiver_effect=0.0, seed=0, per_kind=5, documents=30):
+    """Penalties with an effect of every sender and receiver, noise, one of kind a into b, and one of receivers of b."""
+    rng = np.random.default_rng(seed)
+    n = 2 * per_kind
+    names = [f"{kind}{i}" for kind in "ab" for i in range(per_kind)]
+    of_b = np.arange(n) >= per_kind
+    penalty = (
+        0.3 + 0.02 * (rng.standard_normal((n, 1)) + rng.standard_normal((1, n))) + 0.01 * rng.standard_normal((n, n))
+    )
+    penalty = penalty + effect * np.outer(~of_b, of_b) + receiver_effect * of_b
+    tokens = rng.integers(50, 200, documents)
+    nats = (penalty[:, :, None, None] + 0.1 * rng.standard_normal((n, n, 2, documents))) * tokens
+    own = 3.0 * np.tile(tokens, (n, 1))
+    made = xr.Dataset(
+        {
+            "document_loss": (("sender", "receiver", "layer", "document"), nats + own[None, :, None]),
+            "document_receiver_loss": (("receiver", "document"), own),
+            "document_tokens": ("document", tokens),
+        },
+        coords={"sender": names, "receiver": names, "layer": [1, 2]},
+    )
+    return made, {name: name[0] for name in names}
+
+
+def test_a_planted_asymmetry_is_found_and_one_of_receivers_alone_is_corrected_away():
+    found = rs.stitching.asymmetry(*made_table(0.1), "a", "b").loc["all"]
+    assert found.low < 0.1 < found.high
+    assert found.low > 0
+    assert found.p_value < 0.02
+    made, kinds = made_table(0.0, receiver_effect=0.1)
+    assert rs.stitching.asymmetry(made, kinds, "a", "b", corrected=False).loc["all"].asymmetry > 0.05
+    corrected = rs.stitching.asymmetry(made, kinds, "a", "b").loc["all"]
+    assert corrected.low < 0 < corrected.high
+    turned = rs.stitching.asymmetry(made, kinds, "b", "a").loc["all"]
+    assert turned.asymmetry == pytest.approx(-corrected.asymmetry, abs=1e-12)
+    assert turned.p_value == corrected.p_value
+
+
+def test_the_smallest_p_value_is_what_so_many_models_allow():
+    made, kinds = made_table(1.0, per_kind=3)
+    assert rs.stitching.asymmetry(made, kinds, "a", "b").loc["all"].p_value == pytest.approx(0.1)
+
+
+def test_without_an_asymmetry_few_are_found(monkeypatch):
+    monkeypatch.setattr(sys.modules[rs.stitching.asymmetry.__module__], "RESAMPLES", 300)
+    results = [rs.stitching.asymmetry(*made_table(0.0, seed=s), "a", "b").loc["all"] for s in range(60)]
+    assert np.mean([r.p_value <= 0.05 for r in results]) <= 0.12  # 0.05 and two standard errors
+    assert np.mean([r.low <= 0 <= r.high for r in results]) >= 0.8
+
+
+def test_penalties_by_kind_leave_a_model_into_itself_out():
+    made, kinds = made_table(0.1)
+    for i, name in enumerate(made.sender.values):  # an absurd value where a model meets itself
+        made.document_loss.loc[{"sender": name, "receiver": name}] += 1e6 * (i + 1)
+    frame = rs.stitching.penalties_by_kind(made, kinds).set_index(["layer", "sender", "receiver"])
+    assert frame.penalty.max() < 1
+    assert frame.loc[(1, "a", "a"), "pairs"] == 20
+    assert frame.loc[(1, "a", "b"), "pairs"] == 25
+    assert (frame.low <= frame.penalty).all()
+    assert (frame.penalty <= frame.high).all()
+    assert frame.penalty.loc[(1, "a", "b")] - frame.penalty.loc[(1, "b", "a")] == pytest.approx(0.1, abs=0.05)
+
+
+def test_early_stopping_keeps_the_best(small, monkeypatch):
+    monkeypatch.setattr(fitting, "RATE", 10.0)  # every step is a bad one
+    stitched = rs.stitch(small, small, 1, steps=40, **FEW)
+    assert abs(stitched.penalty) < 0.01
+    assert set(MAPS) == {"identity", "orthogonal", "affine", "affine_norm", "low_rank"}
