@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsim_nb.corpora import python_docs
+from repsim_nb.corpora import nli_heuristics, python_docs
 from repsim_nb.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ class Corpus:
         name: the registered name, or the path or `"texts"` for the user's own.
         texts: one string per document.
         documents: one unique name per document.
-        split: `"train"`, `"validation"`, `"test"`, or `"all"` for the user's own text, which is used whole.
+        split: one of the corpus' own, such as `"test"`, or `"all"` for the user's own text, which is used whole.
         labels: one label per document, or None.
+        second_texts: where documents are pairs, the second text of each (the hypothesis of a premise), or None.
+        cases: the sub-case that each document is of, for labelled corpora that have them, or None.
         source: what the texts were read from (package versions, path), for the provenance.
     """
 
@@ -40,6 +42,8 @@ class Corpus:
     split: str
     labels: tuple[str, ...] | None = None
     source: tuple[tuple[str, str], ...] = ()
+    second_texts: tuple[str, ...] | None = None
+    cases: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -49,8 +53,11 @@ class Corpus:
 
     @property
     def sha256(self) -> str:
-        """Hash of document names, texts and labels, in order."""
-        content = json.dumps([self.documents, self.texts, self.labels], ensure_ascii=False)
+        """Hash of document names, texts and labels, in order, and of second texts and cases where there are any."""
+        parts = [self.documents, self.texts, self.labels]
+        if self.second_texts is not None or self.cases is not None:
+            parts += [self.second_texts, self.cases]
+        content = json.dumps(parts, ensure_ascii=False)
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
@@ -64,19 +71,43 @@ class Corpus:
             "source": dict(self.source),
         }
 
+    @property
+    def inputs(self) -> tuple[str, ...] | tuple[tuple[str, str], ...]:
+        """What a model is run on, one per document: its text, or its two texts."""
+        if self.second_texts is None:
+            return self.texts
+        return tuple(zip(self.texts, self.second_texts, strict=True))
+
+    def take(self, index: Iterable[int]) -> Corpus:
+        """The documents at `index` alone, in that order."""
+        index = list(index)
+        columns = ("texts", "documents", "labels", "second_texts", "cases")
+        given = {name: column for name in columns if (column := getattr(self, name)) is not None}
+        return replace(self, **{name: tuple(column[i] for i in index) for name, column in given.items()})
+
 
 def list_corpora() -> pd.DataFrame:
     """The corpora that can be loaded by name, one row each (index: name)."""
     import pandas as pd
 
-    row = {
-        "name": "python-docs",
-        "kind": "text",
-        "splits": ", ".join(SPLITS),
-        "needs_download": False,
-        "description": "English prose and Python code that every installation of this package carries",
-    }
-    return pd.DataFrame([row]).set_index("name")
+    rows = [
+        (
+            python_docs.NAME,
+            "text",
+            SPLITS,
+            "English prose and Python code that every installation of this package carries",
+        ),
+        (
+            nli_heuristics.NAME,
+            "labelled pairs",
+            nli_heuristics.SPLITS,
+            "Generated premises and hypotheses, on which the overlap of words is a shortcut; ood has it fail",
+        ),
+    ]
+    frame = pd.DataFrame(rows, columns=["name", "kind", "splits", "description"]).set_index("name")
+    frame["splits"] = frame["splits"].map(", ".join)
+    frame.insert(2, "needs_download", False)
+    return frame
 
 
 def load_corpus(name_or_path_or_texts: str | os.PathLike[str] | Sequence[str] | Corpus, split: str = "test") -> Corpus:
@@ -87,7 +118,7 @@ def load_corpus(name_or_path_or_texts: str | os.PathLike[str] | Sequence[str] | 
 
     Args:
         name_or_path_or_texts: a name from `list_corpora()`, a path, strings, or a Corpus (returned as is).
-        split: of a named corpus: "train", "validation" or "test".
+        split: of a named corpus: "train", "validation" or "test"; nli-heuristics has "pretrain" and "ood" as well.
 
     Raises:
         InputError: unknown name or split, empty text, wrong type.
@@ -99,17 +130,8 @@ def load_corpus(name_or_path_or_texts: str | os.PathLike[str] | Sequence[str] | 
     given = name_or_path_or_texts
     if isinstance(given, Corpus):
         return given
-    if isinstance(given, str) and given == python_docs.NAME:
-        if split not in SPLITS:
-            raise unknown("split", split, SPLITS)
-        records = [r for r in python_docs.build() if r.split == split]
-        return Corpus(
-            python_docs.NAME,
-            tuple(r.text for r in records),
-            tuple(r.name for r in records),
-            split,
-            source=tuple(python_docs.versions().items()),
-        )
+    if isinstance(given, str) and given in _NAMED:
+        return _NAMED[given](split)
     if split not in ("test", "all"):
         raise InputError(
             f"split={split!r} was asked of your own text, which has no splits and is used whole. "
@@ -118,6 +140,39 @@ def load_corpus(name_or_path_or_texts: str | os.PathLike[str] | Sequence[str] | 
     if isinstance(given, str | os.PathLike):
         return _from_path(given)
     return _from_texts(given)
+
+
+def _python_docs(split: str) -> Corpus:
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    records = [r for r in python_docs.build() if r.split == split]
+    return Corpus(
+        python_docs.NAME,
+        tuple(r.text for r in records),
+        tuple(r.name for r in records),
+        split,
+        source=tuple(python_docs.versions().items()),
+    )
+
+
+def nli_pairs(split: str, disambiguating: float = 0.0) -> Corpus:
+    """The corpus nli-heuristics with a share of pairs in "train" on which the shortcut is wrong, 0 to 1."""
+    pairs = nli_heuristics.build(split, disambiguating)
+    labelled = split != "pretrain"
+    source = nli_heuristics.versions() | ({"disambiguating": str(disambiguating)} if split == "train" else {})
+    return Corpus(
+        nli_heuristics.NAME,
+        tuple(pair.premise for pair in pairs),
+        tuple(f"{split}:{i}" for i in range(len(pairs))),
+        split,
+        labels=tuple(pair.label for pair in pairs) if labelled else None,
+        source=tuple(source.items()),
+        second_texts=tuple(pair.hypothesis for pair in pairs),
+        cases=tuple(pair.case for pair in pairs) if labelled else None,
+    )
+
+
+_NAMED: dict[str, Callable[[str], Corpus]] = {python_docs.NAME: _python_docs, nli_heuristics.NAME: nli_pairs}
 
 
 def _from_texts(texts: Sequence[str]) -> Corpus:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -186,16 +186,7 @@ def _divided(corpus: Corpus | str | Sequence[str] | None, seed: int) -> tuple[Co
     whole = load_corpus(corpus)
     order = np.random.default_rng([seed, 0]).permutation(len(whole))
     cut = 2 * len(whole) // 3
-    return _subset(whole, sorted(order[:cut])), _subset(whole, sorted(order[cut:]))
-
-
-def _subset(corpus: Corpus, index: Sequence[int]) -> Corpus:
-    return replace(
-        corpus,
-        texts=tuple(corpus.texts[i] for i in index),
-        documents=tuple(corpus.documents[i] for i in index),
-        labels=None if corpus.labels is None else tuple(corpus.labels[i] for i in index),
-    )
+    return whole.take(sorted(order[:cut])), whole.take(sorted(order[cut:]))
 
 
 def _spread(windows: list[Window], wanted: int, rng: np.random.Generator) -> list[Window]:
