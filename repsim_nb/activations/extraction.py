@@ -70,11 +70,13 @@ def extract(
 
     Args:
         model: a Model or anything `load_model` takes.
-        corpus: a Corpus or anything `load_corpus` takes; None is python-docs, split "test".
+        corpus: a Corpus or anything `load_corpus` takes; None is the one that the model was made for (python-docs for
+            language models, nli-heuristics for classifiers), split "test".
         layers: "all", a position or several; 0 is the embedding output, l the residual stream after block l.
         site: "resid_post", the residual stream.
-        rows: "tokens" (one row per chosen token, spread over documents), "last" (one per document: its last token) or
-            "mean" (one per document: the mean over the window that its last token is in). Special tokens and padding
+        rows: "tokens" (one row per chosen token, spread over documents), "last" (one per document: its last token),
+            "mean" (one per document: the mean over the window that its last token is in) or, of classifiers, "cls" (one
+            per document: the token that the head reads, the first of that window). Otherwise special tokens and padding
             are never rows.
         n_rows: rows at most; a corpus with fewer gives a FewerRowsWarning and all it has.
         seed: of the choice of rows.
@@ -122,7 +124,7 @@ def plan_aligned(
     if rows not in KINDS:
         raise unknown("kind of rows", rows, KINDS)
     loaded = [load_model(model) for model in models]
-    texts = load_corpus("python-docs" if corpus is None else corpus)
+    texts = load_corpus(loaded[0].made_for if corpus is None else corpus)
     wanted = [model.positions(which) for model, which in zip(loaded, layers or ["all"] * len(loaded), strict=True)]
     selections = select(loaded, texts, rows, n_rows, seed)
     how = {"site": site, "rows": rows, "n_rows": len(selections[0]), "seed": seed, "corpus": texts.provenance}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Model, Window
 
-KINDS = ("tokens", "last", "mean")
+KINDS = ("tokens", "last", "mean", "cls")
 MIN_COVERAGE = 0.1  # of the rows of the model with fewer, when tokenizers differ
 
 
@@ -31,6 +31,7 @@ class Selection:
     Attributes:
         windows: all windows of the corpus under this model's tokenizer.
         window, position: where each row is, (n_rows,) each. For rows="mean" the position is that of the last token.
+            For rows="cls" it is 0.
         document: index into the corpus, (n_rows,).
         char_end: character at which the row's token ends, (n_rows,).
     """
@@ -66,11 +67,14 @@ def select(models: Sequence[Model], corpus: Corpus, kind: str, n_rows: int, seed
     """
     if isinstance(n_rows, bool) or not isinstance(n_rows, int | np.integer) or n_rows < 1:
         raise InputError(f"n_rows={n_rows!r}; expected a positive whole number.")
+    causal = [model.name for model in models if model.kind == "causal"]
+    if kind == "cls" and causal:
+        raise InputError(f'rows="cls" was asked of the causal model {causal[0]}, whose first token has seen no other.')
     length = min(model.context for model in models)
     by_tokenizer: dict[str, _Places] = {}
     for model in models:
         if model.windows.key not in by_tokenizer:
-            by_tokenizer[model.windows.key] = _places(model.windows(corpus.texts, length))
+            by_tokenizer[model.windows.key] = _places(model.windows(corpus.inputs, length))
     tables = [by_tokenizer[model.windows.key] for model in models]
     keys = tables[0].key
     for table in tables[1:]:
@@ -85,7 +89,8 @@ def select(models: Sequence[Model], corpus: Corpus, kind: str, n_rows: int, seed
         message = f"{n_rows:,} rows were asked for; {corpus!r} has {len(keys):,}, and all are used."
         warnings.warn(message, FewerRowsWarning, stacklevel=3)
     chosen = _spread(tables[0], keys, n_rows, np.random.default_rng(seed))
-    return [table.at(chosen) for table in tables]
+    selections = [table.at(chosen) for table in tables]
+    return [replace(s, position=np.zeros_like(s.position)) for s in selections] if kind == "cls" else selections
 
 
 @dataclass(frozen=True)

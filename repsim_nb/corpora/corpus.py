@@ -82,7 +82,7 @@ class Corpus:
         """The documents at `index` alone, in that order."""
         index = list(index)
         columns = ("texts", "documents", "labels", "second_texts", "cases")
-        given = {name: column for name in columns if (column := getattr(self, name)) is not None}
+        given: dict[str, Any] = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
         return replace(self, **{name: tuple(column[i] for i in index) for name, column in given.items()})
 
 

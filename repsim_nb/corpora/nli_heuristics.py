@@ -198,7 +198,7 @@ def _pair(case: Case, split: str, rng: random.Random) -> Pair:
 def _fill(template: str, rng: random.Random) -> dict[str, str]:
     """Slot -> word; no two slots of one kind have the same."""
     slots = [slot for slot in template.split() if slot[-1].isdigit()]
-    filled = {}
+    filled: dict[str, str] = {}
     for kind in dict.fromkeys(slot[0] for slot in slots):
         of_kind = [slot for slot in slots if slot[0] == kind]
         filled.update(zip(of_kind, _sample(rng, SLOTS[kind], len(of_kind)), strict=True))

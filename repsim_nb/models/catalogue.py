@@ -20,8 +20,9 @@ from repsim_nb.resources import data_dir
 if TYPE_CHECKING:
     import pandas as pd
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+LOADABLE = "causal language model or sequence classifier"
 DTYPES = ("float32", "bfloat16", "float16")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 TOY_MODELS = {  # the paper's, by their TransformerLens names; of the older ones of that format that the hub holds
@@ -90,7 +91,7 @@ def load_model(
     revision: str | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Model:
-    """Load a causal language model as a `Model`.
+    """Load a causal language model or a sequence classifier as a `Model`.
 
     Args:
         name_or_dir_or_module: a name from `list_models()`, a local Hugging Face directory, a hub id ("owner/name", the
@@ -102,8 +103,8 @@ def load_model(
         tokenizer: for a model in memory, or in place of the model's own.
 
     Raises:
-        InputError: unknown name or revision, a directory that is no checkpoint, broken weights, a model that is not a
-            causal language model.
+        InputError: unknown name or revision, a directory that is no checkpoint, broken weights, a model that is neither
+            a causal language model nor a sequence classifier.
         FileNotFoundError: a path that does not exist.
     """
     import torch
@@ -221,37 +222,51 @@ def _load(
 ) -> Model:
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
-
-    from repsim_nb.models.causal import CausalModel
 
     said = logging.get_verbosity()
     logging.set_verbosity_error()  # what is missing is an error below, not a table of warnings
     logging.disable_progress_bar()  # of reading a few tensors; downloads keep theirs
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(location, revision=revision)
+        kind = AutoModelForSequenceClassification if _is_classifier(config) else AutoModelForCausalLM
+        loaded: Any = kind.from_pretrained(
             location, revision=revision, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
         )
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(location, revision=revision)
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"Cannot load {name!r} as a causal language model: {_first_line(error)}") from error
+        raise InputError(f"Cannot load {name!r} as a {LOADABLE}: {_first_line(error)}") from error
     finally:
         logging.set_verbosity(said)
     module, report = loaded
     _check_complete(name, module, report["missing_keys"])
     commit = getattr(module.config, "_commit_hash", None)
-    return CausalModel(name, module.to(device), tokenizer, about | ({"commit": commit} if commit else {}))
+    return _as_model(name, module.to(device), tokenizer, about | ({"commit": commit} if commit else {}))
+
+
+def _is_classifier(config: PreTrainedConfig) -> bool:
+    return any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
+
+
+def _as_model(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, about: dict[str, Any]) -> Model:
+    from repsim_nb.models.causal import CausalModel
+    from repsim_nb.models.classifier import ClassifierModel
+
+    kind = ClassifierModel if type(module).__name__.endswith("ForSequenceClassification") else CausalModel
+    return kind(name, module, tokenizer, about)
 
 
 def _check_complete(name: str, module: PreTrainedModel, missing: Collection[str]) -> None:
     """transformers fills what a checkpoint lacks with random numbers and only warns; here it is an error."""
     trained_as = (module.config.architectures or [type(module).__name__])[0]
-    if not trained_as.endswith(("ForCausalLM", "LMHeadModel")):
-        raise InputError(f"{name!r} is a {trained_as}; only causal language models can be loaded.")
+    if not trained_as.endswith(("ForCausalLM", "LMHeadModel", "ForSequenceClassification")):
+        raise InputError(
+            f"{name!r} is a {trained_as}; only causal language models and sequence classifiers can be loaded."
+        )
     if missing:
         raise InputError(
-            f"Cannot load {name!r} as a causal language model: the checkpoint lacks {len(missing)} of the weights that "
+            f"Cannot load {name!r} as a {LOADABLE}: the checkpoint lacks {len(missing)} of the weights that "
             f"{type(module).__name__} needs, {sorted(missing)[0]} among them."
         )
 
@@ -262,8 +277,6 @@ def _from_memory(
     import torch
     from transformers import PreTrainedModel
 
-    from repsim_nb.models.causal import CausalModel
-
     if not isinstance(module, PreTrainedModel):
         raise InputError(f"A model in memory must be a transformers PreTrainedModel; received {type(module).__name__}.")
     if tokenizer is None:
@@ -271,7 +284,7 @@ def _from_memory(
     own = copy.deepcopy(module)
     name = module.config.name_or_path or type(module).__name__
     torch.nn.Module.to(own, device, getattr(torch, dtype))
-    return CausalModel(name, own, tokenizer, {"source": "memory", "revision": "none"})
+    return _as_model(name, own, tokenizer, {"source": "memory", "revision": "none"})
 
 
 def _first_line(error: Exception) -> str:

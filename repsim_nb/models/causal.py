@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
 from repsim_nb.models.model import Hidden, Logits, Model, Tap
+from repsim_nb.models.parts import hidden_enters, tapped, with_submodule
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -92,7 +91,7 @@ class CausalModel(Model):
     def _blocks(self, hidden: Hidden, k: int, m: int, batch: Batch, tap: Tap | None) -> Hidden:
         part = self._part(k, m, norm=False)
         blocks = list(part.get_submodule(self._blocks_name).children())
-        with _hidden_enters(blocks[0], hidden), _tapped(blocks, k, tap):
+        with hidden_enters(blocks[0], hidden), tapped(blocks, k, tap):
             out = self._forward(part, batch, inputs_embeds=hidden)
         if tap is not None:
             tap(m, out)
@@ -102,8 +101,8 @@ class CausalModel(Model):
         """Logits (sequences, length, vocabulary) from position n_layers, final norm included."""
         self._check(hidden, batch)
         part = self._part(0, 0, norm=True)
-        whole = _with_submodule(self.module, self._trunk_name, part)
-        with _hidden_enters(part.get_submodule(self._norm_name), hidden):
+        whole = with_submodule(self.module, self._trunk_name, part)
+        with hidden_enters(part.get_submodule(self._norm_name), hidden):
             return whole(inputs_embeds=hidden, attention_mask=None, use_cache=False).logits
 
 
@@ -120,55 +119,3 @@ def _anatomy(name: str, model: nn.Module, n_layers: int) -> tuple[str, str, str]
         f"{name} ({type(model).__name__}) has no stack of {n_layers} blocks followed by one norm. "
         "This architecture is not supported."
     )
-
-
-def _with_submodule(module: nn.Module, path: str, new: nn.Module) -> nn.Module:
-    """A shallow copy of `module` in which the submodule at `path` is `new`."""
-    first, _, rest = path.partition(".")
-    changed = copy.copy(module)
-    changed._modules = dict(module._modules)
-    changed._modules[first] = _with_submodule(module.get_submodule(first), rest, new) if rest else new
-    return changed
-
-
-@contextmanager
-def _hidden_enters(module: nn.Module, hidden: Tensor) -> Iterator[None]:
-    """Inside, `module` receives `hidden` whatever it is called with: some architectures change inputs_embeds first."""
-    handle = _register(module, lambda _: hidden)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _tapped(blocks: list[nn.Module], first: int, tap: Tap | None) -> Iterator[None]:
-    """Inside, `tap(position, hidden)` is called with the input of every block."""
-    if tap is None:
-        yield
-        return
-    handles = []
-
-    def watch(position: int) -> Callable[[Tensor], None]:
-        return lambda hidden: tap(position, hidden)
-
-    try:
-        for index, block in enumerate(blocks):
-            handles.append(_register(block, watch(first + index)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _register(module: nn.Module, see: Callable[[Tensor], Tensor | None]) -> torch.utils.hooks.RemovableHandle:
-    """Show `see` the hidden state entering `module`; a tensor it returns takes its place."""
-
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if args:
-            new = see(args[0])
-            return ((new, *args[1:]) if new is not None else args), kwargs
-        new = see(kwargs["hidden_states"])
-        return args, (kwargs | {"hidden_states": new} if new is not None else kwargs)
-
-    return module.register_forward_pre_hook(hook, with_kwargs=True)

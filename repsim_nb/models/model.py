@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
-from repsim_nb.models.batch import Batch, Window, Windows, collate
+from repsim_nb.models.batch import Batch, Texts, Window, Windows, collate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,7 +21,7 @@ else:
     PreTrainedTokenizerBase = Any  # under pytest annotations are checked at run time; transformers stays unimported
 
 Hidden = Float[Tensor, "sequences length d_model"]
-Logits = Float[Tensor, "sequences length vocabulary"]
+Logits = Float[Tensor, "sequences length vocabulary"] | Float[Tensor, "sequences classes"]
 Tap = Callable[[int, Tensor], Any]
 
 
@@ -34,11 +34,13 @@ class Model(ABC):
         n_layers: number of blocks; positions run from 0 to n_layers.
         d_model: width of the residual stream.
         context: longest sequence in tokens, special tokens included.
+        made_for: name of the corpus that stands in where none is given.
         tokenizer: its Hugging Face tokenizer.
         device, dtype: where and in what precision it computes.
     """
 
     kind: str
+    made_for: str = "python-docs"
     n_layers: int
     d_model: int
     context: int
@@ -92,11 +94,11 @@ class Model(ABC):
         """Windows as a batch on the model's device."""
         return collate(windows, pad=self.tokenizer.pad_token_id or 0).to(self.device)
 
-    def batch(self, texts: Sequence[str]) -> Batch:
-        """Tokenize texts; a text longer than the context becomes several sequences, none is truncated.
+    def batch(self, texts: Texts) -> Batch:
+        """Tokenize texts, or pairs of texts; one longer than the context becomes several sequences, none is truncated.
 
         Raises:
-            InputError: no text, or one string instead of a sequence.
+            InputError: no text, one string instead of a sequence, or a pair longer than the context.
         """
         windows = self.windows(texts)
         if not windows:
@@ -113,7 +115,7 @@ class Model(ABC):
 
     @abstractmethod
     def head(self, hidden: Hidden, batch: Batch) -> Logits:
-        """From position n_layers, final norm included: logits (sequences, length, vocabulary)."""
+        """From position n_layers, final norm included: (sequences, length, vocabulary), or (sequences, classes)."""
 
     def run(self, hidden: Tensor, k: int, m: int, batch: Batch) -> Hidden:
         """From position k to position m of the residual stream.
@@ -134,7 +136,7 @@ class Model(ABC):
         return hidden if k == m else self._blocks(hidden, k, m, batch, None)
 
     def logits(self, batch: Batch) -> Logits:
-        """The whole model: (sequences, length, vocabulary)."""
+        """The whole model: (sequences, length, vocabulary), or for a classifier (sequences, classes)."""
         return self.head(self.run(self.embed(batch), 0, self.n_layers, batch), batch)
 
     def residuals(self, batch: Batch, layers: Iterable[int], tap: Tap) -> None:

@@ -1,0 +1,65 @@
+"""Changing what runs inside a torch module without changing the module."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from repsim_nb.models.model import Tap
+
+
+def with_submodule(module: nn.Module, path: str, new: nn.Module) -> nn.Module:
+    """A shallow copy of `module` in which the submodule at `path` is `new`."""
+    first, _, rest = path.partition(".")
+    changed = copy.copy(module)
+    changed._modules = dict(module._modules)
+    changed._modules[first] = with_submodule(module.get_submodule(first), rest, new) if rest else new
+    return changed
+
+
+@contextmanager
+def hidden_enters(module: nn.Module, hidden: Tensor) -> Iterator[None]:
+    """Inside, `module` receives `hidden` whatever it is called with: some architectures change inputs_embeds first."""
+    handle = _register(module, lambda _: hidden)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def tapped(blocks: list[nn.Module], first: int, tap: Tap | None) -> Iterator[None]:
+    """Inside, `tap(position, hidden)` is called with the input of every block."""
+    if tap is None:
+        yield
+        return
+    handles = []
+
+    def watch(position: int) -> Callable[[Tensor], None]:
+        return lambda hidden: tap(position, hidden)
+
+    try:
+        for index, block in enumerate(blocks):
+            handles.append(_register(block, watch(first + index)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _register(module: nn.Module, see: Callable[[Tensor], Tensor | None]) -> torch.utils.hooks.RemovableHandle:
+    """Show `see` the hidden state entering `module`; a tensor it returns takes its place."""
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            new = see(args[0])
+            return ((new, *args[1:]) if new is not None else args), kwargs
+        new = see(kwargs["hidden_states"])
+        return args, (kwargs | {"hidden_states": new} if new is not None else kwargs)
+
+    return module.register_forward_pre_hook(hook, with_kwargs=True)

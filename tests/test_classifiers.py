@@ -1,0 +1,171 @@
+import re
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+import repsim_nb as rs
+from repsim_nb.corpora import nli_heuristics
+from repsim_nb.errors import InputError
+
+PAIRS = [
+    ("the baker admired the clerk", "the clerk admired the baker"),
+    ("the poet who visited the miner yawned", "the miner yawned"),
+    ("if the pilot danced the singer shouted", "the pilot danced"),
+]
+KINDS = {
+    "bert": {"intermediate_size": 32, "max_position_embeddings": 40},
+    "roberta": {"intermediate_size": 32, "max_position_embeddings": 42, "pad_token_id": 1, "type_vocab_size": 1},
+    "distilbert": {"hidden_dim": 32, "max_position_embeddings": 40},
+}
+
+
+def word_tokenizer(kind):
+    """Words are tokens; pairs are joined as each kind joins them."""
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    words = {word: i for i, word in enumerate([*special, *nli_heuristics.VOCABULARY])}
+    backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>" if kind == "roberta" else "<s> $A </s> $B:1 </s>:1",
+        special_tokens=[(s, words[s]) for s in ("<s>", "</s>")],
+    )
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if kind == "bert" else [])]
+    special = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_input_names=names, **special)
+
+
+def random_classifier(kind):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 70, "num_labels": 3}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **(sizes | KINDS[kind]))
+    module = AutoModelForSequenceClassification.from_config(config).eval()
+    with torch.no_grad():  # transformers starts so small that any mistake would hide below 1e-5
+        for parameter in module.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    return module
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def module(request):
+    return random_classifier(request.param)
+
+
+@pytest.fixture(scope="module")
+def model(module):
+    return rs.load_model(module, tokenizer=word_tokenizer(module.config.model_type))
+
+
+@pytest.fixture(scope="module")
+def reference(module, model):
+    """Logits and hidden states of transformers on the pairs, tokenized by transformers alone."""
+    first, second = zip(*PAIRS, strict=True)
+    tokens = model.tokenizer(list(first), list(second), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        return module(**tokens, output_hidden_states=True)
+
+
+@torch.no_grad()
+def test_logits_are_those_of_transformers(model, reference):
+    assert model.kind == "classifier"
+    assert (model.n_layers, model.d_model, model.context) == (3, 16, 40)
+    assert model.labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
+    logits = model.logits(model.batch(PAIRS))
+    assert logits.shape == (3, 3)
+    assert logits.std(0).min() > 0.01  # the pairs do differ
+    assert (logits - reference.logits).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_parts_joined_at_any_position_give_the_whole(model, reference):
+    batch = model.batch(PAIRS)
+    for k in range(model.n_layers + 1):
+        lower = model.run(model.embed(batch), 0, k, batch)
+        joined = model.head(model.run(lower, k, model.n_layers, batch), batch)
+        assert (joined - reference.logits).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_positions_are_the_hidden_states_of_transformers(model, reference):
+    seen = {}
+    batch = model.batch(PAIRS)
+    model.residuals(batch, range(model.n_layers + 1), lambda layer, hidden: seen.update({layer: hidden.clone()}))
+    for layer, theirs in enumerate(reference.hidden_states):
+        assert (seen[layer] - theirs)[batch.mask].abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_padding_changes_nothing_and_a_pair_is_not_its_turned_round_self(model):
+    together = model.logits(model.batch(PAIRS))
+    for i, pair in enumerate(PAIRS):
+        assert (model.logits(model.batch([pair]))[0] - together[i]).abs().max() < 1e-5
+    turned = model.logits(model.batch([(b, a) for a, b in PAIRS]))
+    assert (turned - together).abs().max() > 0.01
+
+
+def test_offsets_of_a_pair_count_on_behind_the_first_text(model):
+    batch = model.batch(PAIRS)
+    for (a, b), offsets, real in zip(PAIRS, batch.offsets, batch.carries_text, strict=True):
+        joined = f"{a}\n{b}"
+        assert [joined[i:j] for i, j in offsets[real].tolist()] == joined.split()
+    assert (batch.types is not None) == (model.module.config.model_type == "bert")
+
+
+def test_a_saved_classifier_loads_from_its_directory(model, module, tmp_path):
+    module.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    loaded = rs.load_model(tmp_path)
+    assert (loaded.kind, loaded.weights_sha256) == ("classifier", model.weights_sha256)
+    batch = loaded.batch(PAIRS)
+    with torch.no_grad():
+        assert (loaded.logits(batch) - model.logits(batch)).abs().max() < 1e-5
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(re.sub(r'("n_layers"|"num_hidden_layers"): 3', r"\1: 4", config))
+    with pytest.raises(InputError, match="sequence classifier: the checkpoint lacks"):
+        rs.load_model(tmp_path)
+
+
+def test_bad_pairs_say_what_is_wrong(model):
+    with pytest.raises(InputError, match="both"):
+        model.batch(["one text", ("a", "pair")])
+    with pytest.raises(InputError, match=r"received \('a', 'b', 'c'\)"):
+        model.windows([("a", "b", "c")])
+    with pytest.raises(InputError, match=r"Pair number 1 has .* more than the 40"):
+        model.batch([PAIRS[0], ("the " * 20, "the " * 20)])
+
+
+@pytest.mark.parametrize("rows", ["tokens", "last", "mean", "cls"])
+def test_rows_of_classifiers(model, rows):
+    corpus = rs.load_corpus("nli-heuristics", "validation").take(range(20))
+    acts = rs.extract(model, corpus, rows=rows, n_rows=40 if rows == "tokens" else 20)
+    batch = model.batch(corpus.inputs)
+    seen = {}
+    model.residuals(batch, [2], lambda layer, hidden: seen.update({layer: hidden}))
+    document = [corpus.documents.index(name) for name in acts.rows.document]
+    if rows == "mean":
+        text = batch.carries_text[..., None]
+        expected = ((seen[2] * text).sum(1) / text.sum(1))[document]
+    else:
+        expected = seen[2][document, acts.rows.position.tolist()]
+    assert (acts[2] - expected).abs().max() < 1e-5
+    if rows != "tokens":
+        assert sorted(document) == list(range(20))
+    if rows == "cls":
+        assert (acts.rows.position == 0).all()
+    else:
+        joined = ["\n".join(corpus.inputs[d]) for d in document]
+        ends = acts.rows.char_end
+        assert all(
+            text[end - 1].isalpha() and (text + " ")[end].isspace() for text, end in zip(joined, ends, strict=True)
+        )
+
+
+def test_a_classifier_without_a_corpus_reads_the_one_it_was_made_for(model):
+    assert rs.extract(model, layers=0, rows="cls", n_rows=5).provenance["corpus"]["corpus"] == "nli-heuristics"
+
+
+def test_the_first_token_of_a_causal_model_has_seen_nothing():
+    with pytest.raises(InputError, match="causal"):
+        rs.extract("tiny-neox-w32-d2", ["Some text."], rows="cls")
