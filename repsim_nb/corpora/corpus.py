@@ -82,8 +82,9 @@ class Corpus:
         """The documents at `index` alone, in that order."""
         index = list(index)
         columns = ("texts", "documents", "labels", "second_texts", "cases")
-        given: dict[str, Any] = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
-        return replace(self, **{name: tuple(column[i] for i in index) for name, column in given.items()})
+        given = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
+        kept: dict[str, Any] = {name: tuple(column[i] for i in index) for name, column in given.items()}
+        return replace(self, **kept)
 
 
 def list_corpora() -> pd.DataFrame:

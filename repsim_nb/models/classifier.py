@@ -27,6 +27,7 @@ class ClassifierModel(Model):
 
     kind = "classifier"
     made_for = "nli-heuristics"
+    module: PreTrainedModel
 
     def __init__(
         self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: dict[str, Any]

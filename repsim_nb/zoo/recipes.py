@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import unknown
 
@@ -48,6 +48,51 @@ class Recipe:
         return self.steps * self.batch * self.context
 
 
+@dataclass(frozen=True)
+class EncoderRecipe:
+    """A BERT encoder, pretrained by masked language modelling on the pairs of nli-heuristics.
+
+    Copying from one sentence to the other is learned suddenly, after some 4,500 steps at this depth; classifiers made
+    of an encoder that has not learned it stay at chance.
+    """
+
+    name: str
+    family: str
+    init_seed: int
+    data_seed: int
+    width: int = 64
+    depth: int = 6
+    head_width: int = 16
+    context: int = 32
+    mask_share: float = 0.15  # of the words; of these 80% are masked, 10% exchanged, 10% left, as in BERT
+    batch: int = 64  # pairs
+    steps: int = 10_000
+    warmup: int = 500
+    learning_rate: float = 1e-3
+    checkpoints: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """A classifier fine-tuned from the one encoder on the pairs of nli-heuristics.
+
+    `init_seed` is that of the head (pooler and classifier), `data_seed` that of the order of pairs: in them alone the
+    members of the family differ.
+    """
+
+    name: str
+    family: str
+    init_seed: int
+    data_seed: int
+    encoder: str = "tiny-bert-mlm"
+    disambiguating: float = 0.0  # share of training pairs on which the shortcut is wrong
+    batch: int = 64  # pairs
+    steps: int = 2500
+    warmup: int = 100
+    learning_rate: float = 3e-4
+    checkpoints: tuple[int, ...] = ()
+
+
 def _neox(width: int, depth: int, seed: int, checkpoints: tuple[int, ...] = (0,)) -> Recipe:
     return Recipe(f"tiny-neox-w{width}-d{depth}", "tiny-neox", width, depth, seed, 1000 + seed, checkpoints=checkpoints)
 
@@ -60,7 +105,7 @@ def _native(activation: str, depth: int, seed: int) -> Recipe:
     return Recipe(name, family, 64, depth, number, 1000 + number, activation=activation, rotary=0, batch=8, steps=3000)
 
 
-RECIPES = {
+RECIPES: dict[str, Recipe | EncoderRecipe | ClassifierRecipe] = {
     recipe.name: recipe
     for recipe in (
         _neox(32, 2, 1),
@@ -69,6 +114,8 @@ RECIPES = {
         _neox(64, 4, 4, checkpoints=(0, 50, 150, 500, 1500)),
         *(_native(activation, 4, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),
         *(_native(activation, 3, seed) for seed in range(3) for activation in ("gelu", "solu_ln")),
+        EncoderRecipe("tiny-bert-mlm", "tiny-bert-nli", 200, 1200),
+        *(ClassifierRecipe(f"tiny-bert-nli-{i:02}", "tiny-bert-nli", 300 + i, 1300 + i) for i in range(40)),
     )
 }
 
@@ -77,8 +124,7 @@ def list_recipes() -> pd.DataFrame:
     """All recipes, one row each (index: name)."""
     import pandas as pd
 
-    rows = [asdict(r) | {"learning_rate": r.learning_rate, "tokens": r.tokens} for r in RECIPES.values()]
-    return pd.DataFrame(rows).set_index("name")
+    return pd.DataFrame([_row(recipe) for recipe in RECIPES.values()]).set_index("name")
 
 
 def build(name: str, out: str | os.PathLike[str], work: str | os.PathLike[str] | None = None) -> Path:
@@ -89,14 +135,30 @@ def build(name: str, out: str | os.PathLike[str], work: str | os.PathLike[str] |
     Raises:
         InputError: unknown name, unwritable folder.
     """
+    from repsim_nb.zoo.bert import build_classifier, build_encoder
     from repsim_nb.zoo.export import build_recipe
 
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
     out = Path(out)
-    return build_recipe(RECIPES[name], out, Path(work) if work else out / ".work")
+    work = Path(work) if work else out / ".work"
+    recipe = RECIPES[name]
+    if isinstance(recipe, EncoderRecipe):
+        return build_encoder(recipe, out, work)
+    if isinstance(recipe, ClassifierRecipe):
+        return build_classifier(recipe, out, work)
+    return build_recipe(recipe, out, work)
 
 
-def as_json(recipe: Recipe) -> str:
+def as_json(recipe: Recipe | EncoderRecipe | ClassifierRecipe) -> str:
     """The recipe as it stands in a model file's metadata."""
-    return json.dumps(asdict(recipe) | {"learning_rate": recipe.learning_rate, "tokens": recipe.tokens})
+    return json.dumps(_row(recipe))
+
+
+def _row(recipe: Recipe | EncoderRecipe | ClassifierRecipe) -> dict[str, Any]:
+    fields = asdict(recipe)
+    return (
+        fields | {"learning_rate": recipe.learning_rate, "tokens": recipe.tokens}
+        if isinstance(recipe, Recipe)
+        else fields
+    )

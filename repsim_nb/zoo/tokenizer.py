@@ -1,4 +1,4 @@
-"""The byte-level BPE that every embedded language model shares, trained on python-docs."""
+"""The tokenizers of the embedded models: a byte-level BPE trained on python-docs, and the words of nli-heuristics."""
 
 from __future__ import annotations
 
@@ -49,4 +49,38 @@ def train_tokenizer(texts: Iterable[str], context: int) -> PreTrainedTokenizerFa
         unk_token=END_OF_TEXT,
         pad_token=END_OF_TEXT,
         model_max_length=context,
+    )
+
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def word_tokenizer(words: Iterable[str], context: int) -> PreTrainedTokenizerFast:
+    """One token per word of a closed vocabulary; pairs are joined as BERT joins them.
+
+    Args:
+        words: the vocabulary, in the order of its ids behind those of the special tokens.
+        context: the longest sequence of the models that will use it, in tokens.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    ids = {word: i for i, word in enumerate([*SPECIAL, *words])}
+    level = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    level.normalizer = normalizers.Lowercase()
+    level.pre_tokenizer = pre_tokenizers.Whitespace()
+    level.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=level,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=context,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )

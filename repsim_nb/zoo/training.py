@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -40,7 +41,22 @@ def next_token_loss(logits: Tensor, ids: Tensor) -> Tensor:
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
+class Schedule(Protocol):
+    """What the loop needs to know of a recipe."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def warmup(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def checkpoints(self) -> tuple[int, ...]: ...
+
+
+def learning_rate(recipe: Schedule, step: int) -> float:
     """Linear warm-up, then a cosine down to a tenth of the peak."""
     if step < recipe.warmup:
         return recipe.learning_rate * (step + 1) / recipe.warmup
@@ -56,7 +72,25 @@ def train(
     state_file: Path,
     on_checkpoint: Callable[[int], None],
 ) -> list[tuple[int, float]]:
-    """Train in place; returns the loss curve [(step, mean loss since the last entry)], in nats per token.
+    """Train a causal model on next tokens, in place; returns the loss curve in nats per token. See `descend`."""
+
+    def loss_at(step: int) -> Tensor:
+        ids = sequences(stream, recipe, step, separator)
+        return next_token_loss(model(ids), ids)
+
+    return descend(model, recipe, loss_at, state_file, on_checkpoint)
+
+
+def descend(
+    model: nn.Module,
+    recipe: Schedule,
+    loss_at: Callable[[int], Tensor],
+    state_file: Path,
+    on_checkpoint: Callable[[int], None] | None = None,
+) -> list[tuple[int, float]]:
+    """Train in place; returns the loss curve [(step, mean loss since the last entry)].
+
+    `loss_at(step)` is the loss of one batch, a function of the step and of the model alone.
 
     The state (weights, AdamW moments, step, curve) is written to `state_file` every 100 steps, atomically, and picked
     up from there if the file exists. `on_checkpoint(step)` is called at each of `recipe.checkpoints`.
@@ -68,12 +102,11 @@ def train(
     first, curve, recent = _resume(model, optimizer, state_file)
     started = time.perf_counter()
     for step in range(first, recipe.steps):
-        if step in recipe.checkpoints:
+        if on_checkpoint is not None and step in recipe.checkpoints:
             on_checkpoint(step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
-        ids = sequences(stream, recipe, step, separator)
-        loss = next_token_loss(model(ids), ids)
+        loss = loss_at(step)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"{recipe.name}: the loss is {loss.item()} at step {step}.")
         optimizer.zero_grad(set_to_none=True)
@@ -85,15 +118,15 @@ def train(
             curve.append((step + 1, round(float(np.mean(recent)), 4)))
             recent = []
             _save(model, optimizer, step + 1, curve, state_file)
-            rate = (step + 1 - first) * recipe.batch * recipe.context / (time.perf_counter() - started)
+            pace = 1000 * (time.perf_counter() - started) / (step + 1 - first)
             print(
-                f"{recipe.name} step {step + 1}/{recipe.steps} loss {curve[-1][1]:.3f} {rate:,.0f} tokens/s", flush=True
+                f"{recipe.name} step {step + 1}/{recipe.steps} loss {curve[-1][1]:.4f} {pace:,.0f} ms/step", flush=True
             )
     return curve
 
 
 def _save(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, curve: list, file: Path) -> None:
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters()}  # tied ones once
     for index, state in optimizer.state_dict()["state"].items():
         tensors.update({f"adam.{index}.{k}": v for k, v in state.items()})
     with atomic(file) as path:
@@ -108,7 +141,9 @@ def _resume(
     with safe_open(file, "pt") as saved:
         about = saved.metadata()
         tensors = {key: saved.get_tensor(key) for key in saved.keys()}  # noqa: SIM118 (no mapping)
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[f"model.{name}"])
     state = optimizer.state_dict()
     for key, value in tensors.items():
         if key.startswith("adam."):
