@@ -38,6 +38,8 @@ def list_models() -> pd.DataFrame:
     Columns: family, kind, source, needs_download, n_layers, d_model, n_parameters, bytes, tokens_seen, loss (nats per
     token on held-out text), bits_per_byte, unigram_loss and unigram_bits_per_byte (of the training frequencies on the
     same text), untrained_loss (the same network before its first step), revisions (checkpoints, as in name@step500).
+    Classifiers have none of these losses but accuracy, the share of held-out pairs labelled right; for the sub-cases
+    that their corpus holds out of distribution see `accuracies`.
     """
     import pandas as pd
 
@@ -62,26 +64,50 @@ def _describe(name: str) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     weights = weight_files(folder)[0]
     about = read_metadata(weights)
-    held_out = json.loads(about["held_out"])
-    untrained = read_metadata(weight_files(folder.with_name(f"{name}@step0"))[0])
+    measured = _accuracy(about) if "accuracies" in about else _losses(name, about)
     return {
         "name": name,
         "family": about["family"],
-        "kind": "causal",
+        "kind": "classifier" if "accuracies" in about else "causal",
         "source": "embedded",
         "needs_download": False,
         "n_layers": config.get("num_hidden_layers", config.get("n_layers")),
         "d_model": config.get("hidden_size", config.get("d_model")),
         "n_parameters": int(about["parameters"]),
         "bytes": weights.stat().st_size,
+        **measured,
+        "revisions": ", ".join(_revisions(name)),
+    }
+
+
+def _accuracy(about: dict[str, str]) -> dict[str, Any]:
+    return {"accuracy": json.loads(about["accuracies"])["test"]}
+
+
+def _losses(name: str, about: dict[str, str]) -> dict[str, Any]:
+    held_out = json.loads(about["held_out"])
+    untrained = read_metadata(weight_files(data_dir() / f"{name}@step0")[0])
+    return {
         "tokens_seen": int(about["tokens_seen"]),
         "loss": held_out["nats_per_token"],
         "bits_per_byte": held_out["bits_per_byte"],
         "unigram_loss": held_out["unigram_nats_per_token"],
         "unigram_bits_per_byte": held_out["unigram_bits_per_byte"],
         "untrained_loss": json.loads(untrained["held_out"])["nats_per_token"],
-        "revisions": ", ".join(_revisions(name)),
     }
+
+
+def accuracies() -> pd.DataFrame:
+    """Accuracies of the embedded classifiers as they were when published (index: name).
+
+    Columns: "test", in distribution, and every sub-case of nli-heuristics out of distribution, as in
+    "lexical_overlap/non-entailment/subject_object_swap".
+    """
+    import pandas as pd
+
+    cards = {name: read_metadata(weight_files(data_dir() / name)[0]) for name in _embedded()}
+    rows = {name: json.loads(about["accuracies"]) for name, about in cards.items() if "accuracies" in about}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
 
 
 def load_model(
