@@ -43,7 +43,7 @@ class ClassifierModel(Model):
     @property
     def labels(self) -> list[str]:
         """Names of the classes, in the order of the logits."""
-        names = self.module.config.id2label
+        names: Any = self.module.config.id2label
         return [names[i] for i in range(len(names))]
 
     @torch.no_grad()

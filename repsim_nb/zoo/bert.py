@@ -24,7 +24,7 @@ from repsim_nb.zoo.tokenizer import SPECIAL, word_tokenizer
 from repsim_nb.zoo.training import descend
 
 if TYPE_CHECKING:
-    from transformers import BertConfig, PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import BertConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 LICENCE = "MIT (weights); trained on generated sentences alone"
 IGNORED = -100  # no target
@@ -40,7 +40,7 @@ class Pairs:
     mask: Tensor
 
     @classmethod
-    def of(cls, corpus: Corpus, tokenizer: PreTrainedTokenizerFast) -> Pairs:
+    def of(cls, corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> Pairs:
         """Of a corpus of pairs."""
         first, second = map(list, zip(*corpus.inputs, strict=True))
         encoded = tokenizer(first, second, padding=True, return_tensors="pt")
@@ -147,7 +147,7 @@ def initialise(module: nn.Module, seed: int) -> None:
             parameter.zero_()
 
 
-def accuracies(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
+def accuracies(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
     """Share of pairs that are labelled right: of the split "test", and of every sub-case of "ood"."""
     test, ood = (load_corpus(nli_heuristics.NAME, split) for split in ("test", "ood"))
     right = _right(model, tokenizer, ood)
@@ -158,7 +158,7 @@ def accuracies(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> di
 
 
 @torch.no_grad()
-def _right(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, size: int = 250) -> np.ndarray:
+def _right(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus, size: int = 250) -> np.ndarray:
     model.eval()
     pairs, labels = Pairs.of(corpus, tokenizer), _labels(corpus)
     slices = [slice(i, i + size) for i in range(0, len(pairs), size)]
@@ -204,7 +204,7 @@ def _metadata(file: Path) -> dict[str, str]:
         return saved.metadata()
 
 
-def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, about: dict[str, str]) -> None:
+def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, about: dict[str, str]) -> None:
     """Write config, weights and tokenizer; assert that what is read back computes the same function."""
     with atomic_folder(folder) as partial:
         model.save_pretrained(partial)

@@ -105,19 +105,18 @@ def _native(activation: str, depth: int, seed: int) -> Recipe:
     return Recipe(name, family, 64, depth, number, 1000 + number, activation=activation, rotary=0, batch=8, steps=3000)
 
 
-RECIPES: dict[str, Recipe | EncoderRecipe | ClassifierRecipe] = {
-    recipe.name: recipe
-    for recipe in (
-        _neox(32, 2, 1),
-        _neox(32, 4, 2),
-        _neox(64, 2, 3),
-        _neox(64, 4, 4, checkpoints=(0, 50, 150, 500, 1500)),
-        *(_native(activation, 4, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),
-        *(_native(activation, 3, seed) for seed in range(3) for activation in ("gelu", "solu_ln")),
-        EncoderRecipe("tiny-bert-mlm", "tiny-bert-nli", 200, 1200),
-        *(ClassifierRecipe(f"tiny-bert-nli-{i:02}", "tiny-bert-nli", 300 + i, 1300 + i) for i in range(40)),
-    )
-}
+AnyRecipe = Recipe | EncoderRecipe | ClassifierRecipe
+_ALL: tuple[AnyRecipe, ...] = (
+    _neox(32, 2, 1),
+    _neox(32, 4, 2),
+    _neox(64, 2, 3),
+    _neox(64, 4, 4, checkpoints=(0, 50, 150, 500, 1500)),
+    *(_native(activation, 4, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),
+    *(_native(activation, 3, seed) for seed in range(3) for activation in ("gelu", "solu_ln")),
+    EncoderRecipe("tiny-bert-mlm", "tiny-bert-nli", 200, 1200),
+    *(ClassifierRecipe(f"tiny-bert-nli-{i:02}", "tiny-bert-nli", 300 + i, 1300 + i) for i in range(40)),
+)
+RECIPES = {recipe.name: recipe for recipe in _ALL}
 
 
 def list_recipes() -> pd.DataFrame:
@@ -150,12 +149,12 @@ def build(name: str, out: str | os.PathLike[str], work: str | os.PathLike[str] |
     return build_recipe(recipe, out, work)
 
 
-def as_json(recipe: Recipe | EncoderRecipe | ClassifierRecipe) -> str:
+def as_json(recipe: AnyRecipe) -> str:
     """The recipe as it stands in a model file's metadata."""
     return json.dumps(_row(recipe))
 
 
-def _row(recipe: Recipe | EncoderRecipe | ClassifierRecipe) -> dict[str, Any]:
+def _row(recipe: AnyRecipe) -> dict[str, Any]:
     fields = asdict(recipe)
     return (
         fields | {"learning_rate": recipe.learning_rate, "tokens": recipe.tokens}
