@@ -46,7 +46,8 @@ def list_models() -> pd.DataFrame:
     names = _embedded()
     if not names:
         raise InputError(f"No embedded model in '{data_dir()}': this checkout is incomplete. Clone or install again.")
-    return pd.DataFrame([_describe(name) for name in names]).set_index("name")
+    frame = pd.DataFrame([_describe(name) for name in names]).set_index("name")
+    return frame.astype({"tokens_seen": "Int64"} if "tokens_seen" in frame else {})  # whole beside missing ones
 
 
 def _embedded() -> list[str]:

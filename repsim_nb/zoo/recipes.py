@@ -120,10 +120,11 @@ RECIPES = {recipe.name: recipe for recipe in _ALL}
 
 
 def list_recipes() -> pd.DataFrame:
-    """All recipes, one row each (index: name)."""
+    """All recipes, one row each (index: name); what a kind of recipe does not have is missing."""
     import pandas as pd
 
-    return pd.DataFrame([_row(recipe) for recipe in RECIPES.values()]).set_index("name")
+    rows = pd.DataFrame([_row(recipe) for recipe in RECIPES.values()])
+    return rows.set_index("name").convert_dtypes()  # whole numbers stay whole beside missing ones
 
 
 def build(name: str, out: str | os.PathLike[str], work: str | os.PathLike[str] | None = None) -> Path:
