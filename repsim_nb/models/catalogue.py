@@ -61,8 +61,8 @@ def _describe(name: str) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     weights = weight_files(folder)[0]
     about = read_metadata(weights)
-    held_out = json.loads(about["held_out"])
-    untrained = read_metadata(weight_files(folder.with_name(f"{name}@step0"))[0])
+    held_out = _held_out(folder)
+    untrained = folder.with_name(f"{name}@step0")
     return {
         "name": name,
         "family": about["family"],
@@ -78,9 +78,13 @@ def _describe(name: str) -> dict[str, Any]:
         "bits_per_byte": held_out["bits_per_byte"],
         "unigram_loss": held_out["unigram_nats_per_token"],
         "unigram_bits_per_byte": held_out["unigram_bits_per_byte"],
-        "untrained_loss": json.loads(untrained["held_out"])["nats_per_token"],
+        "untrained_loss": _held_out(untrained)["nats_per_token"] if untrained.is_dir() else float("nan"),
         "revisions": ", ".join(_revisions(name)),
     }
+
+
+def _held_out(folder: Path) -> dict[str, float]:
+    return json.loads(read_metadata(weight_files(folder)[0])["held_out"])
 
 
 def load_model(

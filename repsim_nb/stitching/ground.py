@@ -20,7 +20,7 @@ from repsim_nb.models import Batch, Model, Window
 PARTS = ("fit", "stop", "report")
 SEQUENCES = 8  # per batch
 HELD = 2**30  # bytes of activations kept for the next stitch
-STOP_SHARE = 0.15  # of the documents to fit on, kept back to stop by
+STOP_SHARE, STOP_MOST = 0.15, 48  # of the windows to fit on, kept back to stop by
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Ground:
         fit, report = _divided(corpus, seed)
         rng = np.random.default_rng([seed, 1])
         windows = _spread(tokenizing.windows(fit.texts, length), n_fit, rng)
-        stopping = _some_documents(windows, STOP_SHARE, rng)
+        stopping = _some_documents(windows, min(STOP_SHARE * len(windows), STOP_MOST), rng)
         self.corpora = {"fit": fit, "stop": fit, "report": report}
         self.windows = {
             "fit": [w for w in windows if w.text not in stopping],
@@ -210,6 +210,9 @@ def _spread(windows: list[Window], wanted: int, rng: np.random.Generator) -> lis
     return [windows[i] for _, i in sorted(ranked, key=lambda pair: pair[0])[:wanted]]
 
 
-def _some_documents(windows: list[Window], share: float, rng: np.random.Generator) -> set[int]:
-    documents = rng.permutation(sorted({w.text for w in windows}))
-    return set(documents[: max(1, round(share * len(documents)))].tolist()) if len(documents) > 1 else set()
+def _some_documents(windows: list[Window], wanted: float, rng: np.random.Generator) -> set[int]:
+    """Random documents that have about `wanted` windows, never all documents."""
+    documents, counts = np.unique([w.text for w in windows], return_counts=True)
+    order = rng.permutation(len(documents))[:-1]
+    enough = 1 + np.searchsorted(np.cumsum(counts[order]), wanted)
+    return set(documents[order[:enough]].tolist())

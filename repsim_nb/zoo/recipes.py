@@ -67,8 +67,8 @@ RECIPES = {
         _neox(32, 4, 2),
         _neox(64, 2, 3),
         _neox(64, 4, 4, checkpoints=(0, 50, 150, 500, 1500)),
-        *(_native(activation, 4, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),
-        *(_native(activation, 3, seed) for seed in range(3) for activation in ("gelu", "solu_ln")),
+        *(_native(activation, 4, seed) for seed in range(3) for activation in ("gelu", "solu_ln")),
+        *(_native(activation, 3, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),
     )
 }
 
