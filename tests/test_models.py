@@ -97,7 +97,9 @@ def test_embedded_models_beat_the_unigram_baseline_and_untrained_ones_do_not():
     models = rs.list_models()
     assert (models.loss < models.unigram_loss - 2).all()
     assert (models.bits_per_byte < 0.7 * models.unigram_bits_per_byte).all()
-    assert (models.untrained_loss > models.unigram_loss).all()
+    untrained = models.untrained_loss.notna()  # not every family ships its first step
+    assert untrained.sum() >= 4
+    assert (models.untrained_loss > models.unigram_loss)[untrained].all()
 
 
 @torch.no_grad()

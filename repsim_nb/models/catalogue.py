@@ -83,7 +83,7 @@ def _describe(name: str) -> dict[str, Any]:
     }
 
 
-def _held_out(folder: Path) -> dict[str, float]:
+def _held_out(folder: Path) -> dict[str, Any]:
     return json.loads(read_metadata(weight_files(folder)[0])["held_out"])
 
 

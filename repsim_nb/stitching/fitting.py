@@ -47,8 +47,8 @@ class Seam:
 
 def least_squares(map_: Map, seam: Seam, ground: Ground) -> None:
     """Set `map_` to its least-squares fit of the receiver's activations."""
-    batches, sent = ground.batches["fit"], seam.sent(ground, "fit")
-    received = ground.hidden(seam.receiver, seam.into, "fit")
+    batches, sent = ground.batches["match"], seam.sent(ground, "match")
+    received = ground.hidden(seam.receiver, seam.into, "match")
     map_.solve(
         Moments.of(
             (map_.prepared(x[batch.mask.to(x.device)]), y[batch.mask.to(y.device)].to(x.device))

@@ -18,6 +18,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, Window
 
 PARTS = ("fit", "stop", "report")
+MATCHED = 2**16  # tokens that a least-squares fit reads; a gradient needs more
 SEQUENCES = 8  # per batch
 HELD = 2**30  # bytes of activations kept for the next stitch
 STOP_SHARE, STOP_MOST = 0.15, 48  # of the windows to fit on, kept back to stop by
@@ -49,8 +50,12 @@ class Ground:
             divided at random, two thirds to fit on.
         tokenizing: the model whose tokenizer cuts the texts.
         length: longest window in tokens.
-        sequences: how many windows (fit, stop, report), from as many documents as there are; the second of them
-            counts among the first.
+        n_fit, n_report: how many windows, from as many documents as there are. Those to stop by are taken from n_fit.
+        seed: of the choice.
+
+    Attributes:
+        windows: part -> windows; "fit" for the gradient, some of them also "match" for least squares, "stop", "report".
+        corpora: part -> the corpus that its windows index.
     """
 
     def __init__(
@@ -68,7 +73,7 @@ class Ground:
         rng = np.random.default_rng([seed, 1])
         windows = _spread(tokenizing.windows(fit.texts, length), n_fit, rng)
         stopping = _some_documents(windows, min(STOP_SHARE * len(windows), STOP_MOST), rng)
-        self.corpora = {"fit": fit, "stop": fit, "report": report}
+        self.corpora = {"fit": fit, "match": fit, "stop": fit, "report": report}
         self.windows = {
             "fit": [w for w in windows if w.text not in stopping],
             "stop": [w for w in windows if w.text in stopping],
@@ -80,6 +85,8 @@ class Ground:
                     f"{fit!r} has too few documents to fit on some, stop by others and report on others again; "
                     "give at least ten documents of some length."
                 )
+        lengths = np.cumsum([len(w) for w in self.windows["fit"]])
+        self.windows["match"] = self.windows["fit"][: 1 + int(np.searchsorted(lengths, MATCHED))]
         self._held: OrderedDict[tuple[str, int, str], list[Tensor]] = OrderedDict()
         self._losses: dict[tuple[str, int | None], TokenLosses] = {}
 
@@ -122,8 +129,8 @@ class Ground:
         """Losses of the receiver when position `into` holds its mean activation everywhere."""
         key = (receiver.weights_sha256, into)
         if key not in self._losses:
-            fit = zip(self.hidden(receiver, into, "fit"), self.batches["fit"], strict=True)
-            mean = torch.cat([hidden[batch.mask] for hidden, batch in fit]).mean(0)
+            matched = zip(self.hidden(receiver, into, "match"), self.batches["match"], strict=True)
+            mean = torch.cat([hidden[batch.mask] for hidden, batch in matched]).mean(0)
             with torch.no_grad():
                 self._losses[key] = self.losses(
                     upper(receiver, mean.expand(*batch.ids.shape, -1), into, batch) for batch in self.batches["report"]
