@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.checkpoint import read_metadata, weight_files
+from repsim_nb.models.hub import download
 from repsim_nb.models.model import Model
 from repsim_nb.models.native import ARCHITECTURE
-from repsim_nb.models.native_files import download_native, load_native
+from repsim_nb.models.native_files import OLDER_WEIGHTS, load_native
 from repsim_nb.resources import data_dir
 
 if TYPE_CHECKING:
@@ -175,12 +176,12 @@ def _from_directory(
 ) -> Model:
     if not (folder / "config.json").is_file():
         raise InputError(f"'{folder}' is no model checkpoint: it holds no config.json.")
-    weight_files(folder)  # raises when absent or truncated
     about = {"source": source, "revision": revision or "main"}
     full = f"{name}@{revision}" if revision not in (None, "main") else name
     config = _read_config(folder / "config.json")
     if _is_native(config):
         return load_native(folder, config, full, device, dtype, tokenizer, about)
+    weight_files(folder)  # raises when absent or truncated
     return _load(str(folder), full, None, device, dtype, tokenizer, about)
 
 
@@ -202,12 +203,13 @@ def _from_hub(
 ) -> Model:
     full = f"{name}@{revision}" if revision else name
     repository = TOY_MODELS.get(name, name)
-    if repository.startswith("NeelNanda/"):
-        folder, commit = download_native(repository, revision)
-        config = _read_config(folder / "config.json")
-        about = {"source": "hub", "repository": repository, "revision": revision or "main", "commit": commit}
+    folder, commit = download(repository, revision)
+    config = _read_config(folder / "config.json")
+    about = {"source": "hub", "repository": repository, "revision": revision or "main", "commit": commit}
+    if _is_native(config):
+        download(repository, commit, ["*.safetensors", OLDER_WEIGHTS, "tokenizer*"])
         return load_native(folder, config, full, device, dtype, tokenizer, about)
-    return _load(name, full, revision, device, dtype, tokenizer, {"source": "hub", "revision": revision or "main"})
+    return _load(repository, full, commit, device, dtype, tokenizer, about)
 
 
 def _load(
@@ -240,8 +242,7 @@ def _load(
         logging.set_verbosity(said)
     module, report = loaded
     _check_complete(name, module, report["missing_keys"])
-    commit = getattr(module.config, "_commit_hash", None)
-    return CausalModel(name, module.to(device), tokenizer, about | ({"commit": commit} if commit else {}))
+    return CausalModel(name, module.to(device), tokenizer, about)
 
 
 def _check_complete(name: str, module: PreTrainedModel, missing: Collection[str]) -> None:
