@@ -191,7 +191,10 @@ def test_a_broken_pickle_is_refused(tmp_path):
         ({"d_model": 14}, r"embed\.W_E has shape \(2048, 12\); its config\.json says \(2048, 14\)"),
         ({"n_heads": 5, "d_head": 2}, r"blocks\.0\.attn\.W_. has shape"),
         ({"act_fn": "solu_ln"}, r"the weight blocks\.0\.mlp\.ln\.w is missing"),
-        ({"tokenizer_name": "no-such/tokenizer"}, r"the tokenizer 'no-such/tokenizer' of .* Or pass tokenizer"),
+        (
+            {"tokenizer_name": "no-such/tokenizer"},
+            r"Cannot load the tokenizer of .*'no-such/tokenizer': .* Or pass tokenizer",
+        ),
     ],
 )
 def test_what_cannot_be_loaded_says_why(tmp_path, changes, message):

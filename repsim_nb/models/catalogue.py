@@ -15,7 +15,7 @@ from repsim_nb.models.checkpoint import read_metadata, weight_files
 from repsim_nb.models.hub import download
 from repsim_nb.models.model import Model
 from repsim_nb.models.native import ARCHITECTURE
-from repsim_nb.models.native_files import OLDER_WEIGHTS, load_native
+from repsim_nb.models.native_files import OLDER_WEIGHTS, TOKENIZER_FILES, load_native
 from repsim_nb.resources import data_dir
 
 if TYPE_CHECKING:
@@ -203,11 +203,13 @@ def _from_hub(
 ) -> Model:
     full = f"{name}@{revision}" if revision else name
     repository = TOY_MODELS.get(name, name)
-    folder, commit = download(repository, revision)
-    config = _read_config(folder / "config.json")
+    folder = download(repository, revision, ["config.json"])
+    if not (folder / "config.json").is_file():
+        raise InputError(f"'{repository}' is no model checkpoint: it holds no config.json.")
+    config, commit = _read_config(folder / "config.json"), folder.name
     about = {"source": "hub", "repository": repository, "revision": revision or "main", "commit": commit}
     if _is_native(config):
-        download(repository, commit, ["*.safetensors", OLDER_WEIGHTS, "tokenizer*"])
+        download(repository, commit, ["config.json", "*.safetensors", OLDER_WEIGHTS, *TOKENIZER_FILES])
         return load_native(folder, config, full, device, dtype, tokenizer, about)
     return _load(repository, full, commit, device, dtype, tokenizer, about)
 

@@ -10,22 +10,21 @@ from repsim_nb.errors import InputError
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
 
-def download(repository: str, revision: str | None, patterns: Sequence[str] = ()) -> tuple[Path, str]:
-    """Where config.json and the files that match `patterns` lie after a download, and the commit they are of.
+def download(repository: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    """Where the files that match `patterns` lie after a download, a folder named by their commit.
+
+    Whole snapshots are asked for even where one file is wanted: for a file, huggingface_hub tries for half a minute
+    before it says that there is no network.
 
     Raises:
-        InputError: no such repository or revision, no access, no network, or no config.json.
+        InputError: no such repository or revision, no access, no network.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub import snapshot_download
 
     try:
-        config = Path(hf_hub_download(repository, "config.json", revision=revision))
-        commit = config.parent.name  # from here on by commit: what is loaded is all of one revision
-        if patterns:
-            snapshot_download(repository, revision=commit, allow_patterns=["config.json", *patterns])
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
     except Exception as error:  # the http library below has errors of its own, another from version to version
         raise InputError(f"Cannot download {repository!r}: {_reason(repository, revision, error)}") from None
-    return config.parent, commit
 
 
 def _reason(repository: str, revision: str | None, error: Exception) -> str:
@@ -45,8 +44,6 @@ def _reason(repository: str, revision: str | None, error: Exception) -> str:
                 f"it is not in the cache and {constants.ENDPOINT} cannot be reached. "
                 "Check the connection, and that HF_HUB_OFFLINE is not set."
             )
-        case errors.EntryNotFoundError():
-            return "it is no model checkpoint, since it holds no config.json."
     if status == 401:
         return f"the hub does not accept your token. To replace it, {LOG_IN}."
     return " ".join(str(error).split()) or type(error).__name__

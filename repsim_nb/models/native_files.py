@@ -11,9 +11,11 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.checkpoint import weight_files
+from repsim_nb.models.hub import download
 from repsim_nb.models.native import Native, NativeConfig, NativeModel, checked, renamed
 
 OLDER_WEIGHTS = "*final.pth"
+TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt")
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,13 +55,14 @@ def _tokenizer(folder: Path, config: Mapping[str, Any], name: str) -> PreTrained
     """The one beside the weights; else the one that config.json names, as the toy models have it."""
     from transformers import AutoTokenizer
 
-    beside = (folder / "tokenizer.json").is_file()
-    place = folder if beside else config.get("tokenizer_name") or folder
+    named = config.get("tokenizer_name")
     try:
-        return _with_start(AutoTokenizer.from_pretrained(place))
-    except (OSError, ValueError) as error:
+        if named and not (folder / "tokenizer.json").is_file():
+            folder = Path(named) if Path(named).is_dir() else download(named, None, TOKENIZER_FILES)
+        return _with_start(AutoTokenizer.from_pretrained(folder))
+    except (OSError, ValueError) as error:  # InputError is a ValueError
         why = str(error).strip().splitlines()[0]
-        raise InputError(f"Cannot load the tokenizer '{place}' of {name!r}: {why} Or pass tokenizer=...") from None
+        raise InputError(f"Cannot load the tokenizer of {name!r}: {why} Or pass tokenizer=...") from None
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
