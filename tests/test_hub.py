@@ -12,6 +12,8 @@ from native_checkpoints import TOKENIZER, older, older_weights, write
 import repsim_nb as rs
 from repsim_nb.resources import data_dir
 
+pytestmark = pytest.mark.slow  # three processes that import everything
+
 GELU = "NeelNanda/GELU_3L512W_C4_Code"
 DIGITS = "NeelNanda/gpt-neox-tokenizer-digits"
 TEXT = "Return a new array."
@@ -39,6 +41,8 @@ def hub(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hub")
     shutil.copytree(data_dir() / "tiny-neox-w32-d2", folder / "some" / "neox")
     shutil.copytree(data_dir() / "tiny-neox-w32-d2@step0", folder / "some" / "neox@step0")
+    shutil.copytree(TOKENIZER, folder / "some" / "pickled", ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "some" / "pickled" / "pytorch_model.bin").write_bytes(b"code")
     (folder / "some" / "empty").mkdir()
     (folder / "some" / "empty" / "README.md").write_text("no model")
     write(folder / GELU, older() | {"tokenizer_name": DIGITS}, older_weights(), "GELU_3L_final.pth")
@@ -66,7 +70,16 @@ def loaded(endpoint, home, *names):
 @pytest.fixture(scope="module")
 def online(hub, home):
     good = ("some/neox", "some/neox@step0", "gelu-3l")
-    bad = ("some/gone", "gone/neox@main", "some/neox@step1", "some/gated", "some/private", "some/empty", "some/native")
+    bad = (
+        "some/pickled",
+        "some/gone",
+        "gone/neox@main",
+        "some/neox@step1",
+        "some/gated",
+        "some/private",
+        "some/empty",
+        "some/native",
+    )
     return loaded(hub.endpoint, home, *good, "solu-3l", *bad)
 
 
@@ -111,6 +124,7 @@ def test_a_toy_model_loads_by_its_short_name_with_the_tokenizer_it_names(hub, on
         ("some/gated", "'some/gated': it is gated. Ask for access at ENDPOINT/some/gated, then log in with"),
         ("some/private", "'some/private': the hub does not accept your token. To replace it, log in with"),
         ("some/empty", "'some/empty' is no model checkpoint: it holds no config.json"),
+        ("some/pickled", "'some/pickled' holds no model.safetensors; other weights are never loaded. Convert them"),
         ("some/native", "tokenizer of 'some/native': Cannot download 'some/lost': the hub has no such repository"),
     ],
 )
@@ -124,6 +138,7 @@ def test_what_the_hub_refuses_is_one_line_with_advice(hub, online, name, advice)
 def test_without_a_network_what_was_downloaded_still_loads(online, offline):
     for name in ("gelu-3l", "some/neox"):
         assert offline[0][name] == online[0][name]
+    assert "Retrying" not in offline[1].stderr  # huggingface_hub does where it can, for half a minute a file
 
 
 @pytest.mark.parametrize("name", ["other/neox", "solu-3l"])
