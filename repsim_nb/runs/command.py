@@ -128,6 +128,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _print_frame(frame: Any, options: argparse.Namespace) -> None:
+    frame = frame.astype(object).where(frame.notna(), None)  # NA is neither equal nor unequal to anything
     _print_table([frame.index.name or "name", *map(str, frame.columns)], list(frame.itertuples(name=None)), options)
 
 
