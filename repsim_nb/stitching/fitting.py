@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,19 +31,21 @@ class Seam:
     into: int
     shuffle: bool = False
 
-    def sent(self, ground: Ground, part: str) -> list[Tensor]:
-        """What the sender hands over, batch by batch; shuffled: at random other places of the same part."""
+    def sent(self, ground: Ground, part: str) -> Sequence[Tensor]:
+        """What the sender hands over, batch by batch; shuffled: at random other places of the same batch."""
         hidden = ground.hidden(self.sender, self.layer, part)
         if not self.shuffle:
             return hidden
-        masks = [b.mask.cpu() for b in ground.batches[part]]
-        rows = torch.cat([h[m.to(h.device)] for h, m in zip(hidden, masks, strict=True)])
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(ground.seed))
-        pieces = rows[order].split([int(m.sum()) for m in masks])
-        shuffled = [h.clone() for h in hidden]
-        for h, m, piece in zip(shuffled, masks, pieces, strict=True):
-            h[m.to(h.device)] = piece
-        return shuffled
+        masks = [batch.mask for batch in ground.batches[part]]
+        return [_shuffled(h, m.to(h.device), ground.seed) for h, m in zip(hidden, masks, strict=True)]
+
+
+def _shuffled(hidden: Tensor, mask: Tensor, seed: int) -> Tensor:
+    rows = hidden[mask]
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
+    shuffled = hidden.clone()
+    shuffled[mask] = rows[order]
+    return shuffled
 
 
 def least_squares(map_: Map, seam: Seam, ground: Ground) -> None:

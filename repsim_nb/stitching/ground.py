@@ -107,12 +107,18 @@ class Ground:
         counts = {f"{part}_sequences": len(self.windows[part]) for part in PARTS}
         return {"corpora": about, **counts, "window_length": self.length, "seed": self.seed}
 
-    def hidden(self, model: Model, layer: int, part: str) -> list[Tensor]:
-        """The residual stream of `model` at `layer`, (sequences, length, d_model) for every batch of `part`."""
+    def hidden(self, model: Model, layer: int, part: str) -> Sequence[Tensor]:
+        """The residual stream of `model` at `layer`, (sequences, length, d_model) for every batch of `part`.
+
+        Kept for the next stitch as far as memory is set aside for it, computed batch by batch otherwise.
+        """
         key = (model.weights_sha256, layer, part)
         if key not in self._held:
-            self._held[key] = [_at(model, batch, layer) for batch in self.batches[part]]
-            while len(self._held) > 1 and sum(t.nbytes for ts in self._held.values() for t in ts) > HELD:
+            computed = _Computed(model, layer, self.batches[part])
+            if computed.nbytes > HELD:
+                return computed
+            self._held[key] = list(computed)
+            while sum(t.nbytes for tensors in self._held.values() for t in tensors) > HELD:
                 self._held.popitem(last=False)
         self._held.move_to_end(key)
         return self._held[key]
@@ -180,10 +186,24 @@ def _on(model: Model, batch: Batch) -> Batch:
     return batch.to(model.device)
 
 
-@torch.no_grad()
-def _at(model: Model, batch: Batch, layer: int) -> Tensor:
-    batch = _on(model, batch)
-    return model.run(model.embed(batch), 0, layer, batch)
+class _Computed(Sequence[Tensor]):
+    """Activations that are computed when asked for."""
+
+    def __init__(self, model: Model, layer: int, batches: Sequence[Batch]) -> None:
+        self.model, self.layer, self.batches = model, layer, batches
+
+    @property
+    def nbytes(self) -> int:
+        """What all of them would take."""
+        return sum(b.ids.numel() for b in self.batches) * self.model.d_model * self.model.dtype.itemsize
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    @torch.no_grad()
+    def __getitem__(self, index: Any) -> Any:
+        batch = _on(self.model, self.batches[index])
+        return self.model.run(self.model.embed(batch), 0, self.layer, batch)
 
 
 def _divided(corpus: Corpus | str | Sequence[str] | None, seed: int) -> tuple[Corpus, Corpus]:
