@@ -352,3 +352,44 @@ def model_map(distances: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="first axis (units of the distance)", ylabel="second axis (same units)")
     ax.set_title(f"the plane holds {held:.0%}", fontsize="small")
     return ax
+
+
+def penalties(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Stitching penalties by layer, one series for every kind of sender into every kind of receiver.
+
+    Args:
+        frame: what `stitching.penalties_by_kind` returned.
+        ax: where to draw; None makes a new figure.
+
+    Returns:
+        The Axes; bars are the intervals. Receivers have a colour each; a foreign sender's markers are hollow.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    if ax is None:
+        ax = plt.figure(figsize=(4.6, 3.4), layout="constrained").add_subplot()
+    layers = sorted(frame.layer.unique())
+    kinds = list(dict.fromkeys(frame.receiver))
+    series = [(sender, receiver) for receiver in kinds for sender in kinds]
+    colors = dict(zip(kinds, sns.color_palette("colorblind"), strict=False))
+    for number, (sender, receiver) in enumerate(series):
+        part = frame[(frame.sender == sender) & (frame.receiver == receiver)].set_index("layer").loc[layers]
+        place = np.arange(len(layers)) + 0.16 * (number - (len(series) - 1) / 2)
+        own = sender == receiver
+        ax.errorbar(
+            place,
+            part.penalty,
+            yerr=[(part.penalty - part.low).clip(lower=0), (part.high - part.penalty).clip(lower=0)],
+            fmt="o" if own else "s",
+            mfc=colors[receiver] if own else "white",
+            color=colors[receiver],
+            capsize=2,
+            label=f"{sender} into {receiver}",
+        )
+    ax.set_xticks(range(len(layers)), layers)
+    ax.set(xlabel="layer", ylabel="stitching penalty (nats per token)")
+    ax.set_ylim(bottom=min(0, frame.low.min()))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small")
+    return ax

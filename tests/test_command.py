@@ -84,6 +84,16 @@ def test_tables_of_the_package_are_printed(capsys, monkeypatch):
     assert capsys.readouterr().out == "name  bounds      x  y\ncka   -1, 0.3333     0.1235\n"
 
 
+def test_what_is_not_known_of_a_model_is_left_empty(capsys):
+    assert main(["list", "models"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert not {"NA", "nan", "None"} & set(re.split(r"\W", "".join(lines)))
+    assert re.split("  +", lines[-1]) == ["solu-4l", "solu", "causal", "hub", "True", "4", "512"]
+    assert main(["list", "models", "--csv"]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == "solu-4l,solu,causal,hub,True,4,512" + "," * (len(header.split()) - 7)
+
+
 def test_a_table_fits_the_terminal():
     text = aligned(["name", "about"], [["a", "word " * 40], ["b", "short"]], width=40)
     assert [len(line) <= 40 for line in text.splitlines()] == [True] * 3

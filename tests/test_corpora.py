@@ -1,5 +1,7 @@
 import re
+import types
 
+import pandas as pd
 import pytest
 
 import repsim_nb as rs
@@ -118,3 +120,25 @@ def test_bad_splits_files_and_folders_say_what_is_wrong(tmp_path):
 def test_list_corpora_names_what_can_be_loaded():
     for name in rs.list_corpora().index:
         assert len(rs.load_corpus(name)) > 0
+
+
+def test_a_dataset_that_cannot_be_had_says_so_in_one_line():
+    with pytest.raises(InputError, match="Cannot read the dataset 'owner/name' from the hub") as caught:
+        rs.load_corpus("owner/name")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_texts_of_a_hub_dataset_are_a_corpus(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    pd.DataFrame({"text": ["One.", "", "Two."], "meta": [0, 1, 2]}).to_parquet(tmp_path / "a.parquet")
+    files = [types.SimpleNamespace(rfilename=name) for name in ("README.md", "a.parquet")]
+    info = types.SimpleNamespace(sha="c0ffee", siblings=files)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_: info)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda _, file, **__: str(tmp_path / file))
+    corpus = rs.load_corpus("owner/name")
+    assert corpus.texts == ("One.", "Two.")
+    assert corpus.provenance["source"] == {"hub": "owner/name", "commit": "c0ffee"}
+    info.siblings = files[:1]
+    with pytest.raises(InputError, match="no parquet file"):
+        rs.load_corpus("owner/name")

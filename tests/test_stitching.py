@@ -13,6 +13,7 @@ import xarray as xr
 import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.stitching import fitting, table
+from repsim_nb.stitching import ground as ground_module
 from repsim_nb.stitching.ground import Ground
 from repsim_nb.stitching.maps import MAPS, Affine, LowRank, Moments, Orthogonal
 
@@ -143,6 +144,14 @@ def test_documents_to_fit_on_stop_by_and_report_on_are_different_ones(small):
     assert Ground(texts, small, 64, 8, 8, 0).windows["fit"][0].text != -1
     with pytest.raises(InputError, match="too few documents"):
         Ground(texts[:1], small, small.context, 64, 32, 0)
+
+
+def test_what_does_not_fit_in_memory_is_computed_again_and_gives_the_same(small, monkeypatch):
+    kept = rs.stitch(DEEP, small, 1, steps=5, **FEW)
+    monkeypatch.setattr(ground_module, "HELD", 0)
+    again = rs.stitch(DEEP, small, 1, steps=5, **FEW)
+    assert not again.ground._held
+    assert again.penalty == kept.penalty
 
 
 def test_senders_that_say_nothing_give_nothing_back(small, across):

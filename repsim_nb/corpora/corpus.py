@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.corpora import nli_heuristics, python_docs
+from repsim_nb.corpora.hub import HUB_ID, read_hub
 from repsim_nb.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -112,13 +113,14 @@ def list_corpora() -> pd.DataFrame:
 
 
 def load_corpus(name_or_path_or_texts: str | os.PathLike[str] | Sequence[str] | Corpus, split: str = "test") -> Corpus:
-    """Load documents by corpus name, from a text file or folder, or from a list of strings.
+    """Load documents by corpus name, from a text file or folder, from a hub dataset, or from a list of strings.
 
     In text files blank lines separate documents. A folder contributes every .txt, .md and .rst file below it, in
     the order of their paths. The user's own text has no splits and is always used whole (`split` "all").
 
     Args:
-        name_or_path_or_texts: a name from `list_corpora()`, a path, strings, or a Corpus (returned as is).
+        name_or_path_or_texts: a name from `list_corpora()`, a path, the id of a dataset on the hub ("owner/name", the
+            only form that uses the network: its first 10,000 texts), strings, or a Corpus (returned as is).
         split: of a named corpus: "train", "validation" or "test"; nli-heuristics has "pretrain" and "ood" as well.
 
     Raises:
@@ -138,6 +140,10 @@ def load_corpus(name_or_path_or_texts: str | os.PathLike[str] | Sequence[str] | 
             f"split={split!r} was asked of your own text, which has no splits and is used whole. "
             "Leave split out, and load the parts you want to keep apart as separate corpora."
         )
+    if isinstance(given, str) and HUB_ID.fullmatch(given) and not Path(given).exists() and not Path(given).suffix:
+        texts, commit = read_hub(given)
+        names = tuple(f"{given}:{i}" for i in range(len(texts)))
+        return Corpus(given, tuple(texts), names, "all", source=(("hub", given), ("commit", commit)))
     if isinstance(given, str | os.PathLike):
         return _from_path(given)
     return _from_texts(given)

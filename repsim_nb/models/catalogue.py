@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.checkpoint import read_metadata, weight_files
+from repsim_nb.models.hub import download
 from repsim_nb.models.model import Model
 from repsim_nb.models.native import ARCHITECTURE
-from repsim_nb.models.native_files import download_native, load_native
+from repsim_nb.models.native_files import OLDER_WEIGHTS, TOKENIZER_FILES, load_native
 from repsim_nb.resources import data_dir
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ TOY_MODELS = {  # the paper's, by their TransformerLens names; of the older ones
 
 
 def list_models() -> pd.DataFrame:
-    """The models that can be loaded by name, embedded ones first (index: name).
+    """The models that can be loaded by name, embedded ones first, then those on the hub (index: name).
+
+    What is not known before a download is NA.
 
     Columns: family, kind, source, needs_download, n_layers, d_model, n_parameters, bytes, tokens_seen, loss (nats per
     token on held-out text), bits_per_byte, unigram_loss and unigram_bits_per_byte (of the training frequencies on the
@@ -46,8 +49,8 @@ def list_models() -> pd.DataFrame:
     names = _embedded()
     if not names:
         raise InputError(f"No embedded model in '{data_dir()}': this checkout is incomplete. Clone or install again.")
-    frame = pd.DataFrame([_describe(name) for name in names]).set_index("name")
-    return frame.astype({"tokens_seen": "Int64"} if "tokens_seen" in frame else {})  # whole beside missing ones
+    rows = [*map(_describe, names), *map(_describe_toy, TOY_MODELS)]
+    return pd.DataFrame(rows).set_index("name").convert_dtypes()  # with NA: integers stay integers
 
 
 def _embedded() -> list[str]:
@@ -87,14 +90,32 @@ def _accuracy(about: dict[str, str]) -> dict[str, Any]:
 
 def _losses(name: str, about: dict[str, str]) -> dict[str, Any]:
     held_out = json.loads(about["held_out"])
-    untrained = read_metadata(weight_files(data_dir() / f"{name}@step0")[0])
+    untrained = data_dir() / f"{name}@step0"
     return {
         "tokens_seen": int(about["tokens_seen"]),
         "loss": held_out["nats_per_token"],
         "bits_per_byte": held_out["bits_per_byte"],
         "unigram_loss": held_out["unigram_nats_per_token"],
         "unigram_bits_per_byte": held_out["unigram_bits_per_byte"],
-        "untrained_loss": json.loads(untrained["held_out"])["nats_per_token"],
+        "untrained_loss": _held_out(untrained)["nats_per_token"] if untrained.is_dir() else float("nan"),
+    }
+
+
+def _held_out(folder: Path) -> dict[str, Any]:
+    return json.loads(read_metadata(weight_files(folder)[0])["held_out"])
+
+
+def _describe_toy(name: str) -> dict[str, Any]:
+    """What the name says; the rest is not known before the download."""
+    family, depth = name.removesuffix("l").split("-")
+    return {
+        "name": name,
+        "family": family,
+        "kind": "causal",
+        "source": "hub",
+        "needs_download": True,
+        "n_layers": int(depth),
+        "d_model": 512,
     }
 
 
@@ -121,9 +142,9 @@ def load_model(
     """Load a causal language model or a sequence classifier as a `Model`.
 
     Args:
-        name_or_dir_or_module: a name from `list_models()`, a local Hugging Face directory, a hub id ("owner/name", the
-            only form that uses the network), a transformers model in memory (left unchanged), or a Model (returned
-            as is).
+        name_or_dir_or_module: a name from `list_models()`, a local Hugging Face directory, a hub id ("owner/name"; only
+            these and the names that need a download use the network), a transformers model in memory (left unchanged),
+            or a Model (returned as is).
         device: "auto" (CUDA, then MPS, then CPU), or a torch device.
         dtype: "float32", "bfloat16" or "float16".
         revision: checkpoint or commit; `name@revision` says the same.
@@ -203,13 +224,13 @@ def _from_directory(
 ) -> Model:
     if not (folder / "config.json").is_file():
         raise InputError(f"'{folder}' is no model checkpoint: it holds no config.json.")
-    weight_files(folder)  # raises when absent or truncated
     about = {"source": source, "revision": revision or "main"}
     full = f"{name}@{revision}" if revision not in (None, "main") else name
     config = _read_config(folder / "config.json")
     if _is_native(config):
         return load_native(folder, config, full, device, dtype, tokenizer, about)
-    return _load(str(folder), full, None, device, dtype, tokenizer, about)
+    weight_files(folder)  # raises when absent or truncated
+    return _load(str(folder), full, device, dtype, tokenizer, about)
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -230,18 +251,26 @@ def _from_hub(
 ) -> Model:
     full = f"{name}@{revision}" if revision else name
     repository = TOY_MODELS.get(name, name)
-    if repository.startswith("NeelNanda/"):
-        folder, commit = download_native(repository, revision)
-        config = _read_config(folder / "config.json")
-        about = {"source": "hub", "repository": repository, "revision": revision or "main", "commit": commit}
+    folder = download(repository, revision, ["config.json"])
+    if not (folder / "config.json").is_file():
+        raise InputError(f"'{repository}' is no model checkpoint: it holds no config.json.")
+    config, commit = _read_config(folder / "config.json"), folder.name
+    about = {"source": "hub", "repository": repository, "revision": revision or "main", "commit": commit}
+    native = _is_native(config)
+    weights = ("*.safetensors", OLDER_WEIGHTS) if native else ("model*.safetensors", "*.model")
+    download(repository, commit, ["*.json", *TOKENIZER_FILES, *weights])
+    if native:
         return load_native(folder, config, full, device, dtype, tokenizer, about)
-    return _load(name, full, revision, device, dtype, tokenizer, {"source": "hub", "revision": revision or "main"})
+    if not list(folder.glob("*.safetensors")):
+        raise InputError(
+            f"'{repository}' holds no model.safetensors; other weights are never loaded. Convert them first."
+        )
+    return _load(str(folder), full, device, dtype, tokenizer, about)
 
 
 def _load(
     location: str,
     name: str,
-    revision: str | None,
     device: torch.device,
     dtype: str,
     tokenizer: PreTrainedTokenizerBase | None,
@@ -256,20 +285,19 @@ def _load(
     logging.set_verbosity_error()  # what is missing is an error below, not a table of warnings
     logging.disable_progress_bar()  # of reading a few tensors; downloads keep theirs
     try:
-        config = AutoConfig.from_pretrained(location, revision=revision)
+        config = AutoConfig.from_pretrained(location)
         kind = AutoModelForSequenceClassification if _is_classifier(config) else AutoModelForCausalLM
         loaded: Any = kind.from_pretrained(
-            location, revision=revision, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
+            location, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
         )
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(location, revision=revision)
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(location)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"Cannot load {name!r} as a {LOADABLE}: {_first_line(error)}") from error
     finally:
         logging.set_verbosity(said)
     module, report = loaded
     _check_complete(name, module, report["missing_keys"])
-    commit = getattr(module.config, "_commit_hash", None)
-    return _as_model(name, module.to(device), tokenizer, about | ({"commit": commit} if commit else {}))
+    return _as_model(name, module.to(device), tokenizer, about)
 
 
 def _is_classifier(config: PreTrainedConfig) -> bool:

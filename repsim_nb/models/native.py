@@ -6,6 +6,8 @@ parameters have its names, and logits are equal (a test). `model.bridge` gives t
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -57,21 +59,16 @@ class NativeConfig:
         """
         missing = [key for key in cls.__annotations__ if key not in config and key != "eps"]
         if missing:
-            raise InputError(f"The config.json of a TransformerLens model needs {', '.join(missing)}.")
+            raise InputError(f"the config.json of a TransformerLens model needs {', '.join(missing)}.")
+        for key, kind in cls.__annotations__.items():
+            if kind == "int" and not (isinstance(config[key], int) and config[key] > 0):
+                raise InputError(f"its config.json says {key}={config[key]!r}; expected a positive integer.")
         if config["act_fn"] not in ACTIVATIONS:
             raise unknown("activation", config["act_fn"], ACTIVATIONS)
-        for key, expected in {
-            "attn_only": False,
-            "final_rms": False,
-            "gated_mlp": False,
-            "shortformer_pos": False,
-            "positional_embedding_type": "standard",
-            "normalization": "LN",
-            "normalization_type": "LN",
-        }.items():
-            if config.get(key, expected) != expected:
+        for key, accepted in _accepted(config).items():
+            if key in config and config[key] not in accepted:
                 raise InputError(
-                    f"TransformerLens models with {key}={config[key]!r} are not supported, only {expected!r}."
+                    f"TransformerLens models with {key}={config[key]!r} are not supported, only {accepted[0]!r}."
                 )
         return cls(**{key: config[key] for key in cls.__annotations__ if key in config})
 
@@ -83,6 +80,27 @@ class NativeConfig:
             "normalization_type": "LN",
             "positional_embedding_type": "standard",
         }
+
+
+def _accepted(config: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Keys that would change the network, with the values, the usual one first, that leave it as computed here."""
+    return {
+        "architecture": (ARCHITECTURE, "neel", None),
+        "normalization": ("LN",),
+        "normalization_type": ("LN",),
+        "positional_embedding_type": ("standard",),
+        "attention_dir": ("causal",),
+        "attn_only": (False,),
+        "final_rms": (False,),
+        "gated_mlp": (False,),
+        "shortformer_pos": (False,),
+        "use_attn_scale": (True,),
+        "attn_scale": (-1.0, math.sqrt(config["d_head"])),
+        "attn_scores_soft_cap": (-1.0, 0.0, None),
+        "output_logits_soft_cap": (-1.0, 0.0, None),
+        "n_key_value_heads": (config["n_heads"], None),
+        "d_vocab_out": (config["d_vocab"], -1),
+    }
 
 
 class Attention(nn.Module):
@@ -172,10 +190,9 @@ class NativeModel(Model):
         from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
         from transformer_lens.model_bridge.sources.native import NativeModel as Network
 
-        if self.module.head.bias is not None:
-            raise InputError(f"{self.name} has an output bias, which TransformerLens' native network leaves out.")
         config = TransformerBridgeConfig.from_dict(self.module.config.written())
         network = Network(config).to(self.device, self.dtype).eval()
+        network.head = copy.deepcopy(self.module.head)  # its own would have no bias
         network.load_state_dict(self.module.state_dict())
         return build_bridge_from_module(
             network,
@@ -210,30 +227,73 @@ def renamed(weights: Mapping[str, Tensor], config: NativeConfig) -> dict[str, Te
     """Weights by TransformerLens' older names (embed.W_E, blocks.0.attn.W_Q, ...) under the names used here.
 
     Masks, which some of the older files carry, are left out; an output bias of zeros as well.
+
+    Raises:
+        InputError: weights that are missing, left over, or of another shape than the config says.
     """
     if "embed.W_E" not in weights:
         return dict(weights)
+    rest = {key: value for key, value in weights.items() if not key.endswith((".mask", ".IGNORE"))}
+    width, vocabulary = config.d_model, config.d_vocab
     new = {
-        "tok_embed.weight": weights["embed.W_E"],
-        "pos.weight": weights["pos_embed.W_pos"],
-        "head.weight": weights["unembed.W_U"].T,
-        "ln_out.weight": weights["ln_final.w"],
-        "ln_out.bias": weights["ln_final.b"],
+        "tok_embed.weight": _taken(rest, "embed.W_E", vocabulary, width),
+        "pos.weight": _taken(rest, "pos_embed.W_pos", config.n_ctx, width),
+        "head.weight": _taken(rest, "unembed.W_U", width, vocabulary).T,
+        **_norm(rest, "ln_final", "ln_out", width),
     }
-    if "unembed.b_U" in weights and weights["unembed.b_U"].any():
-        new["head.bias"] = weights["unembed.b_U"]
-    heads = config.n_heads, config.d_model, config.d_head
+    if "unembed.b_U" in rest and (bias := _taken(rest, "unembed.b_U", vocabulary)).any():
+        new["head.bias"] = bias
     for layer in range(config.n_layers):
-        if (found := tuple(weights[f"blocks.{layer}.attn.W_Q"].shape)) != heads:
-            raise InputError(f"blocks.{layer}.attn.W_Q has shape {found}; its config says {heads}.")
-        old = {k.removeprefix(f"blocks.{layer}."): v for k, v in weights.items() if k.startswith(f"blocks.{layer}.")}
-        block = {f"attn.{x}.weight": old[f"attn.W_{x.upper()}"].mT.flatten(0, 1) for x in "qkv"}
-        block |= {f"attn.{x}.bias": old[f"attn.b_{x.upper()}"].flatten() for x in "qkv"}
-        block |= {"attn.o.weight": old["attn.W_O"].flatten(0, 1).T, "attn.o.bias": old["attn.b_O"]}
-        block |= {"mlp.fc_in.weight": old["mlp.W_in"].T, "mlp.fc_out.weight": old["mlp.W_out"].T}
-        block |= {"mlp.fc_in.bias": old["mlp.b_in"], "mlp.fc_out.bias": old["mlp.b_out"]}
-        for norm in ("ln1", "ln2", "mlp.ln"):
-            if f"{norm}.w" in old:
-                block |= {f"{norm}.weight": old[f"{norm}.w"], f"{norm}.bias": old[f"{norm}.b"]}
-        new |= {f"layers.{layer}.{key}": value for key, value in block.items()}
+        new |= _block(rest, f"blocks.{layer}", f"layers.{layer}", config)
+    _nothing_left(rest)
     return new
+
+
+def checked(weights: Mapping[str, Tensor], network: Native) -> dict[str, Tensor]:
+    """The same weights.
+
+    Raises:
+        InputError: weights that are missing, left over, or of another shape than those of `network`.
+    """
+    rest = dict(weights)
+    found = {name: _taken(rest, name, *own.shape) for name, own in network.state_dict().items()}
+    _nothing_left(rest)
+    return found
+
+
+def _block(rest: dict[str, Tensor], old: str, new: str, config: NativeConfig) -> dict[str, Tensor]:
+    width, heads, inner, mlp = config.d_model, config.n_heads, config.d_head, config.d_mlp
+    block = {
+        f"{new}.attn.o.weight": _taken(rest, f"{old}.attn.W_O", heads, inner, width).flatten(0, 1).T,
+        f"{new}.attn.o.bias": _taken(rest, f"{old}.attn.b_O", width),
+        f"{new}.mlp.fc_in.weight": _taken(rest, f"{old}.mlp.W_in", width, mlp).T,
+        f"{new}.mlp.fc_in.bias": _taken(rest, f"{old}.mlp.b_in", mlp),
+        f"{new}.mlp.fc_out.weight": _taken(rest, f"{old}.mlp.W_out", mlp, width).T,
+        f"{new}.mlp.fc_out.bias": _taken(rest, f"{old}.mlp.b_out", width),
+    }
+    for x in "qkv":
+        weight = _taken(rest, f"{old}.attn.W_{x.upper()}", heads, width, inner)
+        block[f"{new}.attn.{x}.weight"] = weight.mT.flatten(0, 1)
+        block[f"{new}.attn.{x}.bias"] = _taken(rest, f"{old}.attn.b_{x.upper()}", heads, inner).flatten()
+    for norm, size in {"ln1": width, "ln2": width, "mlp.ln": mlp}.items():
+        if norm != "mlp.ln" or config.act_fn == "solu_ln":
+            block |= _norm(rest, f"{old}.{norm}", f"{new}.{norm}", size)
+    return block
+
+
+def _norm(rest: dict[str, Tensor], old: str, new: str, size: int) -> dict[str, Tensor]:
+    return {f"{new}.weight": _taken(rest, f"{old}.w", size), f"{new}.bias": _taken(rest, f"{old}.b", size)}
+
+
+def _taken(rest: dict[str, Tensor], name: str, *shape: int) -> Tensor:
+    """Out of `rest`. A wrong number of heads would fit after reshaping, so shapes are checked before."""
+    if name not in rest:
+        raise InputError(f"the weight {name} is missing.")
+    if (found := tuple(rest[name].shape)) != shape:
+        raise InputError(f"the weight {name} has shape {found}; its config.json says {shape}.")
+    return rest.pop(name)
+
+
+def _nothing_left(rest: Mapping[str, Tensor]) -> None:
+    if rest:
+        raise InputError(f"its config.json has no place for the weight {min(rest)}.")

@@ -11,7 +11,11 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.checkpoint import weight_files
-from repsim_nb.models.native import Native, NativeConfig, NativeModel, renamed
+from repsim_nb.models.hub import download
+from repsim_nb.models.native import Native, NativeConfig, NativeModel, checked, renamed
+
+OLDER_WEIGHTS = "*final.pth"
+TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt")
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,58 +35,60 @@ def load_native(
     Raises:
         InputError: a network that is not supported, weights that are broken, missing or of another shape.
     """
-    from transformers import AutoTokenizer
-
-    shape = NativeConfig.read(config)
-    weights = renamed(_weights(folder), shape)
-    network = Native(shape, head_bias="head.bias" in weights)
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in weights.items()}
-    if found != expected:
-        wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
-        raise InputError(
-            f"Cannot load {name!r}: {len(wrong)} weights are not as its config.json says; {wrong[0]} has shape "
-            f"{found.get(wrong[0], 'none')}, expected {expected.get(wrong[0], 'none')}."
-        )
-    network.load_state_dict(weights)
     try:
-        tokenizer = tokenizer or _with_start(AutoTokenizer.from_pretrained(config.get("tokenizer_name") or folder))
-    except (OSError, ValueError) as error:
-        raise InputError(f"Cannot load the tokenizer of {name!r}: {str(error).splitlines()[0]}") from error
+        network = _network(folder, config)
+    except InputError as error:
+        raise InputError(f"Cannot load {name!r}: {error}") from None
+    tokenizer = tokenizer or _tokenizer(folder, config, name)
     return NativeModel(name, network.to(device, getattr(torch, dtype)), tokenizer, about)
 
 
-def download_native(repository: str, revision: str | None) -> tuple[Path, str]:
-    """Where the hub's files lie after a download, and the commit they are of.
+def _network(folder: Path, config: Mapping[str, Any]) -> Native:
+    shape = NativeConfig.read(config)
+    weights = renamed(_weights(folder), shape)
+    network = Native(shape, head_bias="head.bias" in weights)
+    network.load_state_dict(checked(weights, network))
+    return network
 
-    Raises:
-        InputError: no such repository or revision, no access, no network.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+def _tokenizer(folder: Path, config: Mapping[str, Any], name: str) -> PreTrainedTokenizerBase:
+    """The one beside the weights; else the one that config.json names, as the toy models have it."""
+    from transformers import AutoTokenizer
+
+    named = config.get("tokenizer_name")
     try:
-        folder = snapshot_download(
-            repository, revision=revision, allow_patterns=["config.json", "*.safetensors", "*final.pth"]
-        )
-    except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        at = f" at revision {revision!r}" if revision else ""
-        raise InputError(f"Cannot download '{repository}'{at}: {str(error).splitlines()[0]}") from error
-    if not (Path(folder) / "config.json").is_file():
-        raise InputError(f"'{repository}' is no model checkpoint: it holds no config.json.")
-    return Path(folder), Path(folder).name
+        if named and not (folder / "tokenizer.json").is_file():
+            folder = Path(named) if Path(named).is_dir() else download(named, None, TOKENIZER_FILES)
+        return _with_start(AutoTokenizer.from_pretrained(folder))
+    except (OSError, ValueError) as error:  # InputError is a ValueError
+        why = str(error).strip().splitlines()[0]
+        raise InputError(f"Cannot load the tokenizer of {name!r}: {why} Or pass tokenizer=...") from None
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
     """Safetensors where there are any; the paper's models exist as .pth only, of which nothing but tensors is read."""
     from safetensors.torch import load_file
 
-    old = sorted(folder.glob("*final.pth"))
+    old = sorted(folder.glob(OLDER_WEIGHTS))
     if old and not list(folder.glob("*.safetensors")):
-        return torch.load(old[0], map_location="cpu", weights_only=True)
+        return _tensors(old[0])
     weights: dict[str, Tensor] = {}
     for file in weight_files(folder):
         weights |= load_file(file)
+    return weights
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """What torch.save made of a dict of tensors. A pickle can hold code: none is run, and one that does is refused."""
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # UnpicklingError for code; a broken file can raise anything
+        weights = None
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError(
+            f"'{file}' is broken or holds more than tensors by name, so none of it was loaded. Download it again, or "
+            "save its tensors as safetensors."
+        )
     return weights
 
 

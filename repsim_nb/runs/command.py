@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import repsim_nb
+from repsim_nb.atomic import writable
 from repsim_nb.errors import InputError
-from repsim_nb.runs.comparing import SUFFIXES, compare
+from repsim_nb.runs.comparing import SUFFIXES, compare, parsed_layers
 from repsim_nb.runs.execution import RunError, run_notebook
 from repsim_nb.runs.notebooks import Notebook, find_notebook, notebooks
 from repsim_nb.runs.parameters import ParameterError, match
@@ -99,6 +100,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--layers-b", metavar="LAYERS", default="all")
     sub.add_argument("--out", metavar="FILE", required=True, help=f"a table or a heatmap: {', '.join(SUFFIXES)}")
 
+    sub = command("stitch", _stitch, "stitch every model into every other and into itself; goes on after a kill")
+    sub.add_argument("models", metavar="MODEL", nargs="+", help="causal models with one tokenizer")
+    sub.add_argument("--layers", metavar="LAYERS", default="all", help="such as 1,2,3 (default: all)")
+    sub.add_argument("--map", default="affine", help="identity, orthogonal, affine, affine_norm or low_rank")
+    sub.add_argument("--fit", default="gradient", help="gradient or least_squares")
+    sub.add_argument("--corpus", metavar="NAME_OR_PATH", help="default: the corpus the models were made for")
+    sub.add_argument("--seed", metavar="S", type=int, default=0)
+    sub.add_argument("--out", metavar="FILE", type=Path, required=True, help="a table, .nc")
+
     sub = command("zoo", _zoo, "list or train the embedded models")
     sub.add_argument("action", choices=["list", "build"])
     sub.add_argument("recipes", metavar="RECIPE", nargs="*", help="with build: names from `repsim-nb zoo list`")
@@ -118,6 +128,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _print_frame(frame: Any, options: argparse.Namespace) -> None:
+    frame = frame.astype(object).where(frame.notna(), None)  # NA is neither equal nor unequal to anything
     _print_table([frame.index.name or "name", *map(str, frame.columns)], list(frame.itertuples(name=None)), options)
 
 
@@ -172,6 +183,25 @@ def _values(chosen: list[Notebook], given: list[list[str]]) -> dict[str, dict[st
         notebook.name: {p.name: p.parse(texts[p.name]) for p in notebook.parameters if p.name in texts}
         for notebook in chosen
     }
+
+
+def _stitch(options: argparse.Namespace) -> int:
+    from repsim_nb.stitching import stitching_table
+
+    if options.out.suffix != ".nc":
+        raise InputError(f"--out {options.out} must end in .nc.")
+    table = stitching_table(
+        options.models,
+        options.models,
+        parsed_layers(options.layers),
+        options.corpus,
+        options.map,
+        options.fit,
+        options.seed,
+        out=writable(options.out),
+    )
+    print(f"{table.penalty.size} stitches: {options.out}")
+    return 0
 
 
 def _zoo(options: argparse.Namespace) -> int:

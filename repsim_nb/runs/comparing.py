@@ -16,7 +16,7 @@ def compare(options: argparse.Namespace) -> int:
     out = writable(options.out)
     if out.suffix not in SUFFIXES:
         raise OutputError(f"Cannot write {out}: its suffix is {out.suffix!r}, expected one of {', '.join(SUFFIXES)}.")
-    layers_a, layers_b = _layers(options.layers_a), _layers(options.layers_b)
+    layers_a, layers_b = parsed_layers(options.layers_a), parsed_layers(options.layers_b)
     repsim_nb.get_measure(options.measure)
     corpus = options.corpus and repsim_nb.load_corpus(options.corpus)
     a, b = (repsim_nb.load_model(name) for name in (options.model_a, options.model_b))
@@ -37,7 +37,8 @@ def compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _layers(text: str) -> str | list[int]:
+def parsed_layers(text: str) -> str | list[int]:
+    """`all` or comma-separated positions."""
     if text == "all":
         return text
     try:

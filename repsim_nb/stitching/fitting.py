@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from repsim_nb.errors import InputError, unknown
 from repsim_nb.models import Model
 from repsim_nb.stitching.ground import Ground, targets, token_losses, upper
-from repsim_nb.stitching.maps import Map, Moments
+from repsim_nb.stitching.maps import MAPS, Map, Moments
 
 RATE = 1e-2
 EVERY = 20  # steps between looks at the documents to stop by
+PATIENCE = 3  # looks
+FITS = ("least_squares", "gradient")
 
 
 @dataclass(frozen=True)
@@ -27,25 +31,27 @@ class Seam:
     into: int
     shuffle: bool = False
 
-    def sent(self, ground: Ground, part: str) -> list[Tensor]:
-        """What the sender hands over, batch by batch; shuffled: at random other places of the same part."""
+    def sent(self, ground: Ground, part: str) -> Sequence[Tensor]:
+        """What the sender hands over, batch by batch; shuffled: at random other places of the same batch."""
         hidden = ground.hidden(self.sender, self.layer, part)
         if not self.shuffle:
             return hidden
-        masks = [b.mask.cpu() for b in ground.batches[part]]
-        rows = torch.cat([h[m.to(h.device)] for h, m in zip(hidden, masks, strict=True)])
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(ground.seed))
-        pieces = rows[order].split([int(m.sum()) for m in masks])
-        shuffled = [h.clone() for h in hidden]
-        for h, m, piece in zip(shuffled, masks, pieces, strict=True):
-            h[m.to(h.device)] = piece
-        return shuffled
+        masks = [batch.mask for batch in ground.batches[part]]
+        return [_shuffled(h, m.to(h.device), ground.seed) for h, m in zip(hidden, masks, strict=True)]
+
+
+def _shuffled(hidden: Tensor, mask: Tensor, seed: int) -> Tensor:
+    rows = hidden[mask]
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
+    shuffled = hidden.clone()
+    shuffled[mask] = rows[order]
+    return shuffled
 
 
 def least_squares(map_: Map, seam: Seam, ground: Ground) -> None:
     """Set `map_` to its least-squares fit of the receiver's activations."""
-    batches, sent = ground.batches["fit"], seam.sent(ground, "fit")
-    received = ground.hidden(seam.receiver, seam.into, "fit")
+    batches, sent = ground.batches["match"], seam.sent(ground, "match")
+    received = ground.hidden(seam.receiver, seam.into, "match")
     map_.solve(
         Moments.of(
             (map_.prepared(x[batch.mask.to(x.device)]), y[batch.mask.to(y.device)].to(x.device))
@@ -54,11 +60,42 @@ def least_squares(map_: Map, seam: Seam, ground: Ground) -> None:
     )
 
 
-def descend(map_: Map, seam: Seam, ground: Ground, steps: int, patience: int) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Method:
+    """How a map is fitted: the arguments of `stitch` of these names."""
+
+    map: str = "affine"
+    fit: str = "gradient"
+    rank: int = 8
+    steps: int = 120
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        if self.map not in MAPS:
+            raise unknown("map", self.map, MAPS)
+        if self.fit not in FITS:
+            raise unknown("fit", self.fit, FITS)
+        for name, value, least in (("steps", self.steps, 1), ("warmup", self.warmup, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"{name}={value!r}; expected a whole number from {least} up.")
+
+    def new_map(self, seam: Seam) -> Map:
+        """An unfitted map on the receiver's device."""
+        more = (self.rank,) if self.map == "low_rank" else ()
+        return MAPS[self.map](seam.sender.d_model, seam.receiver.d_model, *more).to(seam.receiver.device)
+
+    def rate(self, step: int) -> float:
+        """Of Adam at a step counted from 0: up over the warm-up, then down to 0, both in a straight line."""
+        if step < self.warmup:
+            return RATE * (step + 1) / self.warmup
+        return RATE * (self.steps - step) / max(1, self.steps - self.warmup)
+
+
+def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFrame:
     """Adam on the receiver's loss, from where `map_` is; ends with the best parameters that the documents to stop by
     have seen, those of the start among them.
 
-    The rate falls linearly to 0. Stops after `patience` looks without an improvement of a thousandth of a nat.
+    Stops after a few looks without an improvement of a thousandth of a nat, warm-up apart.
 
     Returns:
         DataFrame(step, fit_loss, stop_loss): nats per token; fit_loss is the mean since the line above.
@@ -70,25 +107,25 @@ def descend(map_: Map, seam: Seam, ground: Ground, steps: int, patience: int) ->
     history, kept, waited = [(0, float("nan"), best)], _copy(map_), 0
     recent: list[float] = []
     order: list[int] = []
-    for step in range(1, steps + 1):
+    for step in range(1, method.steps + 1):
         order = order or rng.permutation(len(batches)).tolist()
         i = order.pop()
         for group in optimizer.param_groups:
-            group["lr"] = RATE * (1 - (step - 1) / steps)
+            group["lr"] = method.rate(step - 1)
         logits = upper(seam.receiver, map_(sent[i]), seam.into, batches[i])
         loss = token_losses(logits, batches[i])[targets(batches[i])].mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         recent.append(loss.item())
-        if step % EVERY == 0 or step == steps:
+        if step % EVERY == 0 or step == method.steps:
             seen = loss_on(map_, seam, ground, "stop")
             history.append((step, float(np.mean(recent)), seen))
             recent = []
-            waited = 0 if seen < best - 1e-3 else waited + 1
+            waited = 0 if seen < best - 1e-3 or step <= method.warmup else waited + 1
             if seen < best:
                 best, kept = seen, _copy(map_)
-            if waited >= patience:
+            if waited >= PATIENCE:
                 break
     map_.load_state_dict(kept)
     return pd.DataFrame(history, columns=["step", "fit_loss", "stop_loss"])

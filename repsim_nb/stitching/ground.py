@@ -18,9 +18,10 @@ from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, Window
 
 PARTS = ("fit", "stop", "report")
+MATCHED = 2**16  # tokens that a least-squares fit reads; a gradient needs more
 SEQUENCES = 8  # per batch
 HELD = 2**30  # bytes of activations kept for the next stitch
-STOP_SHARE = 0.15  # of the documents to fit on, kept back to stop by
+STOP_SHARE, STOP_MOST = 0.15, 48  # of the windows to fit on, kept back to stop by
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,12 @@ class Ground:
             divided at random, two thirds to fit on.
         tokenizing: the model whose tokenizer cuts the texts.
         length: longest window in tokens.
-        sequences: how many windows (fit, stop, report), from as many documents as there are; the second of them
-            counts among the first.
+        n_fit, n_report: how many windows, from as many documents as there are. Those to stop by are taken from n_fit.
+        seed: of the choice.
+
+    Attributes:
+        windows: part -> windows; "fit" for the gradient, some of them also "match" for least squares, "stop", "report".
+        corpora: part -> the corpus that its windows index.
     """
 
     def __init__(
@@ -67,8 +72,8 @@ class Ground:
         fit, report = _divided(corpus, seed)
         rng = np.random.default_rng([seed, 1])
         windows = _spread(tokenizing.windows(fit.texts, length), n_fit, rng)
-        stopping = _some_documents(windows, STOP_SHARE, rng)
-        self.corpora = {"fit": fit, "stop": fit, "report": report}
+        stopping = _some_documents(windows, min(STOP_SHARE * len(windows), STOP_MOST), rng)
+        self.corpora = {"fit": fit, "match": fit, "stop": fit, "report": report}
         self.windows = {
             "fit": [w for w in windows if w.text not in stopping],
             "stop": [w for w in windows if w.text in stopping],
@@ -80,6 +85,8 @@ class Ground:
                     f"{fit!r} has too few documents to fit on some, stop by others and report on others again; "
                     "give at least ten documents of some length."
                 )
+        lengths = np.cumsum([len(w) for w in self.windows["fit"]])
+        self.windows["match"] = self.windows["fit"][: 1 + int(np.searchsorted(lengths, MATCHED))]
         self._held: OrderedDict[tuple[str, int, str], list[Tensor]] = OrderedDict()
         self._losses: dict[tuple[str, int | None], TokenLosses] = {}
 
@@ -100,12 +107,18 @@ class Ground:
         counts = {f"{part}_sequences": len(self.windows[part]) for part in PARTS}
         return {"corpora": about, **counts, "window_length": self.length, "seed": self.seed}
 
-    def hidden(self, model: Model, layer: int, part: str) -> list[Tensor]:
-        """The residual stream of `model` at `layer`, (sequences, length, d_model) for every batch of `part`."""
+    def hidden(self, model: Model, layer: int, part: str) -> Sequence[Tensor]:
+        """The residual stream of `model` at `layer`, (sequences, length, d_model) for every batch of `part`.
+
+        Kept for the next stitch as far as memory is set aside for it, computed batch by batch otherwise.
+        """
         key = (model.weights_sha256, layer, part)
         if key not in self._held:
-            self._held[key] = [_at(model, batch, layer) for batch in self.batches[part]]
-            while len(self._held) > 1 and sum(t.nbytes for ts in self._held.values() for t in ts) > HELD:
+            computed = _Computed(model, layer, self.batches[part])
+            if computed.nbytes > HELD:
+                return computed
+            self._held[key] = list(computed)
+            while sum(t.nbytes for tensors in self._held.values() for t in tensors) > HELD:
                 self._held.popitem(last=False)
         self._held.move_to_end(key)
         return self._held[key]
@@ -122,8 +135,8 @@ class Ground:
         """Losses of the receiver when position `into` holds its mean activation everywhere."""
         key = (receiver.weights_sha256, into)
         if key not in self._losses:
-            fit = zip(self.hidden(receiver, into, "fit"), self.batches["fit"], strict=True)
-            mean = torch.cat([hidden[batch.mask] for hidden, batch in fit]).mean(0)
+            matched = zip(self.hidden(receiver, into, "match"), self.batches["match"], strict=True)
+            mean = torch.cat([hidden[batch.mask] for hidden, batch in matched]).mean(0)
             with torch.no_grad():
                 self._losses[key] = self.losses(
                     upper(receiver, mean.expand(*batch.ids.shape, -1), into, batch) for batch in self.batches["report"]
@@ -173,10 +186,24 @@ def _on(model: Model, batch: Batch) -> Batch:
     return batch.to(model.device)
 
 
-@torch.no_grad()
-def _at(model: Model, batch: Batch, layer: int) -> Tensor:
-    batch = _on(model, batch)
-    return model.run(model.embed(batch), 0, layer, batch)
+class _Computed(Sequence[Tensor]):
+    """Activations that are computed when asked for."""
+
+    def __init__(self, model: Model, layer: int, batches: Sequence[Batch]) -> None:
+        self.model, self.layer, self.batches = model, layer, batches
+
+    @property
+    def nbytes(self) -> int:
+        """What all of them would take."""
+        return sum(b.ids.numel() for b in self.batches) * self.model.d_model * self.model.dtype.itemsize
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    @torch.no_grad()
+    def __getitem__(self, index: Any) -> Any:
+        batch = _on(self.model, self.batches[index])
+        return self.model.run(self.model.embed(batch), 0, self.layer, batch)
 
 
 def _divided(corpus: Corpus | str | Sequence[str] | None, seed: int) -> tuple[Corpus, Corpus]:
@@ -201,6 +228,9 @@ def _spread(windows: list[Window], wanted: int, rng: np.random.Generator) -> lis
     return [windows[i] for _, i in sorted(ranked, key=lambda pair: pair[0])[:wanted]]
 
 
-def _some_documents(windows: list[Window], share: float, rng: np.random.Generator) -> set[int]:
-    documents = rng.permutation(sorted({w.text for w in windows}))
-    return set(documents[: max(1, round(share * len(documents)))].tolist()) if len(documents) > 1 else set()
+def _some_documents(windows: list[Window], wanted: float, rng: np.random.Generator) -> set[int]:
+    """Random documents that have about `wanted` windows, never all documents."""
+    documents, counts = np.unique([w.text for w in windows], return_counts=True)
+    order = rng.permutation(len(documents))[:-1]
+    enough = 1 + np.searchsorted(np.cumsum(counts[order]), wanted)
+    return set(documents[order[:enough]].tolist())

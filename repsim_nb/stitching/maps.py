@@ -45,6 +45,9 @@ class Moments:
 class Map(nn.Module, ABC):
     """A map (..., d_x) -> (..., d_y)."""
 
+    def __init__(self, *_: int) -> None:
+        super().__init__()
+
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Sender rows in the receiver's coordinates."""
@@ -210,7 +213,7 @@ class Orthogonal(Map):
             self.offset.copy_(moments.mean_y / self.unit)
 
 
-MAPS = {
+MAPS: dict[str, type[Map]] = {
     "identity": Identity,
     "orthogonal": Orthogonal,
     "affine": Affine,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,16 +13,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from repsim_nb.errors import InputError, unknown
+from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, load_model
-from repsim_nb.stitching.fitting import Seam, descend, least_squares
+from repsim_nb.stitching.fitting import Method, Seam, descend, least_squares
 from repsim_nb.stitching.ground import Corpus, Ground, TokenLosses, targets, upper
-from repsim_nb.stitching.maps import MAPS, Map
+from repsim_nb.stitching.maps import Map
 
-FITS = ("least_squares", "gradient")
-STEPS = 150
-PATIENCE = 3
-N_FIT, N_REPORT = 1024, 256
+STEPS = 120
+N_FIT, N_REPORT = 1024, 192
 RESAMPLES = 2000
 
 
@@ -33,7 +31,7 @@ class Stitched:
     Attributes:
         seam: both models, unchanged, and where they are joined.
         map: the fitted map, a torch module (..., d_sender) -> (..., d_receiver).
-        fit: "least_squares" or "gradient".
+        method: how it was fitted.
         history: learning curve of the gradient fit, DataFrame(step, fit_loss, stop_loss); one line for other fits.
         losses, receiver_losses, mean_losses: of every predicted token on the documents to report on: stitched, the
             receiver alone, and the receiver fed its own mean activation at `into`.
@@ -42,7 +40,7 @@ class Stitched:
 
     seam: Seam
     map: Map
-    fit: str
+    method: Method
     history: pd.DataFrame
     losses: TokenLosses
     receiver_losses: TokenLosses
@@ -181,9 +179,8 @@ class Stitched:
             "receiver": self.receiver.provenance,
             "layer": self.layer,
             "into": self.into,
-            "map": type(self.map).__name__,
-            "fit": self.fit,
-            "steps": int(self.history.step.iloc[-1]),
+            **asdict(self.method),
+            "steps_taken": int(self.history.step.iloc[-1]),
             "shuffled_sender": self.seam.shuffle,
             **self.ground.provenance,
         }
@@ -208,6 +205,7 @@ def stitch(
     *,
     rank: int = 8,
     steps: int = STEPS,
+    warmup: int = 0,
     n_fit: int = N_FIT,
     n_report: int = N_REPORT,
     shuffle: bool = False,
@@ -225,7 +223,7 @@ def stitch(
         map: "identity", "orthogonal" (rotation, scale, shift), "affine", "affine_norm" (LayerNorm, then affine: the
             paper's form) or "low_rank" (affine of rank `rank`).
         fit: "least_squares" of the receiver's activations, or "gradient": from there, Adam on the receiver's loss with
-            early stopping, at most `steps` steps of 8 windows.
+            early stopping, at most `steps` steps of 8 windows, the first `warmup` of them with a rising rate.
         into: position in the receiver; None takes `layer`.
         seed: of the windows, the division into documents and the order of batches.
         n_fit, n_report: windows at most.
@@ -235,22 +233,19 @@ def stitch(
         InputError: unknown map or fit, a layer that does not exist, different tokenizers, models that are not causal,
             too few documents.
     """
-    if map not in MAPS:
-        raise unknown("map", map, MAPS)
-    if fit not in FITS:
-        raise unknown("fit", fit, FITS)
+    method = Method(map, fit, rank, steps, warmup)
     seam = join(load_model(sender), load_model(receiver), layer, into, shuffle)
     ground = common_ground([seam.sender, seam.receiver], corpus, n_fit, n_report, seed)
-    return stitch_on(ground, seam, map, fit, rank, steps)
+    return stitch_on(ground, seam, method)
 
 
-def stitch_on(ground: Ground, seam: Seam, map_name: str, fit: str, rank: int, steps: int) -> Stitched:
+def stitch_on(ground: Ground, seam: Seam, method: Method) -> Stitched:
     """`stitch` on documents that other stitches share."""
-    map_ = new_map(map_name, seam, rank)
-    if map_name != "identity":
+    map_ = method.new_map(seam)
+    if method.map != "identity":
         least_squares(map_, seam, ground)
-    if fit == "gradient" and any(True for _ in map_.parameters()):
-        history = descend(map_, seam, ground, steps, PATIENCE)
+    if method.fit == "gradient" and method.map != "identity":
+        history = descend(map_, seam, ground, method)
     else:
         history = pd.DataFrame({"step": [0], "fit_loss": [np.nan], "stop_loss": [np.nan]})
     map_.requires_grad_(False)
@@ -260,14 +255,7 @@ def stitch_on(ground: Ground, seam: Seam, map_name: str, fit: str, rank: int, st
             upper(seam.receiver, map_(h), seam.into, b) for h, b in zip(sent, ground.batches["report"], strict=True)
         )
     own, mean = ground.losses_of(seam.receiver), ground.losses_of_mean(seam.receiver, seam.into)
-    return Stitched(seam, map_, fit, history, losses, own, mean, ground)
-
-
-def new_map(name: str, seam: Seam, rank: int) -> Map:
-    """An unfitted map on the receiver's device."""
-    widths = seam.sender.d_model, seam.receiver.d_model
-    made = MAPS[name](*widths, rank) if name == "low_rank" else MAPS[name](*widths)
-    return made.to(seam.receiver.device)
+    return Stitched(seam, map_, method, history, losses, own, mean, ground)
 
 
 def join(sender: Model, receiver: Model, layer: int, into: int | None, shuffle: bool = False) -> Seam:

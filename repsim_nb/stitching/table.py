@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,11 @@ from tqdm.auto import tqdm
 from repsim_nb.activations.extraction import PATIENCE
 from repsim_nb.atomic import atomic
 from repsim_nb.corpora import Corpus
-from repsim_nb.errors import InputError, unknown
+from repsim_nb.errors import InputError
 from repsim_nb.models import Model, load_model
-from repsim_nb.stitching.fitting import Seam
+from repsim_nb.stitching.fitting import Method, Seam
 from repsim_nb.stitching.ground import Ground, TokenLosses
-from repsim_nb.stitching.maps import MAPS
-from repsim_nb.stitching.stitched import FITS, N_FIT, N_REPORT, STEPS, common_ground, join, stitch_on
+from repsim_nb.stitching.stitched import N_FIT, N_REPORT, STEPS, common_ground, join, stitch_on
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,6 +38,7 @@ def stitching_table(
     *,
     rank: int = 8,
     steps: int = STEPS,
+    warmup: int = 0,
     n_fit: int = N_FIT,
     n_report: int = N_REPORT,
     shuffle: bool = False,
@@ -49,7 +50,7 @@ def stitching_table(
         senders, receivers: causal models with one tokenizer; a model may be both.
         layers: positions that all of them have, read and written at the same one; "all" takes every position.
         out: a file (.nc) for the result. What is done is kept beside it, and a call after a kill goes on from there.
-        corpus, map, fit, seed, rank, steps, n_fit, n_report, shuffle: as in `stitch`.
+        corpus, map, fit, seed, rank, steps, warmup, n_fit, n_report, shuffle: as in `stitch`.
 
     Returns:
         Dataset over (sender, receiver, layer): `loss`, `penalty` (nats per token), `bits_per_byte`, `recovered`,
@@ -61,10 +62,7 @@ def stitching_table(
     Raises:
         InputError: as `stitch`; a layer that one of the models lacks.
     """
-    if map not in MAPS:
-        raise unknown("map", map, MAPS)
-    if fit not in FITS:
-        raise unknown("fit", fit, FITS)
+    method = Method(map, fit, rank, steps, warmup)
     lower, higher = [load_model(m) for m in senders], [load_model(m) for m in receivers]
     if not lower or not higher:
         raise InputError("Give at least one sender and one receiver.")
@@ -73,14 +71,14 @@ def stitching_table(
     positions = shallowest.positions(layers)
     seams = [join(s, r, layer, layer, shuffle) for s in lower for layer in positions for r in higher]
     ground = common_ground(list(models.values()), corpus, n_fit, n_report, seed)
-    how = {"map": map, "fit": fit, "rank": rank, "steps": steps, "shuffled_sender": shuffle}
-    about = how | ground.provenance | {"models": {name: m.provenance for name, m in models.items()}}
-    cells = _Cells(Path(out), about) if out else None
+    how = asdict(method) | {"shuffled_sender": shuffle} | ground.provenance
+    cells = _Cells(Path(out), how) if out else None
     done: dict[tuple[str, str, int], dict[str, Any]] = {}
     for seam in tqdm(seams, "stitching", delay=PATIENCE, leave=False):
         key = seam.sender.name, seam.receiver.name, seam.layer
-        done[key] = _cell(ground, seam, how, cells)
+        done[key] = _cell(ground, seam, method, cells)
     table = _assembled(done, ground, lower, higher, positions)
+    about = how | {"models": {name: m.provenance for name, m in models.items()}}
     table.attrs["provenance"] = json.dumps(about, sort_keys=True)
     if out:
         with atomic(out) as path:
@@ -91,25 +89,28 @@ def stitching_table(
 
 
 class _Cells:
-    """Finished cells as small files beside the result, in a folder named by all that their numbers depend on."""
+    """Finished cells as small files beside the result, named by all that their numbers depend on.
+
+    A table with more models takes up what a killed one with fewer has left.
+    """
 
     def __init__(self, out: Path, about: dict[str, Any]) -> None:
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
         self.folder = out.with_name(f".{out.name}.{digest}")
 
     def file(self, seam: Seam) -> Path:
-        name = "--".join((seam.sender.name, seam.receiver.name, str(seam.layer)))
-        return self.folder / (name.replace(os.sep, "_") + ".json")
+        hashes = (seam.sender.weights_sha256[:16], seam.receiver.weights_sha256[:16])
+        return self.folder / f"{'-'.join(hashes)}-{seam.layer}.json"
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _cell(ground: Ground, seam: Seam, how: dict[str, Any], cells: _Cells | None) -> dict[str, Any]:
+def _cell(ground: Ground, seam: Seam, method: Method, cells: _Cells | None) -> dict[str, Any]:
     file = cells.file(seam) if cells else None
     if file and file.exists():
         return json.loads(file.read_text(encoding="utf-8"))
-    stitched = stitch_on(ground, seam, how["map"], how["fit"], how["rank"], how["steps"])
+    stitched = stitch_on(ground, seam, method)
     cell = {
         "loss": stitched.loss,
         "penalty": stitched.penalty,

@@ -111,8 +111,8 @@ _ALL: tuple[AnyRecipe, ...] = (
     _neox(32, 4, 2),
     _neox(64, 2, 3),
     _neox(64, 4, 4, checkpoints=(0, 50, 150, 500, 1500)),
-    *(_native(activation, 4, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),
-    *(_native(activation, 3, seed) for seed in range(3) for activation in ("gelu", "solu_ln")),
+    *(_native(activation, 4, seed) for seed in range(3) for activation in ("gelu", "solu_ln")),
+    *(_native(activation, 3, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),
     EncoderRecipe("tiny-bert-mlm", "tiny-bert-nli", 200, 1200),
     *(ClassifierRecipe(f"tiny-bert-nli-{i:02}", "tiny-bert-nli", 300 + i, 1300 + i) for i in range(40)),
 )

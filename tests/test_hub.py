@@ -1,0 +1,170 @@
+"""Models by hub id: the real download code against a hub on this machine, in processes that see that one only."""
+
+import json
+import shutil
+import socket
+
+import pytest
+import torch
+from hub import TOKEN, Hub, commit, run
+from native_checkpoints import TOKENIZER, older, older_weights, write
+
+import repsim_nb as rs
+from repsim_nb.resources import data_dir
+
+pytestmark = pytest.mark.slow  # three processes that import everything
+
+GELU = "NeelNanda/GELU_3L512W_C4_Code"
+DIGITS = "NeelNanda/gpt-neox-tokenizer-digits"
+TEXT = "Return a new array."
+PROGRAM = f"""
+import json, torch
+import repsim_nb as rs
+from repsim_nb.runs.command import main
+
+@torch.no_grad()
+def outcome(name):
+    try:
+        model = rs.load_model(name)
+    except Exception as error:
+        return {{"error": type(error).__name__, "message": str(error)}}
+    logits = model.logits(model.batch([{TEXT!r}]))
+    return {{"name": model.name, "last": logits[0, -1].tolist(), **model.provenance}}
+
+print(json.dumps({{name: outcome(name) for name in NAMES}}))
+main(["compare", "some/gone", "some/neox", "--out", "never.csv"])
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hub")
+    shutil.copytree(data_dir() / "tiny-neox-w32-d2", folder / "some" / "neox")
+    shutil.copytree(data_dir() / "tiny-neox-w32-d2@step0", folder / "some" / "neox@step0")
+    shutil.copytree(TOKENIZER, folder / "some" / "pickled", ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "some" / "pickled" / "pytorch_model.bin").write_bytes(b"code")
+    (folder / "some" / "empty").mkdir()
+    (folder / "some" / "empty" / "README.md").write_text("no model")
+    write(folder / GELU, older() | {"tokenizer_name": DIGITS}, older_weights(), "GELU_3L_final.pth")
+    write(folder / "some" / "native", older() | {"tokenizer_name": "some/lost"}, older_weights())
+    write(folder / "some" / "gated", older(), older_weights())
+    (folder / DIGITS).mkdir()
+    for file in TOKENIZER.glob("tokenizer*"):
+        shutil.copy(file, folder / DIGITS)
+    with Hub(folder, gated="some/gated", private="some/private") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+def loaded(endpoint, home, *names):
+    """What became of every name in one process, and all that it printed."""
+    done = run(PROGRAM.replace("NAMES", repr(names)), endpoint, home)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done
+
+
+@pytest.fixture(scope="module")
+def online(hub, home):
+    good = ("some/neox", "some/neox@step0", "gelu-3l")
+    bad = (
+        "some/pickled",
+        "some/gone",
+        "gone/neox@main",
+        "some/neox@step1",
+        "some/gated",
+        "some/private",
+        "some/empty",
+        "some/native",
+    )
+    return loaded(hub.endpoint, home, *good, "solu-3l", *bad)
+
+
+@pytest.fixture(scope="module")
+def offline(online, home):
+    """The same cache, and nothing that listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
+    return loaded(endpoint, home, "gelu-3l", "some/neox", "other/neox", "solu-3l")
+
+
+@pytest.mark.parametrize("revision", ["", "@step0"])
+@torch.no_grad()
+def test_a_model_of_the_hub_is_the_one_that_lies_there(hub, online, revision):
+    found = online[0][f"some/neox{revision}"]
+    own = rs.load_model(f"tiny-neox-w32-d2{revision}")
+    assert found["name"] == f"some/neox{revision}"
+    assert found["weights_sha256"] == own.weights_sha256
+    assert found["last"] == pytest.approx(own.logits(own.batch([TEXT]))[0, -1].tolist(), abs=1e-5)
+    assert found["source"] == "hub"
+    assert found["revision"] == (revision.removeprefix("@") or "main")
+    assert found["commit"] == commit(hub.folder / "some" / f"neox{revision}")
+
+
+@torch.no_grad()
+def test_a_toy_model_loads_by_its_short_name_with_the_tokenizer_it_names(hub, online):
+    found = online[0]["gelu-3l"]
+    own = rs.load_model(hub.folder / GELU, tokenizer=rs.load_model("tiny-neox-w32-d2").tokenizer)
+    assert found["last"] == pytest.approx(own.logits(own.batch([TEXT]))[0, -1].tolist(), abs=1e-5)
+    assert found["weights_sha256"] == own.weights_sha256
+    assert (found["name"], found["repository"]) == ("gelu-3l", GELU)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("some/gone", "'some/gone': the hub has no such repository, or it is private. Check the name"),
+        ("gone/neox@main", "'gone/neox': the hub has no such repository"),
+        ("solu-3l", "'NeelNanda/SoLU_3L512W_C4_Code': the hub has no such repository"),
+        ("some/neox@step1", "'some/neox': it has no revision 'step1'. See ENDPOINT/some/neox/tree/main"),
+        ("some/gated", "'some/gated': it is gated. Ask for access at ENDPOINT/some/gated, then log in with"),
+        ("some/private", "'some/private': the hub does not accept your token. To replace it, log in with"),
+        ("some/empty", "'some/empty' is no model checkpoint: it holds no config.json"),
+        ("some/pickled", "'some/pickled' holds no model.safetensors; other weights are never loaded. Convert them"),
+        ("some/native", "tokenizer of 'some/native': Cannot download 'some/lost': the hub has no such repository"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line_with_advice(hub, online, name, advice):
+    refused = online[0][name]
+    assert refused["error"] == "InputError"
+    assert advice.replace("ENDPOINT", hub.endpoint) in refused["message"]
+    assert "\n" not in refused["message"]
+
+
+def test_without_a_network_what_was_downloaded_still_loads(online, offline):
+    for name in ("gelu-3l", "some/neox"):
+        assert offline[0][name] == online[0][name]
+    assert "Retrying" not in offline[1].stderr  # huggingface_hub does where it can, for half a minute a file
+
+
+@pytest.mark.parametrize("name", ["other/neox", "solu-3l"])
+def test_without_a_network_the_error_says_so(offline, name):
+    refused = offline[0][name]
+    assert refused["error"] == "InputError"
+    assert "not in the cache and http://127.0.0.1:" in refused["message"]
+    assert "Check the connection" in refused["message"]
+    assert "\n" not in refused["message"]
+
+
+def test_the_command_says_it_in_one_line(online):
+    lines = [line for line in online[1].stderr.splitlines() if "error" in line.lower() or "Traceback" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("repsim-nb: error: Cannot download 'some/gone': the hub has no such repository")
+
+
+def test_a_token_is_used_and_never_printed(hub, online, offline):
+    assert hub.tokens == {TOKEN}
+    for _, done in (online, offline):
+        assert TOKEN not in done.stdout + done.stderr
+
+
+def test_offline_mode_is_named_as_the_reason(hub, home):
+    """As the whole suite runs: nothing is asked of the hub."""
+    program = "import repsim_nb as rs\ntry: rs.load_model('other/neox')\nexcept ValueError as error: print(error)"
+    done = run(program, hub.endpoint, home, HF_HUB_OFFLINE="1")
+    assert done.stdout.count("\n") == 1, done.stderr
+    assert "HF_HUB_OFFLINE is not set" in done.stdout
