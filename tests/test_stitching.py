@@ -277,6 +277,7 @@ def test_a_table_holds_the_stitches_and_goes_on_after_a_kill(small, tmp_path, mo
     assert float(cell.penalty) == pytest.approx(one.penalty, abs=1e-6)
     excess = (cell.document_loss - cell.document_receiver_loss).sum() / whole.document_tokens.sum()
     assert float(excess) == pytest.approx(one.penalty, abs=1e-5)
+    assert (float(cell.penalty_low), float(cell.penalty_high)) == pytest.approx(one.interval(), abs=1e-4)
     assert float(cell.mean_loss) == pytest.approx(one.mean_losses.mean, abs=1e-6)
     with pytest.raises(InputError, match="does not exist"):
         rs.stitching_table(models, models, [4], **how)
@@ -340,6 +341,11 @@ def test_penalties_by_kind_leave_a_model_into_itself_out():
     assert frame.penalty.max() < 1
     assert frame.loc[(1, "a", "a"), "pairs"] == 20
     assert frame.loc[(1, "a", "b"), "pairs"] == 25
+    own = frame[frame.index.get_level_values("sender") == frame.index.get_level_values("receiver")]
+    assert (own.corrected == 0).all()
+    foreign = frame.loc[(1, "a", "b")]
+    assert foreign.corrected == pytest.approx(foreign.penalty - frame.penalty.loc[(1, "b", "b")])
+    assert foreign.corrected_low < foreign.corrected < foreign.corrected_high
     assert (frame.low <= frame.penalty).all()
     assert (frame.penalty <= frame.high).all()
     assert frame.penalty.loc[(1, "a", "b")] - frame.penalty.loc[(1, "b", "a")] == pytest.approx(0.1, abs=0.05)

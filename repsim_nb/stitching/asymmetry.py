@@ -29,23 +29,28 @@ def penalties_by_kind(table: xr.Dataset, kinds: Mapping[str, str], level: float 
         kinds: model -> its kind, of at least two models each.
 
     Returns:
-        DataFrame(layer, sender, receiver, pairs, penalty, low, high) in nats per token.
+        DataFrame(layer, sender, receiver, pairs, penalty, low, high, corrected, corrected_low, corrected_high) in nats
+        per token; corrected is the penalty less that of an independent seed of the receiver's own kind.
     """
     import pandas as pd
 
     grid = _Grid(table, kinds)
-    drawn = list(grid.resampled(seed))
+    drawn = grid.resampled(seed)
     lines = []
-    for place, layer in enumerate(table.layer.values.tolist()):
-        for a in grid.names:
-            for b in grid.names:
-                value = grid.mean(a, b)[place]
-                low, high = _interval(
-                    [_pair_mean(*sample, grid.members[a], grid.members[b])[place] for sample in drawn], level
-                )
-                pairs = len(grid.members[a]) * (len(grid.members[b]) - (a == b))
-                lines.append((layer, a, b, pairs, value, low, high))
-    return pd.DataFrame(lines, columns=["layer", "sender", "receiver", "pairs", "penalty", "low", "high"])
+    for a in grid.names:
+        for b in grid.names:
+            senders, receivers = grid.members[a], grid.members[b]
+            means = np.array([_pair_mean(*sample, senders, receivers) for sample in drawn])
+            own = np.array([_pair_mean(*sample, receivers, receivers) for sample in drawn])
+            pairs = len(senders) * (len(receivers) - (a == b))
+            for place, layer in enumerate(table.layer.values.tolist()):
+                value, base = grid.mean(a, b)[place], grid.mean(b, b)[place]
+                bounds = _interval(means[:, place], level)
+                corrected = _interval((means - own)[:, place], level)
+                lines.append((layer, a, b, pairs, value, *bounds, value - base, *corrected))
+    columns = ["layer", "sender", "receiver", "pairs", "penalty", "low", "high"]
+    columns += ["corrected", "corrected_low", "corrected_high"]
+    return pd.DataFrame(lines, columns=columns).sort_values(["layer", "sender", "receiver"], ignore_index=True)
 
 
 def asymmetry(

@@ -115,7 +115,10 @@ class Stitched:
         """Percentile bootstrap of the penalty over documents."""
         table = self.documents
         excess = (table.loss - table.receiver_loss) * table.tokens
-        return resampled_ratio(excess.to_numpy(), table.tokens.to_numpy(), level, seed)
+        drawn = document_draws(len(table), seed)
+        ratios = drawn @ excess.to_numpy() / (drawn @ table.tokens.to_numpy())
+        low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
 
     def logits(self, batch: Batch) -> Tensor:
         """Logits of the stitched model, (sequences, length, vocabulary)."""
@@ -288,11 +291,6 @@ def common_ground(
     return Ground(corpus, models[0], min(m.context for m in models), n_fit, n_report, seed)
 
 
-def resampled_ratio(
-    sums: np.ndarray, counts: np.ndarray, level: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
-) -> tuple[float, float]:
-    """Percentile interval of sum(sums) / sum(counts), documents resampled with replacement."""
-    drawn = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), resamples)
-    ratios = drawn @ sums / (drawn @ counts)
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def document_draws(documents: int, seed: int = 0) -> np.ndarray:
+    """How often each document is drawn in each resample, (resamples, documents)."""
+    return np.random.default_rng(seed).multinomial(documents, np.full(documents, 1 / documents), RESAMPLES)

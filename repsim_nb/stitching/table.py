@@ -21,7 +21,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.models import Model, load_model
 from repsim_nb.stitching.fitting import Method, Seam
 from repsim_nb.stitching.ground import Ground, TokenLosses
-from repsim_nb.stitching.stitched import N_FIT, N_REPORT, STEPS, common_ground, join, stitch_on
+from repsim_nb.stitching.stitched import N_FIT, N_REPORT, STEPS, common_ground, document_draws, join, stitch_on
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,11 +53,12 @@ def stitching_table(
         corpus, map, fit, seed, rank, steps, warmup, n_fit, n_report, shuffle: as in `stitch`.
 
     Returns:
-        Dataset over (sender, receiver, layer): `loss`, `penalty` (nats per token), `bits_per_byte`, `recovered`,
-        `steps`; `receiver_loss` (receiver); `mean_loss` (receiver, layer), of the receiver fed its mean activation; and
-        for every interval and test that may be wanted, sums over the documents reported on: `document_loss`
-        (sender, receiver, layer, document) and `document_receiver_loss` (receiver, document) in nats,
-        `document_tokens` (document). attrs["provenance"] is one JSON string.
+        Dataset over (sender, receiver, layer): `loss`, `penalty` (nats per token) with `penalty_low` and `penalty_high`
+        (95% bootstrap over documents), `bits_per_byte`, `recovered`, `steps`; over fewer: `receiver_loss` (receiver)
+        and `mean_loss` (receiver, layer), of the receiver fed its mean activation. For every other interval and test
+        there are sums over the documents reported on: `document_loss` (sender, receiver, layer, document) and
+        `document_receiver_loss` (receiver, document) in nats, `document_tokens` (document). attrs["provenance"] is one
+        JSON string.
 
     Raises:
         InputError: as `stitch`; a layer that one of the models lacks.
@@ -155,7 +156,7 @@ def _assembled(
     }
     nats = {"units": "nats"}
     names = [ground.corpora["report"].documents[i] for i in own[0][0]]
-    return xr.Dataset(
+    table = xr.Dataset(
         {
             **fields,
             "receiver_loss": ("receiver", [ground.losses_of(r).mean for r in receivers], {"units": "nats per token"}),
@@ -170,4 +171,17 @@ def _assembled(
             "layer": list(layers),
             "document": names,
         },
+    )
+    return with_intervals(table)
+
+
+def with_intervals(table: xr.Dataset, level: float = 0.95, seed: int = 0) -> xr.Dataset:
+    """The table with `penalty_low` and `penalty_high`, a percentile bootstrap over documents."""
+    excess = (table.document_loss - table.document_receiver_loss).transpose("document", ...)
+    drawn = document_draws(table.sizes["document"], seed)
+    ratios = (drawn @ excess.values.reshape(len(excess), -1)) / (drawn @ table.document_tokens.values)[:, None]
+    bounds = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], axis=0).reshape(2, *excess.shape[1:])
+    about = {"units": "nats per token"}
+    return table.assign(
+        {f"penalty_{end}": (excess.dims[1:], b, about) for end, b in zip(("low", "high"), bounds, strict=True)}
     )
