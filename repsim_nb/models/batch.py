@@ -118,6 +118,12 @@ class Windows:
         """Equal for tokenizers that cut every text alike."""
         return self.tokenizer.backend_tokenizer.to_str()
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Windows) and (self.key, self.context) == (other.key, other.context)
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.context))
+
     @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:
         """Special tokens that the tokenizer puts before and after a text."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, Window
+from repsim_nb.models.batch import Windows
 
 PARTS = ("fit", "stop", "report")
 MATCHED = 2**16  # tokens that a least-squares fit reads; a gradient needs more
@@ -71,13 +72,15 @@ class Ground:
         self.n_fit, self.n_report = n_fit, n_report
         fit, report = _divided(corpus, seed)
         rng = np.random.default_rng([seed, 1])
-        windows = _spread(tokenizing.windows(fit.texts, length), n_fit, rng)
+        windows = _spread(_windows(tokenizing.windows, fit.texts, length), n_fit, rng)
         stopping = _some_documents(windows, min(STOP_SHARE * len(windows), STOP_MOST), rng)
         self.corpora = {"fit": fit, "match": fit, "stop": fit, "report": report}
         self.windows = {
             "fit": [w for w in windows if w.text not in stopping],
             "stop": [w for w in windows if w.text in stopping],
-            "report": _spread(tokenizing.windows(report.texts, length), n_report, np.random.default_rng([seed, 2])),
+            "report": _spread(
+                _windows(tokenizing.windows, report.texts, length), n_report, np.random.default_rng([seed, 2])
+            ),
         }
         for part in PARTS:
             if not self.windows[part]:
@@ -214,6 +217,12 @@ def _divided(corpus: Corpus | str | Sequence[str] | None, seed: int) -> tuple[Co
     order = np.random.default_rng([seed, 0]).permutation(len(whole))
     cut = 2 * len(whole) // 3
     return whole.take(sorted(order[:cut])), whole.take(sorted(order[cut:]))
+
+
+@lru_cache(maxsize=4)
+def _windows(cut: Windows, texts: tuple[str, ...], length: int) -> list[Window]:
+    """Stitches one after another read the same texts."""
+    return cut(texts, length)
 
 
 def _spread(windows: list[Window], wanted: int, rng: np.random.Generator) -> list[Window]:
