@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -148,7 +149,10 @@ def test_a_stopped_run_leaves_nothing(tmp_path, stop):
     path = write(tmp_path, "nb", save("one"), "import os, time; print(os.getpid()); time.sleep(60)")
     out = tmp_path / "out"
     command = [sys.executable, "-m", "repsim_nb", "run", str(path), "--out", str(out)]
-    with subprocess.Popen(command, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True, cwd=tmp_path) as running:
+    heard = partial(signal.signal, stop, signal.SIG_DFL)  # a test run in the background may have been told to ignore it
+    with subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True, cwd=tmp_path, preexec_fn=heard
+    ) as running:
         while not list(out.glob(".*/one.csv")):
             assert running.poll() is None, running.communicate()
             time.sleep(0.05)
