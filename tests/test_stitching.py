@@ -15,7 +15,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.stitching import fitting, table
 from repsim_nb.stitching import ground as ground_module
 from repsim_nb.stitching.ground import Ground
-from repsim_nb.stitching.maps import MAPS, Affine, LowRank, Moments, Orthogonal
+from repsim_nb.stitching.maps import Affine, LowRank, Moments, Orthogonal
 
 SMALL, DEEP, WIDE = "tiny-neox-w32-d2", "tiny-neox-w32-d4", "tiny-neox-w64-d2"
 FEW = {"n_fit": 96, "n_report": 48}
@@ -90,7 +90,8 @@ def test_a_known_rotation_is_found():
 
 def test_the_gradient_is_not_worse_than_the_least_squares_it_starts_from(small, across):
     start = rs.stitch(DEEP, small, 2, into=1, fit="least_squares", **FEW)
-    assert across.history.stop_loss.iloc[0] >= across.history.stop_loss.min()
+    assert across.history.step.tolist()[:2] == [0, fitting.EVERY]
+    assert across.history.stop_loss.min() < across.history.stop_loss.iloc[0] - 0.05
     assert across.penalty < start.penalty - 0.05
     assert across.recovered > start.recovered
 
@@ -141,7 +142,6 @@ def test_documents_to_fit_on_stop_by_and_report_on_are_different_ones(small):
                 assert seen[part]
             assert not seen["fit"] & seen["stop"]
             assert not (seen["fit"] | seen["stop"]) & seen["report"]
-    assert Ground(texts, small, 64, 8, 8, 0).windows["fit"][0].text != -1
     with pytest.raises(InputError, match="too few documents"):
         Ground(texts[:1], small, small.context, 64, 32, 0)
 
@@ -355,4 +355,4 @@ def test_early_stopping_keeps_the_best(small, monkeypatch):
     monkeypatch.setattr(fitting, "RATE", 10.0)  # every step is a bad one
     stitched = rs.stitch(small, small, 1, steps=40, **FEW)
     assert abs(stitched.penalty) < 0.01
-    assert set(MAPS) == {"identity", "orthogonal", "affine", "affine_norm", "low_rank"}
+    assert stitched.history.stop_loss.iloc[-1] > stitched.history.stop_loss.iloc[0] + 1  # they were bad

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim_nb.errors import InputError
+from repsim_nb.stitching.stitched import RESAMPLES, document_draws
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-
-RESAMPLES = 2000
 
 
 def penalties_by_kind(table: xr.Dataset, kinds: Mapping[str, str], level: float = 0.95, seed: int = 0) -> pd.DataFrame:
@@ -31,23 +30,27 @@ def penalties_by_kind(table: xr.Dataset, kinds: Mapping[str, str], level: float 
     Returns:
         DataFrame(layer, sender, receiver, pairs, penalty, low, high, corrected, corrected_low, corrected_high) in nats
         per token; corrected is the penalty less that of an independent seed of the receiver's own kind.
+
+    Raises:
+        InputError: senders that are not the receivers, a model without a kind, one model alone in its kind.
     """
     import pandas as pd
 
     grid = _Grid(table, kinds)
     drawn = grid.resampled(seed)
+    pairs_of_kinds = [(a, b) for a in grid.names for b in grid.names]
+    means = {
+        (a, b): np.array([_pair_mean(*sample, grid.members[a], grid.members[b]) for sample in drawn])
+        for a, b in pairs_of_kinds
+    }
     lines = []
-    for a in grid.names:
-        for b in grid.names:
-            senders, receivers = grid.members[a], grid.members[b]
-            means = np.array([_pair_mean(*sample, senders, receivers) for sample in drawn])
-            own = np.array([_pair_mean(*sample, receivers, receivers) for sample in drawn])
-            pairs = len(senders) * (len(receivers) - (a == b))
-            for place, layer in enumerate(table.layer.values.tolist()):
-                value, base = grid.mean(a, b)[place], grid.mean(b, b)[place]
-                bounds = _interval(means[:, place], level)
-                corrected = _interval((means - own)[:, place], level)
-                lines.append((layer, a, b, pairs, value, *bounds, value - base, *corrected))
+    for a, b in pairs_of_kinds:
+        pairs = len(grid.members[a]) * (len(grid.members[b]) - (a == b))
+        for place, layer in enumerate(table.layer.values.tolist()):
+            value, base = grid.mean(a, b)[place], grid.mean(b, b)[place]
+            bounds = _interval(means[a, b][:, place], level)
+            corrected = _interval((means[a, b] - means[b, b])[:, place], level)
+            lines.append((layer, a, b, pairs, value, *bounds, value - base, *corrected))
     columns = ["layer", "sender", "receiver", "pairs", "penalty", "low", "high"]
     columns += ["corrected", "corrected_low", "corrected_high"]
     return pd.DataFrame(lines, columns=columns).sort_values(["layer", "sender", "receiver"], ignore_index=True)
@@ -71,6 +74,9 @@ def asymmetry(
     Returns:
         DataFrame(layer, asymmetry, low, high, p_value), a last line with layer "all" for the mean over layers. p_value
         is two-sided, from all ways to say which models are of which kind.
+
+    Raises:
+        InputError: as `penalties_by_kind`; a or b is no kind.
     """
     import pandas as pd
 
@@ -124,10 +130,12 @@ class _Grid:
         return _pair_mean(self.penalty, np.ones(self.penalty.shape[:2]), self.members[a], self.members[b])
 
     def resampled(self, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Penalties with documents drawn anew, and the weight of each pair with senders and receivers drawn anew within
-        their kind."""
+        """Penalties with documents drawn anew, and weights of pairs with models drawn anew within their kind.
+
+        Senders and receivers are drawn apart.
+        """
         rng = np.random.default_rng(seed)
-        documents = rng.multinomial(len(self._tokens), np.full(len(self._tokens), 1 / len(self._tokens)), RESAMPLES)
+        documents = document_draws(len(self._tokens), rng, RESAMPLES)
         penalties = np.tensordot(documents / (documents @ self._tokens)[:, None], self._excess, (1, 3))
         return [(p, np.outer(self._counts(rng), self._counts(rng))) for p in penalties]
 

@@ -15,6 +15,7 @@ from repsim_nb.models import Model
 from repsim_nb.stitching.ground import Ground, targets, token_losses, upper
 from repsim_nb.stitching.maps import MAPS, Map, Moments
 
+STEPS = 120
 RATE = 1e-2
 EVERY = 20  # steps between looks at the documents to stop by
 PATIENCE = 3  # looks
@@ -67,7 +68,7 @@ class Method:
     map: str = "affine"
     fit: str = "gradient"
     rank: int = 8
-    steps: int = 120
+    steps: int = STEPS
     warmup: int = 0
 
     def __post_init__(self) -> None:
@@ -92,10 +93,10 @@ class Method:
 
 
 def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFrame:
-    """Adam on the receiver's loss, from where `map_` is; ends with the best parameters that the documents to stop by
-    have seen, those of the start among them.
+    """Adam on the receiver's loss, from where `map_` is.
 
-    Stops after a few looks without an improvement of a thousandth of a nat, warm-up apart.
+    Ends with the best parameters that the documents to stop by have seen, those of the start among them. Stops after a
+    few looks without an improvement of a thousandth of a nat, warm-up apart.
 
     Returns:
         DataFrame(step, fit_loss, stop_loss): nats per token; fit_loss is the mean since the line above.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -69,7 +69,6 @@ class Ground:
         seed: int,
     ) -> None:
         self.tokenizing, self.length, self.seed = tokenizing, length, seed
-        self.n_fit, self.n_report = n_fit, n_report
         fit, report = _divided(corpus, seed)
         rng = np.random.default_rng([seed, 1])
         windows = _spread(_windows(tokenizing.windows, fit.texts, length), n_fit, rng)
@@ -146,7 +145,7 @@ class Ground:
                 )
         return self._losses[key]
 
-    def losses(self, logits: Any) -> TokenLosses:
+    def losses(self, logits: Iterable[Tensor]) -> TokenLosses:
         """Losses behind the logits of every batch to report on, in order."""
         batches = self.batches["report"]
         nats = [token_losses(of, b).cpu()[targets(b)] for of, b in zip(logits, batches, strict=True)]

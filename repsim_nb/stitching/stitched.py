@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, load_model
-from repsim_nb.stitching.fitting import Method, Seam, descend, least_squares
-from repsim_nb.stitching.ground import Corpus, Ground, TokenLosses, targets, upper
+from repsim_nb.stitching.fitting import STEPS, Method, Seam, descend, least_squares
+from repsim_nb.stitching.ground import Ground, TokenLosses, targets, upper
 from repsim_nb.stitching.maps import Map
 
-STEPS = 120
 N_FIT, N_REPORT = 1024, 192
 RESAMPLES = 2000
 
@@ -115,7 +115,7 @@ class Stitched:
         """Percentile bootstrap of the penalty over documents."""
         table = self.documents
         excess = (table.loss - table.receiver_loss) * table.tokens
-        drawn = document_draws(len(table), seed)
+        drawn = document_draws(len(table), np.random.default_rng(seed), RESAMPLES)
         ratios = drawn @ excess.to_numpy() / (drawn @ table.tokens.to_numpy())
         low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
@@ -291,6 +291,6 @@ def common_ground(
     return Ground(corpus, models[0], min(m.context for m in models), n_fit, n_report, seed)
 
 
-def document_draws(documents: int, seed: int = 0) -> np.ndarray:
+def document_draws(documents: int, rng: np.random.Generator, resamples: int) -> np.ndarray:
     """How often each document is drawn in each resample, (resamples, documents)."""
-    return np.random.default_rng(seed).multinomial(documents, np.full(documents, 1 / documents), RESAMPLES)
+    return rng.multinomial(documents, np.full(documents, 1 / documents), resamples)

@@ -19,9 +19,9 @@ from repsim_nb.atomic import atomic
 from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Model, load_model
-from repsim_nb.stitching.fitting import Method, Seam
+from repsim_nb.stitching.fitting import STEPS, Method, Seam
 from repsim_nb.stitching.ground import Ground, TokenLosses
-from repsim_nb.stitching.stitched import N_FIT, N_REPORT, STEPS, common_ground, document_draws, join, stitch_on
+from repsim_nb.stitching.stitched import N_FIT, N_REPORT, RESAMPLES, common_ground, document_draws, join, stitch_on
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -178,7 +178,7 @@ def _assembled(
 def with_intervals(table: xr.Dataset, level: float = 0.95, seed: int = 0) -> xr.Dataset:
     """The table with `penalty_low` and `penalty_high`, a percentile bootstrap over documents."""
     excess = (table.document_loss - table.document_receiver_loss).transpose("document", ...)
-    drawn = document_draws(table.sizes["document"], seed)
+    drawn = document_draws(table.sizes["document"], np.random.default_rng(seed), RESAMPLES)
     ratios = (drawn @ excess.values.reshape(len(excess), -1)) / (drawn @ table.document_tokens.values)[:, None]
     bounds = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], axis=0).reshape(2, *excess.shape[1:])
     about = {"units": "nats per token"}
