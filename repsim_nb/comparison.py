@@ -130,7 +130,9 @@ def compare(
             "seed": seed,
         }
         plain = not (kind or level or between_documents or fast)
-        if _must_stream(a, b, get_measure(measure, **measure_params), layers_a, layers_b, n_rows, memory_limit, plain):
+        if _must_stream(
+            a, b, get_measure(measure, **measure_params), layers_a, layers_b, site, n_rows, memory_limit, plain
+        ):
             return stream(a, b, corpus, measure, **how, **measure_params)
     acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
     xs = _matrices(acts_a, "a")
@@ -180,13 +182,14 @@ def _must_stream(
     measure: Measure,
     layers_a: Layers,
     layers_b: Layers,
+    site: str,
     n_rows: int,
     limit: int | None,
     plain: bool,
 ) -> bool:
     """Whether activations would take more than the limit; an error where that cannot be helped."""
     sides = [(a, layers_a)] if b is None and layers_a == layers_b else [(a, layers_a), (b or a, layers_b)]
-    models, positions = [m for m, _ in sides], [m.positions(layers) for m, layers in sides]
+    models, positions = [m for m, _ in sides], [m.positions(layers, site) for m, layers in sides]
     if expected_bytes(models, positions, measure, n_rows, limit).route == "memory":
         return False
     if not plain:

@@ -14,6 +14,7 @@ PAIRS = [
     ("the poet who visited the miner yawned", "the miner yawned"),
     ("if the pilot danced the singer shouted", "the pilot danced"),
 ]
+PAIRS_AS_TEXTS = ["the baker admired the clerk", "the poet yawned"]
 KINDS = {
     "bert": {"intermediate_size": 32, "max_position_embeddings": 40},
     "roberta": {"intermediate_size": 32, "max_position_embeddings": 42, "pad_token_id": 1, "type_vocab_size": 1},
@@ -169,3 +170,48 @@ def test_a_classifier_without_a_corpus_reads_the_one_it_was_made_for(model):
 def test_the_first_token_of_a_causal_model_has_seen_nothing():
     with pytest.raises(InputError, match="causal"):
         rs.extract("tiny-neox-w32-d2", ["Some text."], rows="cls")
+
+
+@torch.no_grad()
+def test_what_blocks_add_gives_the_residual_stream_when_it_is_added(model):
+    corpus = rs.load_corpus("nli-heuristics", "validation").take(range(20))
+    read = {site: rs.extract(model, corpus, site=site, rows="last", n_rows=20) for site in model.sites}
+    for site in ("attn_out", "mlp_out", "pre_residual"):
+        assert list(read[site]) == [1, 2, 3]
+    assert (read["mlp_out"][2] == read["pre_residual"][2]).all()
+    blocks = next(m for m in model.module.modules() if isinstance(m, torch.nn.ModuleList))
+    for layer, block in enumerate(blocks, 1):
+        modules = dict(block.named_modules())
+        middle, last = (
+            next(modules[name] for name in names if name in modules)
+            for names in (("attention.output.LayerNorm", "sa_layer_norm"), ("output.LayerNorm", "output_layer_norm"))
+        )
+        after_attention = middle(read["attn_out"][layer] + read["resid_post"][layer - 1])
+        after_both = last(read["mlp_out"][layer] + after_attention)
+        assert (after_both - read["resid_post"][layer]).abs().max() < 1e-5
+
+
+def test_sites_that_are_not_there_say_so(model):
+    with pytest.raises(InputError, match="has no mlp_out"):
+        rs.extract(model, PAIRS_AS_TEXTS, site="mlp_out", layers=0)
+    with pytest.raises(InputError, match="Did you mean 'mlp_out'"):
+        rs.extract(model, PAIRS_AS_TEXTS, site="mlp-out")
+    with pytest.raises(InputError, match=r"resid_post\. tiny-neox-w32-d2 is a causal model"):
+        rs.extract("tiny-neox-w32-d2", PAIRS_AS_TEXTS, site="attn_out")
+
+
+def test_padded_rows_are_every_position_of_some_pairs(model):
+    corpus = rs.load_corpus("nli-heuristics", "validation").take(range(20))
+    acts = rs.extract(model, corpus, rows="padded", n_rows=6 * 40 + 39)
+    assert acts.rows.position.tolist() == list(range(40)) * 6
+    assert acts.rows.document.nunique() == 6
+    index = [corpus.documents.index(name) for name in acts.rows.document[::40]]
+    batch = model.batch(corpus.take(index).inputs)
+    seen = {}
+    model.residuals(batch, [2], lambda layer, hidden: seen.update({layer: hidden}))
+    padded = acts[2].view(6, 40, -1)[:, : batch.ids.shape[1]]
+    assert (padded - seen[2])[batch.mask].abs().max() < 1e-5
+    text = acts.rows.char_end.to_numpy().reshape(6, 40)[:, : batch.ids.shape[1]] > 0
+    assert (text == batch.carries_text.numpy()).all()
+    with pytest.raises(InputError, match="one tokenizer"):
+        rs.compare(model, "tiny-neox-w32-d2", ["Some text."], rows="padded")

@@ -21,7 +21,6 @@ from repsim_nb.models import Model, load_model
 if TYPE_CHECKING:
     import pandas as pd
 
-SITES = ("resid_post",)
 TOKENS_PER_BATCH = 8192
 PATIENCE = 2.0  # seconds before a progress bar appears
 
@@ -73,11 +72,12 @@ def extract(
         corpus: a Corpus or anything `load_corpus` takes; None is the one that the model was made for (python-docs for
             language models, nli-heuristics for classifiers), split "test".
         layers: "all", a position or several; 0 is the embedding output, l the residual stream after block l.
-        site: "resid_post", the residual stream.
+        site: "resid_post", the residual stream, or one inside the blocks, where the model has it (`model.sites`):
+            "attn_out", "mlp_out", "pre_residual"; these have no layer 0.
         rows: "tokens" (one row per chosen token, spread over documents), "last" (one per document: its last token),
             "mean" (one per document: the mean over the window that its last token is in) or, of classifiers, "cls" (one
-            per document: the token that the head reads, the first of that window). Otherwise special tokens and padding
-            are never rows.
+            per document: the token that the head reads, the first of that window). Special tokens and padding are rows
+            in "padded" alone: every position of whole windows that are filled up to the model's context.
         n_rows: rows at most; a corpus with fewer gives a FewerRowsWarning and all it has.
         seed: of the choice of rows.
 
@@ -119,17 +119,25 @@ def plan_aligned(
     seed: int = 0,
 ) -> list[Plan]:
     """What `extract_aligned` would run, nothing run yet."""
-    if site not in SITES:
-        raise unknown("site", site, SITES)
     if rows not in KINDS:
         raise unknown("kind of rows", rows, KINDS)
     loaded = [load_model(model) for model in models]
     texts = load_corpus(loaded[0].made_for if corpus is None else corpus)
-    wanted = [model.positions(which) for model, which in zip(loaded, layers or ["all"] * len(loaded), strict=True)]
+    wanted = [
+        model.positions(which, site) for model, which in zip(loaded, layers or ["all"] * len(loaded), strict=True)
+    ]
     selections = select(loaded, texts, rows, n_rows, seed)
     how = {"site": site, "rows": rows, "n_rows": len(selections[0]), "seed": seed, "corpus": texts.provenance}
     return [
-        Plan(model, selection, positions, rows == "mean", _frame(selection, texts), {"model": model.provenance, **how})
+        Plan(
+            model,
+            selection,
+            positions,
+            site,
+            rows == "mean",
+            _frame(selection, texts),
+            {"model": model.provenance, **how},
+        )
         for model, selection, positions in zip(loaded, selections, wanted, strict=True)
     ]
 
@@ -141,6 +149,7 @@ class Plan:
     model: Model
     selection: Selection
     layers: list[int]
+    site: str
     mean: bool
     rows: pd.DataFrame
     provenance: dict[str, Any]
@@ -151,7 +160,7 @@ class Plan:
     def run(self, index: np.ndarray | None = None, progress: bool = True) -> dict[int, Tensor]:
         """Activations by layer, (rows, d_model) each: of all rows, or of those at `index`."""
         selection = self.selection if index is None else self.selection.take(index)
-        return _run(self.model, selection, self.layers, self.mean, progress)
+        return _run(self.model, selection, self.layers, self.site, self.mean, progress)
 
     def batches(self) -> list[np.ndarray]:
         """All rows in parts, by index: each what one batch of windows of this model gives."""
@@ -183,14 +192,17 @@ def _frame(selection: Selection, corpus: Corpus) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def _run(model: Model, selection: Selection, layers: list[int], mean: bool, progress: bool = True) -> dict[int, Tensor]:
+def _run(
+    model: Model, selection: Selection, layers: list[int], site: str, mean: bool, progress: bool = True
+) -> dict[int, Tensor]:
     kept = {layer: torch.empty(len(selection), model.d_model) for layer in layers}
     batches = tqdm(
         _batches(model, selection), model.name, leave=False, unit="batch", delay=PATIENCE, disable=not progress
     )
     by_window = selection.by_window()
     for batch in batches:
-        tokens = model.collate([selection.windows[w].truncated(end) for w, end in batch])
+        longest = max(end for _, end in batch)
+        tokens = model.collate([selection.windows[w].truncated(end) for w, end in batch], longest)
         rows = [by_window[w] for w, _ in batch]
         into = torch.from_numpy(np.concatenate(rows))
         sequence = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(r) for r in rows]))
@@ -206,7 +218,7 @@ def _run(model: Model, selection: Selection, layers: list[int], mean: bool, prog
                 )
             kept[layer].index_copy_(0, into, values)
 
-        model.residuals(tokens, layers, keep)
+        model.read(tokens, layers, keep, site)
     return kept
 
 
@@ -236,7 +248,7 @@ def _batches(model: Model, selection: Selection) -> list[list[tuple[int, int]]]:
     for window, position in zip(selection.window.tolist(), selection.position.tolist(), strict=True):
         end[window] = max(end.get(window, 0), position + 1)
     if model.kind != "causal":
-        end = {w: len(selection.windows[w]) for w in end}
+        end = {w: max(e, len(selection.windows[w])) for w, e in end.items()}
     batches: list[list[tuple[int, int]]] = [[]]
     for window, length in sorted(end.items(), key=lambda item: item[1]):
         if batches[-1] and (len(batches[-1]) + 1) * length > TOKENS_PER_BATCH:

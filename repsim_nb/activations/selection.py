@@ -16,7 +16,7 @@ from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Model, Window
 
-KINDS = ("tokens", "last", "mean", "cls")
+KINDS = ("tokens", "last", "mean", "cls", "padded")
 MIN_COVERAGE = 0.1  # of the rows of the model with fewer, when tokenizers differ
 
 
@@ -33,7 +33,7 @@ class Selection:
         window, position: where each row is, (n_rows,) each. For rows="mean" the position is that of the last token.
             For rows="cls" it is 0.
         document: index into the corpus, (n_rows,).
-        char_end: character at which the row's token ends, (n_rows,).
+        char_end: character at which the row's token ends, (n_rows,); -1 at special tokens and padding.
     """
 
     windows: list[Window]
@@ -71,6 +71,8 @@ def select(models: Sequence[Model], corpus: Corpus, kind: str, n_rows: int, seed
     if kind == "cls" and causal:
         raise InputError(f'rows="cls" was asked of the causal model {causal[0]}, whose first token has seen no other.')
     length = min(model.context for model in models)
+    if kind == "padded":
+        return [_padded(models, corpus, length, n_rows, seed)] * len(models)
     by_tokenizer: dict[str, _Places] = {}
     for model in models:
         if model.windows.key not in by_tokenizer:
@@ -91,6 +93,25 @@ def select(models: Sequence[Model], corpus: Corpus, kind: str, n_rows: int, seed
     chosen = _spread(tables[0], keys, n_rows, np.random.default_rng(seed))
     selections = [table.at(chosen) for table in tables]
     return [replace(s, position=np.zeros_like(s.position)) for s in selections] if kind == "cls" else selections
+
+
+def _padded(models: Sequence[Model], corpus: Corpus, length: int, n_rows: int, seed: int) -> Selection:
+    """Every position of random windows that are all padded to one length."""
+    other = next((m for m in models if m.windows.key != models[0].windows.key), None)
+    if other is not None:
+        raise InputError(
+            f'rows="padded" needs one tokenizer; {models[0].name} and {other.name} have different ones, whose '
+            "positions do not stand for the same text."
+        )
+    windows = models[0].windows(corpus.inputs, length)
+    order = np.random.default_rng(seed).permutation(len(windows))[: max(1, n_rows // length)]
+    window = np.sort(order).repeat(length)
+    position = np.tile(np.arange(length), len(order))
+    char_end = np.full((len(order), length), -1)
+    for place, number in enumerate(np.sort(order)):
+        char_end[place, : len(windows[number])] = windows[number].offsets[:, 1]
+    text = np.array([w.text for w in windows])
+    return Selection(windows, window, position, text[window], char_end.ravel())
 
 
 @dataclass(frozen=True)

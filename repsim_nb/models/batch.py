@@ -81,9 +81,9 @@ class Batch:
         return replace(self, ids=self.ids.to(device), mask=self.mask.to(device), types=types)
 
 
-def collate(windows: Sequence[Window], pad: int = 0) -> Batch:
-    """Pad windows on the right and stack them."""
-    shape = (len(windows), max(len(w) for w in windows))
+def collate(windows: Sequence[Window], pad: int = 0, length: int = 0) -> Batch:
+    """Pad windows on the right, to `length` where they are all shorter, and stack them."""
+    shape = (len(windows), max(length, *(len(w) for w in windows)))
     ids = np.full(shape, pad, dtype=np.int64)
     mask = np.zeros(shape, dtype=bool)
     offsets = np.full((*shape, 2), -1, dtype=np.int64)

@@ -9,13 +9,20 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Hidden, Logits, Model, Tap
-from repsim_nb.models.parts import tapped, with_submodule
+from repsim_nb.models.model import RESIDUAL, Hidden, Logits, Model, Tap
+from repsim_nb.models.parts import outputs_tapped, tapped, with_submodule
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 else:
     PreTrainedModel = PreTrainedTokenizerBase = Any  # see model.py
+
+
+INSIDE = {  # site -> the module of a block whose output it is, by architecture
+    "attn_out": ("attention.output.dense", "attention.out_lin"),
+    "mlp_out": ("output.dense", "ffn"),
+    "pre_residual": ("output.dense", "ffn"),  # of these post-norm blocks the MLP is what is added last
+}
 
 
 class ClassifierModel(Model):
@@ -27,6 +34,7 @@ class ClassifierModel(Model):
 
     kind = "classifier"
     made_for = "nli-heuristics"
+    sites = (RESIDUAL, *INSIDE)
     module: PreTrainedModel
 
     def __init__(
@@ -86,6 +94,11 @@ class ClassifierModel(Model):
             tap(m, out)
         return out
 
+    def _read_inside(self, batch: Batch, layers: list[int], tap: Tap, site: str) -> None:
+        blocks = list(self._trunk.get_submodule(self._blocks_name).children())
+        with outputs_tapped({layer: _inside(blocks[layer - 1], site) for layer in layers}, tap):
+            self.run(self.embed(batch), 0, layers[-1], batch)
+
     def head(self, hidden: Hidden, batch: Batch) -> Logits:
         """Logits (sequences, classes) from position n_layers, pooler included."""
         self._check(hidden, batch)
@@ -103,6 +116,17 @@ class _Given(nn.Module):
     def forward(self, *_: Any, **__: Any) -> Tensor:
         """The given."""
         return self.hidden
+
+
+def _inside(block: nn.Module, site: str) -> nn.Module:
+    """The module of a block whose output a site is."""
+    modules = dict(block.named_modules())
+    found = [modules[path] for path in INSIDE[site] if path in modules]
+    if not found:
+        raise InputError(
+            f"A {type(block).__name__} has none of {', '.join(INSIDE[site])}, so that {site} cannot be read there."
+        )
+    return found[0]
 
 
 def _places(model: PreTrainedModel) -> int:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.batch import Batch, Texts, Window, Windows, collate
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ else:
 Hidden = Float[Tensor, "sequences length d_model"]
 Logits = Float[Tensor, "sequences length vocabulary"] | Float[Tensor, "sequences classes"]
 Tap = Callable[[int, Tensor], Any]
+RESIDUAL = "resid_post"
 
 
 class Model(ABC):
@@ -31,6 +32,8 @@ class Model(ABC):
     Attributes:
         name: as it was asked for, with `@revision` where one was given.
         kind: "causal", "classifier" or "encoder".
+        sites: where activations can be read, of these: "resid_post" (the residual stream), "attn_out" and "mlp_out"
+            (what attention and MLP of a block add to it), "pre_residual" (what the block's last addition adds).
         n_layers: number of blocks; positions run from 0 to n_layers.
         d_model: width of the residual stream.
         context: longest sequence in tokens, special tokens included.
@@ -40,6 +43,7 @@ class Model(ABC):
     """
 
     kind: str
+    sites: tuple[str, ...] = (RESIDUAL,)
     made_for: str = "python-docs"
     n_layers: int
     d_model: int
@@ -90,9 +94,9 @@ class Model(ABC):
         """Cuts texts into windows of the context: `model.windows(texts)`."""
         return Windows(self.tokenizer, self.context)
 
-    def collate(self, windows: Sequence[Window]) -> Batch:
-        """Windows as a batch on the model's device."""
-        return collate(windows, pad=self.tokenizer.pad_token_id or 0).to(self.device)
+    def collate(self, windows: Sequence[Window], length: int = 0) -> Batch:
+        """Windows as a batch on the model's device, padded to the longest of them, or to `length` if that is more."""
+        return collate(windows, self.tokenizer.pad_token_id or 0, length).to(self.device)
 
     def batch(self, texts: Texts) -> Batch:
         """Tokenize texts, or pairs of texts; one longer than the context becomes several sequences, none is truncated.
@@ -148,16 +152,38 @@ class Model(ABC):
         else:
             self._blocks(hidden, 0, max(wanted), batch, lambda p, h: tap(p, h) if p in wanted else None)
 
-    def positions(self, layers: str | int | Iterable[int]) -> list[int]:
+    def read(self, batch: Batch, layers: Iterable[int], tap: Tap, site: str = RESIDUAL) -> None:
+        """`residuals` at any site; elsewhere than in the residual stream layer l is inside block l, and there is no 0.
+
+        Raises:
+            InputError: a site that this model does not have.
+        """
+        self._check_site(site)
+        if site == RESIDUAL:
+            self.residuals(batch, layers, tap)
+        else:
+            self._read_inside(batch, sorted(set(layers)), tap, site)
+
+    def _read_inside(self, batch: Batch, layers: list[int], tap: Tap, site: str) -> None:
+        """`read` at the other sites, for models that name any."""
+        raise NotImplementedError
+
+    def _check_site(self, site: str) -> None:
+        if site not in self.sites:
+            raise unknown("site", site, self.sites, f"{self.name} is a {self.kind} model.")
+
+    def positions(self, layers: str | int | Iterable[int], site: str = RESIDUAL) -> list[int]:
         """Layer argument -> positions: "all", one position or several; negative ones count from the end.
 
         Raises:
-            InputError: a position outside -(n_layers + 1) .. n_layers, or something that is no integer.
+            InputError: a position outside -(n_layers + 1) .. n_layers, or something that is no integer; 0 at a site
+                inside blocks; a site that this model does not have.
         """
+        self._check_site(site)
         if isinstance(layers, str):
             if layers != "all":
                 raise InputError(f'layers={layers!r} was given; expected "all", a position or a list of positions.')
-            return list(range(self.n_layers + 1))
+            return list(range(0 if site == RESIDUAL else 1, self.n_layers + 1))
         asked = [layers] if isinstance(layers, int) else list(layers)
         total = self.n_layers + 1
         wrong = [p for p in asked if not isinstance(p, int) or not -total <= p < total]
@@ -167,6 +193,8 @@ class Model(ABC):
                 if wrong
                 else 'layers is empty; expected "all", a position or a list of positions.'
             )
+        if site != RESIDUAL and any(p % total == 0 for p in asked):
+            raise InputError(f"Position 0 is the embedding, which has no {site}: layers of {site} go from 1 up.")
         return [p % total for p in asked]
 
     def _check(self, hidden: Tensor, batch: Batch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,6 +46,24 @@ def tapped(blocks: list[nn.Module], first: int, tap: Tap | None) -> Iterator[Non
     try:
         for index, block in enumerate(blocks):
             handles.append(_register(block, watch(first + index)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def outputs_tapped(modules: Mapping[int, nn.Module], tap: Tap) -> Iterator[None]:
+    """Inside, `tap(position, output)` is called with what each module gives."""
+
+    def watch(position: int) -> Callable[..., None]:
+        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+            tap(position, output)
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(position)) for position, module in modules.items()]
+    try:
         yield
     finally:
         for handle in handles:
