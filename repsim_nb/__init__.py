@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from repsim_nb.measures import list_measures as list_measures
     from repsim_nb.models import list_models as list_models
     from repsim_nb.models import load_model as load_model
+    from repsim_nb.pairwise import compare_models as compare_models
     from repsim_nb.runs import list_notebooks as list_notebooks
     from repsim_nb.runs import run_notebook as run_notebook
     from repsim_nb.stitching import stitch as stitch
@@ -35,6 +36,7 @@ _HOME = {
     "list_measures": "measures",
     "list_models": "models",
     "load_model": "models",
+    "compare_models": "pairwise",
     "list_notebooks": "runs",
     "run_notebook": "runs",
     "stitch": "stitching",

@@ -272,7 +272,7 @@ def _both(
     first = _layers_of(a, layers_a)  # type: ignore[arg-type]
     second = first if b is None and layers_a == layers_b else _layers_of(a if b is None else b, layers_b)  # type: ignore[arg-type]
     if isinstance(a, Activations) and isinstance(b, Activations):
-        _same_rows(a, b)
+        same_rows(a, b)
     return first, second
 
 
@@ -290,7 +290,8 @@ def _layers_of(acts: Mapping[int, Any], layers: Layers) -> Mapping[int, Any]:
     return {layer: acts[layer] for layer in asked}
 
 
-def _same_rows(a: Activations, b: Activations) -> None:
+def same_rows(a: Activations, b: Activations) -> None:
+    """Raise an InputError unless row i is the same place of the same document in both."""
     where = ["document", "char_end"]
     if len(a.rows) != len(b.rows) or not (a.rows[where].to_numpy() == b.rows[where].to_numpy()).all():
         raise InputError(

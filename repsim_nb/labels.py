@@ -45,16 +45,21 @@ def labelled(
             "provenance": as_json(
                 {
                     "measure": measure.name,
-                    "measure_params": {k: _recorded(v) for k, v in measure.params.items()},
+                    "measure_params": recorded_params(measure),
                     "between_documents": between_documents,
                     "estimator": estimator,
                     "a": _provenance(a),
                     "b": _provenance(b),
-                    "versions": _versions(),
+                    "versions": versions(),
                 }
             ),
         },
     )
+
+
+def recorded_params(measure: Measure) -> dict[str, Any]:
+    """Parameters as the provenance holds them."""
+    return {name: _recorded(value) for name, value in measure.params.items()}
 
 
 def _recorded(value: Any) -> Any:
@@ -76,7 +81,8 @@ def _provenance(acts: Mapping[int, Any]) -> Any:
 
 
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the packages that numbers depend on."""
     from importlib.metadata import version
 
     packages = ("repsim-nb", "torch", "transformers", "transformer-lens", "numpy")

@@ -83,10 +83,12 @@ class Estimate:
             ways.append("give cka batch=256, which keeps next to nothing")
         elif self.moments is None:
             ways.append("choose a measure that can be added up batch by batch, such as cka")
-        streamed = "cannot be streamed" if self.moments is None else f"needs {_size(self.moments)} when streamed"
+        streamed = (
+            "cannot be streamed" if self.moments is None else f"needs {readable_size(self.moments)} when streamed"
+        )
         raise InputError(
-            f"{self.measure} of {self.rows:,} rows needs {_size(self.activations)} in memory and {streamed}; the limit "
-            f"is {_size(self.limit)}. Raise memory_limit, or {', or '.join(ways)}."
+            f"{self.measure} of {self.rows:,} rows needs {readable_size(self.activations)} in memory and {streamed}; "
+            f"the limit is {readable_size(self.limit)}. Raise memory_limit, or {', or '.join(ways)}."
         )
 
     def __str__(self) -> str:
@@ -94,14 +96,14 @@ class Estimate:
             route = {"memory": "in memory", "stream": "streaming"}[self.route]
         except InputError:
             route = "too much for the limit"
-        moments = "not possible" if self.moments is None else _size(self.moments)
-        limit = "unknown" if self.limit is None else _size(self.limit)
+        moments = "not possible" if self.moments is None else readable_size(self.moments)
+        limit = "unknown" if self.limit is None else readable_size(self.limit)
         lines = [
             f"{self.measure} of {self.rows:,} rows: {route}",
-            f"  in memory  {_size(self.activations)}",
+            f"  in memory  {readable_size(self.activations)}",
             f"  streaming  {moments}",
             f"  limit      {limit}",
-            f"  result     {_size(self.result)}",
+            f"  result     {readable_size(self.result)}",
         ]
         if self.forward_seconds is not None and self.measure_seconds is not None:
             lines.append(f"  time       about {self.seconds:.0f} s (models {self.forward_seconds:.0f} s)")
@@ -156,7 +158,7 @@ def expected_bytes(
         activations=rows * (12 if whitened else 4) + 2 * BLOCK_BYTES,
         moments=moments,
         result=8 * len(widths[0]) * len(widths[-1]),
-        limit=_limit(limit),
+        limit=limit_bytes(limit),
     )
 
 
@@ -214,7 +216,7 @@ def accumulate(
     """
     widths = [dict.fromkeys(plan.layers, plan.model.d_model) for plan in plans]
     sums = _accumulator(measure, widths, dtype)
-    limit = _limit(memory_limit)
+    limit = limit_bytes(memory_limit)
     if limit is not None and sums.nbytes > limit:
         _refuse(measure, sums.nbytes, limit)
     name = " and ".join(plan.model.name for plan in plans)
@@ -231,8 +233,8 @@ def _accumulator(measure: Measure, widths: list[dict[int, int]], dtype: torch.dt
 def _refuse(measure: Measure, needed: int, limit: int) -> None:
     batches = ", or give cka batch=256, which keeps next to nothing" if measure.name == "cka" else ""
     raise InputError(
-        f"{measure.name} needs {_size(needed)} when streamed; the limit is {_size(limit)}. Raise memory_limit, or "
-        f"choose fewer layers{batches}."
+        f"{measure.name} needs {readable_size(needed)} when streamed; the limit is {readable_size(limit)}. Raise "
+        f"memory_limit, or choose fewer layers{batches}."
     )
 
 
@@ -285,7 +287,8 @@ def _left_in_container() -> int | None:
         return None
 
 
-def _limit(given: int | None) -> int | None:
+def limit_bytes(given: int | None) -> int | None:
+    """What may be used: as given, or half of what is available now, or None where the system does not tell."""
     if given is None:
         available = available_memory()
         return None if available is None else int(SHARE * available)
@@ -294,7 +297,8 @@ def _limit(given: int | None) -> int | None:
     return int(given)
 
 
-def _size(bytes_: int) -> str:
+def readable_size(bytes_: int) -> str:
+    """As in "1.5 GB"."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if bytes_ >= factor:
             return f"{bytes_ / factor:.3g} {unit}"

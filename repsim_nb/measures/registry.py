@@ -106,6 +106,15 @@ class Measure:
         value = float(self._dissimilarity(p.state, q.state))
         return self._within_bounds(value, (0.0, math.inf))
 
+    def dissimilarities(self, xs: Sequence[Prepared], ys: Sequence[Prepared]) -> np.ndarray:
+        """`dissimilarity` for all pairs of prepared representations, shape (len(xs), len(ys))."""
+        self._check(xs, ys)
+        if type(self)._dissimilarity is Measure._dissimilarity:
+            values = self.grid(xs, ys)
+            return values if self.direction == "dissimilarity" else self.bounds[1] - values
+        values = np.array([[self._dissimilarity(p.state, q.state) for q in ys] for p in xs])
+        return np.array([[self._within_bounds(float(v), (0.0, math.inf)) for v in row] for row in values])
+
     def prepare(self, x: Any, side: str = "x") -> Prepared:
         """Check x (n, d) and do what concerns it alone; `side` is how messages call it."""
         matrix = as_matrix(x, side)

@@ -178,7 +178,7 @@ def _config(recipe: EncoderRecipe, vocabulary: int) -> BertConfig:
         hidden_size=recipe.width,
         num_hidden_layers=recipe.depth,
         num_attention_heads=recipe.width // recipe.head_width,
-        intermediate_size=4 * recipe.width,
+        intermediate_size=recipe.expansion * recipe.width,
         max_position_embeddings=recipe.context,
         hidden_dropout_prob=0.0,  # randomness that no seed of a recipe would name
         attention_probs_dropout_prob=0.0,

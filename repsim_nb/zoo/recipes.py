@@ -60,9 +60,10 @@ class EncoderRecipe:
     family: str
     init_seed: int
     data_seed: int
-    width: int = 64
+    width: int = 48
     depth: int = 6
     head_width: int = 16
+    expansion: int = 2  # the MLP's width over the residual stream's; 4 in BERT
     context: int = 32
     mask_share: float = 0.15  # of the words; of these 80% are masked, 10% exchanged, 10% left, as in BERT
     batch: int = 64  # pairs
