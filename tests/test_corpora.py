@@ -1,3 +1,4 @@
+import json
 import re
 import types
 
@@ -128,17 +129,55 @@ def test_a_dataset_that_cannot_be_had_says_so_in_one_line():
     assert "\n" not in str(caught.value)
 
 
-def test_the_texts_of_a_hub_dataset_are_a_corpus(tmp_path, monkeypatch):
+@pytest.fixture
+def hub_dataset(tmp_path, monkeypatch):
+    """A folder that stands for a dataset on the hub; returns what the hub says of its files."""
     import huggingface_hub
 
-    pd.DataFrame({"text": ["One.", "", "Two."], "meta": [0, 1, 2]}).to_parquet(tmp_path / "a.parquet")
-    files = [types.SimpleNamespace(rfilename=name) for name in ("README.md", "a.parquet")]
-    info = types.SimpleNamespace(sha="c0ffee", siblings=files)
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_: info)
+    def described(_, name):
+        files = [types.SimpleNamespace(rfilename=p.relative_to(tmp_path).as_posix()) for p in tmp_path.rglob("*.*")]
+        return types.SimpleNamespace(sha="c0ffee", siblings=files)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", described)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda _, file, **__: str(tmp_path / file))
+    return tmp_path
+
+
+def test_the_texts_of_a_hub_dataset_are_a_corpus(hub_dataset):
+    (hub_dataset / "README.md").touch()
+    with pytest.raises(InputError, match="no parquet file"):
+        rs.load_corpus("owner/name")
+    pd.DataFrame({"meta": [0]}).to_parquet(hub_dataset / "b.parquet")
+    with pytest.raises(InputError, match="no parquet file"):
+        rs.load_corpus("owner/name")
+    pd.DataFrame({"text": ["One.", "", "Two."], "meta": [0, 1, 2]}).to_parquet(hub_dataset / "a.parquet")
     corpus = rs.load_corpus("owner/name")
     assert corpus.texts == ("One.", "Two.")
     assert corpus.provenance["source"] == {"hub": "owner/name", "commit": "c0ffee"}
-    info.siblings = files[:1]
-    with pytest.raises(InputError, match="no parquet file"):
-        rs.load_corpus("owner/name")
+
+
+def test_the_pairs_of_a_hub_dataset_are_a_labelled_corpus(hub_dataset):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pairs = pd.DataFrame({"premise": ["a", "b", "c"], "hypothesis": ["d", "e", "f"], "label": [1, -1, 0]})
+    names = {"label": {"names": ["entailment", "neutral"], "_type": "ClassLabel"}}
+    schema = {b"huggingface": json.dumps({"info": {"features": names}}).encode()}
+    (hub_dataset / "data").mkdir()
+    for split, table in (("validation_matched", pairs), ("validation_mismatched", pairs[:1])):
+        file = hub_dataset / "data" / f"{split}-00000-of-00001.parquet"
+        pq.write_table(pa.Table.from_pandas(table).replace_schema_metadata(schema), file)
+    corpus = rs.load_corpus("owner/name", "validation_matched")
+    assert corpus.inputs == (("a", "d"), ("c", "f"))
+    assert corpus.labels == ("neutral", "entailment")
+    assert corpus.cases is None
+    assert len(rs.load_corpus("owner/name")) == 3
+    with pytest.raises(InputError, match="Did you mean 'validation_matched'"):
+        rs.load_corpus("owner/name", "validation_match")
+
+
+def test_the_sub_cases_of_a_hub_dataset_are_kept(hub_dataset):
+    row = {"premise": "a", "hypothesis": "b", "label": "non-entailment", "heuristic": "constituent", "subcase": "cn_x"}
+    pd.DataFrame([row]).to_parquet(hub_dataset / "validation.parquet")
+    corpus = rs.load_corpus("owner/name", "validation")
+    assert corpus.cases == ("constituent/non-entailment/cn_x",)

@@ -112,7 +112,9 @@ def list_corpora() -> pd.DataFrame:
     return frame
 
 
-def load_corpus(name_or_path_or_texts: str | os.PathLike[str] | Sequence[str] | Corpus, split: str = "test") -> Corpus:
+def load_corpus(
+    name_or_path_or_texts: str | os.PathLike[str] | Sequence[str] | Corpus, split: str | None = None
+) -> Corpus:
     """Load documents by corpus name, from a text file or folder, from a hub dataset, or from a list of strings.
 
     In text files blank lines separate documents. A folder contributes every .txt, .md and .rst file below it, in
@@ -120,8 +122,10 @@ def load_corpus(name_or_path_or_texts: str | os.PathLike[str] | Sequence[str] | 
 
     Args:
         name_or_path_or_texts: a name from `list_corpora()`, a path, the id of a dataset on the hub ("owner/name", the
-            only form that uses the network: its first 10,000 texts), strings, or a Corpus (returned as is).
-        split: of a named corpus: "train", "validation" or "test"; nli-heuristics has "pretrain" and "ood" as well.
+            only form that uses the network: its first 10,000 texts, or labelled pairs of premise and hypothesis),
+            strings, or a Corpus (returned as is).
+        split: of a named corpus: "train", "validation" or "test", the default; nli-heuristics has "pretrain" and "ood"
+            as well. Of a hub dataset: how the names of its files begin, such as "validation"; by default all of them.
 
     Raises:
         InputError: unknown name or split, empty text, wrong type.
@@ -134,16 +138,14 @@ def load_corpus(name_or_path_or_texts: str | os.PathLike[str] | Sequence[str] | 
     if isinstance(given, Corpus):
         return given
     if isinstance(given, str) and given in _NAMED:
-        return _NAMED[given](split)
-    if split not in ("test", "all"):
+        return _NAMED[given](split or "test")
+    if isinstance(given, str) and HUB_ID.fullmatch(given) and not Path(given).exists() and not Path(given).suffix:
+        return _from_hub(given, split or "all")
+    if split not in (None, "test", "all"):
         raise InputError(
             f"split={split!r} was asked of your own text, which has no splits and is used whole. "
             "Leave split out, and load the parts you want to keep apart as separate corpora."
         )
-    if isinstance(given, str) and HUB_ID.fullmatch(given) and not Path(given).exists() and not Path(given).suffix:
-        texts, commit = read_hub(given)
-        names = tuple(f"{given}:{i}" for i in range(len(texts)))
-        return Corpus(given, tuple(texts), names, "all", source=(("hub", given), ("commit", commit)))
     if isinstance(given, str | os.PathLike):
         return _from_path(given)
     return _from_texts(given)
@@ -180,6 +182,20 @@ def nli_pairs(split: str, disambiguating: float = 0.0) -> Corpus:
 
 
 _NAMED: dict[str, Callable[[str], Corpus]] = {python_docs.NAME: _python_docs, nli_heuristics.NAME: nli_pairs}
+
+
+def _from_hub(name: str, split: str) -> Corpus:
+    read = read_hub(name, split)
+    return Corpus(
+        name,
+        tuple(read.texts),
+        tuple(f"{name}:{split}:{i}" for i in range(len(read.texts))),
+        split,
+        labels=tuple(read.labels) if read.labels else None,
+        source=(("hub", name), ("commit", read.commit)),
+        second_texts=tuple(read.second_texts) if read.second_texts else None,
+        cases=tuple(read.cases) if read.cases else None,
+    )
 
 
 def _from_texts(texts: Sequence[str]) -> Corpus:
