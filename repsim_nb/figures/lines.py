@@ -1,0 +1,142 @@
+"""Layer by layer, as lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repsim_nb.errors import InputError
+from repsim_nb.figures.scales import check, scale_label, unrelated
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+
+def curves(
+    result: xr.DataArray, ax: Axes | None = None, *, layer_a: int | None = None, label: str | None = None
+) -> Axes:
+    """How alike two models are, layer by layer, with the interval and the null where the result has them.
+
+    A band is the interval of each layer by itself. The grey area is what unrelated representations reach, up to its
+    5% level over the whole grid; points inside it, whose p-value is above 0.05, are hollow.
+
+    Args:
+        result: what `compare` returned, dims (layer_a, layer_b).
+        ax: where to draw, onto other curves if there are any; None makes a new figure.
+        layer_a: this layer of a against every layer of b; None takes each layer that both have against itself.
+        label: of the curve, in the legend; None names the models where other curves are there too.
+
+    Returns:
+        The Axes; nothing is shown or saved.
+
+    Raises:
+        InputError: not a comparison result, values that are not finite, or a layer that is not there.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    check(result, "curves")
+    a, b = (result.attrs.get(f"model_{side}", side) for side in "ab")
+    layers, row = _curve(result, layer_a)
+    if ax is None:
+        ax = plt.figure(figsize=(4.6, 3.4), layout="constrained").add_subplot()
+    others = bool(ax.lines)
+    line = ax.plot(layers, row.values, "o-", label=label or f"{a}, {b}", zorder=3, clip_on=False)[0]
+    hollow = unrelated(row)
+    ax.plot(
+        np.asarray(layers)[hollow],
+        row.values[hollow],
+        "o",
+        color=line.get_color(),
+        mfc="white",
+        zorder=4,
+        clip_on=False,
+    )
+    if "low" in row.coords:
+        ax.fill_between(layers, row.low, row.high, color=line.get_color(), alpha=0.22, linewidth=0, zorder=2)
+    if "null_mean" in row.coords:
+        ax.plot(layers, row.null_mean, "--", linewidth=1, color="0.55", zorder=1)
+        ax.fill_between(layers, row.null_mean, row.null_high_family, color="0.55", alpha=0.3, linewidth=0, zorder=1)
+        _label_once(ax, "unrelated: mean to 5% level")
+    _limit_to_bounds(ax, result)
+    ax.set(xlabel="layer" if layer_a is None else f"layer of {b}", ylabel=scale_label(result))
+    if layer_a is not None:
+        ax.set_title(f"layer {layer_a} of {a}")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if label or others or "null_mean" in row.coords:
+        ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def _curve(result: xr.DataArray, layer_a: int | None) -> tuple[list[int], xr.DataArray]:
+    """The layers of a curve and the results on it."""
+    import xarray as xr
+
+    if layer_a is not None:
+        if layer_a not in result.layer_a.values:
+            raise InputError(f"Layer {layer_a!r} is not among the layers of a, {result.layer_a.values.tolist()}.")
+        return result.layer_b.values.tolist(), result.sel(layer_a=layer_a)
+    both = [layer for layer in result.layer_a.values.tolist() if layer in result.layer_b.values]
+    if not both:
+        raise InputError("The two models have no layer in common here: choose one with layer_a.")
+    along = xr.DataArray(both, dims="layer")
+    return both, result.sel(layer_a=along, layer_b=along)
+
+
+def _label_once(ax: Axes, label: str) -> None:
+    """Label the last area drawn, unless another has this label."""
+    if label not in ax.get_legend_handles_labels()[1]:
+        ax.collections[-1].set_label(label)
+
+
+def _limit_to_bounds(ax: Axes, result: xr.DataArray) -> None:
+    """From 0 to the measure's upper bound; below 0 only if something drawn is there."""
+    bottom, top = ax.get_ylim()
+    upper = float(result.attrs.get("upper_bound", np.inf))
+    ax.set_ylim(min(bottom, 0.0) if bottom < -0.02 else 0.0, upper if np.isfinite(upper) else top)
+
+
+def penalties(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Stitching penalties by layer, one series for every kind of sender into every kind of receiver.
+
+    Args:
+        frame: what `stitching.penalties_by_kind` returned.
+        ax: where to draw; None makes a new figure.
+
+    Returns:
+        The Axes; bars are the intervals. Receivers have a colour each; a foreign sender's markers are hollow.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    if ax is None:
+        ax = plt.figure(figsize=(4.6, 3.4), layout="constrained").add_subplot()
+    layers = sorted(frame.layer.unique())
+    kinds = list(dict.fromkeys(frame.receiver))
+    series = [(sender, receiver) for receiver in kinds for sender in kinds]
+    colors = dict(zip(kinds, sns.color_palette("colorblind"), strict=False))
+    for number, (sender, receiver) in enumerate(series):
+        part = frame[(frame.sender == sender) & (frame.receiver == receiver)].set_index("layer").loc[layers]
+        place = np.arange(len(layers)) + 0.16 * (number - (len(series) - 1) / 2)
+        own = sender == receiver
+        ax.errorbar(
+            place,
+            part.penalty,
+            yerr=[(part.penalty - part.low).clip(lower=0), (part.high - part.penalty).clip(lower=0)],
+            fmt="o" if own else "s",
+            mfc=colors[receiver] if own else "white",
+            color=colors[receiver],
+            capsize=2,
+            label=f"{sender} into {receiver}",
+        )
+    ax.set_xticks(range(len(layers)), layers)
+    ax.set(xlabel="layer", ylabel="stitching penalty (nats per token)")
+    together = ax.get_shared_y_axes().get_siblings(ax)
+    ax.set_ylim(min(0, *(a.dataLim.y0 for a in together)), 1.05 * max(a.dataLim.y1 for a in together))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small")
+    return ax

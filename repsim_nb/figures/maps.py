@@ -1,0 +1,200 @@
+"""Layers x layers, and measures x measures, as maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repsim_nb.errors import InputError
+from repsim_nb.figures.scales import LEVEL, check, limits_of, scale_label, unrelated
+
+HATCHED = f"(hatched: does not differ from unrelated, p > {LEVEL})"
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def heatmap(
+    result: xr.DataArray,
+    ax: Axes | None = None,
+    *,
+    limits: tuple[float, float] | None = None,
+    colorbar: bool = True,
+    annotate: bool | None = None,
+) -> Axes:
+    """The layer x layer map of a comparison; layer 0 is at the lower left, as in the literature.
+
+    Where the result has a null, cells that do not differ from it (family-wise p > 0.05) are hatched, and the x-axis
+    says so.
+
+    Args:
+        result: what `compare` returned, dims (layer_a, layer_b).
+        ax: where to draw; None makes a new figure.
+        limits: of the colour scale, to share it between maps; None takes the measure's own bounds where it has two,
+            and the data's otherwise.
+        colorbar: draw a colour bar that says what high and low mean.
+        annotate: print the values into the cells; None does so for maps of at most 40 cells.
+
+    Returns:
+        The Axes; nothing is shown or saved.
+
+    Raises:
+        InputError: not a comparison result, or values that are not finite.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    check(result, "heatmap")
+    if ax is None:
+        ax = plt.figure(figsize=(4.6, 3.8), layout="constrained").add_subplot()
+    low, high = limits or limits_of(result)
+    sns.heatmap(
+        result.to_pandas(),
+        ax=ax,
+        vmin=low,
+        vmax=high,
+        cmap="viridis" if result.attrs.get("direction") == "similarity" else "viridis_r",
+        square=result.shape[0] == result.shape[1],
+        annot=result.size <= 40 if annotate is None else annotate,
+        fmt=".2f",
+        annot_kws={"size": "small"},
+        cbar=colorbar,
+        cbar_kws={"label": scale_label(result)} if colorbar else None,
+        rasterized=False,
+    )
+    ax.invert_yaxis()
+    ax.set(xlabel=f"layer of {result.attrs.get('model_b', 'b')}", ylabel=f"layer of {result.attrs.get('model_a', 'a')}")
+    ax.tick_params(axis="y", rotation=0)
+    if _hatch_null_cells(result, ax, "//" if ax.texts else "////"):  # sparse around numbers
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{HATCHED}")
+    return ax
+
+
+def _hatch_null_cells(result: xr.DataArray, ax: Axes, hatch: str) -> bool:
+    """Hatch the cells that do not differ from their null; whether there are any."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    alike = unrelated(result)
+    cells = [Rectangle((column, row), 1, 1) for row, column in np.argwhere(alike)]
+    if cells:
+        # White on colour, not a colour of its own: every map and every reader has the contrast.
+        hatches = PatchCollection(cells, facecolor="none", edgecolor="white", linewidth=0, alpha=0.5, hatch=hatch)
+        ax.add_collection(hatches)
+    return bool(cells)
+
+
+def heatmap_grid(results: Mapping[tuple[str, str], xr.DataArray], limits: tuple[float, float] | None = None) -> Figure:
+    """One heatmap per pair of models, in a grid with one colour scale and one colour bar.
+
+    Args:
+        results: (row model, column model) -> what `compare` returned for them; pairs that are absent stay empty.
+        limits: of the shared colour scale; None takes what all maps need together.
+
+    Returns:
+        The Figure; nothing is shown or saved.
+    """
+    import matplotlib.pyplot as plt
+
+    if not results:
+        raise InputError("heatmap_grid received no results; expected at least one pair of models.")
+    row_names = list(dict.fromkeys(row for row, _ in results))
+    column_names = list(dict.fromkeys(column for _, column in results))
+    every = [limits_of(result) for result in results.values()]
+    low, high = limits or (min(e[0] for e in every), max(e[1] for e in every))
+    extents = {name: n for (row, column), r in results.items() for name, n in zip((row, column), r.shape, strict=True)}
+    figure, axes = plt.subplots(
+        len(row_names),
+        len(column_names),
+        figsize=(1.2 + 2.1 * len(column_names), 0.9 + 1.9 * len(row_names)),
+        squeeze=False,
+        layout="constrained",
+        gridspec_kw={
+            "width_ratios": [extents[c] for c in column_names],
+            "height_ratios": [extents[r] for r in row_names],
+        },
+    )
+    hatched = False
+    for i, row in enumerate(row_names):
+        for j, column in enumerate(column_names):
+            ax = axes[i, j]
+            if (row, column) not in results:
+                ax.set_axis_off()
+                continue
+            heatmap(results[row, column], ax, limits=(low, high), colorbar=False, annotate=False)
+            hatched |= bool(unrelated(results[row, column]).any())
+            ax.set_xlabel(column if i == len(row_names) - 1 else "")
+            ax.set_ylabel(row if j == 0 else "")
+            ax.set_aspect("auto")
+    some = next(iter(results.values()))
+    mappable = next(ax for ax in axes.flat if ax.collections).collections[0]
+    figure.colorbar(mappable, ax=axes, label=scale_label(some), shrink=0.6, aspect=30)
+    if hatched:
+        figure.supxlabel(HATCHED, fontsize="small")
+    return figure
+
+
+def gallery(results: Mapping[str, xr.DataArray], columns: int = 4) -> Figure:
+    """One heatmap per measure, each on its own scale with its own colour bar; brighter is more alike in all.
+
+    Args:
+        results: title -> what `compare` returned.
+        columns: maps per row of the figure.
+    """
+    import matplotlib.pyplot as plt
+
+    if not results:
+        raise InputError("gallery received no results; expected at least one map.")
+    columns = min(columns, len(results))
+    rows = -(-len(results) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.7 * columns, 2.3 * rows), squeeze=False, layout="constrained")
+    for ax, (title, result) in zip(axes.flat, results.items(), strict=False):
+        spread = float(result.min()), float(result.max())
+        heatmap(result, ax, limits=spread, colorbar=False, annotate=False)
+        figure.colorbar(ax.collections[0], ax=ax, shrink=0.8)
+        ax.set(xlabel="", ylabel="")
+        ax.set_title(title, fontsize="small")
+    for ax in axes.flat[len(results) :]:
+        ax.set_axis_off()
+    some = next(iter(results.values()))
+    figure.supxlabel(f"layer of {some.attrs.get('model_b', 'b')}", fontsize="medium")
+    figure.supylabel(f"layer of {some.attrs.get('model_a', 'a')}", fontsize="medium")
+    return figure
+
+
+def agreement_map(correlations: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Which measures agree: their rank correlations as a map, like ones side by side.
+
+    Args:
+        correlations: square, what `sanity.agreement` returned.
+        ax: where to draw; None makes a new figure.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    if ax is None:
+        side = 2.2 + 0.34 * len(correlations)
+        ax = plt.figure(figsize=(side + 1, side), layout="constrained").add_subplot()
+    apart = squareform(1 - correlations.to_numpy().clip(-1, 1), checks=False)
+    order = leaves_list(linkage(apart, "average"))
+    sns.heatmap(
+        correlations.iloc[order, order],
+        ax=ax,
+        vmin=-1,
+        vmax=1,
+        cmap="PuOr_r",
+        square=True,
+        annot=len(correlations) <= 20,
+        fmt=".1f",
+        annot_kws={"size": "x-small"},
+        cbar_kws={"label": "Spearman correlation over the cells of the map\n(1 = same order, 0 = none, -1 = reversed)"},
+    )
+    ax.tick_params(axis="y", rotation=0)
+    return ax
