@@ -1,5 +1,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -92,3 +93,61 @@ def test_the_model_map_keeps_distances_that_fit_a_plane():
     assert "100%" in ax.get_title()
     with pytest.raises(InputError, match="symmetric table"):
         rs.figures.model_map(pd.DataFrame([[0, 1], [2, 0]]))
+
+
+def group_means():
+    lines = [
+        (layer, first, second, 0.1 * layer + 0.2 * (first != second))
+        for layer in (0, 1, 2)
+        for first, second in (("a", "a"), ("b", "b"), ("a", "b"))
+    ]
+    frame = pd.DataFrame(lines, columns=["layer", "first", "second", "value"])
+    return frame.assign(low=frame.value - 0.05, high=frame.value + 0.05)
+
+
+def test_lines_by_groups_show_the_means_and_their_intervals():
+    ax = rs.figures.by_groups(group_means(), label="distance (radians)")
+    drawn = {line.get_label(): line for line in ax.lines}
+    assert list(drawn) == ["a with a", "b with b", "a with b"]
+    assert np.allclose(drawn["a with b"].get_ydata(), [0.2, 0.3, 0.4])
+    assert [drawn[n].get_linestyle() for n in drawn] == ["-", "-", "--"]
+    band = ax.collections[2].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((0.15, 0.45))
+    assert ax.get_ylabel() == "distance (radians)"
+
+
+def test_effects_are_filled_where_groups_differ():
+    table = pd.DataFrame(
+        {"effect": [0.0, 0.3, 0.5], "low": [-0.1, 0.1, 0.3], "high": [0.1, 0.5, 0.7], "p_adjusted": [0.8, 0.05, 0.001]}
+    )
+    ax = rs.figures.effects(table)
+    filled, hollow = ax.lines[-3], ax.lines[-2]
+    assert filled.get_xdata().tolist() == [1, 2]
+    assert hollow.get_xdata().tolist() == [0]
+    assert (filled.get_markerfacecolor(), hollow.get_markerfacecolor()) == ("C0", "white")
+
+
+def test_the_ranking_has_the_best_measure_at_the_top():
+    table = pd.DataFrame(
+        {"spearman": [0.8, 0.1], "low": [0.6, -0.2], "high": [0.9, 0.4], "p_value": [0.001, 0.3]}, index=["cka", "rsa"]
+    )
+    ax = rs.figures.ranking(table)
+    labels = dict(zip([t.get_text() for t in ax.get_yticklabels()], ax.get_yticks(), strict=True))
+    assert labels["cka"] > labels["rsa"]
+    shown = {line.get_markerfacecolor(): line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "o"}
+    assert shown == {"C0": [0.8], "white": [0.1]}
+
+
+def test_the_map_of_models_gives_groups_a_colour_each():
+    points = np.array([[0, 0], [3, 0], [0, 4], [3, 4.0]])
+    distances = pd.DataFrame(
+        np.linalg.norm(points[:, None] - points, axis=-1), index=list("wxyz"), columns=list("wxyz")
+    )
+    ax = rs.figures.model_map(distances, groups={"w": "low", "x": "low", "y": "high"})
+    drawn = {c.get_label(): c.get_offsets() for c in ax.collections}
+    assert {label: len(offsets) for label, offsets in drawn.items() if label in ("low", "high")} == {
+        "low": 2,
+        "high": 1,
+    }
+    assert np.linalg.norm(np.diff(drawn["low"], axis=0)) == pytest.approx(3)
+    assert not ax.texts

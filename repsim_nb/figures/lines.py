@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim_nb.errors import InputError
-from repsim_nb.figures.scales import check, scale_label, unrelated
+from repsim_nb.figures.scales import LEVEL, check, scale_label, unrelated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,6 +137,68 @@ def penalties(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="layer", ylabel="stitching penalty (nats per token)")
     together = ax.get_shared_y_axes().get_siblings(ax)
     ax.set_ylim(min(0, *(a.dataLim.y0 for a in together)), 1.05 * max(a.dataLim.y1 for a in together))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def by_groups(frame: pd.DataFrame, ax: Axes | None = None, *, label: str = "value") -> Axes:
+    """Means over pairs of models by layer, a line for every two groups, with their intervals as bands.
+
+    Args:
+        frame: what `groups.means_by_group` returned.
+        ax: where to draw; None makes a new figure.
+        label: what the values are, with their unit.
+
+    Returns:
+        The Axes. Lines of a group with itself are full, those of two groups dashed.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    from matplotlib.ticker import MaxNLocator
+
+    if ax is None:
+        ax = plt.figure(figsize=(4.6, 3.4), layout="constrained").add_subplot()
+    joined = "into" if frame.attrs.get("directed") else "with"
+    series = list(dict.fromkeys(zip(frame["first"], frame["second"], strict=True)))
+    for (first, second), color, marker in zip(series, sns.color_palette("colorblind"), "osD^v", strict=False):
+        part = frame[(frame["first"] == first) & (frame["second"] == second)].sort_values("layer")
+        style = "-" if first == second else "--"
+        ax.plot(
+            part.layer, part.value, style, marker=marker, color=color, markersize=4, label=f"{first} {joined} {second}"
+        )
+        ax.fill_between(part.layer, part.low, part.high, color=color, alpha=0.18, linewidth=0)
+    ax.set(xlabel="layer", ylabel=label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def effects(table: pd.DataFrame, ax: Axes | None = None, *, label: str = "between less within") -> Axes:
+    """How much less alike models of different groups are than models of one, by layer, with intervals.
+
+    Args:
+        table: what `groups.group_test` returned.
+        ax: where to draw; None makes a new figure.
+        label: what the effect is, with its unit.
+
+    Returns:
+        The Axes. Points are filled where the groups differ (family-wise p <= 0.05), hollow elsewhere.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    if ax is None:
+        ax = plt.figure(figsize=(4.6, 3.4), layout="constrained").add_subplot()
+    reach = [table.effect - table.low, table.high - table.effect]
+    ax.errorbar(table.index, table.effect, yerr=reach, fmt="none", color="C0", capsize=2)
+    for apart, face, meaning in ((True, "C0", f"differ, p <= {LEVEL}"), (False, "white", "not shown to differ")):
+        part = table[(table.p_adjusted <= LEVEL) == apart]
+        ax.plot(part.index, part.effect, "o", color="C0", mfc=face, label=meaning if len(part) else None)
+    ax.axhline(0, color="0.3", linewidth=0.8)
+    ax.set(xlabel="layer", ylabel=label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small")
     return ax

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from repsim_nb.errors import InputError
+from repsim_nb.figures.scales import LEVEL
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 
-def model_map(distances: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mapping[str, str] | None = None) -> Axes:
     """Models as points, as far apart as their distances ask for: classical multidimensional scaling in the plane.
 
     Args:
         distances: square and symmetric, index and columns the model names; zero diagonal.
         ax: where to draw; None makes a new figure.
+        groups: model -> group, which then has a colour and a marker of its own; its models are not named.
 
     Returns:
         The Axes; its title says what share of the squared distances the plane holds.
@@ -29,6 +32,7 @@ def model_map(distances: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Reference: Torgerson 1952.
     """
     import matplotlib.pyplot as plt
+    import seaborn as sns
 
     d = distances.to_numpy(dtype=float)
     if d.ndim != 2 or d.shape[0] != d.shape[1] or len(d) < 3 or not np.allclose(d, d.T):
@@ -39,11 +43,46 @@ def model_map(distances: pd.DataFrame, ax: Axes | None = None) -> Axes:
     held = values[-2:].clip(min=0).sum() / np.abs(values).sum()
     if ax is None:
         ax = plt.figure(figsize=(4.6, 4.2), layout="constrained").add_subplot()
-    ax.scatter(x, y, color="C0")
-    for name, a, b in zip(distances.index, x, y, strict=True):
-        ax.annotate(str(name), (a, b), xytext=(4, 4), textcoords="offset points", fontsize="small")
+    of = np.array(["" if groups is None else groups.get(name, "") for name in distances.index])
+    ax.scatter(x[of == ""], y[of == ""], color="C0" if groups is None else "0.7")
+    drawn = [group for group in dict.fromkeys(of.tolist()) if group]
+    for group, color, marker in zip(drawn, sns.color_palette("colorblind"), "osD^v", strict=False):
+        ax.scatter(x[of == group], y[of == group], color=color, marker=marker, label=group)
+    if groups is None:
+        for name, a, b in zip(distances.index, x, y, strict=True):
+            ax.annotate(str(name), (a, b), xytext=(4, 4), textcoords="offset points", fontsize="small")
+    else:
+        ax.legend(frameon=False, fontsize="small")
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.2)
     ax.set(xlabel="first axis (units of the distance)", ylabel="second axis (same units)")
     ax.set_title(f"the plane holds {held:.0%}", fontsize="small")
+    return ax
+
+
+def ranking(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Measures by how well dissimilarity follows the gap in accuracy, the best at the top.
+
+    Args:
+        table: what `groups.rank_measures` returned.
+        ax: where to draw; None makes a new figure.
+
+    Returns:
+        The Axes; bars are the intervals, points filled where the correlation is above 0 (p <= 0.05).
+    """
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        ax = plt.figure(figsize=(5.2, 1.1 + 0.28 * len(table)), layout="constrained").add_subplot()
+    place = np.arange(len(table))[::-1]
+    reach = [(table.spearman - table.low).clip(lower=0), (table.high - table.spearman).clip(lower=0)]
+    ax.errorbar(table.spearman, place, xerr=reach, fmt="none", color="C0", capsize=2)
+    for found, face, meaning in ((True, "C0", f"above 0, p <= {LEVEL}"), (False, "white", "not shown to be")):
+        which = (table.p_value <= LEVEL).to_numpy() == found
+        ax.plot(table.spearman[which], place[which], "o", color="C0", mfc=face, label=meaning if which.any() else None)
+    ax.axvline(0, color="0.3", linewidth=0.8)
+    ax.set_yticks(place, table.index)
+    ax.set_xlabel("Spearman correlation of dissimilarity with the gap in accuracy\n(mean over layers; 1 = same order)")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small")
     return ax
