@@ -13,7 +13,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import squareform
-from scipy.stats import binom, kendalltau, rankdata, spearmanr
+from scipy.stats import binom, kendalltau, spearmanr
 from sklearn.metrics import adjusted_rand_score
 
 from repsim_nb.errors import InputError
@@ -412,21 +412,21 @@ def test_gaps_that_differ_by_rounding_are_the_same():
     assert np.allclose(table[["spearman", "kendall"]], 1)
 
 
-@pytest.mark.parametrize("reference", ["best", "each"])
-def test_rank_correlation_p_values_by_brute_force(reference):
+@pytest.mark.parametrize(("reference", "n"), [("best", 5), ("each", 4)])
+def test_rank_correlation_p_values_by_brute_force(reference, n):
     rng = np.random.default_rng(13)
-    accuracy = pd.Series([0.3, 0.9, 0.47, 0.1, 0.62], index=[f"m{i:02}" for i in range(5)])
-    dissimilarity = distances(rng.standard_normal((2, 5, 2)) + np.outer([1, 4], accuracy)[:, :, None])
+    accuracy = pd.Series([0.3, 0.9, 0.47, 0.1, 0.62][:n], index=[f"m{i:02}" for i in range(n)])
+    dissimilarity = distances(rng.standard_normal((2, n, 2)) + np.outer([1, 4], accuracy)[:, :, None])
     table = rank_correlation(dissimilarity, accuracy, reference)
     by_order = []
-    for order in permutations(range(5)):
+    for order in permutations(range(n)):
         if reference == "best" and order[1] != 1:
             continue
         permuted = pd.Series(accuracy.to_numpy()[list(order)], index=accuracy.index)
         names = ["m01"] if reference == "best" else accuracy.index
         by_order.append(np.mean([correlations(dissimilarity, permuted, r)[0] for r in names], axis=0))
     by_order = np.array(by_order)  # the first is the given one
-    assert len(by_order) == (24 if reference == "best" else 120)
+    assert len(by_order) == 24
     with_mean = np.column_stack([by_order, by_order.mean(1)])
     assert np.allclose(table.p_value, (with_mean >= with_mean[0] - 1e-9).mean(0))
     scores = (by_order - by_order.mean(0)) / by_order.std(0)
@@ -439,8 +439,8 @@ def test_the_level_of_the_rank_correlation(monkeypatch):
     rng = np.random.default_rng(14)
     found = {"best": [], "each": []}
     for _ in range(DRAWS):
-        dissimilarity = distances(rng.standard_normal((3, 8, 3)))
-        accuracy = pd.Series(rng.random(8), index=[f"m{i:02}" for i in range(8)])
+        dissimilarity = distances(rng.standard_normal((2, 6, 3)))
+        accuracy = pd.Series(rng.random(6), index=[f"m{i:02}" for i in range(6)])
         for reference, so_far in found.items():
             table = rank_correlation(dissimilarity, accuracy, reference, n_permutations=99)
             so_far.append(table.p_adjusted.iloc[:-1].min() <= 0.05)
@@ -481,7 +481,7 @@ def test_measures_are_ranked_by_their_mean_over_layers(ranked):
     assert table.index.tolist() == ["good", "all", "poor"]
     assert table.spearman.is_monotonic_decreasing
     assert table.best_layer.tolist() == [2, 2, 0]
-    assert table.dtypes["spearman"] == table.dtypes["best_spearman"] == float
+    assert all(np.issubdtype(table.dtypes[c], np.floating) for c in ("spearman", "p_value", "best_spearman"))
     by_layer = rank_correlation(dissimilarity, accuracy, **FEW)
     for column in ("spearman", "kendall", "low", "high", "p_value"):
         assert table.loc["all", column] == pytest.approx(by_layer.loc["mean", column])
@@ -530,8 +530,8 @@ def test_direction_order_and_names_of_models_do_not_matter(everything):
     for function in functions[:3] + functions[4:]:
         for other in (directed, shuffled, turned, dissimilarity):  # the last: same seed, same numbers
             assert np.allclose(function(dissimilarity), function(other))
-    agreement = [adjusted_rand(*pair) for pair in zip(*(functions[3](d).to_numpy() for d in (dissimilarity, shuffled)))]
-    assert agreement == [1.0] * 3
+    clusters = [functions[3](d).to_numpy() for d in (dissimilarity, shuffled)]
+    assert [adjusted_rand(*lines) for lines in zip(*clusters, strict=True)] == [1.0] * 3
 
 
 def test_models_without_a_group_are_left_out(everything):
