@@ -63,7 +63,7 @@ def clouds(rng, n=8, m=None, shifts=(0.0,), scales=(1.0,), dimensions=5):
 
 
 def at_its_level(found):
-    low, high = binom.ppf([0.001, 0.999], DRAWS, 0.05)
+    low, high = binom.ppf([0.001, 0.999], np.size(found), 0.05)
     return low <= np.sum(found) <= high
 
 
@@ -258,7 +258,8 @@ def test_dispersion_p_values_by_brute_force():
         values.append(np.linalg.norm(part - part.mean(1, keepdims=True), axis=-1) * (size / (size - 1)) ** 0.5)
     z = np.concatenate(values, axis=1)
     residuals = np.concatenate([v - v.mean(1, keepdims=True) for v in values], axis=1)
-    observed = np.array([f_value(line, given) for line in z])
+    shared = (1 / (n - 1) + 1 / (m - 1)) / (n * (n - 2) / (n - 1) + m * (m - 2) / (m - 1))  # of the centroid
+    observed = np.array([f_value(line, given) for line in z]) * (1 / n + 1 / m) / (n + m - 2) / shared
     others = [np.isin(range(n + m), c) for c in combinations(range(n + m), n)][1:]
     f_values = np.array([observed] + [[f_value(line, other) for line in residuals] for other in others])
     assert np.allclose(table.p_value, (f_values >= observed - 1e-9).mean(0))
@@ -277,13 +278,15 @@ def test_a_more_spread_group_raises_the_effect_of_the_group_test_which_is_why_di
     assert both.effect[1] > 10 * abs(both.effect[0])
 
 
-def test_the_level_of_the_dispersion_test_under_a_difference_of_place():
+@pytest.mark.parametrize("n", [5, 10])
+def test_the_level_of_the_dispersion_test_under_a_difference_of_place(n):
     rng = np.random.default_rng(8)
-    found = []
+    tables = []
     for _ in range(DRAWS):
-        points = clouds(rng, n=10, shifts=(0, 2, 4, 8), scales=(1,) * 4)
-        found.append(dispersion_test(distances(points), two(10), **FEW).p_adjusted.min() <= 0.05)
-    assert at_its_level(found)
+        points = clouds(rng, n=n, shifts=(0, 1, 2, 3, 4, 5, 6, 8), scales=(1,) * 8)
+        tables.append(dispersion_test(distances(points), two(n), **FEW))
+    assert at_its_level([t.p_adjusted.min() <= 0.05 for t in tables])
+    assert at_its_level([t.p_value <= 0.05 for t in tables])  # the points of a layer are its own
 
 
 def test_dissimilarities_that_no_points_have_are_cut_at_zero():
