@@ -1,0 +1,91 @@
+"""Dissimilarities of pairs of models and groups of these models, checked and in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from repsim_nb.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+
+class Pairs(NamedTuple):
+    """Dissimilarities of some models.
+
+    Attributes:
+        layers: their labels.
+        models: their names, sorted, so that random draws do not depend on the order in which models are given.
+        values: (layers, models, models), symmetric, with a diagonal of 0.
+    """
+
+    layers: list[Any]
+    models: list[Any]
+    values: np.ndarray
+
+
+class TwoGroups(NamedTuple):
+    """Two groups of `models`.
+
+    Attributes:
+        names: in the order in which they are first given.
+        first: (models,) of bool, True for the models of the first one.
+    """
+
+    names: tuple[str, str]
+    first: np.ndarray
+
+
+def read_pairs(dissimilarity: xr.DataArray, models: Iterable[Any] | None = None) -> Pairs:
+    """The dissimilarities of some or all models.
+
+    Raises:
+        InputError: not of layers and twice the same models, models that it does not hold, a value that is no number.
+    """
+    sides = [d for d in dissimilarity.dims if d != "layer"]
+    if len(sides) != 2 or dissimilarity.ndim != 3 or any(d not in dissimilarity.coords for d in sides):
+        raise InputError(
+            'Expected a dissimilarity with a dimension "layer" and two of models, both with coordinates; its '
+            f"dimensions are {', '.join(map(str, dissimilarity.dims))}."
+        )
+    held = [dissimilarity[d].values.tolist() for d in sides]
+    if held[0] != held[1] or len(set(held[0])) < len(held[0]):
+        raise InputError(f"Expected {sides[0]} and {sides[1]} to name the same models, each once, in the same order.")
+    chosen = sorted(held[0] if models is None else models, key=str)
+    absent = [str(m) for m in chosen if m not in held[0]]
+    if absent:
+        raise InputError(f"The dissimilarity does not hold {', '.join(absent)}.")
+    place = [held[0].index(m) for m in chosen]
+    values = dissimilarity.transpose("layer", *sides).values[:, place][:, :, place].astype(np.float64)
+    values[:, range(len(place)), range(len(place))] = 0
+    if not np.isfinite(values).all():
+        layer, a, b = np.argwhere(~np.isfinite(values))[0]
+        where = f"of {chosen[a]} and {chosen[b]} at layer {dissimilarity.layer.values[layer]}"
+        raise InputError(f"The dissimilarity {where} is {values[layer, a, b]}; every pair needs a number.")
+    return Pairs(dissimilarity.layer.values.tolist(), chosen, (values + values.swapaxes(1, 2)) / 2)
+
+
+def read_groups(
+    dissimilarity: xr.DataArray, groups: Mapping[str, str] | pd.Series, least: int
+) -> tuple[Pairs, TwoGroups]:
+    """The dissimilarities of the models that have a group, and these groups.
+
+    Raises:
+        InputError: as `read_pairs`; not two groups, fewer than `least` models in one.
+    """
+    group = dict(groups.items())
+    if len(group) < len(groups):
+        raise InputError("groups names a model twice; each model is of one group.")
+    names = list(dict.fromkeys(group.values()))
+    if len(names) != 2:
+        raise InputError(f"Expected two groups, got {len(names)}: {', '.join(map(str, names))}.")
+    for name in names:
+        size = list(group.values()).count(name)
+        if size < least:
+            raise InputError(f"Group {name!r} has {size} models; at least {least} are needed.")
+    pairs = read_pairs(dissimilarity, group)
+    return pairs, TwoGroups((names[0], names[1]), np.array([group[m] == names[0] for m in pairs.models]))
