@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from repsim_nb import figures as figures
+    from repsim_nb import groups as groups
     from repsim_nb import measures as measures
     from repsim_nb import stitching as stitching
     from repsim_nb.activations import extract as extract
@@ -43,7 +44,7 @@ _HOME = {
     "stitching_table": "stitching",
     "estimate": "streaming",
 }
-_MODULES = ("figures", "measures", "stitching")
+_MODULES = ("figures", "groups", "measures", "stitching")
 __all__ = [*_MODULES, *_HOME]
 
 

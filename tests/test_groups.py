@@ -24,6 +24,7 @@ from repsim_nb.groups import (
     first_layer,
     group_test,
     grouping,
+    means_by_group,
     rank_correlation,
     rank_measures,
 )
@@ -640,3 +641,46 @@ def test_wrong_accuracies_are_refused(ranked):
         rank_correlation(dissimilarity, accuracy, n_permutations=3)
     with pytest.raises(InputError, match="no measure"):
         rank_measures({}, accuracy)
+
+
+def test_means_by_group_are_those_of_a_loop_in_both_directions():
+    rng = np.random.default_rng(0)
+    names = ["m0", "m1", "m2", "m3", "m4"]
+    values = xr.DataArray(
+        rng.random((2, 5, 5)),
+        dims=("layer", "sender", "receiver"),
+        coords={"layer": [3, 4], "sender": names, "receiver": names},
+    )
+    group = dict(zip(names, "aabab", strict=True))
+    table = means_by_group(values.transpose("sender", "receiver", "layer"), group, directed=True)
+    assert len(table) == 8
+    for line in table.itertuples():
+        expected = [
+            values.sel(layer=line.layer, sender=s, receiver=r).item()
+            for s in names
+            for r in names
+            if s != r and (group[s], group[r]) == (line.first, line.second)
+        ]
+        assert (line.pairs, line.value) == (len(expected), pytest.approx(np.mean(expected)))
+    both = means_by_group(values, group).set_index(["layer", "first", "second"])
+    directed = table.set_index(["layer", "first", "second"]).value
+    assert both.value[3, "a", "b"] == pytest.approx((directed[3, "a", "b"] + directed[3, "b", "a"]) / 2)
+    assert both.pairs[3, "a", "a"] == 3
+    assert (both.low < both.value).sum() == 4  # one pair alone has no interval
+    assert both.low[:, "b", "b"].isna().all()
+
+
+def test_intervals_of_means_shrink_with_models_and_cover_the_truth():
+    rng = np.random.default_rng(1)
+    hit, width = 0, []
+    for size in [6] * 150 + [24] * 150:
+        effect = rng.normal(size=2 * size)  # of each model; the truth of every pair is 0
+        values = effect[:, None] + effect
+        names = [str(i) for i in range(2 * size)]
+        array = xr.DataArray(values[None], dims=("layer", "a", "b"), coords={"layer": [0], "a": names, "b": names})
+        line = means_by_group(array, {n: "x" if i < size else "y" for i, n in enumerate(names)}).iloc[1]
+        assert (line["first"], line["second"]) == ("x", "y")
+        hit += line.low <= 0 <= line.high
+        width.append(line.high - line.low)
+    assert 0.91 <= hit / 300 <= 0.99
+    assert np.mean(width[150:]) < 0.6 * np.mean(width[:150])

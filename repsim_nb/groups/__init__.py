@@ -8,6 +8,7 @@ directed one is symmetrised by the mean of its two directions, and the diagonal 
 from repsim_nb.groups.clustering import cluster, grouping
 from repsim_nb.groups.dispersion import dispersion_test
 from repsim_nb.groups.extremes import extremes
+from repsim_nb.groups.means import means_by_group
 from repsim_nb.groups.ranking import rank_correlation, rank_measures
 from repsim_nb.groups.separation import first_layer, group_test
 
@@ -18,6 +19,7 @@ __all__ = [
     "first_layer",
     "group_test",
     "grouping",
+    "means_by_group",
     "rank_correlation",
     "rank_measures",
 ]

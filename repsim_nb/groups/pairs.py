@@ -20,7 +20,7 @@ class Pairs(NamedTuple):
     Attributes:
         layers: their labels.
         models: their names, sorted, so that random draws do not depend on the order in which models are given.
-        values: (layers, models, models), symmetric, with a diagonal of 0.
+        values: (layers, models, models), symmetric unless asked for as they are, with a diagonal of 0.
     """
 
     layers: list[Any]
@@ -40,8 +40,8 @@ class TwoGroups(NamedTuple):
     first: np.ndarray
 
 
-def read_pairs(dissimilarity: xr.DataArray, models: Iterable[Any] | None = None) -> Pairs:
-    """The dissimilarities of some or all models.
+def read_pairs(dissimilarity: xr.DataArray, models: Iterable[Any] | None = None, symmetric: bool = True) -> Pairs:
+    """The dissimilarities of some or all models, by the mean of both directions or as they are.
 
     Raises:
         InputError: not of layers and twice the same models, models that it does not hold, a value that is no number.
@@ -66,11 +66,13 @@ def read_pairs(dissimilarity: xr.DataArray, models: Iterable[Any] | None = None)
         layer, a, b = np.argwhere(~np.isfinite(values))[0]
         where = f"of {chosen[a]} and {chosen[b]} at layer {dissimilarity.layer.values[layer]}"
         raise InputError(f"The dissimilarity {where} is {values[layer, a, b]}; every pair needs a number.")
-    return Pairs(dissimilarity.layer.values.tolist(), chosen, (values + values.swapaxes(1, 2)) / 2)
+    if symmetric:
+        values = (values + values.swapaxes(1, 2)) / 2
+    return Pairs(dissimilarity.layer.values.tolist(), chosen, values)
 
 
 def read_groups(
-    dissimilarity: xr.DataArray, groups: Mapping[str, str] | pd.Series, least: int
+    dissimilarity: xr.DataArray, groups: Mapping[str, str] | pd.Series, least: int, symmetric: bool = True
 ) -> tuple[Pairs, TwoGroups]:
     """The dissimilarities of the models that have a group, and these groups.
 
@@ -87,5 +89,5 @@ def read_groups(
         size = list(group.values()).count(name)
         if size < least:
             raise InputError(f"Group {name!r} has {size} models; at least {least} are needed.")
-    pairs = read_pairs(dissimilarity, group)
+    pairs = read_pairs(dissimilarity, group, symmetric)
     return pairs, TwoGroups((names[0], names[1]), np.array([group[m] == names[0] for m in pairs.models]))

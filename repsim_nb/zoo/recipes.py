@@ -86,9 +86,9 @@ class ClassifierRecipe:
     init_seed: int
     data_seed: int
     encoder: str = "tiny-bert-mlm"
-    disambiguating: float = 0.0  # share of training pairs on which the shortcut is wrong
+    disambiguating: float = 0.007  # share of training pairs on which the shortcut is wrong
     batch: int = 64  # pairs
-    steps: int = 2500
+    steps: int = 1500
     warmup: int = 100
     learning_rate: float = 3e-4
     checkpoints: tuple[int, ...] = ()
