@@ -190,7 +190,11 @@ class Measure:
         raise NotImplementedError
 
     def _grid(self, ps: list[Any], qs: list[Any]) -> np.ndarray:
-        return np.array([[self._score(p, q) for q in qs] for p in ps])
+        same = len(ps) == len(qs) and all(p is q for p, q in zip(ps, qs, strict=True))
+        if not (same and self.symmetric):
+            return np.array([[self._score(p, q) for q in qs] for p in ps])
+        upper = np.array([[self._score(p, q) if i <= j else 0 for j, q in enumerate(qs)] for i, p in enumerate(ps)])
+        return np.triu(upper) + np.triu(upper, 1).T
 
     def _dissimilarity(self, p: Any, q: Any) -> float:
         value = self._within_bounds(float(self._score(p, q)), self.bounds)
