@@ -14,7 +14,7 @@ import numpy as np
 
 from repsim_nb.errors import InputError
 from repsim_nb.stitching.stitched import RESAMPLES, document_draws
-from repsim_nb.stitching.table import document_sizes
+from repsim_nb.stitching.table import document_sizes, prediction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ def penalties_by_kind(table: xr.Dataset, kinds: Mapping[str, str], level: float 
 
     Returns:
         DataFrame(layer, sender, receiver, pairs, penalty, low, high, corrected, corrected_low, corrected_high) in the
-        table's units; corrected is the penalty less that of an independent seed of the receiver's own kind.
+        table's units, which attrs["units"] names; corrected is the penalty less that of an independent seed of the receiver's own kind.
 
     Raises:
         InputError: senders that are not the receivers, a model without a kind, one model alone in its kind.
@@ -54,7 +54,9 @@ def penalties_by_kind(table: xr.Dataset, kinds: Mapping[str, str], level: float 
             lines.append((layer, a, b, pairs, value, *bounds, value - base, *corrected))
     columns = ["layer", "sender", "receiver", "pairs", "penalty", "low", "high"]
     columns += ["corrected", "corrected_low", "corrected_high"]
-    return pd.DataFrame(lines, columns=columns).sort_values(["layer", "sender", "receiver"], ignore_index=True)
+    frame = pd.DataFrame(lines, columns=columns).sort_values(["layer", "sender", "receiver"], ignore_index=True)
+    frame.attrs["units"] = f"nats per {prediction(table)}"
+    return frame
 
 
 def asymmetry(

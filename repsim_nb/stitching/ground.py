@@ -130,28 +130,24 @@ class Ground:
             model.residuals(_on(model, batch), layers, lambda layer, hidden: kept[layer].append(hidden))
         self._held.update({(model.weights_sha256, layer, part): tensors for layer, tensors in kept.items()})
 
+    @torch.no_grad()
     def losses_of(self, receiver: Model) -> Losses:
         """The receiver's own losses on the documents to report on."""
-        return self._losses_from(receiver, None)
-
-    def losses_of_mean(self, receiver: Model, into: int) -> Losses:
-        """Losses of the receiver when position `into` holds its mean activation everywhere."""
-        return self._losses_from(receiver, into)
+        key = (self.task.key(receiver), None)
+        if key not in self._losses:
+            top = receiver.n_layers
+            given = zip(self.hidden(receiver, top, "report"), self.batches["report"], strict=True)
+            self._losses[key] = self.losses(receiver, (upper(receiver, h, top, b) for h, b in given))
+        return self._losses[key]
 
     @torch.no_grad()
-    def _losses_from(self, receiver: Model, into: int | None) -> Losses:
+    def losses_of_mean(self, receiver: Model, into: int) -> Losses:
+        """Losses of the receiver when position `into` holds its mean activation everywhere."""
         key = (self.task.key(receiver), into)
         if key not in self._losses:
-            batches, top = self.batches["report"], receiver.n_layers
-            if into is None:
-                given: Iterable[Tensor] = self.hidden(receiver, top, "report")
-            else:
-                mean = self._mean(receiver, into)
-                given = (mean.expand(*batch.ids.shape, -1) for batch in batches)
-            place = top if into is None else into
-            self._losses[key] = self.losses(
-                receiver, (upper(receiver, h, place, b) for h, b in zip(given, batches, strict=True))
-            )
+            mean = self._mean(receiver, into)
+            batches = self.batches["report"]
+            self._losses[key] = self.losses(receiver, (_everywhere(receiver, mean, into, b) for b in batches))
         return self._losses[key]
 
     def _mean(self, model: Model, layer: int) -> Tensor:
@@ -191,6 +187,16 @@ def upper(receiver: Model, hidden: Tensor, into: int, batch: Batch) -> Tensor:
     """Logits of the receiver with `hidden` at position `into`."""
     batch = _on(receiver, batch)
     return receiver.head(receiver.run(hidden, into, receiver.n_layers, batch), batch)
+
+
+def _everywhere(receiver: Model, row: Tensor, into: int, batch: Batch) -> Tensor:
+    """Logits of the receiver with one row at all places: sequences of one length are computed once."""
+    lengths = batch.mask.sum(1).tolist()
+    last = {length: place for place, length in enumerate(lengths)}
+    few = batch.take(list(last.values()))
+    logits = upper(receiver, row.expand(*few.ids.shape, -1), into, few)
+    order = list(last)
+    return logits[[order.index(length) for length in lengths]]
 
 
 def _on(model: Model, batch: Batch) -> Batch:

@@ -202,12 +202,17 @@ def with_intervals(table: xr.Dataset, level: float = 0.95, seed: int = 0) -> xr.
     drawn = document_draws(table.sizes["document"], np.random.default_rng(seed), RESAMPLES)
     ratios = (drawn @ excess.values.reshape(len(excess), -1)) / (drawn @ document_sizes(table))[:, None]
     bounds = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], axis=0).reshape(2, *excess.shape[1:])
-    about = {"units": table.penalty.attrs["units"]}
+    about = {"units": f"nats per {prediction(table)}"}
     return table.assign(
         {f"penalty_{end}": (excess.dims[1:], b, about) for end, b in zip(("low", "high"), bounds, strict=True)}
     )
 
 
+def prediction(table: xr.Dataset) -> str:
+    """What one prediction is of, "token" or "example"."""
+    return "token" if "document_tokens" in table else "example"
+
+
 def document_sizes(table: xr.Dataset) -> np.ndarray:
     """How many tokens or examples the sums of each document are over."""
-    return table["document_tokens" if "document_tokens" in table else "document_examples"].values
+    return table[f"document_{prediction(table)}s"].values
