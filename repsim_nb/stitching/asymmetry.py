@@ -30,7 +30,8 @@ def penalties_by_kind(table: xr.Dataset, kinds: Mapping[str, str], level: float 
 
     Returns:
         DataFrame(layer, sender, receiver, pairs, penalty, low, high, corrected, corrected_low, corrected_high) in the
-        table's units, which attrs["units"] names; corrected is the penalty less that of an independent seed of the receiver's own kind.
+        table's units, which attrs["units"] names; corrected is the penalty less that of an independent seed of the
+        receiver's own kind.
 
     Raises:
         InputError: senders that are not the receivers, a model without a kind, one model alone in its kind.
