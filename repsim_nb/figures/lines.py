@@ -134,7 +134,7 @@ def penalties(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
             label=f"{sender} into {receiver}",
         )
     ax.set_xticks(range(len(layers)), layers)
-    ax.set(xlabel="layer", ylabel="stitching penalty (nats per token)")
+    ax.set(xlabel="layer", ylabel=f"stitching penalty ({frame.attrs.get('units', 'nats')})")
     together = ax.get_shared_y_axes().get_siblings(ax)
     ax.set_ylim(min(0, *(a.dataLim.y0 for a in together)), 1.05 * max(a.dataLim.y1 for a in together))
     ax.spines[["top", "right"]].set_visible(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -80,6 +81,11 @@ class Batch:
         types = None if self.types is None else self.types.to(device)
         return replace(self, ids=self.ids.to(device), mask=self.mask.to(device), types=types)
 
+    def take(self, rows: list[int]) -> Batch:
+        """The sequences at `rows` alone, in that order."""
+        types = None if self.types is None else self.types[rows]
+        return Batch(self.ids[rows], self.mask[rows], self.offsets[rows], self.texts[rows], types)
+
 
 def collate(windows: Sequence[Window], pad: int = 0, length: int = 0) -> Batch:
     """Pad windows on the right, to `length` where they are all shorter, and stack them."""
@@ -116,7 +122,8 @@ class Windows:
     @cached_property
     def key(self) -> str:
         """Equal for tokenizers that cut every text alike."""
-        return self.tokenizer.backend_tokenizer.to_str()
+        state = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        return json.dumps({k: v for k, v in state.items() if k not in ("padding", "truncation")})  # of the last call
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Windows) and (self.key, self.context) == (other.key, other.context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,9 +51,28 @@ class ClassifierModel(Model):
 
     @property
     def labels(self) -> list[str]:
-        """Names of the classes, in the order of the logits."""
+        """Names of the classes, in the order of the logits; may be set where a checkpoint says only LABEL_0 and so on.
+
+        Raises:
+            InputError: set to anything but one name for each class, all different.
+        """
         names: Any = self.module.config.id2label
         return [names[i] for i in range(len(names))]
+
+    @labels.setter
+    def labels(self, names: Sequence[str]) -> None:
+        classes = len(self.labels)
+        if isinstance(names, str) or len(names) != classes or len(set(names)) != classes:
+            raise InputError(
+                f"labels={names!r}; {self.name} has {classes} classes, so expected a list of {classes} different names."
+            )
+        self.module.config.id2label = dict(enumerate(names))
+        self.module.config.label2id = {name: i for i, name in enumerate(names)}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What identifies this model, names of the classes included."""
+        return super().provenance | {"labels": self.labels}
 
     @torch.no_grad()
     def _check_parts(self) -> None:

@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", metavar="FILE", required=True, help=f"a table or a heatmap: {', '.join(SUFFIXES)}")
 
     sub = command("stitch", _stitch, "stitch every model into every other and into itself; goes on after a kill")
-    sub.add_argument("models", metavar="MODEL", nargs="+", help="causal models with one tokenizer")
+    sub.add_argument("models", metavar="MODEL", nargs="+", help="causal models, or classifiers, with one tokenizer")
     sub.add_argument("--layers", metavar="LAYERS", default="all", help="such as 1,2,3 (default: all)")
     sub.add_argument("--map", default="affine", help="identity, orthogonal, affine, affine_norm or low_rank")
     sub.add_argument("--fit", default="gradient", help="gradient or least_squares")

@@ -14,6 +14,7 @@ import numpy as np
 
 from repsim_nb.errors import InputError
 from repsim_nb.stitching.stitched import RESAMPLES, document_draws
+from repsim_nb.stitching.table import document_sizes, prediction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +29,9 @@ def penalties_by_kind(table: xr.Dataset, kinds: Mapping[str, str], level: float 
         kinds: model -> its kind, of at least two models each.
 
     Returns:
-        DataFrame(layer, sender, receiver, pairs, penalty, low, high, corrected, corrected_low, corrected_high) in nats
-        per token; corrected is the penalty less that of an independent seed of the receiver's own kind.
+        DataFrame(layer, sender, receiver, pairs, penalty, low, high, corrected, corrected_low, corrected_high) in the
+        table's units, which attrs["units"] names; corrected is the penalty less that of an independent seed of the
+        receiver's own kind.
 
     Raises:
         InputError: senders that are not the receivers, a model without a kind, one model alone in its kind.
@@ -53,7 +55,9 @@ def penalties_by_kind(table: xr.Dataset, kinds: Mapping[str, str], level: float 
             lines.append((layer, a, b, pairs, value, *bounds, value - base, *corrected))
     columns = ["layer", "sender", "receiver", "pairs", "penalty", "low", "high"]
     columns += ["corrected", "corrected_low", "corrected_high"]
-    return pd.DataFrame(lines, columns=columns).sort_values(["layer", "sender", "receiver"], ignore_index=True)
+    frame = pd.DataFrame(lines, columns=columns).sort_values(["layer", "sender", "receiver"], ignore_index=True)
+    frame.attrs["units"] = f"nats per {prediction(table)}"
+    return frame
 
 
 def asymmetry(
@@ -122,8 +126,8 @@ class _Grid:
             raise InputError(f"There is one model of kind {alone[0]!r}; at least two independent seeds are needed.")
         own = table.document_receiver_loss.values[None, :, None]
         self._excess = table.document_loss.values.astype(np.float64) - own
-        self._tokens = table.document_tokens.values
-        self.penalty = self._excess.sum(-1) / self._tokens.sum()
+        self._sizes = document_sizes(table)
+        self.penalty = self._excess.sum(-1) / self._sizes.sum()
 
     def mean(self, a: str, b: str) -> np.ndarray:
         """Mean penalty of a into b by layer, a model into itself left out."""
@@ -135,8 +139,8 @@ class _Grid:
         Senders and receivers are drawn apart.
         """
         rng = np.random.default_rng(seed)
-        documents = document_draws(len(self._tokens), rng, RESAMPLES)
-        penalties = np.tensordot(documents / (documents @ self._tokens)[:, None], self._excess, (1, 3))
+        documents = document_draws(len(self._sizes), rng, RESAMPLES)
+        penalties = np.tensordot(documents / (documents @ self._sizes)[:, None], self._excess, (1, 3))
         return [(p, np.outer(self._counts(rng), self._counts(rng))) for p in penalties]
 
     def _counts(self, rng: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models import Model
-from repsim_nb.stitching.ground import Ground, targets, token_losses, upper
+from repsim_nb.stitching.ground import Ground, upper
 from repsim_nb.stitching.maps import MAPS, Map, Moments
 
 STEPS = 120
@@ -51,8 +51,8 @@ def _shuffled(hidden: Tensor, mask: Tensor, seed: int) -> Tensor:
 
 def least_squares(map_: Map, seam: Seam, ground: Ground) -> None:
     """Set `map_` to its least-squares fit of the receiver's activations."""
-    batches, sent = ground.batches["match"], seam.sent(ground, "match")
-    received = ground.hidden(seam.receiver, seam.into, "match")
+    batches, sent = ground.batches[ground.matched], seam.sent(ground, ground.matched)
+    received = ground.hidden(seam.receiver, seam.into, ground.matched)
     map_.solve(
         Moments.of(
             (map_.prepared(x[batch.mask.to(x.device)]), y[batch.mask.to(y.device)].to(x.device))
@@ -80,6 +80,11 @@ class Method:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name}={value!r}; expected a whole number from {least} up.")
 
+    @property
+    def fits(self) -> bool:
+        """Whether the map has anything to fit."""
+        return self.map != "identity"
+
     def new_map(self, seam: Seam) -> Map:
         """An unfitted map on the receiver's device."""
         more = (self.rank,) if self.map == "low_rank" else ()
@@ -99,7 +104,7 @@ def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFra
     few looks without an improvement of a thousandth of a nat, warm-up apart.
 
     Returns:
-        DataFrame(step, fit_loss, stop_loss): nats per token; fit_loss is the mean since the line above.
+        DataFrame(step, fit_loss, stop_loss): nats per prediction; fit_loss is the mean since the line above.
     """
     rng = np.random.default_rng([ground.seed, 3])
     batches, sent = ground.batches["fit"], seam.sent(ground, "fit")
@@ -114,7 +119,7 @@ def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFra
         for group in optimizer.param_groups:
             group["lr"] = method.rate(step - 1)
         logits = upper(seam.receiver, map_(sent[i]), seam.into, batches[i])
-        loss = token_losses(logits, batches[i])[targets(batches[i])].mean()
+        loss = ground.nats(seam.receiver, logits, "fit", i).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -134,11 +139,10 @@ def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFra
 
 @torch.no_grad()
 def loss_on(map_: Map, seam: Seam, ground: Ground, part: str) -> float:
-    """Nats per token of the stitched model."""
+    """Nats per prediction of the stitched model."""
     total, count = 0.0, 0
-    for batch, hidden in zip(ground.batches[part], seam.sent(ground, part), strict=True):
-        wanted = targets(batch)
-        losses = token_losses(upper(seam.receiver, map_(hidden), seam.into, batch), batch)[wanted.to(hidden.device)]
+    for number, (batch, hidden) in enumerate(zip(ground.batches[part], seam.sent(ground, part), strict=True)):
+        losses = ground.nats(seam.receiver, upper(seam.receiver, map_(hidden), seam.into, batch), part, number)
         total, count = total + losses.sum().item(), count + len(losses)
     return total / count
 

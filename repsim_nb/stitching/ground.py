@@ -4,109 +4,101 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from repsim_nb.corpora import Corpus, load_corpus
+from repsim_nb.corpora import Corpus, list_corpora, load_corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, Window
-from repsim_nb.models.batch import Windows
+from repsim_nb.stitching.task import KINDS, Losses, Task
 
 PARTS = ("fit", "stop", "report")
 MATCHED = 2**16  # tokens that a least-squares fit reads; a gradient needs more
-SEQUENCES = 8  # per batch
 HELD = 2**30  # bytes of activations kept for the next stitch
-STOP_SHARE, STOP_MOST = 0.15, 48  # of the windows to fit on, kept back to stop by
-
-
-@dataclass(frozen=True)
-class TokenLosses:
-    """Losses of single predicted tokens, in nats.
-
-    Attributes:
-        nats: (tokens,) float32.
-        document: index into the corpus, (tokens,).
-    """
-
-    nats: np.ndarray
-    document: np.ndarray
-
-    @property
-    def mean(self) -> float:
-        """Nats per token."""
-        return float(self.nats.mean(dtype=np.float64))
+TOGETHER = HELD // 16  # bytes kept of one pass, so that those of other models stay
+STOP_SHARE = 0.15  # of the windows to fit on, kept back to stop by
 
 
 class Ground:
     """Windows of three sets of documents that share none, batched, and the activations of models on them.
 
     Args:
-        corpus: a named corpus gives its split "validation" to fit on and "test" to report on; other documents are
-            divided at random, two thirds to fit on.
-        tokenizing: the model whose tokenizer cuts the texts.
+        corpus: None is the corpus that the model was made for. A named corpus gives its split "validation" to fit on
+            and "test" to report on; other documents are divided at random, two thirds to fit on.
+        model: its kind says what is predicted, its tokenizer cuts the texts.
         length: longest window in tokens.
-        n_fit, n_report: how many windows, from as many documents as there are. Those to stop by are taken from n_fit.
+        n_fit, n_report: how many windows, from as many documents as there are. Those to stop by are taken from n_fit;
+            n_report None takes what the kind has by default.
         seed: of the choice.
+        fits: whether anything is fitted; otherwise all documents are to report on.
+        layers: positions that will be asked for, which are then computed together.
 
     Attributes:
+        task: what is predicted.
         windows: part -> windows; "fit" for the gradient, some of them also "match" for least squares, "stop", "report".
         corpora: part -> the corpus that its windows index.
+        matched: the part that means and least squares are of.
     """
 
     def __init__(
         self,
         corpus: Corpus | str | Sequence[str] | None,
-        tokenizing: Model,
+        model: Model,
         length: int,
         n_fit: int,
-        n_report: int,
+        n_report: int | None,
         seed: int,
+        fits: bool = True,
+        layers: Sequence[int] = (),
     ) -> None:
-        self.tokenizing, self.length, self.seed = tokenizing, length, seed
-        fit, report = _divided(corpus, seed)
-        rng = np.random.default_rng([seed, 1])
-        windows = _spread(_windows(tokenizing.windows, fit.texts, length), n_fit, rng)
-        stopping = _some_documents(windows, min(STOP_SHARE * len(windows), STOP_MOST), rng)
-        self.corpora = {"fit": fit, "match": fit, "stop": fit, "report": report}
+        self.model, self.length, self.seed, self.layers = model, length, seed, layers
+        self.corpora = _divided(model.made_for if corpus is None else corpus, seed, fits)
+        self.task: Task = KINDS[model.kind](self.corpora.values())
+        self.matched = "match" if fits else "report"
+        self.windows: dict[str, list[Window]] = {}
+        if fits:
+            self._choose_to_fit(n_fit)
+        report = self.task.windows(model.windows, self.corpora["report"], length)
+        wanted = self.task.n_report if n_report is None else n_report
+        self.windows["report"] = _spread(report, wanted, np.random.default_rng([seed, 2]))
+        if not all(self.windows.values()):
+            raise InputError(
+                f"{self.corpora['report']!r} has too few documents to fit on some, stop by others and report on others "
+                "again; give at least ten documents of some length."
+            )
+        self._held: OrderedDict[tuple[str, int, str], list[Tensor]] = OrderedDict()
+        self._means: dict[tuple[str, int], Tensor] = {}
+        self._losses: dict[tuple[str, int | None], Losses] = {}
+
+    def _choose_to_fit(self, n_fit: int) -> None:
+        rng = np.random.default_rng([self.seed, 1])
+        windows = _spread(self.task.windows(self.model.windows, self.corpora["fit"], self.length), n_fit, rng)
+        stopping = _some_documents(windows, min(STOP_SHARE * len(windows), self.task.stop_most), rng)
         self.windows = {
             "fit": [w for w in windows if w.text not in stopping],
             "stop": [w for w in windows if w.text in stopping],
-            "report": _spread(
-                _windows(tokenizing.windows, report.texts, length), n_report, np.random.default_rng([seed, 2])
-            ),
         }
-        for part in PARTS:
-            if not self.windows[part]:
-                raise InputError(
-                    f"{fit!r} has too few documents to fit on some, stop by others and report on others again; "
-                    "give at least ten documents of some length."
-                )
         lengths = np.cumsum([len(w) for w in self.windows["fit"]])
         self.windows["match"] = self.windows["fit"][: 1 + int(np.searchsorted(lengths, MATCHED))]
-        self._held: OrderedDict[tuple[str, int, str], list[Tensor]] = OrderedDict()
-        self._losses: dict[tuple[str, int | None], TokenLosses] = {}
 
     @cached_property
     def batches(self) -> dict[str, list[Batch]]:
-        """The batches of each part, windows of like length together."""
-        gathered = {}
-        for part, windows in self.windows.items():
-            ordered = sorted(windows, key=len)
-            starts = range(0, len(ordered), SEQUENCES)
-            gathered[part] = [self.tokenizing.collate(ordered[i : i + SEQUENCES]) for i in starts]
-        return gathered
+        """The batches of each part."""
+        return {
+            part: [self.model.collate(group) for group in self.task.groups(windows, part)]
+            for part, windows in self.windows.items()
+        }
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Documents, windows and seed."""
-        about = {part: self.corpora[part].provenance for part in ("fit", "report")}
-        counts = {f"{part}_sequences": len(self.windows[part]) for part in PARTS}
+        parts = [part for part in PARTS if part in self.windows]
+        about = {part: self.corpora[part].provenance for part in parts if part != "stop"}
+        counts = {f"{part}_sequences": len(self.windows[part]) for part in parts}
         return {"corpora": about, **counts, "window_length": self.length, "seed": self.seed}
 
     def hidden(self, model: Model, layer: int, part: str) -> Sequence[Tensor]:
@@ -119,38 +111,62 @@ class Ground:
             computed = _Computed(model, layer, self.batches[part])
             if computed.nbytes > HELD:
                 return computed
-            self._held[key] = list(computed)
+            self._hold(model, self._with(layer, max(1, TOGETHER // computed.nbytes)), part)
             while sum(t.nbytes for tensors in self._held.values() for t in tensors) > HELD:
                 self._held.popitem(last=False)
         self._held.move_to_end(key)
         return self._held[key]
 
-    def losses_of(self, receiver: Model) -> TokenLosses:
+    def _with(self, layer: int, most: int) -> list[int]:
+        """The layer and, as far as they have room, those that will be asked for next."""
+        others = sorted({*self.layers} - {layer}, key=lambda other: (other < layer, other))
+        return [layer, *others][:most]
+
+    @torch.no_grad()
+    def _hold(self, model: Model, layers: Sequence[int], part: str) -> None:
+        """One pass of the model, of which several layers are kept; the first of them last, to be dropped last."""
+        kept: dict[int, list[Tensor]] = {layer: [] for layer in reversed(layers)}
+        for batch in self.batches[part]:
+            model.residuals(_on(model, batch), layers, lambda layer, hidden: kept[layer].append(hidden))
+        self._held.update({(model.weights_sha256, layer, part): tensors for layer, tensors in kept.items()})
+
+    @torch.no_grad()
+    def losses_of(self, receiver: Model) -> Losses:
         """The receiver's own losses on the documents to report on."""
-        key = (receiver.weights_sha256, None)
+        key = (self.task.key(receiver), None)
         if key not in self._losses:
-            with torch.no_grad():
-                self._losses[key] = self.losses(receiver.logits(_on(receiver, b)) for b in self.batches["report"])
+            top = receiver.n_layers
+            given = zip(self.hidden(receiver, top, "report"), self.batches["report"], strict=True)
+            self._losses[key] = self.losses(receiver, (upper(receiver, h, top, b) for h, b in given))
         return self._losses[key]
 
-    def losses_of_mean(self, receiver: Model, into: int) -> TokenLosses:
+    @torch.no_grad()
+    def losses_of_mean(self, receiver: Model, into: int) -> Losses:
         """Losses of the receiver when position `into` holds its mean activation everywhere."""
-        key = (receiver.weights_sha256, into)
+        key = (self.task.key(receiver), into)
         if key not in self._losses:
-            matched = zip(self.hidden(receiver, into, "match"), self.batches["match"], strict=True)
-            mean = torch.cat([hidden[batch.mask] for hidden, batch in matched]).mean(0)
-            with torch.no_grad():
-                self._losses[key] = self.losses(
-                    upper(receiver, mean.expand(*batch.ids.shape, -1), into, batch) for batch in self.batches["report"]
-                )
+            mean = self._mean(receiver, into)
+            batches = self.batches["report"]
+            self._losses[key] = self.losses(receiver, (_everywhere(receiver, mean, into, b) for b in batches))
         return self._losses[key]
 
-    def losses(self, logits: Iterable[Tensor]) -> TokenLosses:
+    def _mean(self, model: Model, layer: int) -> Tensor:
+        """Mean activation over the tokens that maps are fitted on, (d_model,)."""
+        if (model.weights_sha256, layer) not in self._means:
+            for each in {layer, *self.layers}:
+                matched = zip(self.hidden(model, each, self.matched), self.batches[self.matched], strict=True)
+                rows = torch.cat([hidden[batch.mask] for hidden, batch in matched])
+                self._means[model.weights_sha256, each] = rows.mean(0)
+        return self._means[model.weights_sha256, layer]
+
+    def nats(self, receiver: Model, logits: Tensor, part: str, number: int) -> Tensor:
+        """Loss of every prediction of one batch, (predictions,), to take a gradient of."""
+        batch = self.batches[part][number]
+        return self.task.nats(receiver, logits, batch, self.task.answers(batch, self.corpora[part]))
+
+    def losses(self, receiver: Model, logits: Iterable[Tensor]) -> Losses:
         """Losses behind the logits of every batch to report on, in order."""
-        batches = self.batches["report"]
-        nats = [token_losses(of, b).cpu()[targets(b)] for of, b in zip(logits, batches, strict=True)]
-        document = [b.texts[:, None].expand(b.ids[:, 1:].shape)[targets(b)] for b in batches]
-        return TokenLosses(torch.cat(nats).numpy(), torch.cat(document).numpy())
+        return self.task.losses(receiver, logits, self.batches["report"], self.corpora["report"])
 
     @cached_property
     def document_bytes(self) -> dict[int, int]:
@@ -173,15 +189,14 @@ def upper(receiver: Model, hidden: Tensor, into: int, batch: Batch) -> Tensor:
     return receiver.head(receiver.run(hidden, into, receiver.n_layers, batch), batch)
 
 
-def targets(batch: Batch) -> Tensor:
-    """Which tokens are predicted: all that stand for text and have one before, bool (sequences, length - 1)."""
-    return batch.carries_text[:, 1:] & batch.mask[:, 1:].cpu()
-
-
-def token_losses(logits: Tensor, batch: Batch) -> Tensor:
-    """Nats of every next token, (sequences, length - 1); what is no target has a value all the same."""
-    wanted = batch.ids[:, 1:].to(logits.device)
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), wanted.flatten(), reduction="none").view(wanted.shape)
+def _everywhere(receiver: Model, row: Tensor, into: int, batch: Batch) -> Tensor:
+    """Logits of the receiver with one row at all places: sequences of one length are computed once."""
+    lengths = batch.mask.sum(1).tolist()
+    last = {length: place for place, length in enumerate(lengths)}
+    few = batch.take(list(last.values()))
+    logits = upper(receiver, row.expand(*few.ids.shape, -1), into, few)
+    order = list(last)
+    return logits[[order.index(length) for length in lengths]]
 
 
 def _on(model: Model, batch: Batch) -> Batch:
@@ -208,20 +223,21 @@ class _Computed(Sequence[Tensor]):
         return self.model.run(self.model.embed(batch), 0, self.layer, batch)
 
 
-def _divided(corpus: Corpus | str | Sequence[str] | None, seed: int) -> tuple[Corpus, Corpus]:
-    """Documents to fit on and to report on."""
-    if corpus is None or corpus == "python-docs":
-        return load_corpus("python-docs", split="validation"), load_corpus("python-docs", split="test")
+def _divided(corpus: Corpus | str | Sequence[str], seed: int, fits: bool) -> dict[str, Corpus]:
+    """Documents of each part."""
+    if isinstance(corpus, str) and corpus in list_corpora().index:
+        report = load_corpus(corpus, split="test")
+        return _parts(load_corpus(corpus, split="validation"), report) if fits else {"report": report}
     whole = load_corpus(corpus)
+    if not fits:
+        return {"report": whole}
     order = np.random.default_rng([seed, 0]).permutation(len(whole))
     cut = 2 * len(whole) // 3
-    return whole.take(sorted(order[:cut])), whole.take(sorted(order[cut:]))
+    return _parts(whole.take(sorted(order[:cut])), whole.take(sorted(order[cut:])))
 
 
-@lru_cache(maxsize=4)
-def _windows(cut: Windows, texts: tuple[str, ...], length: int) -> list[Window]:
-    """Stitches one after another read the same texts."""
-    return cut(texts, length)
+def _parts(fit: Corpus, report: Corpus) -> dict[str, Corpus]:
+    return {"fit": fit, "match": fit, "stop": fit, "report": report}
 
 
 def _spread(windows: list[Window], wanted: int, rng: np.random.Generator) -> list[Window]:

@@ -17,10 +17,11 @@ from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, load_model
 from repsim_nb.stitching.fitting import STEPS, Method, Seam, descend, least_squares
-from repsim_nb.stitching.ground import Ground, TokenLosses, targets, upper
+from repsim_nb.stitching.ground import Ground, upper
 from repsim_nb.stitching.maps import Map
+from repsim_nb.stitching.task import KINDS, Losses
 
-N_FIT, N_REPORT = 1024, 192
+N_FIT = 1024
 RESAMPLES = 2000
 
 
@@ -28,13 +29,16 @@ RESAMPLES = 2000
 class Stitched:
     """A sender's lower part, a map and a receiver's upper part.
 
+    Losses are in nats per token of text, or of classifiers in nats per example: the unit of `penalty` wherever none is
+    named.
+
     Attributes:
         seam: both models, unchanged, and where they are joined.
         map: the fitted map, a torch module (..., d_sender) -> (..., d_receiver).
         method: how it was fitted.
         history: learning curve of the gradient fit, DataFrame(step, fit_loss, stop_loss); one line for other fits.
-        losses, receiver_losses, mean_losses: of every predicted token on the documents to report on: stitched, the
-            receiver alone, and the receiver fed its own mean activation at `into`.
+        losses, receiver_losses, mean_losses: of every token predicted, or example labelled, on the documents to report
+            on: stitched, the receiver alone, and the receiver fed its own mean activation at `into`.
         ground: the documents.
     """
 
@@ -42,9 +46,9 @@ class Stitched:
     map: Map
     method: Method
     history: pd.DataFrame
-    losses: TokenLosses
-    receiver_losses: TokenLosses
-    mean_losses: TokenLosses
+    losses: Losses
+    receiver_losses: Losses
+    mean_losses: Losses
     ground: Ground
 
     @property
@@ -69,17 +73,27 @@ class Stitched:
 
     @property
     def loss(self) -> float:
-        """Of the stitched model, nats per token."""
+        """Of the stitched model."""
         return self.losses.mean
 
     @property
     def receiver_loss(self) -> float:
-        """Of the receiver alone on the same tokens, nats per token."""
+        """Of the receiver alone on the same text."""
         return self.receiver_losses.mean
 
     @property
+    def accuracy(self) -> float:
+        """Share of next tokens, or of examples, that the stitched model has right, 0 to 1."""
+        return self.losses.accuracy
+
+    @property
+    def receiver_accuracy(self) -> float:
+        """The same of the receiver alone."""
+        return self.receiver_losses.accuracy
+
+    @property
     def penalty(self) -> float:
-        """loss - receiver_loss, nats per token (Bansal et al. 2021); 0: the sender says all that the receiver needs."""
+        """loss - receiver_loss (Bansal et al. 2021); 0: the sender says all that the receiver needs."""
         return float((self.losses.nats.astype(np.float64) - self.receiver_losses.nats).mean())
 
     @property
@@ -92,87 +106,87 @@ class Stitched:
 
     @property
     def bits_per_byte(self) -> float:
-        """Loss of the stitched model per byte of text, in bits: comparable between tokenizers."""
+        """Loss of the stitched model per byte of text, in bits: comparable between tokenizers.
+
+        Raises:
+            InputError: classifiers, which predict no text.
+        """
+        if self.receiver.kind != "causal":
+            raise InputError(f"{self.receiver.name} is a classifier, which predicts no bytes; see .loss and .accuracy.")
         return float(self.losses.nats.sum(dtype=np.float64) / np.log(2) / sum(self.ground.document_bytes.values()))
 
     @cached_property
     def documents(self) -> pd.DataFrame:
-        """Per document reported on (index: name): tokens, loss and receiver_loss in nats per token."""
-        frame = pd.DataFrame(
-            {
-                "document": self.losses.document,
-                "loss": self.losses.nats.astype(np.float64),
-                "receiver_loss": self.receiver_losses.nats.astype(np.float64),
-            }
-        )
-        grouped = frame.groupby("document")
-        table = grouped.mean()
-        table.insert(0, "tokens", grouped.size())
+        """Per document reported on (index: name): how many tokens or examples; loss, receiver_loss and accuracies."""
+        own, stitched = self.receiver_losses.by_document(), self.losses.by_document()
         names = self.ground.corpora["report"].documents
-        return table.set_axis(pd.Index([names[i] for i in table.index], name="document"))
+        return pd.DataFrame(
+            {
+                f"{self.ground.task.noun}s": own.predictions,
+                "loss": stitched.nats / own.predictions,
+                "receiver_loss": own.nats / own.predictions,
+                "accuracy": stitched.right / own.predictions,
+                "receiver_accuracy": own.right / own.predictions,
+            }
+        ).set_axis(pd.Index([names[i] for i in own.index], name="document"))
 
     def interval(self, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
         """Percentile bootstrap of the penalty over documents."""
-        table = self.documents
-        excess = (table.loss - table.receiver_loss) * table.tokens
-        drawn = document_draws(len(table), np.random.default_rng(seed), RESAMPLES)
-        ratios = drawn @ excess.to_numpy() / (drawn @ table.tokens.to_numpy())
+        own = self.receiver_losses.by_document()
+        excess = self.losses.by_document().nats - own.nats
+        drawn = document_draws(len(own), np.random.default_rng(seed), RESAMPLES)
+        ratios = drawn @ excess.to_numpy() / (drawn @ own.predictions.to_numpy())
         low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
     def logits(self, batch: Batch) -> Tensor:
-        """Logits of the stitched model, (sequences, length, vocabulary)."""
+        """Logits of the stitched model, (sequences, length, vocabulary), or of classifiers (sequences, classes)."""
         own = batch.to(self.sender.device)
         with torch.no_grad():
             hidden = self.sender.run(self.sender.embed(own), 0, self.layer, own)
             return upper(self.receiver, self.map(hidden).to(self.receiver.device), self.into, batch)
 
-    def predictions(self, prompt: str, top: int = 5) -> pd.DataFrame:
-        """The likeliest next tokens after `prompt`, side by side.
+    def predictions(self, prompt: str | tuple[str, str], top: int = 5) -> pd.DataFrame:
+        """What sender, receiver and stitched model make of `prompt`, side by side.
+
+        Args:
+            prompt: some text; a classifier takes a pair as well.
+            top: how many of the likeliest next tokens; a classifier shows all labels.
 
         Returns:
-            DataFrame, one line per rank; columns (model, "token" | "probability") for sender, receiver and stitched.
+            DataFrame of the likeliest next tokens, one line per rank, with columns (model, "token" | "probability");
+            for classifiers of probabilities, one line per label, one column per model.
         """
-        if not isinstance(prompt, str) or not prompt.strip():
+        texts = [prompt] if isinstance(prompt, str) else prompt
+        if not all(isinstance(text, str) and text.strip() for text in texts) or not texts:
             raise InputError(f"prompt={prompt!r}; expected some text.")
         batch = self.receiver.batch([prompt])
-        last = int(batch.mask[-1].sum()) - 1
-        columns = {}
         with torch.no_grad():
-            for name, logits in (
-                ("sender", self.sender.logits(batch.to(self.sender.device))),
-                ("receiver", self.receiver.logits(batch.to(self.receiver.device))),
-                ("stitched", self.logits(batch)),
-            ):
-                values, ids = logits[-1, last].float().softmax(-1).cpu().topk(top)
-                columns[name, "token"] = [repr(self.receiver.tokenizer.decode([i])) for i in ids.tolist()]
-                columns[name, "probability"] = values.tolist()
-        return pd.DataFrame(columns, index=pd.RangeIndex(1, top + 1, name="rank"))
+            return self.ground.task.prediction(
+                {
+                    "sender": (self.sender, self.sender.logits(batch.to(self.sender.device))),
+                    "receiver": (self.receiver, self.receiver.logits(batch.to(self.receiver.device))),
+                    "stitched": (self.receiver, self.logits(batch)),
+                },
+                batch,
+                top,
+            )
 
     def costliest(self, n: int = 20) -> pd.DataFrame:
-        """The predicted tokens at which stitching costs most.
+        """The predicted tokens, or the examples, at which stitching costs most.
 
         Returns:
             DataFrame(document, before, token, receiver_loss, loss, cost), the last three in nats, costliest first;
-            `before` is the text in front of the token.
+            `before` is the text in front of the token. For classifiers premise, hypothesis (or text), label and case,
+            as far as the corpus has them, in place of `before` and `token`.
         """
         cost = self.losses.nats - self.receiver_losses.nats
+        order = np.argsort(-cost, kind="stable")[:n]
         corpus = self.ground.corpora["report"]
-        spans = np.concatenate([b.offsets[:, 1:][targets(b)].numpy() for b in self.ground.batches["report"]])
-        lines = []
-        for i in np.argsort(-cost, kind="stable")[:n]:
-            text, (start, end) = corpus.texts[self.losses.document[i]], spans[i]
-            lines.append(
-                {
-                    "document": corpus.documents[self.losses.document[i]],
-                    "before": text[max(0, start - 40) : start],
-                    "token": text[start:end],
-                    "receiver_loss": float(self.receiver_losses.nats[i]),
-                    "loss": float(self.losses.nats[i]),
-                    "cost": float(cost[i]),
-                }
-            )
-        return pd.DataFrame(lines)
+        shown = pd.DataFrame(self.ground.task.shown(self.ground.batches["report"], corpus, order))
+        shown.insert(0, "document", [corpus.documents[i] for i in self.losses.document[order]])
+        nats = {"receiver_loss": self.receiver_losses.nats, "loss": self.losses.nats, "cost": cost}
+        return shown.assign(**{name: values[order].astype(float) for name, values in nats.items()})
 
     @property
     def provenance(self) -> str:
@@ -192,7 +206,7 @@ class Stitched:
     def __repr__(self) -> str:
         return (
             f"Stitched({self.sender.name!r} at {self.layer} -> {self.receiver.name!r} at {self.into}, "
-            f"penalty {self.penalty:.4f} nats per token)"
+            f"penalty {self.penalty:.4f} {self.ground.task.units})"
         )
 
 
@@ -210,44 +224,49 @@ def stitch(
     steps: int = STEPS,
     warmup: int = 0,
     n_fit: int = N_FIT,
-    n_report: int = N_REPORT,
+    n_report: int | None = None,
     shuffle: bool = False,
 ) -> Stitched:
     """Feed what `sender` holds at `layer` through a fitted map to `receiver` at `into`, and measure what that costs.
 
     Both models stay as they are; only the map is fitted. The documents fitted on and those reported on are always
-    different ones, and the gradient fit is stopped by a third set.
+    different ones, and the gradient fit is stopped by a third set. What it costs is in nats per token for causal
+    models, and in nats per example for classifiers.
 
     Args:
-        sender, receiver: causal models with the same tokenizer, or anything `load_model` takes.
+        sender, receiver: causal models with the same tokenizer, or classifiers with the same tokenizer that know the
+            labels of the corpus; or anything `load_model` takes. Where the corpus says entailment or non-entailment and
+            a classifier has more classes, all but "entailment" count as non-entailment.
         layer: position in the sender's residual stream, 0 (embedding) to n_layers; negative ones count from the end.
-        corpus: None or "python-docs": fitted on its split "validation", reported on "test". Other corpora are divided
-            by document.
+        corpus: None is the one that the models were made for, "python-docs" or "nli-heuristics". These are fitted on
+            their split "validation" and reported on "test"; other corpora are divided by document, unless
+            map="identity", which fits nothing and reports on all. Classifiers need one with labels.
         map: "identity", "orthogonal" (rotation, scale, shift), "affine", "affine_norm" (LayerNorm, then affine: the
             paper's form) or "low_rank" (affine of rank `rank`).
         fit: "least_squares" of the receiver's activations, or "gradient": from there, Adam on the receiver's loss with
-            early stopping, at most `steps` steps of 8 windows, the first `warmup` of them with a rising rate.
+            early stopping, at most `steps` steps of 8 windows or 64 examples, the first `warmup` of them with a rising
+            rate.
         into: position in the receiver; None takes `layer`.
         seed: of the windows, the division into documents and the order of batches.
-        n_fit, n_report: windows at most.
+        n_fit, n_report: windows of text, or examples, at most; n_report None is 192 windows or 1,024 examples.
         shuffle: a control: hand the receiver the sender's activations at other, random places.
 
     Raises:
-        InputError: unknown map or fit, a layer that does not exist, different tokenizers, models that are not causal,
-            too few documents.
+        InputError: unknown map or fit, a layer that does not exist, different tokenizers, models of different kinds,
+            labels that differ from those of the corpus or are missing there, too few documents.
     """
     method = Method(map, fit, rank, steps, warmup)
     seam = join(load_model(sender), load_model(receiver), layer, into, shuffle)
-    ground = common_ground([seam.sender, seam.receiver], corpus, n_fit, n_report, seed)
+    ground = common_ground([seam.sender, seam.receiver], corpus, n_fit, n_report, seed, method.fits)
     return stitch_on(ground, seam, method)
 
 
 def stitch_on(ground: Ground, seam: Seam, method: Method) -> Stitched:
     """`stitch` on documents that other stitches share."""
     map_ = method.new_map(seam)
-    if method.map != "identity":
+    if method.fits:
         least_squares(map_, seam, ground)
-    if method.fit == "gradient" and method.map != "identity":
+    if method.fit == "gradient" and method.fits:
         history = descend(map_, seam, ground, method)
     else:
         history = pd.DataFrame({"step": [0], "fit_loss": [np.nan], "stop_loss": [np.nan]})
@@ -255,7 +274,8 @@ def stitch_on(ground: Ground, seam: Seam, method: Method) -> Stitched:
     with torch.no_grad():
         sent = seam.sent(ground, "report")
         losses = ground.losses(
-            upper(seam.receiver, map_(h), seam.into, b) for h, b in zip(sent, ground.batches["report"], strict=True)
+            seam.receiver,
+            (upper(seam.receiver, map_(h), seam.into, b) for h, b in zip(sent, ground.batches["report"], strict=True)),
         )
     own, mean = ground.losses_of(seam.receiver), ground.losses_of_mean(seam.receiver, seam.into)
     return Stitched(seam, map_, method, history, losses, own, mean, ground)
@@ -264,8 +284,13 @@ def stitch_on(ground: Ground, seam: Seam, method: Method) -> Stitched:
 def join(sender: Model, receiver: Model, layer: int, into: int | None, shuffle: bool = False) -> Seam:
     """Checked ends of a stitch."""
     for model in (sender, receiver):
-        if model.kind != "causal":
-            raise InputError(f"{model.name} is a {model.kind}; only causal models can be stitched.")
+        if model.kind not in KINDS:
+            raise InputError(f"{model.name} is of kind {model.kind!r}; only {' and '.join(KINDS)} can be stitched.")
+    if sender.kind != receiver.kind:
+        raise InputError(
+            f"{sender.name} is of kind {sender.kind!r} and {receiver.name} of kind {receiver.kind!r}, which predict "
+            "different things. Stitch models of one kind."
+        )
     if sender.windows.key != receiver.windows.key:
         raise InputError(
             f"{sender.name} and {receiver.name} have different tokenizers, so that their tokens do not stand side by "
@@ -282,13 +307,22 @@ def join(sender: Model, receiver: Model, layer: int, into: int | None, shuffle: 
 
 
 def common_ground(
-    models: Sequence[Model], corpus: Corpus | str | Sequence[str] | None, n_fit: int, n_report: int, seed: int
+    models: Sequence[Model],
+    corpus: Corpus | str | Sequence[str] | None,
+    n_fit: int,
+    n_report: int | None,
+    seed: int,
+    fits: bool = True,
+    layers: Sequence[int] = (),
 ) -> Ground:
-    """Windows that suit all of these models."""
-    for name, number in (("n_fit", n_fit), ("n_report", n_report)):
+    """Windows that suit all of these models; `layers` are those that will be asked for."""
+    for name, number in (("n_fit", n_fit), ("n_report", 1 if n_report is None else n_report)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InputError(f"{name}={number!r}; expected a positive whole number.")
-    return Ground(corpus, models[0], min(m.context for m in models), n_fit, n_report, seed)
+    ground = Ground(corpus, models[0], min(m.context for m in models), n_fit, n_report, seed, fits, layers)
+    for model in models:
+        ground.task.key(model)  # raises where the labels of model and corpus do not meet
+    return ground
 
 
 def document_draws(documents: int, rng: np.random.Generator, resamples: int) -> np.ndarray:

@@ -20,11 +20,13 @@ from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Model, load_model
 from repsim_nb.stitching.fitting import STEPS, Method, Seam
-from repsim_nb.stitching.ground import Ground, TokenLosses
-from repsim_nb.stitching.stitched import N_FIT, N_REPORT, RESAMPLES, common_ground, document_draws, join, stitch_on
+from repsim_nb.stitching.ground import Ground
+from repsim_nb.stitching.stitched import N_FIT, RESAMPLES, common_ground, document_draws, join, stitch_on
 
 if TYPE_CHECKING:
     import xarray as xr
+
+CELLS = 2  # raise when what is kept of a cell changes
 
 
 def stitching_table(
@@ -40,40 +42,42 @@ def stitching_table(
     steps: int = STEPS,
     warmup: int = 0,
     n_fit: int = N_FIT,
-    n_report: int = N_REPORT,
+    n_report: int | None = None,
     shuffle: bool = False,
     out: str | os.PathLike[str] | None = None,
 ) -> xr.Dataset:
     """`stitch` for every sender, receiver and layer, on the same documents.
 
     Args:
-        senders, receivers: causal models with one tokenizer; a model may be both.
+        senders, receivers: causal models, or classifiers, with one tokenizer; a model may be both.
         layers: positions that all of them have, read and written at the same one; "all" takes every position.
         out: a file (.nc) for the result. What is done is kept beside it, and a call after a kill goes on from there.
         corpus, map, fit, seed, rank, steps, warmup, n_fit, n_report, shuffle: as in `stitch`.
 
     Returns:
-        Dataset over (sender, receiver, layer): `loss`, `penalty` (nats per token) with `penalty_low` and `penalty_high`
-        (95% bootstrap over documents), `bits_per_byte`, `recovered`, `steps`; over fewer: `receiver_loss` (receiver)
-        and `mean_loss` (receiver, layer), of the receiver fed its mean activation. For every other interval and test
-        there are sums over the documents reported on: `document_loss` (sender, receiver, layer, document) and
-        `document_receiver_loss` (receiver, document) in nats, `document_tokens` (document). attrs["provenance"] is one
-        JSON string.
+        Dataset over (sender, receiver, layer): `loss`, `penalty` (nats per token, or per example for classifiers) with
+        `penalty_low` and `penalty_high` (95% bootstrap over documents), `accuracy` (share of tokens or examples right),
+        `bits_per_byte` (causal models only), `recovered`, `steps`; over fewer: `receiver_loss`, `receiver_accuracy`
+        (receiver) and `mean_loss` (receiver, layer), of the receiver fed its mean activation. For every other interval
+        and test there are sums over the documents reported on: `document_loss` (nats) and `document_right` (how many
+        are right) over (sender, receiver, layer, document), `document_receiver_loss` and `document_receiver_right`
+        (receiver, document), and how many there are, `document_tokens` or `document_examples` (document). Where the
+        corpus has them, `case` and `label` are coordinates of document. attrs["provenance"] is one JSON string.
 
     Raises:
-        InputError: as `stitch`; a layer that one of the models lacks.
+        InputError: as `stitch`; a layer that one of the models lacks; two different models of one name.
     """
     method = Method(map, fit, rank, steps, warmup)
     lower, higher = [load_model(m) for m in senders], [load_model(m) for m in receivers]
     if not lower or not higher:
         raise InputError("Give at least one sender and one receiver.")
-    models = {m.name: m for m in [*lower, *higher]}
+    models = _by_name([*lower, *higher])
     shallowest = min(models.values(), key=lambda m: m.n_layers)
     positions = shallowest.positions(layers)
     seams = [join(s, r, layer, layer, shuffle) for s in lower for layer in positions for r in higher]
-    ground = common_ground(list(models.values()), corpus, n_fit, n_report, seed)
+    ground = common_ground(list(models.values()), corpus, n_fit, n_report, seed, method.fits, positions)
     how = asdict(method) | {"shuffled_sender": shuffle} | ground.provenance
-    cells = _Cells(Path(out), how) if out else None
+    cells = _Cells(Path(out), ground, how) if out else None
     done: dict[tuple[str, str, int], dict[str, Any]] = {}
     for seam in tqdm(seams, "stitching", delay=PATIENCE, leave=False):
         key = seam.sender.name, seam.receiver.name, seam.layer
@@ -89,18 +93,28 @@ def stitching_table(
     return table
 
 
+def _by_name(models: Sequence[Model]) -> dict[str, Model]:
+    named: dict[str, Model] = {}
+    for model in models:
+        if named.setdefault(model.name, model).provenance != model.provenance:
+            raise InputError(f"Two different models are called {model.name!r}. Give each a name: model.name = ...")
+    return named
+
+
 class _Cells:
     """Finished cells as small files beside the result, named by all that their numbers depend on.
 
     A table with more models takes up what a killed one with fewer has left.
     """
 
-    def __init__(self, out: Path, about: dict[str, Any]) -> None:
+    def __init__(self, out: Path, ground: Ground, about: dict[str, Any]) -> None:
+        self._key = ground.task.key
+        about = about | {"cells": CELLS}
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
         self.folder = out.with_name(f".{out.name}.{digest}")
 
     def file(self, seam: Seam) -> Path:
-        hashes = (seam.sender.weights_sha256[:16], seam.receiver.weights_sha256[:16])
+        hashes = (seam.sender.weights_sha256[:16], self._key(seam.receiver)[:16])
         return self.folder / f"{'-'.join(hashes)}-{seam.layer}.json"
 
     def clear(self) -> None:
@@ -112,25 +126,22 @@ def _cell(ground: Ground, seam: Seam, method: Method, cells: _Cells | None) -> d
     if file and file.exists():
         return json.loads(file.read_text(encoding="utf-8"))
     stitched = stitch_on(ground, seam, method)
+    documents = stitched.losses.by_document()
     cell = {
         "loss": stitched.loss,
         "penalty": stitched.penalty,
-        "bits_per_byte": stitched.bits_per_byte,
+        "accuracy": stitched.accuracy,
+        **({"bits_per_byte": stitched.bits_per_byte} if seam.receiver.kind == "causal" else {}),
         "recovered": stitched.recovered,
         "steps": int(stitched.history.step.iloc[-1]),
         "mean_loss": stitched.mean_losses.mean,
-        "document_loss": _by_document(stitched.losses)[1].tolist(),
+        "document_loss": documents.nats.tolist(),
+        "document_right": documents.right.tolist(),
     }
     if file:
         with atomic(file) as path:
             path.write_text(json.dumps(cell), encoding="utf-8")
     return cell
-
-
-def _by_document(losses: TokenLosses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Documents, the sum of their nats and their tokens."""
-    documents, place, tokens = np.unique(losses.document, return_inverse=True, return_counts=True)
-    return documents, np.bincount(place, weights=losses.nats), tokens
 
 
 def _assembled(
@@ -147,29 +158,39 @@ def _assembled(
             [[[done[s.name, r.name, layer][field] for layer in layers] for r in receivers] for s in senders]
         )
 
-    own = [_by_document(ground.losses_of(r)) for r in receivers]
+    own = [ground.losses_of(r) for r in receivers]
+    documents = [losses.by_document() for losses in own]
+    each, noun, units = documents[0], ground.task.noun, ground.task.units
     dims = ("sender", "receiver", "layer")
-    units = {"loss": "nats per token", "penalty": "nats per token", "bits_per_byte": "bits per byte"}
-    fields = {
-        field: (dims, grid(field), {"units": units.get(field, "1")})
-        for field in ("loss", "penalty", "bits_per_byte", "recovered", "steps")
-    }
-    nats = {"units": "nats"}
-    names = [ground.corpora["report"].documents[i] for i in own[0][0]]
+    units_of = {"loss": units, "penalty": units, "bits_per_byte": "bits per byte"}
+    fields = [
+        field for field in next(iter(done.values())) if field not in ("mean_loss", "document_loss", "document_right")
+    ]
+    whole = np.min_scalar_type(-int(each.predictions.max()))  # one example each: a byte is enough
+    corpus = ground.corpora["report"]
+    about = {"case": corpus.cases, "label": corpus.labels}
     table = xr.Dataset(
         {
-            **fields,
-            "receiver_loss": ("receiver", [ground.losses_of(r).mean for r in receivers], {"units": "nats per token"}),
-            "mean_loss": (dims[1:], grid("mean_loss")[0], {"units": "nats per token"}),
-            "document_loss": ((*dims, "document"), grid("document_loss").astype(np.float32), nats),
-            "document_receiver_loss": (("receiver", "document"), np.array([sums for _, sums, _ in own]), nats),
-            "document_tokens": ("document", own[0][2]),
+            **{field: (dims, grid(field), {"units": units_of.get(field, "1")}) for field in fields},
+            "receiver_loss": ("receiver", [losses.mean for losses in own], {"units": units}),
+            "receiver_accuracy": ("receiver", [losses.accuracy for losses in own], {"units": "1"}),
+            "mean_loss": (dims[1:], grid("mean_loss")[0], {"units": units}),
+            "document_loss": ((*dims, "document"), grid("document_loss").astype(np.float32), {"units": "nats"}),
+            "document_right": ((*dims, "document"), grid("document_right").astype(whole)),
+            "document_receiver_loss": (
+                ("receiver", "document"),
+                np.array([d.nats for d in documents]),
+                {"units": "nats"},
+            ),
+            "document_receiver_right": (("receiver", "document"), np.array([d.right for d in documents], whole)),
+            f"document_{noun}s": ("document", each.predictions.to_numpy()),
         },
         coords={
             "sender": [s.name for s in senders],
             "receiver": [r.name for r in receivers],
             "layer": list(layers),
-            "document": names,
+            "document": [corpus.documents[i] for i in each.index],
+            **{name: ("document", [of[i] for i in each.index]) for name, of in about.items() if of is not None},
         },
     )
     return with_intervals(table)
@@ -179,9 +200,19 @@ def with_intervals(table: xr.Dataset, level: float = 0.95, seed: int = 0) -> xr.
     """The table with `penalty_low` and `penalty_high`, a percentile bootstrap over documents."""
     excess = (table.document_loss - table.document_receiver_loss).transpose("document", ...)
     drawn = document_draws(table.sizes["document"], np.random.default_rng(seed), RESAMPLES)
-    ratios = (drawn @ excess.values.reshape(len(excess), -1)) / (drawn @ table.document_tokens.values)[:, None]
+    ratios = (drawn @ excess.values.reshape(len(excess), -1)) / (drawn @ document_sizes(table))[:, None]
     bounds = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], axis=0).reshape(2, *excess.shape[1:])
-    about = {"units": "nats per token"}
+    about = {"units": f"nats per {prediction(table)}"}
     return table.assign(
         {f"penalty_{end}": (excess.dims[1:], b, about) for end, b in zip(("low", "high"), bounds, strict=True)}
     )
+
+
+def prediction(table: xr.Dataset) -> str:
+    """What one prediction is of, "token" or "example"."""
+    return "token" if "document_tokens" in table else "example"
+
+
+def document_sizes(table: xr.Dataset) -> np.ndarray:
+    """How many tokens or examples the sums of each document are over."""
+    return table[f"document_{prediction(table)}s"].values

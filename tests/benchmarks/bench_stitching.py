@@ -20,7 +20,7 @@ import torch
 import repsim_nb as rs
 from repsim_nb.stitching import fitting
 from repsim_nb.stitching.fitting import Method
-from repsim_nb.stitching.stitched import N_FIT, N_REPORT, STEPS, Stitched, common_ground, join, stitch_on
+from repsim_nb.stitching.stitched import N_FIT, STEPS, Stitched, common_ground, join, stitch_on
 
 
 def timed(ground: object, seam: object, method: Method) -> tuple[Stitched, float]:
@@ -42,7 +42,7 @@ def main(cells: int, longer: int) -> None:
             rs.load_model(str(n)) for n in rng.choice([n for n in names if depth in n], 2, replace=False)
         )
         seam = join(sender, receiver, int(rng.integers(1, sender.n_layers)), None)
-        ground = common_ground([sender, receiver], None, N_FIT, N_REPORT, 0)
+        ground = common_ground([sender, receiver], None, N_FIT, None, 0)
         _ = ground.batches, sender.weights_sha256, receiver.weights_sha256
         stitched, seconds = timed(ground, seam, Method())
         alone.append(seconds)

@@ -1,0 +1,327 @@
+"""What models of one kind predict, whether they are right, and what is lost: the one place where kinds differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from repsim_nb.corpora import Corpus
+from repsim_nb.corpora.nli_heuristics import LABELS
+from repsim_nb.errors import InputError
+from repsim_nb.models import Batch, Model, Window
+from repsim_nb.models.batch import Windows
+from repsim_nb.models.classifier import ClassifierModel
+
+ENTAILMENT, NON_ENTAILMENT = LABELS
+SEQUENCES = 8  # windows of running text per batch
+EXAMPLES = 64  # per step of a gradient
+TOKENS = 8192  # of examples per batch, padding included
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of single predictions.
+
+    Attributes:
+        nats: (predictions,) float32.
+        right: whether the likeliest was right, (predictions,) bool.
+        document: index into the corpus, (predictions,).
+    """
+
+    nats: np.ndarray
+    right: np.ndarray
+    document: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Nats per prediction."""
+        return float(self.nats.mean(dtype=np.float64))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of predictions that are right."""
+        return float(self.right.mean())
+
+    def by_document(self) -> pd.DataFrame:
+        """Sums by index of the document: predictions, nats, right."""
+        index, place, predictions = np.unique(self.document, return_inverse=True, return_counts=True)
+        nats, right = (np.bincount(place, weights=values) for values in (self.nats, self.right))
+        return pd.DataFrame({"predictions": predictions, "nats": nats, "right": right.astype(int)}, index=index)
+
+
+class Task(ABC):
+    """What is predicted of a text and what its loss is.
+
+    Attributes:
+        noun: what one prediction is of, "token" or "example".
+        n_report: windows to report on when nobody says how many.
+        stop_most: windows to stop by, at most.
+        corpora: that it is predicted of.
+    """
+
+    noun: str
+    n_report: int
+    stop_most: float
+
+    def __init__(self, corpora: Iterable[Corpus]) -> None:
+        self.corpora = list(corpora)
+
+    @property
+    def units(self) -> str:
+        """Of losses and penalties."""
+        return f"nats per {self.noun}"
+
+    @abstractmethod
+    def windows(self, cut: Windows, corpus: Corpus, length: int) -> list[Window]:
+        """What models read of a corpus.
+
+        Raises:
+            InputError: documents that this cannot be predicted of.
+        """
+
+    @abstractmethod
+    def groups(self, windows: list[Window], part: str) -> list[list[Window]]:
+        """The windows of a part, batch by batch."""
+
+    @abstractmethod
+    def key(self, model: Model) -> str:
+        """Equal for models whose losses are the same.
+
+        Raises:
+            InputError: a model that cannot be asked this.
+        """
+
+    @abstractmethod
+    def answers(self, batch: Batch, corpus: Corpus) -> Tensor:
+        """What is right, as a place among the choices, int64 (predictions,)."""
+
+    @abstractmethod
+    def documents(self, batch: Batch) -> Tensor:
+        """Which document each prediction is of, (predictions,)."""
+
+    @abstractmethod
+    def scores(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
+        """Log-odds of the choices, (predictions, choices)."""
+
+    @abstractmethod
+    def guesses(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
+        """What the model takes to be right, int64 (predictions,)."""
+
+    @abstractmethod
+    def shown(self, batches: Sequence[Batch], corpus: Corpus, index: np.ndarray) -> list[dict[str, Any]]:
+        """For a reader: the predictions at `index`, counted through all batches."""
+
+    @abstractmethod
+    def prediction(self, logits: Mapping[str, tuple[Model, Tensor]], batch: Batch, top: int) -> pd.DataFrame:
+        """What models predict of one text, side by side: heading -> (model, its logits)."""
+
+    def nats(self, model: Model, logits: Tensor, batch: Batch, answers: Tensor) -> Tensor:
+        """Cross-entropy of what is right, (predictions,)."""
+        scores = self.scores(model, logits, batch).float()
+        return F.cross_entropy(scores, answers.to(scores.device), reduction="none")
+
+    def losses(self, model: Model, logits: Iterable[Tensor], batches: Sequence[Batch], corpus: Corpus) -> Losses:
+        """Losses behind the logits of every batch, in order."""
+        nats, right = [], []
+        for of, batch in zip(logits, batches, strict=True):
+            answers = self.answers(batch, corpus)
+            nats.append(self.nats(model, of, batch, answers).cpu())
+            right.append(self.guesses(model, of, batch).cpu() == answers)
+        document = torch.cat([self.documents(b) for b in batches])
+        return Losses(torch.cat(nats).numpy(), torch.cat(right).numpy(), document.numpy())
+
+
+class NextToken(Task):
+    """Every token that stands for text and has one before."""
+
+    noun = "token"
+    n_report = 192
+    stop_most = 48
+
+    def windows(self, cut: Windows, corpus: Corpus, length: int) -> list[Window]:
+        """Of the texts; of pairs, the first."""
+        return _windows(cut, corpus.texts, length)
+
+    def groups(self, windows: list[Window], part: str) -> list[list[Window]]:
+        """Windows of like length together."""
+        return _groups(sorted(windows, key=len), SEQUENCES)
+
+    def key(self, model: Model) -> str:
+        """The weights alone."""
+        return model.weights_sha256
+
+    def answers(self, batch: Batch, corpus: Corpus) -> Tensor:
+        """Token ids."""
+        return batch.ids[:, 1:].cpu()[_predicted(batch)]
+
+    def documents(self, batch: Batch) -> Tensor:
+        """The document of every token."""
+        return batch.texts[:, None].expand(batch.ids[:, 1:].shape)[_predicted(batch)]
+
+    def scores(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
+        """Logits where a token follows."""
+        return logits[:, :-1][_predicted(batch).to(logits.device)]
+
+    def guesses(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
+        """The likeliest token."""
+        return logits[:, :-1].argmax(-1)[_predicted(batch).to(logits.device)]
+
+    def shown(self, batches: Sequence[Batch], corpus: Corpus, index: np.ndarray) -> list[dict[str, Any]]:
+        """Tokens, each with the text in front of it."""
+        spans = np.concatenate([b.offsets[:, 1:][_predicted(b)].numpy() for b in batches])[index]
+        texts = [corpus.texts[i] for i in torch.cat([self.documents(b) for b in batches]).numpy()[index]]
+        return [
+            {"before": text[max(0, start - 40) : start], "token": text[start:end]}
+            for text, (start, end) in zip(texts, spans, strict=True)
+        ]
+
+    def prediction(self, logits: Mapping[str, tuple[Model, Tensor]], batch: Batch, top: int) -> pd.DataFrame:
+        """The likeliest next tokens."""
+        last = int(batch.mask[-1].sum()) - 1
+        columns = {}
+        for name, (model, of) in logits.items():
+            values, ids = of[-1, last].float().softmax(-1).cpu().topk(top)
+            columns[name, "token"] = [repr(model.tokenizer.decode([i])) for i in ids.tolist()]
+            columns[name, "probability"] = values.tolist()
+        return pd.DataFrame(columns, index=pd.RangeIndex(1, top + 1, name="rank"))
+
+
+class Classification(Task):
+    """The label of every document, which is one example: a text, or a pair of texts.
+
+    Raises:
+        InputError: a corpus without labels.
+    """
+
+    noun = "example"
+    n_report = 1024
+    stop_most = float("inf")
+
+    def __init__(self, corpora: Iterable[Corpus]) -> None:
+        super().__init__(corpora)
+        for corpus in self.corpora:
+            if corpus.labels is None:
+                raise InputError(
+                    f"{corpus!r} has no labels, which classifiers are stitched by. Give a labelled Corpus, or leave "
+                    "corpus out for nli-heuristics."
+                )
+        self.labels = sorted({label for corpus in self.corpora for label in corpus.labels or ()})
+
+    def windows(self, cut: Windows, corpus: Corpus, length: int) -> list[Window]:
+        """One for every text or pair."""
+        windows = _windows(cut, corpus.inputs, length)
+        pieces = np.bincount(np.array([w.text for w in windows], dtype=int), minlength=len(corpus))
+        if (pieces != 1).any():
+            raise InputError(
+                f"Document {corpus.documents[np.flatnonzero(pieces != 1)[0]]!r} is empty or longer than the {length} "
+                "tokens that fit; examples are not cut. Shorten it or leave it out."
+            )
+        return windows
+
+    def groups(self, windows: list[Window], part: str) -> list[list[Window]]:
+        """Of like length together, but for those of a gradient: length goes with the kind of example."""
+        return (
+            _groups(windows, EXAMPLES, TOKENS) if part == "fit" else _groups(sorted(windows, key=len), TOKENS, TOKENS)
+        )
+
+    def key(self, model: Model) -> str:
+        """Weights and what each class counts as."""
+        return hashlib.sha256(json.dumps([model.weights_sha256, self.counted(model)]).encode()).hexdigest()
+
+    def counted(self, model: Model) -> list[str]:
+        """What each class of a model counts as.
+
+        Itself where the model has all labels of the corpus. A model of more classes on a corpus of entailment and
+        non-entailment has all but "entailment" count as non-entailment (McCoy, Pavlick and Linzen 2019).
+
+        Raises:
+            InputError: labels that have nothing to do with each other.
+        """
+        assert isinstance(model, ClassifierModel)
+        if set(self.labels) <= set(model.labels):
+            return model.labels
+        if set(self.labels) <= set(LABELS) and ENTAILMENT in model.labels:
+            return [label if label == ENTAILMENT else NON_ENTAILMENT for label in model.labels]
+        raise InputError(
+            f"The corpus has the labels {', '.join(self.labels)}; {model.name} has {', '.join(model.labels)}. "
+            "Where only the names differ, set them in the order of the logits: "
+            f"model = load_model(...); model.labels = [...] ({len(model.labels)} names)."
+        )
+
+    def choices(self, model: Model) -> list[str]:
+        """The labels of the corpus, then what else a class of the model may count as."""
+        return list(dict.fromkeys([*self.labels, *self.counted(model)]))
+
+    def answers(self, batch: Batch, corpus: Corpus) -> Tensor:
+        """Places among the labels."""
+        labels = corpus.labels or ()
+        return torch.tensor([self.labels.index(labels[i]) for i in batch.texts.tolist()])
+
+    def documents(self, batch: Batch) -> Tensor:
+        """Every sequence is a document."""
+        return batch.texts
+
+    def scores(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
+        """Of a choice that several classes count as, log of their summed odds."""
+        counted = np.array(self.counted(model))
+        classes = [np.flatnonzero(counted == choice).tolist() for choice in self.choices(model)]
+        return torch.stack([logits[:, c].logsumexp(-1) for c in classes], -1)
+
+    def guesses(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
+        """What the likeliest of the model's own classes counts as."""
+        choices = self.choices(model)
+        places = torch.tensor([choices.index(name) for name in self.counted(model)], device=logits.device)
+        return places[logits.argmax(-1)]
+
+    def shown(self, batches: Sequence[Batch], corpus: Corpus, index: np.ndarray) -> list[dict[str, Any]]:
+        """Texts or pairs, label and case."""
+        columns = {"premise" if corpus.second_texts else "text": corpus.texts, "hypothesis": corpus.second_texts}
+        columns |= {"label": corpus.labels, "case": corpus.cases}
+        documents = torch.cat([b.texts for b in batches]).numpy()[index]
+        return [{name: column[i] for name, column in columns.items() if column is not None} for i in documents]
+
+    def prediction(self, logits: Mapping[str, tuple[Model, Tensor]], batch: Batch, top: int) -> pd.DataFrame:
+        """The probability of every choice."""
+        columns = {
+            name: pd.Series(self.scores(model, of, batch)[0].float().softmax(-1).cpu(), self.choices(model))
+            for name, (model, of) in logits.items()
+        }
+        return pd.DataFrame(columns).rename_axis("label")
+
+
+KINDS = {"causal": NextToken, "classifier": Classification}
+
+
+@lru_cache(maxsize=4)
+def _windows(cut: Windows, texts: tuple[Any, ...], length: int) -> list[Window]:
+    """Stitches one after another read the same texts."""
+    return cut(texts, length)
+
+
+def _groups(windows: list[Window], sequences: int, tokens: float = float("inf")) -> list[list[Window]]:
+    """Windows in their order, at most so many and, padded to the longest, so many tokens together; at least one."""
+    groups: list[list[Window]] = []
+    longest = 0
+    for window in windows:
+        longest = max(longest, len(window))
+        if not groups or len(groups[-1]) == sequences or longest * (len(groups[-1]) + 1) > tokens:
+            groups.append([])
+            longest = len(window)
+        groups[-1].append(window)
+    return groups
+
+
+def _predicted(batch: Batch) -> Tensor:
+    """Which tokens but the first are predicted, bool (sequences, length - 1)."""
+    return batch.carries_text[:, 1:] & batch.mask[:, 1:].cpu()
