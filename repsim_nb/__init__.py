@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from repsim_nb import figures as figures
     from repsim_nb import groups as groups
     from repsim_nb import measures as measures
+    from repsim_nb import models as models
     from repsim_nb import stitching as stitching
     from repsim_nb.activations import extract as extract
     from repsim_nb.comparison import compare as compare
@@ -44,7 +45,7 @@ _HOME = {
     "stitching_table": "stitching",
     "estimate": "streaming",
 }
-_MODULES = ("figures", "groups", "measures", "stitching")
+_MODULES = ("figures", "groups", "measures", "models", "stitching")
 __all__ = [*_MODULES, *_HOME]
 
 

@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -8,6 +9,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 import repsim_nb as rs
 from repsim_nb.corpora import nli_heuristics
 from repsim_nb.errors import InputError
+from repsim_nb.models.checkpoint import read_metadata
+from repsim_nb.resources import data_dir
+from repsim_nb.zoo.bert import accuracies
 
 PAIRS = [
     ("the baker admired the clerk", "the clerk admired the baker"),
@@ -215,3 +219,37 @@ def test_padded_rows_are_every_position_of_some_pairs(model):
     assert (text == batch.carries_text.numpy()).all()
     with pytest.raises(InputError, match="one tokenizer"):
         rs.compare(model, "tiny-neox-w32-d2", ["Some text."], rows="padded")
+
+
+def published_cards():
+    names = rs.models.accuracies().index
+    return {name: read_metadata(data_dir() / name / "model.safetensors") for name in names}
+
+
+def test_the_embedded_classifiers_differ_out_of_distribution_alone():
+    table = rs.models.accuracies()
+    assert len(table) == 40
+    hard = table[[c for c in table if c.startswith("lexical_overlap/non-entailment")]].mean(axis=1)
+    assert hard.max() - hard.min() > 0.4
+    assert table.test.max() - table.test.min() < 0.015
+    entailed = [c for c in table if "/entailment/" in c]
+    assert len(entailed) == 15
+    assert table[entailed].to_numpy().min() > 0.95  # nobody just says no
+    catalogue = rs.list_models().loc[table.index]
+    assert (catalogue.kind == "classifier").all()
+    assert (catalogue.accuracy == table.test).all()
+
+
+def test_the_embedded_classifiers_come_of_one_recipe_with_seeds_of_their_own():
+    recipes = [json.loads(card["recipe"]) for card in published_cards().values()]
+    own = {key: {recipe.pop(key) for recipe in recipes} for key in ("name", "init_seed", "data_seed")}
+    assert all(len(values) == 40 for values in own.values())
+    assert not own["init_seed"] & own["data_seed"]
+    assert all(recipe == recipes[0] for recipe in recipes)
+    assert len({card["corpus_sha256"] for card in published_cards().values()}) == 1
+
+
+@pytest.mark.parametrize("name", ["tiny-bert-nli-07", "tiny-bert-nli-31"])
+def test_published_accuracies_are_those_of_the_weights(name):
+    model = rs.load_model(name)
+    assert accuracies(model.module, model.tokenizer) == rs.models.accuracies().loc[name].to_dict()
