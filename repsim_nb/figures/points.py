@@ -82,7 +82,7 @@ def ranking(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.plot(table.spearman[which], place[which], "o", color="C0", mfc=face, label=meaning if which.any() else None)
     ax.axvline(0, color="0.3", linewidth=0.8)
     ax.set_yticks(place, table.index)
-    ax.set_xlabel("Spearman correlation of dissimilarity with the gap in accuracy\n(mean over layers; 1 = same order)")
+    ax.set_xlabel("Spearman correlation, mean over layers, of\ndissimilarity with the gap in accuracy")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small")
     return ax
