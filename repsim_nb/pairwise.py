@@ -72,6 +72,8 @@ def compare_models(
     import xarray as xr
 
     chosen = _chosen(measures)
+    if isinstance(models, str | Model):
+        raise InputError(f"models={models!r}; expected a list of at least two.")
     texts: Any = corpus
     kept: dict[str, Activations] = {}
     for given in tqdm(models, "extracting", delay=PATIENCE, leave=False):

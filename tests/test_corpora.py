@@ -181,3 +181,22 @@ def test_the_sub_cases_of_a_hub_dataset_are_kept(hub_dataset):
     pd.DataFrame([row]).to_parquet(hub_dataset / "validation.parquet")
     corpus = rs.load_corpus("owner/name", "validation")
     assert corpus.cases == ("constituent/non-entailment/cn_x",)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"label": [0, 1]}, "numbers, and the file does not say"),
+        ({"label": [None, None]}, "with a 'label', and rows in it"),
+    ],
+)
+def test_pairs_without_labels_that_mean_something_are_refused(hub_dataset, rows, message):
+    pd.DataFrame({"premise": ["a", "b"], "hypothesis": ["c", "d"]} | rows).to_parquet(hub_dataset / "all.parquet")
+    with pytest.raises(InputError, match=message):
+        rs.load_corpus("owner/name")
+
+
+def test_pairs_that_lack_something_are_left_out(hub_dataset):
+    frame = pd.DataFrame({"premise": ["a", None, "b"], "hypothesis": ["c", "d", "e"], "label": ["yes", "no", None]})
+    frame.to_parquet(hub_dataset / "all.parquet")
+    assert rs.load_corpus("owner/name").inputs == (("a", "c"),)

@@ -136,6 +136,10 @@ def test_the_ranking_has_the_best_measure_at_the_top():
     assert labels["cka"] > labels["rsa"]
     shown = {line.get_markerfacecolor(): line.get_xdata().tolist() for line in ax.lines if line.get_marker() == "o"}
     assert shown == {"C0": [0.8], "white": [0.1]}
+    strict = rs.figures.ranking(table, level=0.0005)
+    assert (
+        next(line for line in strict.lines if line.get_marker() == "o" and len(line.get_xdata())).get_mfc() == "white"
+    )
 
 
 def test_the_map_of_models_gives_groups_a_colour_each():

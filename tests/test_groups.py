@@ -684,3 +684,20 @@ def test_intervals_of_means_shrink_with_models_and_cover_the_truth():
         width.append(line.high - line.low)
     assert 0.91 <= hit / 300 <= 0.99
     assert np.mean(width[150:]) < 0.6 * np.mean(width[:150])
+
+
+def test_dissimilarities_below_zero_count_as_zero_wherever_distances_are_meant():
+    names = [str(i) for i in range(8)]
+    group = {n: "x" if int(n) < 4 else "y" for n in names}
+    apart = np.array([[float((i < 4) != (j < 4)) for j in range(8)] for i in range(8)])
+    below = np.where(apart == 0, -1.0, 0.0)
+    noise = 1e-4 * np.where(np.add.outer(np.arange(8), np.arange(8)) % 2, 1, -1.0) + 1e-6
+    coords = {"layer": [0, 1, 2], "a": names, "b": names}
+    values = xr.DataArray(np.array([apart, apart, noise]), dims=("layer", "a", "b"), coords=coords)
+    assert grouping(values, group).adjusted_rand["all"] == 1
+    spread = dispersion_test(values.copy(data=np.array([below] * 3)), group)
+    assert (spread.spread_x == spread.spread_y).all()
+    one_sided = below.copy()
+    one_sided[4:, 4:] = 0
+    spread = dispersion_test(values.copy(data=np.array([one_sided] * 3)), group)
+    assert (spread.difference == 0).all()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hub import TOKEN, Hub, commit, run
 from native_checkpoints import TOKENIZER, older, older_weights, write
+from safetensors.torch import load_file
 
 import repsim_nb as rs
 from repsim_nb.resources import data_dir
@@ -36,13 +37,23 @@ main(["compare", "some/gone", "some/neox", "--out", "never.csv"])
 """
 
 
+class Shout:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self):
+        return print, ("SHOUT",)
+
+
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hub")
     shutil.copytree(data_dir() / "tiny-neox-w32-d2", folder / "some" / "neox")
     shutil.copytree(data_dir() / "tiny-neox-w32-d2@step0", folder / "some" / "neox@step0")
     shutil.copytree(TOKENIZER, folder / "some" / "pickled", ignore=shutil.ignore_patterns("*.safetensors"))
-    (folder / "some" / "pickled" / "pytorch_model.bin").write_bytes(b"code")
+    shutil.copytree(folder / "some" / "pickled", folder / "some" / "code")
+    weights = load_file(TOKENIZER / "model.safetensors")
+    torch.save(weights, folder / "some" / "pickled" / "pytorch_model.bin")
+    torch.save(weights | {"more": Shout()}, folder / "some" / "code" / "pytorch_model.bin")
     (folder / "some" / "empty").mkdir()
     (folder / "some" / "empty" / "README.md").write_text("no model")
     write(folder / GELU, older() | {"tokenizer_name": DIGITS}, older_weights(), "GELU_3L_final.pth")
@@ -69,9 +80,9 @@ def loaded(endpoint, home, *names):
 
 @pytest.fixture(scope="module")
 def online(hub, home):
-    good = ("some/neox", "some/neox@step0", "gelu-3l")
+    good = ("some/neox", "some/neox@step0", "gelu-3l", "some/pickled")
     bad = (
-        "some/pickled",
+        "some/code",
         "some/gone",
         "gone/neox@main",
         "some/neox@step1",
@@ -105,6 +116,16 @@ def test_a_model_of_the_hub_is_the_one_that_lies_there(hub, online, revision):
     assert found["commit"] == commit(hub.folder / "some" / f"neox{revision}")
 
 
+def test_a_pickle_gives_its_tensors_and_nothing_else(online):
+    found, done = online
+    own = rs.load_model(TOKENIZER)
+    assert found["some/pickled"]["weights_sha256"] == own.weights_sha256
+    assert found["some/pickled"]["pickled"]
+    assert not found["some/neox"]["pickled"]
+    assert "'some/pickled' holds its weights as a pickle only" in done.stderr
+    assert "SHOUT" not in done.stdout + done.stderr
+
+
 @torch.no_grad()
 def test_a_toy_model_loads_by_its_short_name_with_the_tokenizer_it_names(hub, online):
     found = online[0]["gelu-3l"]
@@ -124,7 +145,7 @@ def test_a_toy_model_loads_by_its_short_name_with_the_tokenizer_it_names(hub, on
         ("some/gated", "'some/gated': it is gated. Ask for access at ENDPOINT/some/gated, then log in with"),
         ("some/private", "'some/private': the hub does not accept your token. To replace it, log in with"),
         ("some/empty", "'some/empty' is no model checkpoint: it holds no config.json"),
-        ("some/pickled", "'some/pickled' holds no model.safetensors; other weights are never loaded. Convert them"),
+        ("some/code", "'some/code': its weights are broken or hold more than tensors, so none of them was read."),
         ("some/native", "tokenizer of 'some/native': Cannot download 'some/lost': the hub has no such repository"),
     ],
 )

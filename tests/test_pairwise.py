@@ -77,6 +77,7 @@ def test_layers_and_measures_can_be_chosen():
     ("models", "arguments", "message"),
     [
         (NAMES[:1], {}, "at least two"),
+        (NAMES[0], {}, "expected a list"),
         ([NAMES[0], NAMES[0]], {}, "given twice"),
         ([NAMES[0], "tiny-neox-w32-d4"], {}, "one depth"),
         (NAMES[:2], {"measures": []}, "measures is empty"),

@@ -88,11 +88,15 @@ def select(models: Sequence[Model], corpus: Corpus, kind: str, n_rows: int, seed
     if not len(keys):
         raise InputError(f"{corpus!r} gives no row that {' and '.join(m.name for m in models)} share.")
     if len(keys) < n_rows and kind == "tokens":
-        message = f"{n_rows:,} rows were asked for; {corpus!r} has {len(keys):,}, and all are used."
-        warnings.warn(message, FewerRowsWarning, stacklevel=3)
+        _say_fewer(n_rows, corpus, len(keys))
     chosen = _spread(tables[0], keys, n_rows, np.random.default_rng(seed))
     selections = [table.at(chosen) for table in tables]
     return [replace(s, position=np.zeros_like(s.position)) for s in selections] if kind == "cls" else selections
+
+
+def _say_fewer(asked: int, corpus: Corpus, there: int) -> None:
+    message = f"{asked:,} rows were asked for; {corpus!r} has {there:,}, and all are used."
+    warnings.warn(message, FewerRowsWarning, stacklevel=4)
 
 
 def _padded(models: Sequence[Model], corpus: Corpus, length: int, n_rows: int, seed: int) -> Selection:
@@ -104,7 +108,13 @@ def _padded(models: Sequence[Model], corpus: Corpus, length: int, n_rows: int, s
             "positions do not stand for the same text."
         )
     windows = models[0].windows(corpus.inputs, length)
-    order = np.random.default_rng(seed).permutation(len(windows))[: max(1, n_rows // length)]
+    if n_rows < length:
+        raise InputError(
+            f'n_rows={n_rows} is less than one window of {length} positions, which rows="padded" takes whole.'
+        )
+    if length * len(windows) < n_rows:
+        _say_fewer(n_rows, corpus, length * len(windows))
+    order = np.random.default_rng(seed).permutation(len(windows))[: n_rows // length]
     window = np.sort(order).repeat(length)
     position = np.tile(np.arange(length), len(order))
     char_end = np.full((len(order), length), -1)

@@ -46,13 +46,11 @@ def read_hub(name: str, split: str = "all") -> HubText:
         about = HfApi().dataset_info(name)
         files = sorted(f.rfilename for f in about.siblings or [] if f.rfilename.endswith(".parquet"))
         frames, found = [], 0
-        for file in _of_split(files, split, name):
+        for file in _of_split(files, split):
             if found >= MOST:
                 break
             frames.append(_read(hf_hub_download(name, file, repo_type="dataset", revision=about.sha)))
             found += len(frames[-1])
-    except InputError:
-        raise
     except (OSError, ValueError, HTTPError) as error:
         raise InputError(
             f"Cannot read the dataset '{name}' from the hub: {str(error).splitlines()[0]} "
@@ -61,17 +59,17 @@ def read_hub(name: str, split: str = "all") -> HubText:
     if not found:
         raise InputError(
             f"The dataset '{name}' has no parquet file with texts; expected a column {TEXT!r}, or {PAIR[0]!r} and "
-            f"{PAIR[1]!r} with {LABEL!r}."
+            f"{PAIR[1]!r} with a {LABEL!r}, and rows in it."
         )
     return _gathered(frames, about.sha or "unknown")
 
 
-def _of_split(files: list[str], split: str, name: str) -> list[str]:
+def _of_split(files: list[str], split: str) -> list[str]:
     if split == "all" or not files:
         return files
     splits = {PurePosixPath(file).name.split("-")[0].removesuffix(".parquet") for file in files}
     if split not in splits:
-        raise unknown(f"split of the dataset {name}", split, splits)
+        raise unknown("split", split, splits)
     return [file for file in files if PurePosixPath(file).name.split("-")[0].removesuffix(".parquet") == split]
 
 
@@ -87,13 +85,14 @@ def _read(path: str) -> pd.DataFrame:
     if not {*PAIR, LABEL} <= set(schema.names):
         return pd.DataFrame()
     pairs = pd.read_parquet(path, columns=[c for c in (*PAIR, *dict.fromkeys(CASE)) if c in schema.names])
+    pairs = pairs.dropna()
     described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     names = described.get("info", {}).get("features", {}).get(LABEL, {}).get("names")
     if names:
         pairs = pairs[pairs[LABEL] >= 0]  # -1 is no label
-        pairs[LABEL] = [names[i] for i in pairs[LABEL]]
-    else:
-        pairs[LABEL] = pairs[LABEL].astype(str)
+        return pairs.assign(**{LABEL: [names[int(i)] for i in pairs[LABEL]]})
+    if not pairs[LABEL].map(lambda label: isinstance(label, str)).all():
+        raise InputError("its labels are numbers, and the file does not say what they stand for.")
     return pairs
 
 

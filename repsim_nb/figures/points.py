@@ -60,15 +60,17 @@ def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mappin
     return ax
 
 
-def ranking(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def ranking(table: pd.DataFrame, ax: Axes | None = None, *, level: float = LEVEL) -> Axes:
     """Measures by how well dissimilarity follows the gap in accuracy, the best at the top.
 
     Args:
         table: what `groups.rank_measures` returned.
         ax: where to draw; None makes a new figure.
+        level: points are filled where the correlation is above 0 with a p-value of at most this, to be shared over the
+            measures where one is to hold of all of them.
 
     Returns:
-        The Axes; bars are the intervals, points filled where the correlation is above 0 (p <= 0.05).
+        The Axes; bars are the intervals.
     """
     import matplotlib.pyplot as plt
 
@@ -77,8 +79,8 @@ def ranking(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     place = np.arange(len(table))[::-1]
     reach = [(table.spearman - table.low).clip(lower=0), (table.high - table.spearman).clip(lower=0)]
     ax.errorbar(table.spearman, place, xerr=reach, fmt="none", color="C0", capsize=2)
-    for found, face, meaning in ((True, "C0", f"above 0, p <= {LEVEL}"), (False, "white", "not shown to be")):
-        which = (table.p_value <= LEVEL).to_numpy() == found
+    for found, face, meaning in ((True, "C0", f"above 0, p <= {level:.2g}"), (False, "white", "not shown to be")):
+        which = (table.p_value <= level).to_numpy() == found
         ax.plot(table.spearman[which], place[which], "o", color="C0", mfc=face, label=meaning if which.any() else None)
     ax.axvline(0, color="0.3", linewidth=0.8)
     ax.set_yticks(place, table.index)

@@ -155,6 +155,7 @@ def _clusters(values: np.ndarray, n_groups: int, method: str) -> np.ndarray:
 def _scaled_mean(values: np.ndarray) -> np.ndarray:
     """Mean over layers, each of mean 1 over pairs, (1, models, models); of 0 where no layer has a mean above 0."""
     n = values.shape[1]
+    values = np.clip(values, 0, None)  # as for clusters; a mean over both signs may be next to nothing
     means = values.sum((1, 2)) / (n * (n - 1))
     kept = means > 0
     if not kept.any():

@@ -50,7 +50,7 @@ def dispersion_test(
 
     Reference: Anderson 2006, "Distance-based tests for homogeneity of multivariate dispersions", Biometrics 62:245;
     O'Neill and Mathews 2000, "A weighted least squares approach to Levene's test", on such corrections.
-    Squared distances below 0, which non-Euclidean dissimilarities give, count as 0.
+    Dissimilarities below 0, and squared distances to a centroid below 0, which non-Euclidean ones give, count as 0.
     """
     import pandas as pd
 
@@ -59,7 +59,7 @@ def dispersion_test(
     factors = [1.0, 1.0]
     if len(members[0]) != len(members[1]):
         factors = [np.sqrt(len(m) / (len(m) - 1)) for m in members]
-    blocks = [pairs.values[:, m[:, None], m] for m in members]
+    blocks = [np.clip(pairs.values, 0, None)[:, m[:, None], m] for m in members]
     distances = [f * centroid_distances(b) for f, b in zip(factors, blocks, strict=True)]
     spreads = [d.mean(1) for d in distances]
     difference = spreads[0] - spreads[1]

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 LOADABLE = "causal language model or sequence classifier"
 DTYPES = ("float32", "bfloat16", "float16")
+PICKLES = "pytorch_model*.bin"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 TOY_MODELS = {  # the paper's, by their TransformerLens names; of the older ones of that format that the hub holds
     f"{activation.lower()}-{depth}l": f"NeelNanda/{activation}_{depth}L512W_C4_Code"
@@ -261,11 +263,16 @@ def _from_hub(
     download(repository, commit, ["*.json", *TOKENIZER_FILES, *weights])
     if native:
         return load_native(folder, config, full, device, dtype, tokenizer, about)
-    if not list(folder.glob("*.safetensors")):
-        raise InputError(
-            f"'{repository}' holds no model.safetensors; other weights are never loaded. Convert them first."
+    pickled = not list(folder.glob("*.safetensors"))
+    if pickled:
+        download(repository, commit, [PICKLES])
+        if not list(folder.glob(PICKLES)):
+            raise InputError(f"'{repository}' holds no weights that can be read: no model.safetensors, no {PICKLES}.")
+        warnings.warn(
+            f"'{repository}' holds its weights as a pickle only. Tensors alone are read from it, no code is run.",
+            stacklevel=3,
         )
-    return _load(str(folder), full, device, dtype, tokenizer, about)
+    return _load(str(folder), full, device, dtype, tokenizer, about | {"pickled": pickled}, pickled)
 
 
 def _load(
@@ -275,7 +282,10 @@ def _load(
     dtype: str,
     tokenizer: PreTrainedTokenizerBase | None,
     about: dict[str, Any],
+    pickled: bool = False,
 ) -> Model:
+    from pickle import UnpicklingError
+
     import torch
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
@@ -288,9 +298,18 @@ def _load(
         config = AutoConfig.from_pretrained(location)
         kind = AutoModelForSequenceClassification if _is_classifier(config) else AutoModelForCausalLM
         loaded: Any = kind.from_pretrained(
-            location, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
+            location,
+            dtype=getattr(torch, dtype),
+            use_safetensors=not pickled,
+            weights_only=True,
+            output_loading_info=True,
         )
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(location)
+    except (UnpicklingError, EOFError, RuntimeError) as error:  # code in a pickle, or half of one
+        raise InputError(
+            f"Cannot load {name!r}: its weights are broken or hold more than tensors, so none of them was read. "
+            "Load a conversion to safetensors."
+        ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"Cannot load {name!r} as a {LOADABLE}: {_first_line(error)}") from error
     finally:
