@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import xarray as xr
 from transformers import BertConfig, BertForSequenceClassification
 
 import repsim_nb as rs
 from repsim_nb.corpora import nli_heuristics
 from repsim_nb.errors import InputError
+from repsim_nb.resources import data_dir
 from repsim_nb.stitching import table as table_module
 from repsim_nb.zoo.bert import accuracies
 from repsim_nb.zoo.tokenizer import word_tokenizer
@@ -285,3 +287,17 @@ def test_bad_input_says_what_to_do(one, other, three, ood):
     labelled = type(single)("own", single.texts, single.documents, "all", labels=("entailment", "entailment"))
     with pytest.raises(InputError, match="longer than the 40 tokens"):
         rs.stitch(one, other, 1, labelled, map="identity")
+
+
+@pytest.mark.parametrize(("stem", "models"), [("inside", 40), ("outside", 20), ("fitted", 20)])
+def test_the_shipped_tables_are_of_the_shipped_models_and_pairs(stem, models):
+    table = xr.load_dataset(data_dir() / "tables" / f"generalization-{stem}.nc", engine="h5netcdf")
+    about = json.loads(table.attrs["provenance"])
+    assert table.sizes["sender"] == table.sizes["receiver"] == len(about["models"]) == models
+    for name, one in about["models"].items():
+        assert one["weights_sha256"] == rs.load_model(name).weights_sha256
+    assert about["map"] == ("affine" if stem == "fitted" else "identity")
+    if stem == "fitted":
+        assert about["corpora"]["report"]["sha256"] == rs.load_corpus("nli-heuristics").sha256
+    else:  # a model into itself
+        assert abs(table.penalty.values[range(models), range(models)]).max() == 0

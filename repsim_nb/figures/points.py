@@ -79,7 +79,7 @@ def ranking(table: pd.DataFrame, ax: Axes | None = None, *, level: float = LEVEL
     place = np.arange(len(table))[::-1]
     reach = [(table.spearman - table.low).clip(lower=0), (table.high - table.spearman).clip(lower=0)]
     ax.errorbar(table.spearman, place, xerr=reach, fmt="none", color="C0", capsize=2)
-    for found, face, meaning in ((True, "C0", f"above 0, p <= {level:.2g}"), (False, "white", "not shown to be")):
+    for found, face, meaning in ((True, "C0", f"p <= {level:.2g}"), (False, "white", f"p > {level:.2g}")):
         which = (table.p_value <= level).to_numpy() == found
         ax.plot(table.spearman[which], place[which], "o", color="C0", mfc=face, label=meaning if which.any() else None)
     ax.axvline(0, color="0.3", linewidth=0.8)
