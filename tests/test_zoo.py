@@ -204,5 +204,5 @@ def test_masking_hides_a_share_of_the_words_and_no_special_token():
 
 
 def test_an_unknown_recipe_names_the_nearest(tmp_path):
-    with pytest.raises(InputError, match="Did you mean 'tiny-neox-w64-d4'"):
-        build("tiny-neox-w64-d5", tmp_path)
+    with pytest.raises(InputError, match="Did you mean 'tiny-bert-mlm'"):
+        build("tiny-bert-mlmm", tmp_path)

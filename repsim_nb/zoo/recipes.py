@@ -98,6 +98,13 @@ def _neox(width: int, depth: int, seed: int, checkpoints: tuple[int, ...] = (0,)
     return Recipe(f"tiny-neox-w{width}-d{depth}", "tiny-neox", width, depth, seed, 1000 + seed, checkpoints=checkpoints)
 
 
+def _heads(head_width: int, rotary: int, seed: int) -> Recipe:
+    """One size with other heads: narrower or wider ones, a quarter of which turns with position, or always 8."""
+    number = 400 + 10 * head_width + rotary + 1000 * seed
+    name = f"tiny-neox-w64-d2-h{head_width}r{rotary}-s{seed}"
+    return Recipe(name, "tiny-neox-heads", 64, 2, number, 10_000 + number, head_width=head_width, rotary=rotary)
+
+
 def _native(activation: str, depth: int, seed: int) -> Recipe:
     """Seed s of tiny-gelu or tiny-solu at one depth; no two of them share an initialisation or a data order."""
     number = 100 + 20 * depth + 10 * (activation == "solu_ln") + seed
@@ -112,6 +119,8 @@ _ALL: tuple[AnyRecipe, ...] = (
     _neox(32, 4, 2),
     _neox(64, 2, 3),
     _neox(64, 4, 4, checkpoints=(0, 50, 150, 500, 1500)),
+    *(_neox(width, depth, 10 + i) for i, (width, depth) in enumerate([(32, 8), (64, 8), (128, 2), (128, 4), (128, 8)])),
+    *(_heads(*heads, seed) for seed in range(3) for heads in ((16, 4), (32, 8), (8, 2), (16, 8), (8, 8))),
     *(_native(activation, 4, seed) for seed in range(3) for activation in ("gelu", "solu_ln")),
     *(_native(activation, 3, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),
     EncoderRecipe("tiny-bert-mlm", "tiny-bert-nli", 200, 1200),
