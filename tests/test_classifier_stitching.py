@@ -14,6 +14,7 @@ import repsim_nb as rs
 from repsim_nb.corpora import nli_heuristics
 from repsim_nb.errors import InputError
 from repsim_nb.resources import data_dir
+from repsim_nb.stitching import shipped_table
 from repsim_nb.stitching import table as table_module
 from repsim_nb.zoo.bert import accuracies
 from repsim_nb.zoo.tokenizer import word_tokenizer
@@ -301,3 +302,25 @@ def test_the_shipped_tables_are_of_the_shipped_models_and_pairs(stem, models):
         assert about["corpora"]["report"]["sha256"] == rs.load_corpus("nli-heuristics").sha256
     else:  # a model into itself
         assert abs(table.penalty.values[range(models), range(models)]).max() == 0
+
+
+def test_a_shipped_table_is_given_for_what_it_holds_alone():
+    test = rs.load_corpus("nli-heuristics")
+    rng = np.random.default_rng(0)
+    reported = test.take(sorted(rng.permutation(len(test))[:500]))
+    models = [rs.load_model("tiny-bert-nli-03"), rs.load_model("tiny-bert-nli-21")]
+    asked = {"map": "identity", "seed": 0, "n_report": 500}
+    table = shipped_table("generalization-inside", models, reported, **asked)
+    assert table is not None
+    assert float(table.penalty.sel(sender="tiny-bert-nli-03", receiver="tiny-bert-nli-21", layer=4)) == pytest.approx(
+        rs.stitch(*models, 4, reported, map="identity", n_report=500).penalty, abs=1e-4
+    )
+    for other in ({"map": "affine"}, {"seed": 1}, {"n_report": 499}):
+        assert shipped_table("generalization-inside", models, reported, **asked | other) is None
+    assert shipped_table("generalization-inside", models, test, **asked) is None
+    assert shipped_table("generalization-inside", [*models, classifier(0)], reported, **asked) is None
+    fitted = asked | {"map": "affine", "n_report": 250}
+    assert shipped_table("generalization-fitted", [], "nli-heuristics", n_fit=384, **fitted) is not None
+    assert shipped_table("generalization-fitted", [], "nli-heuristics", n_fit=383, **fitted) is None
+    with pytest.raises(FileNotFoundError):
+        shipped_table("generalization-none", models, reported, **asked)

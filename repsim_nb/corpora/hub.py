@@ -67,10 +67,10 @@ def read_hub(name: str, split: str = "all") -> HubText:
 def _of_split(files: list[str], split: str) -> list[str]:
     if split == "all" or not files:
         return files
-    splits = {PurePosixPath(file).name.split("-")[0].removesuffix(".parquet") for file in files}
-    if split not in splits:
-        raise unknown("split", split, splits)
-    return [file for file in files if PurePosixPath(file).name.split("-")[0].removesuffix(".parquet") == split]
+    splits = {file: PurePosixPath(file).stem.split("-")[0] for file in files}
+    if split not in splits.values():
+        raise unknown("split", split, set(splits.values()))
+    return [file for file in files if splits[file] == split]
 
 
 def _read(path: str) -> pd.DataFrame:

@@ -35,14 +35,12 @@ def curves(
     Raises:
         InputError: not a comparison result, values that are not finite, or a layer that is not there.
     """
-    import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
     check(result, "curves")
     a, b = (result.attrs.get(f"model_{side}", side) for side in "ab")
     layers, row = _curve(result, layer_a)
-    if ax is None:
-        ax = plt.figure(figsize=(4.6, 3.4), layout="constrained").add_subplot()
+    ax = ax or _new()
     others = bool(ax.lines)
     line = ax.plot(layers, row.values, "o-", label=label or f"{a}, {b}", zorder=3, clip_on=False)[0]
     hollow = unrelated(row)
@@ -110,11 +108,9 @@ def penalties(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Returns:
         The Axes; bars are the intervals. Receivers have a colour each; a foreign sender's markers are hollow.
     """
-    import matplotlib.pyplot as plt
     import seaborn as sns
 
-    if ax is None:
-        ax = plt.figure(figsize=(4.6, 3.4), layout="constrained").add_subplot()
+    ax = ax or _new()
     layers = sorted(frame.layer.unique())
     kinds = list(dict.fromkeys(frame.receiver))
     series = [(sender, receiver) for receiver in kinds for sender in kinds]
@@ -153,12 +149,9 @@ def by_groups(frame: pd.DataFrame, ax: Axes | None = None, *, label: str = "valu
     Returns:
         The Axes. Lines of a group with itself are full, those of two groups dashed.
     """
-    import matplotlib.pyplot as plt
     import seaborn as sns
-    from matplotlib.ticker import MaxNLocator
 
-    if ax is None:
-        ax = plt.figure(figsize=(4.6, 3.4), layout="constrained").add_subplot()
+    ax = ax or _new()
     joined = "into" if frame.attrs.get("directed") else "with"
     series = list(dict.fromkeys(zip(frame["first"], frame["second"], strict=True)))
     for (first, second), color, marker in zip(series, sns.color_palette("colorblind"), "osD^v", strict=False):
@@ -168,11 +161,7 @@ def by_groups(frame: pd.DataFrame, ax: Axes | None = None, *, label: str = "valu
             part.layer, part.value, style, marker=marker, color=color, markersize=4, label=f"{first} {joined} {second}"
         )
         ax.fill_between(part.layer, part.low, part.high, color=color, alpha=0.18, linewidth=0)
-    ax.set(xlabel="layer", ylabel=label)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize="small")
-    return ax
+    return _by_layer(ax, label)
 
 
 def effects(table: pd.DataFrame, ax: Axes | None = None, *, label: str = "between less within") -> Axes:
@@ -186,17 +175,26 @@ def effects(table: pd.DataFrame, ax: Axes | None = None, *, label: str = "betwee
     Returns:
         The Axes. Points are filled where the groups differ (family-wise p <= 0.05), hollow elsewhere.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import MaxNLocator
-
-    if ax is None:
-        ax = plt.figure(figsize=(4.6, 3.4), layout="constrained").add_subplot()
+    ax = ax or _new()
     reach = [table.effect - table.low, table.high - table.effect]
     ax.errorbar(table.index, table.effect, yerr=reach, fmt="none", color="C0", capsize=2)
     for apart, face, meaning in ((True, "C0", f"differ, p <= {LEVEL}"), (False, "white", "not shown to differ")):
         part = table[(table.p_adjusted <= LEVEL) == apart]
         ax.plot(part.index, part.effect, "o", color="C0", mfc=face, label=meaning if len(part) else None)
     ax.axhline(0, color="0.3", linewidth=0.8)
+    return _by_layer(ax, label)
+
+
+def _new() -> Axes:
+    import matplotlib.pyplot as plt
+
+    return plt.figure(figsize=(4.6, 3.4), layout="constrained").add_subplot()
+
+
+def _by_layer(ax: Axes, label: str) -> Axes:
+    """Axes, ticks and legend of values by layer."""
+    from matplotlib.ticker import MaxNLocator
+
     ax.set(xlabel="layer", ylabel=label)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)

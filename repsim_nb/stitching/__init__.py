@@ -1,7 +1,8 @@
 """Maps between layers of two models, the stitched model, and what stitching costs."""
 
 from repsim_nb.stitching.asymmetry import asymmetry, penalties_by_kind
+from repsim_nb.stitching.shipped import shipped_table
 from repsim_nb.stitching.stitched import Stitched, stitch
 from repsim_nb.stitching.table import stitching_table
 
-__all__ = ["Stitched", "asymmetry", "penalties_by_kind", "stitch", "stitching_table"]
+__all__ = ["Stitched", "asymmetry", "penalties_by_kind", "shipped_table", "stitch", "stitching_table"]

@@ -1,0 +1,50 @@
+"""Tables of stitches that come with the package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from repsim_nb.corpora import Corpus, load_corpus
+from repsim_nb.models import Model
+from repsim_nb.resources import data_dir
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def shipped_table(
+    name: str,
+    models: Sequence[Model],
+    corpus: Corpus | str,
+    *,
+    map: str,
+    seed: int,
+    n_report: int,
+    n_fit: int | None = None,
+) -> xr.Dataset | None:
+    """The table `name` of data/tables if it holds what `stitching_table` would give for these arguments, else None.
+
+    Args:
+        name: of the file, without ending.
+        models: senders and receivers; each must be in the table with these very weights.
+        corpus: what is reported on, to the letter.
+        map, seed, n_report, n_fit: as in `stitching_table`; n_fit None for a map that is not fitted.
+
+    Raises:
+        FileNotFoundError: no table of this name.
+    """
+    import xarray as xr
+
+    table = xr.load_dataset(data_dir() / "tables" / f"{name}.nc", engine="h5netcdf")
+    about: dict[str, Any] = json.loads(table.attrs["provenance"])
+    asked = {"map": map, "seed": seed, "report_sequences": n_report}
+    if n_fit is not None:
+        asked["fit_sequences"] = n_fit - about["stop_sequences"]
+    same = (
+        all(about[key] == value for key, value in asked.items())
+        and about["corpora"]["report"]["sha256"] == load_corpus(corpus).sha256
+        and all(about["models"].get(m.name, {}).get("weights_sha256") == m.weights_sha256 for m in models)
+    )
+    return table if same else None
