@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from repsim_nb import activations as activations
     from repsim_nb import figures as figures
     from repsim_nb import groups as groups
     from repsim_nb import measures as measures
@@ -45,7 +46,7 @@ _HOME = {
     "stitching_table": "stitching",
     "estimate": "streaming",
 }
-_MODULES = ("figures", "groups", "measures", "models", "stitching")
+_MODULES = ("activations", "figures", "groups", "measures", "models", "stitching")
 __all__ = [*_MODULES, *_HOME]
 
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from tqdm.auto import tqdm
 
-from repsim_nb.activations import Activations, extract_aligned
+from repsim_nb.activations import Activations, Store, extract_aligned
 from repsim_nb.activations.extraction import PATIENCE, as_json
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.cka import CKA
 from repsim_nb.measures.features import as_matrix
-from repsim_nb.models import Model, load_model
-from repsim_nb.streaming import expected_bytes, stream
+from repsim_nb.models import Model
+from repsim_nb.streaming import expected_bytes, shapes_and_layers, stream
 from repsim_nb.uncertainty import (
     LEVEL,
     Documents,
@@ -63,6 +63,7 @@ def compare(
     between_documents: bool = False,
     fast: bool = False,
     memory_limit: int | None = None,
+    store: Store | str | bool | None = None,
     **measure_params: Any,
 ) -> xr.DataArray:
     """Every layer of `a` against every layer of `b` under one measure, with its null and interval where asked for.
@@ -93,7 +94,10 @@ def compare(
         fast: estimate linear CKA from a random sample of pairs of rows (see `measures.cka.CKA.sampled`); the result
             then has the coordinate standard_error, of the sampling.
         memory_limit: bytes that activations may take; None is half of what is available. Two models whose activations
-            would take more are run batch by batch and only sums kept (see `streaming.stream`), to the same values.
+            would take more are run batch by batch and only sums kept (see `streaming.stream`), to the same values. Of
+            two models that are given by name and do not fit beside each other, one is in memory at a time.
+        store: where activations are kept on disk and looked for first, as in `extract`; a comparison that is run batch
+            by batch has none to keep.
         measure_params: parameters of the measure.
 
     Returns:
@@ -120,7 +124,6 @@ def compare(
     """
     kind, level = _kind_of_null(null), _level(interval)
     if not isinstance(a, Mapping) and not isinstance(b, Mapping):
-        a, b = load_model(a), None if b is None else load_model(b)
         how: dict[str, Any] = {
             "layers_a": layers_a,
             "layers_b": layers_b,
@@ -134,7 +137,7 @@ def compare(
             a, b, get_measure(measure, **measure_params), layers_a, layers_b, site, n_rows, memory_limit, plain
         ):
             return stream(a, b, corpus, measure, **how, **measure_params)
-    acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
+    acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, store, memory_limit)
     xs = _matrices(acts_a, "a")
     ys = xs if acts_b is acts_a else _matrices(acts_b, "b")
     documents = _documents(acts_a, acts_b, groups, len(xs[0]))
@@ -177,8 +180,8 @@ def compare_all(
 
 
 def _must_stream(
-    a: Model,
-    b: Model | None,
+    a: Model | str,
+    b: Model | str | None,
     measure: Measure,
     layers_a: Layers,
     layers_b: Layers,
@@ -188,9 +191,8 @@ def _must_stream(
     plain: bool,
 ) -> bool:
     """Whether activations would take more than the limit; an error where that cannot be helped."""
-    sides = [(a, layers_a)] if b is None and layers_a == layers_b else [(a, layers_a), (b or a, layers_b)]
-    models, positions = [m for m, _ in sides], [m.positions(layers, site) for m, layers in sides]
-    if expected_bytes(models, positions, measure, n_rows, limit).route == "memory":
+    shapes, positions = shapes_and_layers(a, b, layers_a, layers_b, site)
+    if expected_bytes(shapes, positions, measure, n_rows, limit).route == "memory":
         return False
     if not plain:
         raise InputError(
@@ -257,15 +259,18 @@ def _both(
     rows: str,
     n_rows: int,
     seed: int,
+    store: Store | str | bool | None,
+    memory_limit: int | None,
 ) -> tuple[Mapping[int, Any], Mapping[int, Any]]:
     """Aligned activations of both sides; the same object twice when a is compared with itself, all its layers."""
     given = [side for side in (a, b) if isinstance(side, Mapping)]
     if not given:
         if b is None and layers_a == layers_b:
-            alone = extract_aligned([a], corpus, [layers_a], site, rows, n_rows, seed)[0]  # type: ignore[list-item]
+            alone = extract_aligned([a], corpus, [layers_a], site, rows, n_rows, seed, store=store)[0]  # type: ignore[list-item]
             return alone, alone
-        models = [a, a if b is None else b]
-        pair = extract_aligned(models, corpus, [layers_a, layers_b], site, rows, n_rows, seed)  # type: ignore[arg-type]
+        models: Any = [a, a if b is None else b]
+        how: Any = {"store": store, "memory_limit": memory_limit}
+        pair = extract_aligned(models, corpus, [layers_a, layers_b], site, rows, n_rows, seed, **how)
         return pair[0], pair[1]
     if len(given) == 1 and b is not None:
         raise InputError("One side is a model and the other activations: extract both with the same arguments first.")

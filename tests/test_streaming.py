@@ -7,14 +7,16 @@ import pytest
 import torch
 
 import repsim_nb as rs
-from repsim_nb import streaming
+from repsim_nb import memory, streaming
 from repsim_nb.activations import extraction
 from repsim_nb.activations.extraction import plan_aligned
 from repsim_nb.activations.selection import FewerRowsWarning
 from repsim_nb.errors import InputError
 from repsim_nb.measures import get_measure
 from repsim_nb.measures.moments import Moments
-from repsim_nb.streaming import Estimate, accumulate, available_memory, estimate, expected_bytes, stream
+from repsim_nb.memory import available_memory
+from repsim_nb.models.shape import shape_of
+from repsim_nb.streaming import Estimate, accumulate, estimate, expected_bytes, stream
 
 SMALL, LARGE = "tiny-neox-w32-d2", "tiny-neox-w64-d4"
 GB = 10**9
@@ -32,7 +34,7 @@ def texts():
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr(extraction, "TOKENS_PER_BATCH", 1000)
+    monkeypatch.setattr(extraction, "LARGEST_BATCH", 1000)
 
 
 @pytest.mark.parametrize("measure", ["cka", "procrustes", "cca"])
@@ -107,7 +109,7 @@ def most_rows_held(monkeypatch, models, texts, n_rows):
 
 
 def test_no_more_than_a_batch_of_rows_is_held(monkeypatch, models, texts):
-    assert most_rows_held(monkeypatch, models, texts, 3000) <= extraction.TOKENS_PER_BATCH
+    assert most_rows_held(monkeypatch, models, texts, 3000) <= extraction.LARGEST_BATCH
 
 
 def test_the_second_pass_is_in_float64_where_float32_loses_digits(monkeypatch, models, texts):
@@ -144,6 +146,7 @@ def test_misuse_is_named_before_anything_runs(monkeypatch, models, texts, call, 
 
 
 def test_expected_bytes_choose_the_route(models):
+    models = [shape_of(model) for model in models]
     layers = [list(range(3)), list(range(5))]
     cka, rows = get_measure("cka"), 10**6
     free = expected_bytes(models, layers, cka, rows, 100 * GB)
@@ -166,19 +169,20 @@ def test_wide_models_stream_in_constant_memory_by_batches():
 
 
 def test_an_estimate_is_readable_and_about_right(models, texts):
-    about = estimate(*models, texts, n_rows=400, memory_limit=GB)
+    about = estimate(*models, texts, n_rows=400, memory_limit=GB, trial=True)
     assert (about.rows, about.result, about.limit) == (400, 8 * 15, GB)
     assert about.seconds is not None
     assert 0.001 < about.seconds < 60
     lines = str(about).splitlines()
     assert lines[0] == "cka of 400 rows: in memory"
-    assert [line.split("  ")[1] for line in lines[1:]] == ["in memory", "streaming", "limit", "result", "time"]
+    words = ["weights", "in memory", "streaming", "limit", "result", "peak", "time"]
+    assert [line.split("  ")[1] for line in lines[1:]] == words
     assert "not possible" in str(estimate(*models, texts, measure="rsa", n_rows=400))
     assert "too much for the limit" in str(estimate(*models, texts, n_rows=400, memory_limit=10))
 
 
 def test_without_a_trial_there_is_no_time(models):
-    about = expected_bytes(models[:1], [[0, 1]], get_measure("cka"), 10)
+    about = expected_bytes([shape_of(models[0])], [[0, 1]], get_measure("cka"), 10)
     assert about.seconds is None
     assert "time" not in str(about)
     assert about.result == 8 * 4
@@ -190,16 +194,16 @@ def test_more_rows_cost_more_time(models, texts, monkeypatch):
         return 1.0
 
     monkeypatch.setattr(streaming, "_timed", one_second)
-    little, much = (estimate(*models, texts, n_rows=n) for n in (50, 3000))
+    little, much = (estimate(*models, texts, n_rows=n, trial=True) for n in (50, 3000))
     assert much.seconds > 2 * little.seconds
 
 
 def test_available_memory_is_what_the_system_or_the_container_leaves(monkeypatch):
     assert 10**7 < available_memory() < 10**14
-    monkeypatch.setattr(streaming, "_left_in_container", lambda: 12345)
+    monkeypatch.setattr(memory, "_left_in_container", lambda: 12345)
     assert available_memory() == 12345
-    monkeypatch.setattr(streaming, "_free", lambda: None)
-    monkeypatch.setattr(streaming, "_left_in_container", lambda: None)
+    monkeypatch.setattr(memory, "_free", lambda: None)
+    monkeypatch.setattr(memory, "_left_in_container", lambda: None)
     assert available_memory() is None
     assert Estimate("cka", 10**9, 10**15, 10**3, 8, None).route == "memory"
     assert "unknown" in str(Estimate("cka", 10**9, 10**15, 10**3, 8, None))
