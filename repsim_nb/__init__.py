@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from repsim_nb.pairwise import compare_models as compare_models
     from repsim_nb.runs import list_notebooks as list_notebooks
     from repsim_nb.runs import run_notebook as run_notebook
+    from repsim_nb.runs import sweep_notebook as sweep_notebook
     from repsim_nb.stitching import stitch as stitch
     from repsim_nb.stitching import stitching_table as stitching_table
     from repsim_nb.streaming import estimate as estimate
@@ -42,6 +43,7 @@ _HOME = {
     "compare_models": "pairwise",
     "list_notebooks": "runs",
     "run_notebook": "runs",
+    "sweep_notebook": "runs",
     "stitch": "stitching",
     "stitching_table": "stitching",
     "estimate": "streaming",

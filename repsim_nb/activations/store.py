@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 import repsim_nb
 from repsim_nb.activations.selection import Selection
-from repsim_nb.atomic import OutputError, atomic, writable
+from repsim_nb.atomic import OutputError, atomic, make_folder, writable
 from repsim_nb.errors import InputError
 from repsim_nb.memory import readable_size
 from repsim_nb.models import Model
@@ -64,15 +64,10 @@ class Store:
     def __init__(self, folder: str | os.PathLike[str] | None = None, limit: int = LIMIT):
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
             raise InputError(f"limit={limit!r}; expected a positive number of bytes, such as 20e9.")
-        self.folder = _cache() if folder is None else Path(folder)
+        self.folder = make_folder(_cache() if folder is None else folder)
+        writable(self.folder / "probe.safetensors")
         self.limit = int(limit)
         self._complained = False
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise OutputError(f"Cannot make the store {self.folder}: {reason}. Choose another folder.") from error
-        writable(self.folder / "probe.safetensors")
 
     def __repr__(self) -> str:
         files = self._files()

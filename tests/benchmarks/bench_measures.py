@@ -140,7 +140,7 @@ def sequences(model: Model) -> list[str]:
 def forward_passes(models: list[Model], texts: list[str]) -> Callable[[], object]:
     """The same batches through transformers' own blocks, tokenized beforehand, nothing kept and no head run."""
     windows = models[0].windows(texts)
-    size = tokens_per_batch(shape_of(model)) // max(map(len, windows))
+    size = tokens_per_batch(shape_of(models[0])) // max(map(len, windows))
     batches = [models[0].collate(windows[i : i + size]) for i in range(0, len(windows), size)]
 
     @torch.no_grad()
