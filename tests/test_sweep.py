@@ -69,8 +69,8 @@ def test_a_grid_is_run_summed_up_and_only_what_failed_is_run_again(tmp_path, log
     assert [name for name in visible(tmp_path / "out") if "failed" in name] == []
 
     write(tmp_path, "nb", SAVE, parameters=PARAMETERS)  # another notebook of the same name
-    rs.sweep_notebook(path, {"k": [1], "word": ["x"]}, tmp_path / "out")
-    assert ran(log).count("1 x") == 2
+    cells = sweep._cells(sweep.find_notebook(path), {"k": [1], "word": ["x"]}, tmp_path / "out")
+    assert [cell.finished for cell in cells] == [False]
 
 
 def test_a_killed_sweep_takes_its_cells_along_and_goes_on(tmp_path, log):
@@ -113,18 +113,32 @@ def test_a_killed_sweep_takes_its_cells_along_and_goes_on(tmp_path, log):
     assert json.loads((out / "k=2" / "run.json").read_text())["parameters"]["k"] == 2
 
 
-def test_cells_that_do_not_fit_together_take_turns_and_one_too_large_fails(tmp_path, log, monkeypatch):
-    path = write(
-        tmp_path, "nb", SAVE, "import time; held = b'1' * (mb * 10**6); time.sleep(1.5)", parameters=PARAMETERS
-    )
-    most, run = [], sweep._Running.bytes.fget
-    monkeypatch.setattr(sweep._Running, "bytes", property(lambda one: (most.append(run(one)), most[-1])[1]))
+HOLDS_MEMORY = """
+import json, sys, time
+from pathlib import Path
+from repsim_nb.runs.folder import write_record
+from repsim_nb.runs.notebooks import find_notebook
+cell = json.loads(sys.argv[1])
+given = cell["parameters"]
+held = b"1" * (given["mb"] * 10**6)
+time.sleep(1)
+folder = Path(cell["out"], cell["folder"])
+folder.mkdir()
+sha256 = find_notebook(cell["notebook"]).sha256
+write_record(folder, {"given": sorted(given), "parameters": given, "notebook_sha256": sha256, "seconds": 1.0})
+"""
+
+
+def test_cells_that_do_not_fit_together_take_turns_and_one_too_large_fails(tmp_path, monkeypatch):
+    path = write(tmp_path, "nb", parameters=PARAMETERS)
+    started, start = [], sweep.Cell.start
+    monkeypatch.setattr(sweep, "_PROGRAM", HOLDS_MEMORY)  # without a kernel, which takes seconds to start
+    monkeypatch.setattr(sweep.Cell, "start", lambda one, e: (started.append(one.parameters["mb"]), start(one, e))[1])
     table = rs.sweep_notebook(path, {"mb": [500, 501, 2000]}, tmp_path / "out", jobs=2, memory=950e6)
     assert table.status.tolist() == ["done", "done", "failed"]
     assert table.error[2] == "needs more than the memory given"
     assert table.exit_code[2] != 0
-    assert max(most[:-1]) > 500e6
-    assert [name for name in visible(tmp_path / "out") if name.startswith(".")] == []
+    assert started == [500, 501, 501, 2000]
 
 
 @pytest.mark.parametrize(
