@@ -17,7 +17,7 @@ from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.cka import CKA
 from repsim_nb.measures.features import as_matrix
-from repsim_nb.models import Model, load_model
+from repsim_nb.models import Model, Packing, load_model
 from repsim_nb.streaming import expected_bytes, stream
 from repsim_nb.uncertainty import (
     LEVEL,
@@ -59,6 +59,7 @@ def compare(
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
+    packing: str | Packing = "documents",
     null: str | int | None = None,
     interval: float | bool | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
@@ -84,7 +85,7 @@ def compare(
     Args:
         a, b: models, names `load_model` takes, or activations (from `extract`, or any mapping layer -> (n_rows, d)
             array with equal n_rows); b=None compares a with itself.
-        corpus, site, rows, n_rows: as in `extract`; unused where both sides are activations already.
+        corpus, site, rows, n_rows, packing: as in `extract`; unused where both sides are activations already.
         seed: of the choice of rows, the permutations and the jackknife's groups.
         measure: a name from `list_measures()` or a configured Measure.
         layers_a, layers_b: "all", a position or several.
@@ -106,7 +107,8 @@ def compare(
         measure_params: parameters of the measure.
 
     Returns:
-        DataArray with dims ("layer_a", "layer_b"), named like the measure; attrs["provenance"] is one JSON string.
+        DataArray with dims ("layer_a", "layer_b"), named like the measure; attrs["provenance"] is one JSON string, and
+        attrs["coverage"] the share of places at which both tokenizers end a token, of those of the one with fewer.
         With a null it has the coordinates null_mean, null_high (the 5% level of each cell by itself),
         null_high_family (of the whole grid: a cell beyond it has p_value <= 0.05) and p_value, with an interval low
         and high, all on both dims. For a dissimilarity the null levels are on the low side.
@@ -138,13 +140,14 @@ def compare(
             "rows": rows,
             "n_rows": n_rows,
             "seed": seed,
+            "packing": packing,
         }
         plain = not (kind or level or between_documents or fast or controls)
         if _must_stream(
             a, b, get_measure(measure, **measure_params), layers_a, layers_b, site, n_rows, memory_limit, plain
         ):
             return stream(a, b, corpus, measure, **how, **measure_params)
-    acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
+    acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing)
     if controls:
         acts_a, acts_b, kept = controls.applied(acts_a, acts_b)
         groups = None if groups is None else of_rows({"groups": groups}, kept)["groups"]
@@ -271,15 +274,16 @@ def _both(
     rows: str,
     n_rows: int,
     seed: int,
+    packing: str | Packing,
 ) -> tuple[Mapping[int, Any], Mapping[int, Any]]:
     """Aligned activations of both sides; the same object twice when a is compared with itself, all its layers."""
     given = [side for side in (a, b) if isinstance(side, Mapping)]
     if not given:
         if b is None and layers_a == layers_b:
-            alone = extract_aligned([a], corpus, [layers_a], site, rows, n_rows, seed)[0]  # type: ignore[list-item]
+            alone = extract_aligned([a], corpus, [layers_a], site, rows, n_rows, seed, packing)[0]  # type: ignore[list-item]
             return alone, alone
         models = [a, a if b is None else b]
-        pair = extract_aligned(models, corpus, [layers_a, layers_b], site, rows, n_rows, seed)  # type: ignore[arg-type]
+        pair = extract_aligned(models, corpus, [layers_a, layers_b], site, rows, n_rows, seed, packing)  # type: ignore[arg-type]
         return pair[0], pair[1]
     if len(given) == 1 and b is not None:
         raise InputError("One side is a model and the other activations: extract both with the same arguments first.")

@@ -20,7 +20,7 @@ from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.accumulation import Accumulator
 from repsim_nb.measures.features import BLOCK_BYTES
 from repsim_nb.measures.moments import PrecisionError
-from repsim_nb.models import Model
+from repsim_nb.models import Model, Packing
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -122,6 +122,7 @@ def estimate(
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
+    packing: str | Packing = "documents",
     memory_limit: int | None = None,
     **measure_params: Any,
 ) -> Estimate:
@@ -134,7 +135,7 @@ def estimate(
         InputError: as `compare`.
     """
     chosen = get_measure(measure, **measure_params)
-    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
+    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing)
     bare = expected_bytes([p.model for p in plans], [p.layers for p in plans], chosen, len(plans[0]), memory_limit)
     forward = sum(_forward_seconds(plan) for plan in plans)
     return Estimate(**{**vars(bare), "forward_seconds": forward, "measure_seconds": _measure_seconds(chosen, plans)})
@@ -174,6 +175,7 @@ def stream(
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
+    packing: str | Packing = "documents",
     memory_limit: int | None = None,
     **measure_params: Any,
 ) -> xr.DataArray:
@@ -195,7 +197,7 @@ def stream(
     (3, 3)
     """
     chosen = get_measure(measure, **measure_params)
-    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
+    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing)
     try:
         values = chosen.from_moments(accumulate(plans, chosen, memory_limit))
     except PrecisionError:  # rare, as when one row is far beyond all others; costs a second pass
@@ -248,6 +250,7 @@ def _plans(
     rows: str,
     n_rows: int,
     seed: int,
+    packing: str | Packing,
 ) -> list[Plan]:
     """One plan when a is compared with itself, all its layers; otherwise two."""
     for side in (a, b):
@@ -256,7 +259,7 @@ def _plans(
     models, layers = [a, a if b is None else b], [layers_a, layers_b]
     if b is None and layers_a == layers_b:
         models, layers = models[:1], layers[:1]
-    return plan_aligned(models, corpus, layers, site, rows, n_rows, seed)
+    return plan_aligned(models, corpus, layers, site, rows, n_rows, seed, packing)
 
 
 def available_memory() -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from repsim_nb.activations.selection import KINDS, Selection, select
 from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.errors import InputError, unknown
-from repsim_nb.models import Model, load_model
+from repsim_nb.models import Model, Packing, load_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +64,7 @@ def extract(
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
+    packing: str | Packing = "documents",
 ) -> Activations:
     """Activations of one model at chosen rows of a corpus.
 
@@ -80,6 +81,9 @@ def extract(
             in "padded" alone: every position of whole windows that are filled up to the model's context.
         n_rows: rows at most; a corpus with fewer gives a FewerRowsWarning and all it has.
         seed: of the choice of rows.
+        packing: "documents" (every window is of one document, a long one has several), "packed" (documents joined by
+            the end-of-text token and cut into windows of one length) or a `models.Packing`, which also says how long
+            windows are and whether they begin with a beginning-of-text token; by default that is up to the tokenizer.
 
     Returns:
         Activations: layer -> float32 (n_rows, d_model), on the CPU.
@@ -87,7 +91,7 @@ def extract(
     Raises:
         InputError: unknown model, corpus, site, kind of rows or layer.
     """
-    return extract_aligned([model], corpus, [layers], site, rows, n_rows, seed)[0]
+    return extract_aligned([model], corpus, [layers], site, rows, n_rows, seed, packing)[0]
 
 
 def extract_aligned(
@@ -98,6 +102,7 @@ def extract_aligned(
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
+    packing: str | Packing = "documents",
 ) -> list[Activations]:
     """`extract` for several models at once: row i is the same place in the same document in all of them.
 
@@ -105,7 +110,7 @@ def extract_aligned(
     """
     return [
         Activations(plan.run(), plan.rows, plan.provenance)
-        for plan in plan_aligned(models, corpus, layers, site, rows, n_rows, seed)
+        for plan in plan_aligned(models, corpus, layers, site, rows, n_rows, seed, packing)
     ]
 
 
@@ -117,6 +122,7 @@ def plan_aligned(
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
+    packing: str | Packing = "documents",
 ) -> list[Plan]:
     """What `extract_aligned` would run, nothing run yet."""
     if rows not in KINDS:
@@ -126,8 +132,10 @@ def plan_aligned(
     wanted = [
         model.positions(which, site) for model, which in zip(loaded, layers or ["all"] * len(loaded), strict=True)
     ]
-    selections = select(loaded, texts, rows, n_rows, seed)
+    packing = Packing.of(packing)
+    selections = select(loaded, texts, rows, n_rows, seed, packing)
     how = {"site": site, "rows": rows, "n_rows": len(selections[0]), "seed": seed, "corpus": texts.provenance}
+    how |= {"packing": asdict(packing), "coverage": selections[0].coverage}
     return [
         Plan(
             model,
