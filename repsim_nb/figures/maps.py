@@ -92,7 +92,7 @@ def _hatch_null_cells(result: xr.DataArray, ax: Axes, hatch: str) -> bool:
 
 
 def mark_blocks(ax: Axes, found: Blocks) -> Axes:
-    """Outline the blocks of layers on the heatmap of a model with itself; dashed where smooth decay would do (p > 0.05).
+    """Outline the blocks of layers on the heatmap of a model with itself, dashed if smooth decay would do (p > 0.05).
 
     Args:
         ax: what `heatmap` returned for the same layers.
