@@ -11,12 +11,13 @@ from tqdm.auto import tqdm
 
 from repsim_nb.activations import Activations, Store, extract_aligned
 from repsim_nb.activations.extraction import PATIENCE, as_json
+from repsim_nb.controls import Controls
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.cka import CKA
 from repsim_nb.measures.features import as_matrix
-from repsim_nb.models import Model
+from repsim_nb.models import Model, Packing
 from repsim_nb.streaming import expected_bytes, shapes_and_layers, stream
 from repsim_nb.uncertainty import (
     LEVEL,
@@ -29,6 +30,7 @@ from repsim_nb.uncertainty import (
     jackknife_grid,
     max_statistic,
 )
+from repsim_nb.uncertainty.grids import of_rows
 from repsim_nb.uncertainty.jackknife import BLOCKS
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def compare(
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
+    packing: str | Packing = "documents",
     null: str | int | None = None,
     interval: float | bool | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
@@ -64,6 +67,10 @@ def compare(
     fast: bool = False,
     memory_limit: int | None = None,
     store: Store | str | bool | None = None,
+    leave_out_first: int = 0,
+    leave_out_norms: float | None = None,
+    standardize: bool = False,
+    remove_components: int = 0,
     **measure_params: Any,
 ) -> xr.DataArray:
     """Every layer of `a` against every layer of `b` under one measure, with its null and interval where asked for.
@@ -79,7 +86,7 @@ def compare(
     Args:
         a, b: models, names `load_model` takes, or activations (from `extract`, or any mapping layer -> (n_rows, d)
             array with equal n_rows); b=None compares a with itself.
-        corpus, site, rows, n_rows: as in `extract`; unused where both sides are activations already.
+        corpus, site, rows, n_rows, packing: as in `extract`; unused where both sides are activations already.
         seed: of the choice of rows, the permutations and the jackknife's groups.
         measure: a name from `list_measures()` or a configured Measure.
         layers_a, layers_b: "all", a position or several.
@@ -98,10 +105,14 @@ def compare(
             two models that are given by name and do not fit beside each other, one is in memory at a time.
         store: where activations are kept on disk and looked for first, as in `extract`; a comparison that is run batch
             by batch has none to keep.
+        leave_out_first, leave_out_norms, standardize, remove_components: controls, which take first tokens, rows of
+            large norm, scales of features or first principal components out beforehand (see `controls.Controls`). They
+            are seen as fixed by null and interval.
         measure_params: parameters of the measure.
 
     Returns:
-        DataArray with dims ("layer_a", "layer_b"), named like the measure; attrs["provenance"] is one JSON string.
+        DataArray with dims ("layer_a", "layer_b"), named like the measure; attrs["provenance"] is one JSON string, and
+        attrs["coverage"] the share of places at which both tokenizers end a token, of those of the one with fewer.
         With a null it has the coordinates null_mean, null_high (the 5% level of each cell by itself),
         null_high_family (of the whole grid: a cell beyond it has p_value <= 0.05) and p_value, with an interval low
         and high, all on both dims. For a dissimilarity the null levels are on the low side.
@@ -123,6 +134,7 @@ def compare(
     ['0.46', '0.52', '0.01']
     """
     kind, level = _kind_of_null(null), _level(interval)
+    controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
     if not isinstance(a, Mapping) and not isinstance(b, Mapping):
         how: dict[str, Any] = {
             "layers_a": layers_a,
@@ -131,13 +143,18 @@ def compare(
             "rows": rows,
             "n_rows": n_rows,
             "seed": seed,
+            "packing": packing,
         }
-        plain = not (kind or level or between_documents or fast)
+        plain = not (kind or level or between_documents or fast or controls)
         if _must_stream(
             a, b, get_measure(measure, **measure_params), layers_a, layers_b, site, n_rows, memory_limit, plain
         ):
             return stream(a, b, corpus, measure, **how, **measure_params)
-    acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, store, memory_limit)
+    acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing, store, memory_limit)
+    if controls:
+        acts_a, acts_b, kept = controls.applied(acts_a, acts_b)
+        groups = None if groups is None else of_rows({"groups": groups}, kept)["groups"]
+        measure_params = of_rows(measure_params, kept)
     xs = _matrices(acts_a, "a")
     ys = xs if acts_b is acts_a else _matrices(acts_b, "b")
     documents = _documents(acts_a, acts_b, groups, len(xs[0]))
@@ -196,8 +213,8 @@ def _must_stream(
         return False
     if not plain:
         raise InputError(
-            "A null, an interval, between_documents and fast need all activations in memory, and these would take more "
-            "than the limit. Raise memory_limit, or choose fewer rows or layers."
+            "A null, an interval, controls, between_documents and fast need all activations in memory, and these would "
+            "take more than the limit. Raise memory_limit, or choose fewer rows or layers."
         )
     return True
 
@@ -259,6 +276,7 @@ def _both(
     rows: str,
     n_rows: int,
     seed: int,
+    packing: str | Packing,
     store: Store | str | bool | None,
     memory_limit: int | None,
 ) -> tuple[Mapping[int, Any], Mapping[int, Any]]:
@@ -266,10 +284,10 @@ def _both(
     given = [side for side in (a, b) if isinstance(side, Mapping)]
     if not given:
         if b is None and layers_a == layers_b:
-            alone = extract_aligned([a], corpus, [layers_a], site, rows, n_rows, seed, store=store)[0]  # type: ignore[list-item]
+            alone = extract_aligned([a], corpus, [layers_a], site, rows, n_rows, seed, packing, store=store)[0]  # type: ignore[list-item]
             return alone, alone
         models: Any = [a, a if b is None else b]
-        how: Any = {"store": store, "memory_limit": memory_limit}
+        how: Any = {"packing": packing, "store": store, "memory_limit": memory_limit}
         pair = extract_aligned(models, corpus, [layers_a, layers_b], site, rows, n_rows, seed, **how)
         return pair[0], pair[1]
     if len(given) == 1 and b is not None:

@@ -25,7 +25,10 @@ def labelled(
     between_documents: bool = False,
     estimator: str = "all rows",
 ) -> xr.DataArray:
-    """Values (layers of a, layers of b) with the layers' labels, the models' names, the measure and the provenance."""
+    """Values (layers of a, layers of b) with the layers' labels, the models' names, the measure and the provenance.
+
+    Of extracted rows attrs["coverage"] is the share of places that both tokenizers have (of the one with fewer).
+    """
     import xarray as xr
 
     low, high = measure.bounds
@@ -42,6 +45,7 @@ def labelled(
             "model_a": _name(a, "a"),
             "model_b": _name(b, "b"),
             "n_rows": len(next(iter(a.values()))),
+            **_coverage(a),
             "provenance": as_json(
                 {
                     "measure": measure.name,
@@ -74,6 +78,11 @@ def _recorded(value: Any) -> Any:
 
 def _name(acts: Mapping[int, Any], otherwise: str) -> str:
     return acts.provenance["model"]["model"] if isinstance(acts, Activations) else otherwise
+
+
+def _coverage(acts: Mapping[int, Any]) -> dict[str, float]:
+    """Share of places that the tokenizers have in common, where it is known."""
+    return {"coverage": acts.provenance["coverage"]} if "coverage" in _provenance(acts) else {}
 
 
 def _provenance(acts: Mapping[int, Any]) -> Any:

@@ -28,7 +28,7 @@ from repsim_nb.measures.accumulation import Accumulator
 from repsim_nb.measures.features import BLOCK_BYTES
 from repsim_nb.measures.moments import PrecisionError
 from repsim_nb.memory import limit_bytes, readable_size
-from repsim_nb.models import Model
+from repsim_nb.models import Model, Packing
 from repsim_nb.models.shape import Shape, shape_of
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def estimate(
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
+    packing: str | Packing = "documents",
     memory_limit: int | None = None,
     trial: bool = False,
     **measure_params: Any,
@@ -175,7 +176,7 @@ def estimate(
     bare = replace(bare, one_at_a_time=one_at_a_time(sides, layers, site, n_rows, memory_limit))
     if not trial:
         return bare
-    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
+    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing)
     forward = sum(_forward_seconds(plan) for plan in plans)
     return replace(bare, forward_seconds=forward, measure_seconds=_measure_seconds(chosen, plans))
 
@@ -225,6 +226,7 @@ def stream(
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
+    packing: str | Packing = "documents",
     memory_limit: int | None = None,
     **measure_params: Any,
 ) -> xr.DataArray:
@@ -246,7 +248,7 @@ def stream(
     (3, 3)
     """
     chosen = get_measure(measure, **measure_params)
-    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed)
+    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing)
     try:
         values = chosen.from_moments(accumulate(plans, chosen, memory_limit))
     except PrecisionError:  # rare, as when one row is far beyond all others; costs a second pass
@@ -299,13 +301,14 @@ def _plans(
     rows: str,
     n_rows: int,
     seed: int,
+    packing: str | Packing,
 ) -> list[Plan]:
     """One plan when a is compared with itself, all its layers; otherwise two."""
     _only_models(a, b)
     models, layers = [a, a if b is None else b], [layers_a, layers_b]
     if b is None and layers_a == layers_b:
         models, layers = models[:1], layers[:1]
-    return plan_aligned(models, corpus, layers, site, rows, n_rows, seed)
+    return plan_aligned(models, corpus, layers, site, rows, n_rows, seed, packing)
 
 
 def _only_models(*sides: Any) -> None:

@@ -108,7 +108,7 @@ def test_models_stay_as_they_are(small):
 def test_what_is_reported_is_what_the_models_do(small, across):
     ground = across.ground
     totals = {"own": 0.0, "stitched": 0.0, "count": 0, "bytes": 0}
-    for batch in ground.batches["report"]:
+    for batch in ground.batches_of(small)["report"]:
         own = small.module(input_ids=batch.ids, attention_mask=batch.mask.long()).logits
         for name, logits in (("own", own), ("stitched", across.logits(batch))):
             for row in range(len(batch)):
@@ -135,7 +135,7 @@ def test_documents_to_fit_on_stop_by_and_report_on_are_different_ones(small):
     texts = [f"Document number {i} says: " + "word " * (i % 7 + 2) for i in range(40)]
     for corpus in (None, texts):
         for seed in (0, 1):
-            ground = Ground(corpus, small, small.context, 64, 32, seed)
+            ground = Ground(corpus, [small], 64, 32, seed)
             seen = {}
             for part, windows in ground.windows.items():
                 seen[part] = {ground.corpora[part].documents[w.text] for w in windows}
@@ -143,7 +143,7 @@ def test_documents_to_fit_on_stop_by_and_report_on_are_different_ones(small):
             assert not seen["fit"] & seen["stop"]
             assert not (seen["fit"] | seen["stop"]) & seen["report"]
     with pytest.raises(InputError, match="too few documents"):
-        Ground(texts[:1], small, small.context, 64, 32, 0)
+        Ground(texts[:1], [small], 64, 32, 0)
 
 
 def test_what_does_not_fit_in_memory_is_computed_again_and_gives_the_same(small, monkeypatch):
@@ -227,13 +227,6 @@ def test_bad_input_says_what_to_do(arguments, message):
     given = {"sender": SMALL, "receiver": SMALL, "layer": 1} | arguments
     with pytest.raises(InputError, match=message):
         rs.stitch(**given)
-
-
-def test_different_tokenizers_are_refused(small):
-    other = rs.load_model(SMALL)
-    other.tokenizer.add_tokens(["<another>"])
-    with pytest.raises(InputError, match="different tokenizers"):
-        rs.stitch(small, other, 1)
 
 
 def test_look_inside(across):

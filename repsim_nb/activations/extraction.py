@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from repsim_nb.activations.store import Store, as_store, key_of
 from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.memory import limit_bytes
-from repsim_nb.models import Model, load_model
+from repsim_nb.models import Model, Packing, load_model
 from repsim_nb.models.batch import Windows
 from repsim_nb.models.model import weights_sha256
 from repsim_nb.models.shape import Shape, shape_of
@@ -74,6 +74,7 @@ def extract(
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
+    packing: str | Packing = "documents",
     *,
     store: Store | str | os.PathLike[str] | bool | None = None,
 ) -> Activations:
@@ -92,6 +93,9 @@ def extract(
             in "padded" alone: every position of whole windows that are filled up to the model's context.
         n_rows: rows at most; a corpus with fewer gives a FewerRowsWarning and all it has.
         seed: of the choice of rows.
+        packing: "documents" (every window is of one document, a long one has several), "packed" (documents joined by
+            the end-of-text token and cut into windows of one length) or a `models.Packing`, which also says how long
+            windows are and whether they begin with a beginning-of-text token; by default that is up to the tokenizer.
         store: where activations are kept on disk and looked for first: a folder, a `Store`, or True for the user's
             cache; None keeps none. See `activations.store`.
 
@@ -101,7 +105,7 @@ def extract(
     Raises:
         InputError: unknown model, corpus, site, kind of rows or layer, or a store that cannot be written.
     """
-    return extract_aligned([model], corpus, [layers], site, rows, n_rows, seed, store=store)[0]
+    return extract_aligned([model], corpus, [layers], site, rows, n_rows, seed, packing, store=store)[0]
 
 
 def extract_aligned(
@@ -112,6 +116,7 @@ def extract_aligned(
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
+    packing: str | Packing = "documents",
     *,
     store: Store | str | os.PathLike[str] | bool | None = None,
     memory_limit: int | None = None,
@@ -125,8 +130,9 @@ def extract_aligned(
     kept = as_store(store)
     layers = layers or ["all"] * len(models)
     if one_at_a_time(models, layers, site, n_rows, memory_limit):
-        return _one_by_one(models, corpus, layers, site, rows, n_rows, seed, kept)
-    return [plan.activations(kept) for plan in plan_aligned(models, corpus, layers, site, rows, n_rows, seed)]
+        return _one_by_one(models, corpus, layers, site, rows, n_rows, seed, Packing.of(packing), kept)
+    plans = plan_aligned(models, corpus, layers, site, rows, n_rows, seed, packing)
+    return [plan.activations(kept) for plan in plans]
 
 
 def one_at_a_time(
@@ -152,14 +158,15 @@ def _one_by_one(
     rows: str,
     n_rows: int,
     seed: int,
+    packing: Packing,
     store: Store | None,
 ) -> list[Activations]:
     """Each model is loaded twice: for its tokenizer, which the choice of rows needs of all, and to be run."""
     outlines = [_Outline.of(load_model(model)) for model in models]
     texts = load_corpus(outlines[0].made_for if corpus is None else corpus)
-    selections = _select(outlines, texts, rows, n_rows, seed)
+    selections = _select(outlines, texts, rows, n_rows, seed, packing)
     return [
-        _plan(load_model(model), selection, which, texts, site, rows, seed).activations(store)
+        _plan(load_model(model), selection, which, texts, site, rows, seed, packing).activations(store)
         for model, selection, which in zip(models, selections, layers, strict=True)
     ]
 
@@ -187,6 +194,7 @@ def plan_aligned(
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
+    packing: str | Packing = "documents",
 ) -> list[Plan]:
     """What `extract_aligned` would run, nothing run yet."""
     once = {model: load_model(model) for model in models}  # one that is given twice is loaded once
@@ -195,21 +203,33 @@ def plan_aligned(
     for model, which in zip(loaded, layers, strict=True):
         model.positions(which, site)  # before texts are tokenized
     texts = load_corpus(loaded[0].made_for if corpus is None else corpus)
-    selections = _select(loaded, texts, rows, n_rows, seed)
+    packing = Packing.of(packing)
+    selections = _select(loaded, texts, rows, n_rows, seed, packing)
     return [
-        _plan(model, selection, which, texts, site, rows, seed)
+        _plan(model, selection, which, texts, site, rows, seed, packing)
         for model, selection, which in zip(loaded, selections, layers, strict=True)
     ]
 
 
-def _select(models: Sequence[Any], corpus: Corpus, rows: str, n_rows: int, seed: int) -> list[Selection]:
+def _select(
+    models: Sequence[Any], corpus: Corpus, rows: str, n_rows: int, seed: int, packing: Packing
+) -> list[Selection]:
     if rows not in KINDS:
         raise unknown("kind of rows", rows, KINDS)
-    return select(models, corpus, rows, n_rows, seed)
+    return select(models, corpus, rows, n_rows, seed, packing)
 
 
-def _plan(model: Model, selection: Selection, layers: Layers, corpus: Corpus, site: str, rows: str, seed: int) -> Plan:
-    return Plan(model, selection, model.positions(layers, site), corpus, site, rows, seed)
+def _plan(
+    model: Model,
+    selection: Selection,
+    layers: Layers,
+    corpus: Corpus,
+    site: str,
+    rows: str,
+    seed: int,
+    packing: Packing,
+) -> Plan:
+    return Plan(model, selection, model.positions(layers, site), corpus, site, rows, seed, packing)
 
 
 @dataclass(frozen=True)
@@ -223,6 +243,7 @@ class Plan:
     site: str
     kind: str
     seed: int
+    packing: Packing
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -233,6 +254,7 @@ class Plan:
     def provenance(self) -> dict[str, Any]:
         """What makes the values."""
         how = {"site": self.site, "rows": self.kind, "n_rows": len(self), "seed": self.seed}
+        how |= {"packing": asdict(self.packing), "coverage": self.selection.coverage}
         return {"model": self.model.provenance, **how, "corpus": self.corpus.provenance}
 
     @cached_property

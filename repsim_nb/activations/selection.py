@@ -14,7 +14,7 @@ import numpy as np
 
 from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError
-from repsim_nb.models import Model, Window
+from repsim_nb.models import Model, Packing, Window
 
 KINDS = ("tokens", "last", "mean", "cls", "padded")
 MIN_COVERAGE = 0.1  # of the rows of the model with fewer, when tokenizers differ
@@ -34,6 +34,7 @@ class Selection:
             For rows="cls" it is 0.
         document: index into the corpus, (n_rows,).
         char_end: character at which the row's token ends, (n_rows,); -1 at special tokens and padding.
+        coverage: share of the places of the tokenizer with fewer at which all end a token, 0 to 1.
     """
 
     windows: list[Window]
@@ -41,6 +42,7 @@ class Selection:
     position: np.ndarray
     document: np.ndarray
     char_end: np.ndarray
+    coverage: float = 1.0
 
     def __len__(self) -> int:
         return len(self.window)
@@ -53,44 +55,51 @@ class Selection:
 
     def take(self, index: np.ndarray) -> Selection:
         """The rows at `index` alone."""
-        return Selection(self.windows, *(x[index] for x in (self.window, self.position, self.document, self.char_end)))
+        where = {name: getattr(self, name)[index] for name in ("window", "position", "document", "char_end")}
+        return replace(self, **where)
 
 
-def select(models: Sequence[Model], corpus: Corpus, kind: str, n_rows: int, seed: int) -> list[Selection]:
+def select(
+    models: Sequence[Model], corpus: Corpus, kind: str, n_rows: int, seed: int, packing: Packing | None = None
+) -> list[Selection]:
     """One Selection per model, row by row at the same place of the same document.
 
     Documents take turns, so that n_rows spread over as many of them as there are; within a document rows are drawn
-    from as few windows as will do, at random places. Windows are as long as the shortest context.
+    from as few windows as will do, at random places. Windows are as long as the shortest context, or as `packing` says.
 
     Raises:
-        InputError: nothing to select from, or tokenizers that share too few places.
+        InputError: nothing to select from, tokenizers that share too few places, or packing that does not fit.
     """
+    packing = packing or Packing()
     if isinstance(n_rows, bool) or not isinstance(n_rows, int | np.integer) or n_rows < 1:
         raise InputError(f"n_rows={n_rows!r}; expected a positive whole number.")
     causal = [model.name for model in models if model.kind == "causal"]
     if kind == "cls" and causal:
         raise InputError(f'rows="cls" was asked of the causal model {causal[0]}, whose first token has seen no other.')
-    length = min(model.context for model in models)
+    length = _length(models, packing)
+    if packing.kind == "packed" and kind in ("mean", "cls"):
+        raise InputError(
+            f'rows="{kind}" is of documents apart; with packing="packed" there are "tokens", "last" and "padded".'
+        )
     if kind == "padded":
-        return [_padded(models, corpus, length, n_rows, seed)] * len(models)
+        return [_padded(models, corpus, length, n_rows, seed, packing)] * len(models)
     by_tokenizer: dict[str, _Places] = {}
     for model in models:
         if model.windows.key not in by_tokenizer:
-            by_tokenizer[model.windows.key] = _places(model.windows(corpus.inputs, length))
+            by_tokenizer[model.windows.key] = _places(model.windows(corpus.inputs, length, packing))
     tables = [by_tokenizer[model.windows.key] for model in models]
     keys = tables[0].key
     for table in tables[1:]:
         keys = np.intersect1d(keys, table.key, assume_unique=True)
-    if kind == "tokens":
-        _check_coverage(models, tables, len(keys))
-    else:
+    coverage = covered(models, [len(table.key) for table in tables], len(keys))
+    if kind != "tokens":
         keys = _last_of_each_document(keys)
     if not len(keys):
         raise InputError(f"{corpus!r} gives no row that {' and '.join(m.name for m in models)} share.")
     if len(keys) < n_rows and kind == "tokens":
         _say_fewer(n_rows, corpus, len(keys))
     chosen = _spread(tables[0], keys, n_rows, np.random.default_rng(seed))
-    selections = [table.at(chosen) for table in tables]
+    selections = [replace(table.at(chosen), coverage=coverage) for table in tables]
     return [replace(s, position=np.zeros_like(s.position)) for s in selections] if kind == "cls" else selections
 
 
@@ -99,7 +108,19 @@ def _say_fewer(asked: int, corpus: Corpus, there: int) -> None:
     warnings.warn(message, FewerRowsWarning, stacklevel=4)
 
 
-def _padded(models: Sequence[Model], corpus: Corpus, length: int, n_rows: int, seed: int) -> Selection:
+def _length(models: Sequence[Model], packing: Packing) -> int:
+    """Tokens of a window."""
+    shortest = min(models, key=lambda model: model.context)
+    if packing.length is not None and packing.length > shortest.context:
+        raise InputError(
+            f"length={packing.length} is more than the {shortest.context} tokens that {shortest.name} reads at once."
+        )
+    return packing.length or shortest.context
+
+
+def _padded(
+    models: Sequence[Model], corpus: Corpus, length: int, n_rows: int, seed: int, packing: Packing
+) -> Selection:
     """Every position of random windows that are all padded to one length."""
     other = next((m for m in models if m.windows.key != models[0].windows.key), None)
     if other is not None:
@@ -107,7 +128,7 @@ def _padded(models: Sequence[Model], corpus: Corpus, length: int, n_rows: int, s
             f'rows="padded" needs one tokenizer; {models[0].name} and {other.name} have different ones, whose '
             "positions do not stand for the same text."
         )
-    windows = models[0].windows(corpus.inputs, length)
+    windows = models[0].windows(corpus.inputs, length, packing)
     if n_rows < length:
         raise InputError(
             f'n_rows={n_rows} is less than one window of {length} positions, which rows="padded" takes whole.'
@@ -118,10 +139,12 @@ def _padded(models: Sequence[Model], corpus: Corpus, length: int, n_rows: int, s
     window = np.sort(order).repeat(length)
     position = np.tile(np.arange(length), len(order))
     char_end = np.full((len(order), length), -1)
+    document = np.empty_like(char_end)
     for place, number in enumerate(np.sort(order)):
-        char_end[place, : len(windows[number])] = windows[number].offsets[:, 1]
-    text = np.array([w.text for w in windows])
-    return Selection(windows, window, position, text[window], char_end.ravel())
+        used = len(windows[number])
+        char_end[place, :used] = windows[number].offsets[:, 1]
+        document[place] = np.pad(windows[number].text_of, (0, length - used), mode="edge")
+    return Selection(windows, window, position, document.ravel(), char_end.ravel())
 
 
 @dataclass(frozen=True)
@@ -143,22 +166,45 @@ def _places(windows: list[Window]) -> _Places:
     window = np.repeat(np.arange(len(windows)), lengths)
     position = np.concatenate([np.arange(n) for n in lengths]) if windows else np.zeros(0, dtype=int)
     offsets = np.concatenate([w.offsets for w in windows]) if windows else np.zeros((0, 2), dtype=int)
-    text = np.repeat([w.text for w in windows], lengths)
+    text = np.concatenate([w.text_of for w in windows]) if windows else np.zeros(0, dtype=int)
     real = offsets[:, 1] > offsets[:, 0]
-    key = (text[real].astype(np.int64) << 32) | offsets[real, 1]
-    # Byte-level pieces of one character all end at it: the last piece is the one that completes it.
-    unique, from_end = np.unique(key[::-1], return_index=True)
-    index = len(key) - 1 - from_end
-    return _Places(windows, unique, window[real][index], position[real][index])
+    document = text[real].astype(np.int64) << 32
+    whole = complete(document | offsets[real, 0], document | offsets[real, 1])
+    key = (document | offsets[real, 1])[whole]
+    return _Places(windows, key, window[real][whole], position[real][whole])
 
 
-def _check_coverage(models: Sequence[Model], tables: list[_Places], shared: int) -> None:
-    fewest = min(len(t.key) for t in tables)
+def complete(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Which tokens end a place: what is up to them is the text up to their end, and what is behind them the rest.
+
+    A character may be several tokens, and a token may be the end of one character and the beginning of the next; of
+    these only those that complete a character end a place.
+
+    Args:
+        starts, ends: characters of every token that stands for text, in order, (tokens,) each.
+
+    Returns:
+        bool (tokens,); the ends of those that are True increase strictly.
+    """
+    before = np.maximum.accumulate(ends)
+    behind = np.append(np.minimum.accumulate(starts[::-1])[::-1][1:], np.iinfo(np.int64).max)
+    return (ends == before) & (behind >= ends)
+
+
+def covered(models: Sequence[Model], places: Sequence[int], shared: int) -> float:
+    """Share of the fewest places that are shared.
+
+    Raises:
+        InputError: fewer than comparisons need.
+    """
+    fewest = min(places)
     if shared < MIN_COVERAGE * fewest:
         raise InputError(
             f"The tokenizers of {' and '.join(m.name for m in models)} end tokens at the same character in only "
-            f"{shared:,} of {fewest:,} places, under the {MIN_COVERAGE:.0%} that a comparison needs."
+            f"{shared:,} of {fewest:,} places ({shared / fewest:.1%}), under the {MIN_COVERAGE:.0%} that a comparison "
+            "needs. Compare models whose tokenizers cut this text more alike, or take another text."
         )
+    return shared / fewest if fewest else 0.0
 
 
 def _last_of_each_document(keys: np.ndarray) -> np.ndarray:

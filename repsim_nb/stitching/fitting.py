@@ -14,6 +14,7 @@ from repsim_nb.errors import InputError, unknown
 from repsim_nb.models import Model
 from repsim_nb.stitching.ground import Ground, upper
 from repsim_nb.stitching.maps import MAPS, Map, Moments
+from repsim_nb.stitching.shared import paired
 
 STEPS = 120
 RATE = 1e-2
@@ -33,29 +34,17 @@ class Seam:
     shuffle: bool = False
 
     def sent(self, ground: Ground, part: str) -> Sequence[Tensor]:
-        """What the sender hands over, batch by batch; shuffled: at random other places of the same batch."""
-        hidden = ground.hidden(self.sender, self.layer, part)
-        if not self.shuffle:
-            return hidden
-        masks = [batch.mask for batch in ground.batches[part]]
-        return [_shuffled(h, m.to(h.device), ground.seed) for h, m in zip(hidden, masks, strict=True)]
-
-
-def _shuffled(hidden: Tensor, mask: Tensor, seed: int) -> Tensor:
-    rows = hidden[mask]
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
-    shuffled = hidden.clone()
-    shuffled[mask] = rows[order]
-    return shuffled
+        """What the sender hands over, batch by batch, in the places of the receiver's tokens."""
+        return ground.sent(self.sender, self.layer, self.receiver, part, self.shuffle)
 
 
 def least_squares(map_: Map, seam: Seam, ground: Ground) -> None:
     """Set `map_` to its least-squares fit of the receiver's activations."""
-    batches, sent = ground.batches[ground.matched], seam.sent(ground, ground.matched)
+    batches, sent = ground.batches_of(seam.receiver)[ground.matched], seam.sent(ground, ground.matched)
     received = ground.hidden(seam.receiver, seam.into, ground.matched)
     map_.solve(
         Moments.of(
-            (map_.prepared(x[batch.mask.to(x.device)]), y[batch.mask.to(y.device)].to(x.device))
+            (map_.prepared(x[paired(batch).to(x.device)]), y[paired(batch).to(y.device)].to(x.device))
             for x, y, batch in zip(sent, received, batches, strict=True)
         )
     )
@@ -107,7 +96,7 @@ def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFra
         DataFrame(step, fit_loss, stop_loss): nats per prediction; fit_loss is the mean since the line above.
     """
     rng = np.random.default_rng([ground.seed, 3])
-    batches, sent = ground.batches["fit"], seam.sent(ground, "fit")
+    batches, sent = ground.batches_of(seam.receiver)["fit"], seam.sent(ground, "fit")
     optimizer = torch.optim.Adam(map_.parameters(), lr=RATE)
     best = loss_on(map_, seam, ground, "stop")
     history, kept, waited = [(0, float("nan"), best)], _copy(map_), 0
@@ -140,8 +129,9 @@ def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFra
 @torch.no_grad()
 def loss_on(map_: Map, seam: Seam, ground: Ground, part: str) -> float:
     """Nats per prediction of the stitched model."""
+    batches = ground.batches_of(seam.receiver)[part]
     total, count = 0.0, 0
-    for number, (batch, hidden) in enumerate(zip(ground.batches[part], seam.sent(ground, part), strict=True)):
+    for number, (batch, hidden) in enumerate(zip(batches, seam.sent(ground, part), strict=True)):
         losses = ground.nats(seam.receiver, upper(seam.receiver, map_(hidden), seam.into, batch), part, number)
         total, count = total + losses.sum().item(), count + len(losses)
     return total / count

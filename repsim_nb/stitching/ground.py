@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -11,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repsim_nb.activations.selection import covered
 from repsim_nb.corpora import Corpus, list_corpora, load_corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, Window
-from repsim_nb.stitching.task import KINDS, Losses, Task
+from repsim_nb.stitching.shared import carried, collated, stretches
+from repsim_nb.stitching.task import KINDS, Losses, Task, predicted
 
 PARTS = ("fit", "stop", "report")
 MATCHED = 2**16  # tokens that a least-squares fit reads; a gradient needs more
@@ -27,10 +30,10 @@ class Ground:
     """Windows of three sets of documents that share none, batched, and the activations of models on them.
 
     Args:
-        corpus: None is the corpus that the model was made for. A named corpus gives its split "validation" to fit on
+        corpus: None is the corpus that the models were made for. A named corpus gives its split "validation" to fit on
             and "test" to report on; other documents are divided at random, two thirds to fit on.
-        model: its kind says what is predicted, its tokenizer cuts the texts.
-        length: longest window in tokens.
+        models: all that will be asked for. The first one's kind says what is predicted. Windows are as long as the
+            shortest context of those with the same tokenizer; with several tokenizers see `shared`.
         n_fit, n_report: how many windows, from as many documents as there are. Those to stop by are taken from n_fit;
             n_report None takes what the kind has by default.
         seed: of the choice.
@@ -42,27 +45,32 @@ class Ground:
         windows: part -> windows; "fit" for the gradient, some of them also "match" for least squares, "stop", "report".
         corpora: part -> the corpus that its windows index.
         matched: the part that means and least squares are of.
+        coverage: share of the places that all tokenizers end a token at, of those of the one with fewest; 1 for one.
+
+    Raises:
+        InputError: too few documents, or tokenizers that share too few places.
     """
 
     def __init__(
         self,
         corpus: Corpus | str | Sequence[str] | None,
-        model: Model,
-        length: int,
+        models: Sequence[Model],
         n_fit: int,
         n_report: int | None,
         seed: int,
         fits: bool = True,
         layers: Sequence[int] = (),
     ) -> None:
-        self.model, self.length, self.seed, self.layers = model, length, seed, layers
-        self.corpora = _divided(model.made_for if corpus is None else corpus, seed, fits)
-        self.task: Task = KINDS[model.kind](self.corpora.values())
+        self.models, self.seed, self.layers = list(models), seed, layers
+        self.corpora = _divided(models[0].made_for if corpus is None else corpus, seed, fits)
+        self.task: Task = KINDS[models[0].kind](self.corpora.values())
         self.matched = "match" if fits else "report"
+        self.coverage = 1.0
+        self._batches: dict[str, dict[str, list[Batch]]] = {}
         self.windows: dict[str, list[Window]] = {}
         if fits:
             self._choose_to_fit(n_fit)
-        report = self.task.windows(model.windows, self.corpora["report"], length)
+        report = self._cut("report")
         wanted = self.task.n_report if n_report is None else n_report
         self.windows["report"] = _spread(report, wanted, np.random.default_rng([seed, 2]))
         if not all(self.windows.values()):
@@ -76,7 +84,7 @@ class Ground:
 
     def _choose_to_fit(self, n_fit: int) -> None:
         rng = np.random.default_rng([self.seed, 1])
-        windows = _spread(self.task.windows(self.model.windows, self.corpora["fit"], self.length), n_fit, rng)
+        windows = _spread(self._cut("fit"), n_fit, rng)
         stopping = _some_documents(windows, min(STOP_SHARE * len(windows), self.task.stop_most), rng)
         self.windows = {
             "fit": [w for w in windows if w.text not in stopping],
@@ -86,20 +94,42 @@ class Ground:
         self.windows["match"] = self.windows["fit"][: 1 + int(np.searchsorted(lengths, MATCHED))]
 
     @cached_property
-    def batches(self) -> dict[str, list[Batch]]:
-        """The batches of each part."""
-        return {
-            part: [self.model.collate(group) for group in self.task.groups(windows, part)]
-            for part, windows in self.windows.items()
-        }
+    def lengths(self) -> dict[str, int]:
+        """Tokens of a window at most, by the key of each tokenizer."""
+        keys = dict.fromkeys(model.windows.key for model in self.models)
+        return {key: min(m.context for m in self.models if m.windows.key == key) for key in keys}
+
+    def _cut(self, part: str) -> list[Window]:
+        """All windows of a part, of the first model's tokenizer; of several tokenizers, stretches that all can read."""
+        corpus, (length, *_) = self.corpora[part], self.lengths.values()
+        if len(self.lengths) == 1:
+            return self.task.windows(self.models[0].windows, corpus, length)
+        firsts = [next(m for m in self.models if m.windows.key == key) for key in self.lengths]
+        windows, shared, places = stretches(
+            tuple(m.windows for m in firsts), tuple(self.lengths.values()), corpus.texts
+        )
+        self.coverage = covered(firsts, places, shared)
+        return list(windows)
+
+    def batches_of(self, model: Model) -> dict[str, list[Batch]]:
+        """The batches of each part, in the tokens of `model`."""
+        if model.windows.key not in self._batches:
+            self._batches[model.windows.key] = {
+                part: [collated(model, group) for group in self.task.groups(windows, part)]
+                for part, windows in self.windows.items()
+            }
+        return self._batches[model.windows.key]
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Documents, windows and seed."""
+        """Documents, windows and seed; of several tokenizers, their hashes with the length of their windows."""
         parts = [part for part in PARTS if part in self.windows]
         about = {part: self.corpora[part].provenance for part in parts if part != "stop"}
         counts = {f"{part}_sequences": len(self.windows[part]) for part in parts}
-        return {"corpora": about, **counts, "window_length": self.length, "seed": self.seed}
+        lengths = {hashlib.sha256(key.encode()).hexdigest()[:16]: length for key, length in self.lengths.items()}
+        length = next(iter(lengths.values())) if len(lengths) == 1 else lengths
+        several = {"coverage": self.coverage} if len(lengths) > 1 else {}
+        return {"corpora": about, **counts, "window_length": length, **several, "seed": self.seed}
 
     def hidden(self, model: Model, layer: int, part: str) -> Sequence[Tensor]:
         """The residual stream of `model` at `layer`, (sequences, length, d_model) for every batch of `part`.
@@ -108,7 +138,7 @@ class Ground:
         """
         key = (model.weights_sha256, layer, part)
         if key not in self._held:
-            computed = _Computed(model, layer, self.batches[part])
+            computed = _Computed(model, layer, self.batches_of(model)[part])
             if computed.nbytes > HELD:
                 return computed
             self._hold(model, self._with(layer, max(1, TOGETHER // computed.nbytes)), part)
@@ -126,7 +156,7 @@ class Ground:
     def _hold(self, model: Model, layers: Sequence[int], part: str) -> None:
         """One pass of the model, of which several layers are kept; the first of them last, to be dropped last."""
         kept: dict[int, list[Tensor]] = {layer: [] for layer in reversed(layers)}
-        for batch in self.batches[part]:
+        for batch in self.batches_of(model)[part]:
             model.residuals(_on(model, batch), layers, lambda layer, hidden: kept[layer].append(hidden))
         self._held.update({(model.weights_sha256, layer, part): tensors for layer, tensors in kept.items()})
 
@@ -136,7 +166,7 @@ class Ground:
         key = (self.task.key(receiver), None)
         if key not in self._losses:
             top = receiver.n_layers
-            given = zip(self.hidden(receiver, top, "report"), self.batches["report"], strict=True)
+            given = zip(self.hidden(receiver, top, "report"), self.batches_of(receiver)["report"], strict=True)
             self._losses[key] = self.losses(receiver, (upper(receiver, h, top, b) for h, b in given))
         return self._losses[key]
 
@@ -146,7 +176,7 @@ class Ground:
         key = (self.task.key(receiver), into)
         if key not in self._losses:
             mean = self._mean(receiver, into)
-            batches = self.batches["report"]
+            batches = self.batches_of(receiver)["report"]
             self._losses[key] = self.losses(receiver, (_everywhere(receiver, mean, into, b) for b in batches))
         return self._losses[key]
 
@@ -154,23 +184,46 @@ class Ground:
         """Mean activation over the tokens that maps are fitted on, (d_model,)."""
         if (model.weights_sha256, layer) not in self._means:
             for each in {layer, *self.layers}:
-                matched = zip(self.hidden(model, each, self.matched), self.batches[self.matched], strict=True)
+                matched = zip(self.hidden(model, each, self.matched), self.batches_of(model)[self.matched], strict=True)
                 rows = torch.cat([hidden[batch.mask] for hidden, batch in matched])
                 self._means[model.weights_sha256, each] = rows.mean(0)
         return self._means[model.weights_sha256, layer]
 
     def nats(self, receiver: Model, logits: Tensor, part: str, number: int) -> Tensor:
         """Loss of every prediction of one batch, (predictions,), to take a gradient of."""
-        batch = self.batches[part][number]
+        batch = self.batches_of(receiver)[part][number]
         return self.task.nats(receiver, logits, batch, self.task.answers(batch, self.corpora[part]))
 
     def losses(self, receiver: Model, logits: Iterable[Tensor]) -> Losses:
         """Losses behind the logits of every batch to report on, in order."""
-        return self.task.losses(receiver, logits, self.batches["report"], self.corpora["report"])
+        return self.task.losses(receiver, logits, self.batches_of(receiver)["report"], self.corpora["report"])
+
+    def sent(self, sender: Model, layer: int, receiver: Model, part: str, shuffle: bool = False) -> Sequence[Tensor]:
+        """What `sender` holds at `layer` where the receiver's tokens are, (sequences, length, d_sender) by batch.
+
+        Shuffled: what it holds at random other places of the same batch.
+        """
+        hidden = self.hidden(sender, layer, part)
+        if not shuffle and sender.windows.key == receiver.windows.key:
+            return hidden
+        return _Sent(hidden, self.batches_of(sender)[part], self.batches_of(receiver)[part], self.seed, shuffle)
+
+    def bytes_predicted(self, receiver: Model) -> int:
+        """UTF-8 bytes of the text that is predicted in the part to report on."""
+        if len(self.lengths) == 1:
+            return sum(self._document_bytes.values())
+        corpus, batches = self.corpora["report"], self.batches_of(receiver)["report"]
+        return sum(
+            len(corpus.texts[document][start:end].encode())
+            for batch in batches
+            for document, (start, end) in zip(
+                self.task.documents(batch).tolist(), batch.offsets[:, 1:][predicted(batch)].tolist(), strict=True
+            )
+        )
 
     @cached_property
-    def document_bytes(self) -> dict[int, int]:
-        """UTF-8 bytes of the text that is predicted, by document of the part to report on."""
+    def _document_bytes(self) -> dict[int, int]:
+        """UTF-8 bytes of the text that is predicted, by document of the part to report on; of one tokenizer."""
         total: dict[int, int] = {}
         for window in self.windows["report"]:
             text = self.corpora["report"].texts[window.text]
@@ -221,6 +274,32 @@ class _Computed(Sequence[Tensor]):
     def __getitem__(self, index: Any) -> Any:
         batch = _on(self.model, self.batches[index])
         return self.model.run(self.model.embed(batch), 0, self.layer, batch)
+
+
+class _Sent(Sequence[Tensor]):
+    """A sender's states where the receiver's tokens are, put there when asked for."""
+
+    def __init__(
+        self, hidden: Sequence[Tensor], own: Sequence[Batch], into: Sequence[Batch], seed: int, shuffle: bool
+    ) -> None:
+        self.hidden, self.own, self.into, self.seed, self.shuffle = hidden, own, into, seed, shuffle
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+    def __getitem__(self, index: Any) -> Any:
+        hidden = self.hidden[index]
+        if self.shuffle:
+            hidden = _shuffled(hidden, self.own[index].mask.to(hidden.device), self.seed)
+        return carried(hidden, self.own[index], self.into[index])
+
+
+def _shuffled(hidden: Tensor, mask: Tensor, seed: int) -> Tensor:
+    rows = hidden[mask]
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
+    shuffled = hidden.clone()
+    shuffled[mask] = rows[order]
+    return shuffled
 
 
 def _divided(corpus: Corpus | str | Sequence[str], seed: int, fits: bool) -> dict[str, Corpus]:

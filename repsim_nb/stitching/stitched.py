@@ -19,6 +19,7 @@ from repsim_nb.models import Batch, Model, load_model
 from repsim_nb.stitching.fitting import STEPS, Method, Seam, descend, least_squares
 from repsim_nb.stitching.ground import Ground, upper
 from repsim_nb.stitching.maps import Map
+from repsim_nb.stitching.shared import carried, collated, stretches
 from repsim_nb.stitching.task import KINDS, Losses
 
 N_FIT = 1024
@@ -106,14 +107,16 @@ class Stitched:
 
     @property
     def bits_per_byte(self) -> float:
-        """Loss of the stitched model per byte of text, in bits: comparable between tokenizers.
+        """Loss of the stitched model per byte of the text that is predicted, in bits: comparable between tokenizers.
+
+        Of a sender with another tokenizer, that text is some of the tokens alone.
 
         Raises:
             InputError: classifiers, which predict no text.
         """
         if self.receiver.kind != "causal":
             raise InputError(f"{self.receiver.name} is a classifier, which predicts no bytes; see .loss and .accuracy.")
-        return float(self.losses.nats.sum(dtype=np.float64) / np.log(2) / sum(self.ground.document_bytes.values()))
+        return float(self.losses.nats.sum(dtype=np.float64) / np.log(2) / self.ground.bytes_predicted(self.receiver))
 
     @cached_property
     def documents(self) -> pd.DataFrame:
@@ -139,12 +142,37 @@ class Stitched:
         low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
-    def logits(self, batch: Batch) -> Tensor:
-        """Logits of the stitched model, (sequences, length, vocabulary), or of classifiers (sequences, classes)."""
-        own = batch.to(self.sender.device)
+    def logits(self, batch: Batch | Sequence[str]) -> Tensor:
+        """Logits of the stitched model, (sequences, length, vocabulary), or of classifiers (sequences, classes).
+
+        Args:
+            batch: of the receiver, or texts; models with different tokenizers take texts only.
+
+        Raises:
+            InputError: a batch where the sender has other tokens.
+        """
+        own, batch = self._batches(batch)
         with torch.no_grad():
             hidden = self.sender.run(self.sender.embed(own), 0, self.layer, own)
-            return upper(self.receiver, self.map(hidden).to(self.receiver.device), self.into, batch)
+            return upper(
+                self.receiver, self.map(carried(hidden, own, batch)).to(self.receiver.device), self.into, batch
+            )
+
+    def _batches(self, given: Batch | Sequence[Any]) -> tuple[Batch, Batch]:
+        """The same text in the tokens of sender and receiver."""
+        if self.sender.windows.key == self.receiver.windows.key:
+            batch = given if isinstance(given, Batch) else self.receiver.batch(given)
+            return batch.to(self.sender.device), batch
+        if isinstance(given, Batch):
+            raise InputError(
+                f"{self.sender.name} and {self.receiver.name} have different tokenizers, and a batch holds the tokens "
+                "of one. Give the texts: logits([...])."
+            )
+        both = self.sender, self.receiver
+        windows, *_ = stretches(tuple(m.windows for m in both), tuple(m.context for m in both), tuple(given))
+        if not windows:
+            raise InputError("No two tokens of sender and receiver end at the same characters of this text.")
+        return collated(self.sender, windows), collated(self.receiver, windows)
 
     def predictions(self, prompt: str | tuple[str, str], top: int = 5) -> pd.DataFrame:
         """What sender, receiver and stitched model make of `prompt`, side by side.
@@ -160,15 +188,14 @@ class Stitched:
         texts = [prompt] if isinstance(prompt, str) else prompt
         if not all(isinstance(text, str) and text.strip() for text in texts) or not texts:
             raise InputError(f"prompt={prompt!r}; expected some text.")
-        batch = self.receiver.batch([prompt])
+        own, batch = self._batches([prompt])
         with torch.no_grad():
             return self.ground.task.prediction(
                 {
-                    "sender": (self.sender, self.sender.logits(batch.to(self.sender.device))),
-                    "receiver": (self.receiver, self.receiver.logits(batch.to(self.receiver.device))),
-                    "stitched": (self.receiver, self.logits(batch)),
+                    "sender": (self.sender, self.sender.logits(own), own),
+                    "receiver": (self.receiver, self.receiver.logits(batch.to(self.receiver.device)), batch),
+                    "stitched": (self.receiver, self.logits([prompt]), batch),
                 },
-                batch,
                 top,
             )
 
@@ -183,7 +210,7 @@ class Stitched:
         cost = self.losses.nats - self.receiver_losses.nats
         order = np.argsort(-cost, kind="stable")[:n]
         corpus = self.ground.corpora["report"]
-        shown = pd.DataFrame(self.ground.task.shown(self.ground.batches["report"], corpus, order))
+        shown = pd.DataFrame(self.ground.task.shown(self.ground.batches_of(self.receiver)["report"], corpus, order))
         shown.insert(0, "document", [corpus.documents[i] for i in self.losses.document[order]])
         nats = {"receiver_loss": self.receiver_losses.nats, "loss": self.losses.nats, "cost": cost}
         return shown.assign(**{name: values[order].astype(float) for name, values in nats.items()})
@@ -233,10 +260,14 @@ def stitch(
     different ones, and the gradient fit is stopped by a third set. What it costs is in nats per token for causal
     models, and in nats per example for classifiers.
 
+    Causal models may have different tokenizers. The receiver is then fed, at each of its tokens, the mapped state of
+    the sender's last token that ends no later in the text, and nothing of its own; its loss is taken, with and without
+    the stitch, on the same tokens: those before which both have read exactly the same text (see `stitching.shared`).
+
     Args:
-        sender, receiver: causal models with the same tokenizer, or classifiers with the same tokenizer that know the
-            labels of the corpus; or anything `load_model` takes. Where the corpus says entailment or non-entailment and
-            a classifier has more classes, all but "entailment" count as non-entailment.
+        sender, receiver: causal models, or classifiers with the same tokenizer that know the labels of the corpus; or
+            anything `load_model` takes. Where the corpus says entailment or non-entailment and a classifier has more
+            classes, all but "entailment" count as non-entailment.
         layer: position in the sender's residual stream, 0 (embedding) to n_layers; negative ones count from the end.
         corpus: None is the one that the models were made for, "python-docs" or "nli-heuristics". These are fitted on
             their split "validation" and reported on "test"; other corpora are divided by document, unless
@@ -252,8 +283,9 @@ def stitch(
         shuffle: a control: hand the receiver the sender's activations at other, random places.
 
     Raises:
-        InputError: unknown map or fit, a layer that does not exist, different tokenizers, models of different kinds,
-            labels that differ from those of the corpus or are missing there, too few documents.
+        InputError: unknown map or fit, a layer that does not exist, models of different kinds, classifiers with
+            different tokenizers, tokenizers that share too few places, labels that differ from those of the corpus or
+            are missing there, too few documents.
     """
     method = Method(map, fit, rank, steps, warmup)
     seam = join(load_model(sender), load_model(receiver), layer, into, shuffle)
@@ -272,11 +304,8 @@ def stitch_on(ground: Ground, seam: Seam, method: Method) -> Stitched:
         history = pd.DataFrame({"step": [0], "fit_loss": [np.nan], "stop_loss": [np.nan]})
     map_.requires_grad_(False)
     with torch.no_grad():
-        sent = seam.sent(ground, "report")
-        losses = ground.losses(
-            seam.receiver,
-            (upper(seam.receiver, map_(h), seam.into, b) for h, b in zip(sent, ground.batches["report"], strict=True)),
-        )
+        each = zip(seam.sent(ground, "report"), ground.batches_of(seam.receiver)["report"], strict=True)
+        losses = ground.losses(seam.receiver, (upper(seam.receiver, map_(h), seam.into, b) for h, b in each))
     own, mean = ground.losses_of(seam.receiver), ground.losses_of_mean(seam.receiver, seam.into)
     return Stitched(seam, map_, method, history, losses, own, mean, ground)
 
@@ -291,10 +320,10 @@ def join(sender: Model, receiver: Model, layer: int, into: int | None, shuffle: 
             f"{sender.name} is of kind {sender.kind!r} and {receiver.name} of kind {receiver.kind!r}, which predict "
             "different things. Stitch models of one kind."
         )
-    if sender.windows.key != receiver.windows.key:
+    if sender.windows.key != receiver.windows.key and sender.kind != "causal":
         raise InputError(
-            f"{sender.name} and {receiver.name} have different tokenizers, so that their tokens do not stand side by "
-            "side. Stitch models with the same tokenizer."
+            f"{sender.name} and {receiver.name} have different tokenizers; of {sender.kind} models only those with the "
+            "same one can be stitched."
         )
     (layer,) = sender.positions(layer)
     if into is None and layer > receiver.n_layers:
@@ -319,7 +348,7 @@ def common_ground(
     for name, number in (("n_fit", n_fit), ("n_report", 1 if n_report is None else n_report)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InputError(f"{name}={number!r}; expected a positive whole number.")
-    ground = Ground(corpus, models[0], min(m.context for m in models), n_fit, n_report, seed, fits, layers)
+    ground = Ground(corpus, models, n_fit, n_report, seed, fits, layers)
     for model in models:
         ground.task.key(model)  # raises where the labels of model and corpus do not meet
     return ground

@@ -49,7 +49,8 @@ def stitching_table(
     """`stitch` for every sender, receiver and layer, on the same documents.
 
     Args:
-        senders, receivers: causal models, or classifiers, with one tokenizer; a model may be both.
+        senders, receivers: causal models, or classifiers with one tokenizer; a model may be both. Of causal models with
+            several tokenizers every loss is taken on the tokens before which all of them have read the same text.
         layers: positions that all of them have, read and written at the same one; "all" takes every position.
         out: a file (.nc) for the result. What is done is kept beside it, and a call after a kill goes on from there.
         corpus, map, fit, seed, rank, steps, warmup, n_fit, n_report, shuffle: as in `stitch`.

@@ -22,6 +22,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, Window
 from repsim_nb.models.batch import Windows
 from repsim_nb.models.classifier import ClassifierModel
+from repsim_nb.stitching.shared import SharedBatch
 
 ENTAILMENT, NON_ENTAILMENT = LABELS
 SEQUENCES = 8  # windows of running text per batch
@@ -123,8 +124,8 @@ class Task(ABC):
         """For a reader: the predictions at `index`, counted through all batches."""
 
     @abstractmethod
-    def prediction(self, logits: Mapping[str, tuple[Model, Tensor]], batch: Batch, top: int) -> pd.DataFrame:
-        """What models predict of one text, side by side: heading -> (model, its logits)."""
+    def prediction(self, logits: Mapping[str, tuple[Model, Tensor, Batch]], top: int) -> pd.DataFrame:
+        """What models predict of one text, side by side: heading -> (model, logits, of which batch)."""
 
     def nats(self, model: Model, logits: Tensor, batch: Batch, answers: Tensor) -> Tensor:
         """Cross-entropy of what is right, (predictions,)."""
@@ -163,34 +164,34 @@ class NextToken(Task):
 
     def answers(self, batch: Batch, corpus: Corpus) -> Tensor:
         """Token ids."""
-        return batch.ids[:, 1:].cpu()[_predicted(batch)]
+        return batch.ids[:, 1:].cpu()[predicted(batch)]
 
     def documents(self, batch: Batch) -> Tensor:
         """The document of every token."""
-        return batch.texts[:, None].expand(batch.ids[:, 1:].shape)[_predicted(batch)]
+        return batch.texts[:, None].expand(batch.ids[:, 1:].shape)[predicted(batch)]
 
     def scores(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
         """Logits where a token follows."""
-        return logits[:, :-1][_predicted(batch).to(logits.device)]
+        return logits[:, :-1][predicted(batch).to(logits.device)]
 
     def guesses(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
         """The likeliest token."""
-        return logits[:, :-1].argmax(-1)[_predicted(batch).to(logits.device)]
+        return logits[:, :-1].argmax(-1)[predicted(batch).to(logits.device)]
 
     def shown(self, batches: Sequence[Batch], corpus: Corpus, index: np.ndarray) -> list[dict[str, Any]]:
         """Tokens, each with the text in front of it."""
-        spans = np.concatenate([b.offsets[:, 1:][_predicted(b)].numpy() for b in batches])[index]
+        spans = np.concatenate([b.offsets[:, 1:][predicted(b)].numpy() for b in batches])[index]
         texts = [corpus.texts[i] for i in torch.cat([self.documents(b) for b in batches]).numpy()[index]]
         return [
             {"before": text[max(0, start - 40) : start], "token": text[start:end]}
             for text, (start, end) in zip(texts, spans, strict=True)
         ]
 
-    def prediction(self, logits: Mapping[str, tuple[Model, Tensor]], batch: Batch, top: int) -> pd.DataFrame:
+    def prediction(self, logits: Mapping[str, tuple[Model, Tensor, Batch]], top: int) -> pd.DataFrame:
         """The likeliest next tokens."""
-        last = int(batch.mask[-1].sum()) - 1
         columns = {}
-        for name, (model, of) in logits.items():
+        for name, (model, of, batch) in logits.items():
+            last = int(batch.mask[-1].sum()) - 1
             values, ids = of[-1, last].float().softmax(-1).cpu().topk(top)
             columns[name, "token"] = [repr(model.tokenizer.decode([i])) for i in ids.tolist()]
             columns[name, "probability"] = values.tolist()
@@ -291,11 +292,11 @@ class Classification(Task):
         documents = torch.cat([b.texts for b in batches]).numpy()[index]
         return [{name: column[i] for name, column in columns.items() if column is not None} for i in documents]
 
-    def prediction(self, logits: Mapping[str, tuple[Model, Tensor]], batch: Batch, top: int) -> pd.DataFrame:
+    def prediction(self, logits: Mapping[str, tuple[Model, Tensor, Batch]], top: int) -> pd.DataFrame:
         """The probability of every choice."""
         columns = {
             name: pd.Series(self.scores(model, of, batch)[0].float().softmax(-1).cpu(), self.choices(model))
-            for name, (model, of) in logits.items()
+            for name, (model, of, batch) in logits.items()
         }
         return pd.DataFrame(columns).rename_axis("label")
 
@@ -322,6 +323,10 @@ def _groups(windows: list[Window], sequences: int, tokens: float = float("inf"))
     return groups
 
 
-def _predicted(batch: Batch) -> Tensor:
-    """Which tokens but the first are predicted, bool (sequences, length - 1)."""
-    return batch.carries_text[:, 1:] & batch.mask[:, 1:].cpu()
+def predicted(batch: Batch) -> Tensor:
+    """Which tokens but the first are predicted, bool (sequences, length - 1).
+
+    All that stand for text, or with several tokenizers those before which all have read the same.
+    """
+    text = batch.carries_text[:, 1:] & batch.mask[:, 1:].cpu()
+    return text & batch.shared[:, :-1] if isinstance(batch, SharedBatch) else text

@@ -75,14 +75,15 @@ def main(count: int, pairs: int) -> None:
     for model in models:
         _ = model.weights_sha256
     ground = common_ground(models, corpus, N_FIT, None, 0, fits=False)
-    tokens = sum(b.ids.numel() for b in ground.batches["report"])
-    floor(models[:1], ground.batches["report"])  # warm
-    least = floor(models, ground.batches["report"])
+    batches = ground.batches_of(models[0])["report"]
+    tokens = sum(b.ids.numel() for b in batches)
+    floor(models[:1], batches)  # warm
+    least = floor(models, batches)
     start = time.process_time()
     table: xr.Dataset = rs.stitching_table(models, models, corpus=corpus, map="identity")
     taken = time.process_time() - start
     print(
-        f"{count} models, {table.sizes['document']} pairs, {tokens} tokens in {len(ground.batches['report'])} batches, "
+        f"{count} models, {table.sizes['document']} pairs, {tokens} tokens in {len(batches)} batches, "
         f"{table.penalty.size} stitches: floor {least:.1f} s, table {taken:.1f} s, ratio {taken / least:.3f}"
     )
 

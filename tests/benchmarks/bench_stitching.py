@@ -43,7 +43,7 @@ def main(cells: int, longer: int) -> None:
         )
         seam = join(sender, receiver, int(rng.integers(1, sender.n_layers)), None)
         ground = common_ground([sender, receiver], None, N_FIT, None, 0)
-        _ = ground.batches, sender.weights_sha256, receiver.weights_sha256
+        _ = ground.batches_of(sender), sender.weights_sha256, receiver.weights_sha256
         stitched, seconds = timed(ground, seam, Method())
         alone.append(seconds)
         warm.append(timed(ground, seam, Method())[1])  # activations and the receiver's own losses are there by now

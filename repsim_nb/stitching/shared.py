@@ -1,0 +1,173 @@
+"""Several tokenizers over one text: stretches that all can read, and the places at which all have read the same.
+
+What a stitch is then: every position of the receiver holds the mapped state of the sender's last token that ends no
+later in the text (before the sender's first token, of that token), never a state of the receiver's own, and the loss is
+taken where both have read exactly the same text, on the receiver's next token. Elsewhere the sender has read less than
+the receiver should know, so that a loss would count what is missing in the text, not in the representation.
+
+A state says nothing of what it is to predict: a position that counts stands at the end of one of the sender's tokens,
+and whatever it or a position before it holds has read no further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repsim_nb.activations.selection import complete
+from repsim_nb.models import Batch, Model, Window
+from repsim_nb.models.batch import Windows
+
+PIECES = 64  # that a character is told apart in
+NEVER = 2**60  # read by padding and by special tokens behind a text, which no state is taken from
+
+
+@dataclass(frozen=True)
+class Stretch(Window):
+    """A window of one tokenizer over a stretch of text that all tokenizers read as a whole.
+
+    Attributes:
+        read: how much of the text is read up to each token, (length,), never falling: characters times `PIECES`, less
+            the number of tokens that are still to come of the last one.
+        shared: tokens up to which every tokenizer has read the same, bool (length,).
+        each: key of a tokenizer -> its window over the same stretch.
+    """
+
+    read: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    shared: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    each: dict[str, Stretch] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SharedBatch(Batch):
+    """A batch of one tokenizer that says where the others have read the same.
+
+    Attributes:
+        read, shared: as in `Stretch`, (sequences, length).
+    """
+
+    read: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
+    shared: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.bool))
+
+
+def collated(model: Model, windows: Sequence[Window]) -> Batch:
+    """Windows as a batch of `model`; stretches as a SharedBatch, each in the window of the model's tokenizer."""
+    if not all(isinstance(window, Stretch) for window in windows):
+        return model.collate(windows)
+    own = [window.each[model.windows.key] for window in windows if isinstance(window, Stretch)]
+    batch = model.collate(own)
+    read = torch.full(batch.ids.shape, NEVER)
+    shared = torch.zeros(batch.ids.shape, dtype=torch.bool)
+    for row, window in enumerate(own):
+        read[row, : len(window)] = torch.from_numpy(window.read)
+        shared[row, : len(window)] = torch.from_numpy(window.shared)
+    return SharedBatch(**{f.name: getattr(batch, f.name) for f in fields(batch)}, read=read, shared=shared)
+
+
+def paired(batch: Batch) -> Tensor:
+    """Which tokens stand beside one of every other model, bool (sequences, length): all, of models of one tokenizer."""
+    return batch.shared if isinstance(batch, SharedBatch) else batch.mask
+
+
+def carried(hidden: Tensor, sender: Batch, receiver: Batch) -> Tensor:
+    """The sender's states where the receiver's tokens are, (sequences, length of the receiver, d_sender)."""
+    if not isinstance(sender, SharedBatch) or not isinstance(receiver, SharedBatch):
+        return hidden
+    last = torch.searchsorted(sender.read, receiver.read, right=True) - 1
+    last = last.clamp(min=0).to(hidden.device)
+    return hidden.gather(1, last[..., None].expand(-1, -1, hidden.shape[-1]))
+
+
+@lru_cache(maxsize=4)
+def stretches(
+    cuts: tuple[Windows, ...], lengths: tuple[int, ...], texts: tuple[str, ...]
+) -> tuple[list[Stretch], int, list[int]]:
+    """Texts in stretches that fill no tokenizer's window and end where all tokenizers end a token.
+
+    Text between two such ends that fills a window is left out, as is text behind the last of them.
+
+    Args:
+        cuts: different tokenizers.
+        lengths: tokens of a window at most, for each.
+
+    Returns:
+        The stretches, as windows of the first tokenizer; how many places all share, and how many each has.
+    """
+    rooms = [cut.room(length) for cut, length in zip(cuts, lengths, strict=True)]
+    found: list[Stretch] = []
+    shared, places = 0, [0] * len(cuts)
+    for text, tokens in enumerate(zip(*(cut.tokens(texts) for cut in cuts), strict=True)):
+        own = [_places(offsets) for _, offsets in tokens]
+        chars = own[0][0]
+        for each, _ in own[1:]:
+            chars = np.intersect1d(chars, each, assume_unique=True)
+        shared += len(chars)
+        places = [count + len(each) for count, (each, _) in zip(places, own, strict=True)]
+        stops = np.stack([np.append(0, stop[np.searchsorted(each, chars)]) for each, stop in own])
+        chars = np.append(0, chars)
+        for first, last in _steps(stops, rooms):
+            parts = [slice(*stop[[first, last]]) for stop in stops]
+            windows = [
+                cut.framed(text, ids[part], offsets[part])
+                for cut, (ids, offsets), part in zip(cuts, tokens, parts, strict=True)
+            ]
+            stretch = _stretch(cuts, windows, chars[first : last + 1])
+            if stretch.shared.sum() > 1:  # something to predict
+                found.append(stretch)
+    return found, shared, places
+
+
+def _places(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Characters at which a tokenizer ends a place in a text, and how many tokens it has up to each."""
+    real = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
+    whole = real[complete(offsets[real, 0], offsets[real, 1])]
+    return offsets[whole, 1], whole + 1
+
+
+def _steps(stops: np.ndarray, rooms: Sequence[int]) -> list[tuple[int, int]]:
+    """From which shared place to which each stretch goes: as far as all windows have room.
+
+    Args:
+        stops: how many tokens of the text each tokenizer has at each place, (tokenizers, places).
+    """
+    steps, first, end = [], 0, stops.shape[1] - 1
+    while first < end:
+        last = min(
+            int(np.searchsorted(stop, stop[first] + room, side="right")) - 1
+            for stop, room in zip(stops, rooms, strict=True)
+        )
+        if last > first:
+            steps.append((first, last))
+        first = max(last, first + 1)
+    return steps
+
+
+def _stretch(cuts: Sequence[Windows], windows: Sequence[Window], chars: np.ndarray) -> Stretch:
+    """The windows of one stretch, that of the first tokenizer holding the others; `chars` are its shared places."""
+    read = [_read(window.offsets, chars[0]) for window in windows]
+    chars = chars * PIECES
+    if not all(reached[0] == chars[0] for reached in read):  # not all have a token before the text
+        chars = chars[1:]
+    each: dict[str, Stretch] = {}
+    for cut, window, reached in zip(cuts, windows, read, strict=True):
+        shared = np.zeros(len(window), dtype=bool)
+        shared[np.searchsorted(reached, chars, side="right") - 1] = True
+        each[cut.key] = Stretch(window.text, window.ids, window.offsets, read=reached, shared=shared, each=each)
+    return each[cuts[0].key]
+
+
+def _read(offsets: np.ndarray, begins: int) -> np.ndarray:
+    """`Stretch.read` of a window whose text begins at the character `begins`."""
+    real = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
+    whole = real[complete(offsets[real, 0], offsets[real, 1])]
+    completes = whole[np.searchsorted(whole, real)]  # which token ends the place that each one belongs to
+    read = np.full(len(offsets), begins * PIECES)
+    read[real] = offsets[completes, 1] * PIECES - np.minimum(completes - real, PIECES - 1)
+    read = np.maximum.accumulate(read)
+    read[np.flatnonzero(offsets[:, 0] >= 0)[-1] + 1 :] = NEVER
+    return read
