@@ -12,7 +12,7 @@ beside the same batches, made beforehand, through transformers' own trunk; the l
 import os
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
-os.environ["HF_HUB_OFFLINE"], os.environ["TOKENIZERS_PARALLELISM"] = "1", "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import json
 import subprocess
@@ -28,10 +28,15 @@ import repsim_nb as rs
 from repsim_nb.activations.extraction import _batches, plan_aligned
 
 JOBS = {  # width, layers, heads, context, tokens per text, texts
-    "small model, many rows": (256, 4, 8, 256, 250, 240),
+    "small model, many rows": (256, 4, 8, 256, 250, 80),
     "wide model, few rows": (1024, 6, 16, 256, 120, 12),
-    "long context": (512, 2, 8, 4096, 4000, 8),
+    "long context": (512, 2, 8, 4096, 4000, 4),
 }
+PROGRAM = (
+    "import json, sys; from tests.benchmarks.bench_extraction import measure; "
+    "print(json.dumps(measure(*json.loads(sys.argv[1]))))"
+)
+COLUMNS = ("rows", "tokens", "estimate", "peak", "ratio", "forward", "extraction", "ratio", "prepared")
 
 
 def texts(tokens: int, count: int) -> list[str]:
@@ -66,8 +71,6 @@ def resident(what: str) -> int:
 def measure(folder: str, tokens: int, count: int, repeats: int) -> dict[str, float]:
     corpus = rs.load_corpus(texts(tokens, count))
     rs.compare("tiny-neox-w32-d2", corpus=corpus.texts[:1], n_rows=32)  # everything is imported
-    probe = plan_aligned([rs.load_model("tiny-neox-w32-d2")], corpus.take(range(1)), n_rows=1)
-    del probe
     n_rows = int(0.9 * tokens * count / 1.6)
     about = rs.estimate(folder, corpus=corpus, n_rows=n_rows)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
@@ -106,26 +109,17 @@ def measure(folder: str, tokens: int, count: int, repeats: int) -> dict[str, flo
 
 
 def main(repeats: int) -> None:
-    print(
-        f"{'job':<24}{'rows':>8}{'tokens':>8}{'estimate':>12}{'peak':>9}{'ratio':>7}{'forward':>10}{'extract':>9}{'ratio':>7}{'prepared':>10}"
-    )
+    print(f"{'job':<24}" + "".join(f"{name:>11}" for name in COLUMNS), flush=True)
     for name, (width, layers, heads, context, tokens, count) in JOBS.items():
         with tempfile.TemporaryDirectory() as folder:
             saved(folder, width, layers, heads, context)
-            program = "import json, sys; from tests.benchmarks.bench_extraction import measure; print(json.dumps(measure(*json.loads(sys.argv[1]))))"
-            done = subprocess.run(
-                [sys.executable, "-c", program, json.dumps([folder, tokens, count, repeats])],
-                stdout=subprocess.PIPE,
-                check=True,
-                text=True,
-            )
+            command = [sys.executable, "-c", PROGRAM, json.dumps([folder, tokens, count, repeats])]
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
         m = json.loads(done.stdout.splitlines()[-1])
-        print(
-            f"{name:<24}{m['rows']:>8}{m['tokens']:>8}{m['estimate'] / 1e6:>9.0f} MB{m['peak'] / 1e6:>6.0f} MB"
-            f"{m['peak'] / m['estimate']:>7.2f}{m['forward']:>8.2f} s{m['extraction']:>7.2f} s"
-            f"{m['extraction'] / m['forward']:>7.3f}{m['prepared']:>8.2f} s",
-            flush=True,
-        )
+        memory = [f"{m['estimate'] / 1e6:.0f} MB", f"{m['peak'] / 1e6:.0f} MB", f"{m['peak'] / m['estimate']:.2f}"]
+        cpu = [f"{m['forward']:.2f} s", f"{m['extraction']:.2f} s", f"{m['extraction'] / m['forward']:.3f}"]
+        cells = [m["rows"], m["tokens"], *memory, *cpu, f"{m['prepared']:.2f} s"]
+        print(f"{name:<24}" + "".join(f"{cell:>11}" for cell in cells), flush=True)
 
 
 if __name__ == "__main__":
