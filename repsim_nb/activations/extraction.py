@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from repsim_nb.errors import InputError, unknown
 from repsim_nb.memory import limit_bytes
 from repsim_nb.models import Model, Packing, load_model
 from repsim_nb.models.batch import Windows
-from repsim_nb.models.model import weights_sha256
 from repsim_nb.models.shape import Shape, shape_of
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ def _one_by_one(
     """Each model is loaded twice: for its tokenizer, which the choice of rows needs of all, and to be run."""
     outlines = [_Outline.of(load_model(model)) for model in models]
     texts = load_corpus(outlines[0].made_for if corpus is None else corpus)
-    selections = _select(outlines, texts, rows, n_rows, seed, packing)
+    selections = select(cast(Any, outlines), texts, rows, n_rows, seed, packing)
     return [
         _plan(load_model(model), selection, which, texts, site, rows, seed, packing).activations(store)
         for model, selection, which in zip(models, selections, layers, strict=True)
@@ -197,6 +196,8 @@ def plan_aligned(
     packing: str | Packing = "documents",
 ) -> list[Plan]:
     """What `extract_aligned` would run, nothing run yet."""
+    if rows not in KINDS:
+        raise unknown("kind of rows", rows, KINDS)
     once = {model: load_model(model) for model in models}  # one that is given twice is loaded once
     loaded = [once[model] for model in models]
     layers = layers or ["all"] * len(loaded)
@@ -204,19 +205,11 @@ def plan_aligned(
         model.positions(which, site)  # before texts are tokenized
     texts = load_corpus(loaded[0].made_for if corpus is None else corpus)
     packing = Packing.of(packing)
-    selections = _select(loaded, texts, rows, n_rows, seed, packing)
+    selections = select(loaded, texts, rows, n_rows, seed, packing)
     return [
         _plan(model, selection, which, texts, site, rows, seed, packing)
         for model, selection, which in zip(loaded, selections, layers, strict=True)
     ]
-
-
-def _select(
-    models: Sequence[Any], corpus: Corpus, rows: str, n_rows: int, seed: int, packing: Packing
-) -> list[Selection]:
-    if rows not in KINDS:
-        raise unknown("kind of rows", rows, KINDS)
-    return select(models, corpus, rows, n_rows, seed, packing)
 
 
 def _plan(
@@ -274,7 +267,7 @@ class Plan:
         """Of all rows: from the store where it has them, else run, and then stored."""
         if store is None:
             return Activations(self.run(), self.rows, self.provenance)
-        self.model.weights_sha256 = weights_sha256(self.model.module)  # as they are now: a store is never stale
+        self.model.weights_sha256 = self.model.hashed()  # as they are now: a store is never stale
         key = key_of(self.model, self.selection, self.layers, self.site, self.kind, self.corpus.sha256)
         layers = store.find(key) if key else None
         if layers is None:

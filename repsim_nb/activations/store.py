@@ -229,6 +229,7 @@ def key_of(
         "config": _hash(_config(model.module)),
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
+        "pooling": str(getattr(model, "pooling", None)),  # what a mean is over, of sentence-embedding models
         "precision": torch.get_float32_matmul_precision(),
         "corpus": corpus_sha256,
         "rows": rows,

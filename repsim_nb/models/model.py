@@ -70,8 +70,16 @@ class Model(ABC):
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Hash of all parameters as they are in memory, by name."""
-        return weights_sha256(self.module)
+        """Hash of all parameters, by name, as they were when it was first asked for."""
+        return self.hashed()
+
+    def hashed(self) -> str:
+        """Hash of all parameters, by name, as they are in memory now."""
+        digest = hashlib.sha256()
+        for name, parameter in sorted(self.module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -205,12 +213,3 @@ def positions(name: str, n_layers: int, layers: str | int | Iterable[int], site:
     if site != RESIDUAL and any(p % total == 0 for p in asked):
         raise InputError(f"Position 0 is the embedding, which has no {site}: layers of {site} go from 1 up.")
     return [p % total for p in asked]
-
-
-def weights_sha256(module: nn.Module) -> str:
-    """Hash of all parameters of a network as they are now, by name."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
