@@ -228,7 +228,7 @@ def test_true_is_the_users_cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [(3, "store=3; expected None, True, the path"), ("FILE", "Cannot make the store"), ("FILE/x", "Cannot make")],
+    [(3, "store=3; expected None, True, the path"), ("FILE", "Cannot make the folder"), ("FILE/x", "Cannot make")],
 )
 def test_a_store_that_cannot_be_is_refused_before_the_run(tmp_path, model, runs, given, message):
     (tmp_path / "file").touch()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 LOOK = 0.2  # seconds between looks at the running cells
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+PATIENCE = 30.0  # seconds that a cell which is told to end has for it
 LONGEST = 80  # characters of a folder's name
 TOO_LARGE = "needs more than the memory given"
 
@@ -137,6 +138,7 @@ def _stop_with_parent() -> None:
     import threading
 
     def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what it cleans up then must not be cut short
         raise KeyboardInterrupt
 
     def wait() -> None:
@@ -248,10 +250,9 @@ class _Running:
         self.close()
 
     def stop(self) -> None:
-        """Interrupt it and wait until it has cleaned up."""
-        self.process.terminate()
+        """Wait until it has cleaned up, once it was told to end."""
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -285,6 +286,7 @@ def _run(todo: list[Cell], jobs: int, memory: int, progress: bool) -> None:
                     print(f"[{done}/{len(todo)}] {_said(one.cell)}", flush=True)
             if running and sum(one.bytes for one in running) > memory:
                 last = running.pop()
+                last.process.terminate()
                 last.stop()
                 if running:
                     waiting.insert(0, last.cell)
