@@ -18,7 +18,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.runs import sweep
 from repsim_nb.runs.command import main
 
-PARAMETERS = 'k: int = 3\nnames: list[str] = ["a"]\nword: str = "x"  # x | y | odd & long\nmb: int = 0\n'
+PARAMETERS = 'k: int = 3\nnames: list[str] = ["a"]\nword: str = "x"  # x | y | odd-one\nmb: int = 0\n'
 SAVE = """\
 import os, pathlib
 from repsim_nb.runs import output_dir
@@ -146,7 +146,7 @@ def test_cells_that_do_not_fit_together_take_turns_and_one_too_large_fails(tmp_p
     [
         (["-p", "kk", "1"], "Unknown parameter 'kk'. Did you mean 'k'?"),
         (["-p", "k", "1,many"], "'k' expects int, received 'many'"),
-        (["-p", "word", "x,z"], "Unknown value 'z'"),
+        (["-p", "word", "x,zz"], "Unknown value 'zz'"),
         (["-p", "k", "1,1"], "The cell k=1 is in the grid twice"),
         (["-p", "k", "1", "-p", "k", "2"], "given twice"),
         (["-p", "k", "1", "--jobs", "0"], "jobs=0; expected a positive number"),
