@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from repsim_nb import activations as activations
     from repsim_nb import controls as controls
     from repsim_nb import depth as depth
     from repsim_nb import figures as figures
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from repsim_nb.pairwise import compare_models as compare_models
     from repsim_nb.runs import list_notebooks as list_notebooks
     from repsim_nb.runs import run_notebook as run_notebook
+    from repsim_nb.runs import sweep_notebook as sweep_notebook
     from repsim_nb.stitching import stitch as stitch
     from repsim_nb.stitching import stitching_table as stitching_table
     from repsim_nb.streaming import estimate as estimate
@@ -47,11 +49,12 @@ _HOME = {
     "compare_models": "pairwise",
     "list_notebooks": "runs",
     "run_notebook": "runs",
+    "sweep_notebook": "runs",
     "stitch": "stitching",
     "stitching_table": "stitching",
     "estimate": "streaming",
 }
-_MODULES = ("controls", "depth", "figures", "groups", "measures", "models", "stitching")
+_MODULES = ("activations", "controls", "depth", "figures", "groups", "measures", "models", "stitching")
 __all__ = [*_MODULES, *_HOME]
 
 

@@ -25,7 +25,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     Missing parents are created. Raises OutputError before the block when `path` cannot be written.
     """
     path = Path(path)
-    _make(path.parent)
+    make_folder(path.parent)
     temporary = _beside(writable(path))
     try:
         yield temporary
@@ -43,14 +43,24 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     Missing parents are created. Raises OutputError before the block when the folder cannot be made.
     """
     path = Path(path)
-    _make(path.parent)
+    make_folder(path.parent)
     temporary = _beside(path)
-    _make(temporary)
+    make_folder(temporary)
     try:
         yield temporary
         replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """`path` itself, a folder that is made with its parents where it is missing; OutputError where that fails."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot make the folder {folder}: {_reason(error)}. Choose another.") from error
+    return folder
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
@@ -83,13 +93,6 @@ def replace_folder(new: Path, path: Path) -> None:
         old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot make the folder {folder}: {_reason(error)}. Choose another.") from error
 
 
 def _beside(path: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from tqdm.auto import tqdm
 
-from repsim_nb.activations import Activations, extract_aligned
+from repsim_nb.activations import Activations, Store, extract_aligned
 from repsim_nb.activations.extraction import PATIENCE, as_json
 from repsim_nb.controls import Controls
 from repsim_nb.errors import InputError, unknown
@@ -17,8 +17,8 @@ from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.cka import CKA
 from repsim_nb.measures.features import as_matrix
-from repsim_nb.models import Model, Packing, load_model
-from repsim_nb.streaming import expected_bytes, stream
+from repsim_nb.models import Model, Packing
+from repsim_nb.streaming import expected_bytes, shapes_and_layers, stream
 from repsim_nb.uncertainty import (
     LEVEL,
     Documents,
@@ -66,6 +66,7 @@ def compare(
     between_documents: bool = False,
     fast: bool = False,
     memory_limit: int | None = None,
+    store: Store | str | bool | None = None,
     leave_out_first: int = 0,
     leave_out_norms: float | None = None,
     standardize: bool = False,
@@ -100,7 +101,10 @@ def compare(
         fast: estimate linear CKA from a random sample of pairs of rows (see `measures.cka.CKA.sampled`); the result
             then has the coordinate standard_error, of the sampling.
         memory_limit: bytes that activations may take; None is half of what is available. Two models whose activations
-            would take more are run batch by batch and only sums kept (see `streaming.stream`), to the same values.
+            would take more are run batch by batch and only sums kept (see `streaming.stream`), to the same values. Of
+            two models that are given by name and do not fit beside each other, one is in memory at a time.
+        store: where activations are kept on disk and looked for first, as in `extract`; a comparison that is run batch
+            by batch has none to keep.
         leave_out_first, leave_out_norms, standardize, remove_components: controls, which take first tokens, rows of
             large norm, scales of features or first principal components out beforehand (see `controls.Controls`). They
             are seen as fixed by null and interval.
@@ -132,7 +136,6 @@ def compare(
     kind, level = _kind_of_null(null), _level(interval)
     controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
     if not isinstance(a, Mapping) and not isinstance(b, Mapping):
-        a, b = load_model(a), None if b is None else load_model(b)
         how: dict[str, Any] = {
             "layers_a": layers_a,
             "layers_b": layers_b,
@@ -147,7 +150,7 @@ def compare(
             a, b, get_measure(measure, **measure_params), layers_a, layers_b, site, n_rows, memory_limit, plain
         ):
             return stream(a, b, corpus, measure, **how, **measure_params)
-    acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing)
+    acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing, store, memory_limit)
     if controls:
         acts_a, acts_b, kept = controls.applied(acts_a, acts_b)
         groups = None if groups is None else of_rows({"groups": groups}, kept)["groups"]
@@ -194,8 +197,8 @@ def compare_all(
 
 
 def _must_stream(
-    a: Model,
-    b: Model | None,
+    a: Model | str,
+    b: Model | str | None,
     measure: Measure,
     layers_a: Layers,
     layers_b: Layers,
@@ -205,9 +208,8 @@ def _must_stream(
     plain: bool,
 ) -> bool:
     """Whether activations would take more than the limit; an error where that cannot be helped."""
-    sides = [(a, layers_a)] if b is None and layers_a == layers_b else [(a, layers_a), (b or a, layers_b)]
-    models, positions = [m for m, _ in sides], [m.positions(layers, site) for m, layers in sides]
-    if expected_bytes(models, positions, measure, n_rows, limit).route == "memory":
+    shapes, positions = shapes_and_layers(a, b, layers_a, layers_b, site)
+    if expected_bytes(shapes, positions, measure, n_rows, limit).route == "memory":
         return False
     if not plain:
         raise InputError(
@@ -275,15 +277,18 @@ def _both(
     n_rows: int,
     seed: int,
     packing: str | Packing,
+    store: Store | str | bool | None,
+    memory_limit: int | None,
 ) -> tuple[Mapping[int, Any], Mapping[int, Any]]:
     """Aligned activations of both sides; the same object twice when a is compared with itself, all its layers."""
     given = [side for side in (a, b) if isinstance(side, Mapping)]
     if not given:
         if b is None and layers_a == layers_b:
-            alone = extract_aligned([a], corpus, [layers_a], site, rows, n_rows, seed, packing)[0]  # type: ignore[list-item]
+            alone = extract_aligned([a], corpus, [layers_a], site, rows, n_rows, seed, packing, store=store)[0]  # type: ignore[list-item]
             return alone, alone
-        models = [a, a if b is None else b]
-        pair = extract_aligned(models, corpus, [layers_a, layers_b], site, rows, n_rows, seed, packing)  # type: ignore[arg-type]
+        models: Any = [a, a if b is None else b]
+        how: Any = {"packing": packing, "store": store, "memory_limit": memory_limit}
+        pair = extract_aligned(models, corpus, [layers_a, layers_b], site, rows, n_rows, seed, **how)
         return pair[0], pair[1]
     if len(given) == 1 and b is not None:
         raise InputError("One side is a model and the other activations: extract both with the same arguments first.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from repsim_nb.activations import Activations
 from repsim_nb.activations.extraction import as_json
 from repsim_nb.measures import Measure
+from repsim_nb.versions import versions
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -87,12 +87,3 @@ def _coverage(acts: Mapping[int, Any]) -> dict[str, float]:
 
 def _provenance(acts: Mapping[int, Any]) -> Any:
     return acts.provenance if isinstance(acts, Activations) else "arrays given by the caller"
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Of the packages that numbers depend on."""
-    from importlib.metadata import version
-
-    packages = ("repsim-nb", "torch", "transformers", "transformer-lens", "numpy")
-    return {package: version(package) for package in packages}

@@ -13,10 +13,11 @@ from repsim_nb.activations.extraction import PATIENCE, as_json
 from repsim_nb.comparison import same_rows
 from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.errors import InputError
-from repsim_nb.labels import recorded_params, versions
+from repsim_nb.labels import recorded_params
 from repsim_nb.measures import Measure, get_measure
+from repsim_nb.memory import limit_bytes, readable_size
 from repsim_nb.models import Model, load_model
-from repsim_nb.streaming import limit_bytes, readable_size
+from repsim_nb.versions import versions
 
 if TYPE_CHECKING:
     import xarray as xr

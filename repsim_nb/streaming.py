@@ -5,30 +5,37 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from repsim_nb.activations.extraction import PATIENCE, Activations, Plan, plan_aligned
+from repsim_nb.activations.extraction import (
+    PATIENCE,
+    Activations,
+    Layers,
+    Plan,
+    one_at_a_time,
+    plan_aligned,
+    tokens_per_batch,
+)
 from repsim_nb.errors import InputError
 from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.accumulation import Accumulator
 from repsim_nb.measures.features import BLOCK_BYTES
 from repsim_nb.measures.moments import PrecisionError
+from repsim_nb.memory import limit_bytes, readable_size
 from repsim_nb.models import Model, Packing
+from repsim_nb.models.shape import Shape, shape_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from repsim_nb.corpora import Corpus
 
-Layers = str | int | Sequence[int]
-SHARE = 0.5  # of the memory that is available, the default limit
 PROBE_TOKENS = 1024  # run to see how fast a model is
 PROBE_WIDTH = 768  # of a product, to see how fast this machine multiplies
 # Work on one pair beyond its product, in d^3 float32 operations: eigenvalues for shapes, whitening for subspaces.
@@ -41,11 +48,14 @@ class Estimate:
 
     Attributes:
         measure: its name.
-        rows: rows to be compared.
+        rows: rows to be compared, at most.
         activations: bytes of all rows of all layers, and of what the measure makes of them in memory.
         moments: bytes of the sums that streaming keeps instead; None for a measure that needs all rows at once.
         result: bytes of the grid.
-        limit: bytes that may be used; None where this system does not say how much it has.
+        limit: bytes that activations or sums may use; None where this system does not say how much it has.
+        weights: bytes of each model's weights.
+        batch: bytes that a batch needs inside the larger model.
+        one_at_a_time: whether models are loaded one after the other, because they do not fit beside each other.
         forward_seconds, measure_seconds: rough, from a short trial on this machine; None when not tried.
     """
 
@@ -55,8 +65,22 @@ class Estimate:
     moments: int | None
     result: int
     limit: int | None
+    weights: tuple[int, ...] = ()
+    batch: int = 0
+    one_at_a_time: bool = False
     forward_seconds: float | None = None
     measure_seconds: float | None = None
+
+    @property
+    def peak(self) -> int:
+        """Bytes at most at any time, of weights, activations or sums, and work; rough.
+
+        Raises:
+            InputError: as `route`.
+        """
+        kept = self.activations if self.route == "memory" else self.moments or 0
+        models = max(self.weights, default=0) if self.one_at_a_time else sum(self.weights)
+        return models + kept + self.batch + self.result
 
     @property
     def seconds(self) -> float | None:
@@ -98,13 +122,17 @@ class Estimate:
             route = "too much for the limit"
         moments = "not possible" if self.moments is None else readable_size(self.moments)
         limit = "unknown" if self.limit is None else readable_size(self.limit)
+        weights = " + ".join(map(readable_size, self.weights)) or "unknown"
         lines = [
             f"{self.measure} of {self.rows:,} rows: {route}",
+            f"  weights    {weights}{', one model at a time' if self.one_at_a_time else ''}",
             f"  in memory  {readable_size(self.activations)}",
             f"  streaming  {moments}",
             f"  limit      {limit}",
             f"  result     {readable_size(self.result)}",
         ]
+        if not route.startswith("too much"):
+            lines.append(f"  peak       about {readable_size(self.peak)}")
         if self.forward_seconds is not None and self.measure_seconds is not None:
             lines.append(f"  time       about {self.seconds:.0f} s (models {self.forward_seconds:.0f} s)")
         return "\n".join(lines)
@@ -124,27 +152,48 @@ def estimate(
     seed: int = 0,
     packing: str | Packing = "documents",
     memory_limit: int | None = None,
+    trial: bool = False,
     **measure_params: Any,
 ) -> Estimate:
-    """What `compare` or `stream` with the same arguments will take, from a trial of about a second.
+    """What `compare` or `stream` with the same arguments will take, from the models' configs: no weights are loaded.
 
     Args:
         memory_limit: bytes that may be used; None is half of what is available now. The rest is as in `compare`.
+        trial: load the models and run them for about a second, to say how long all of it will take.
 
     Raises:
         InputError: as `compare`.
+
+    >>> about = estimate("tiny-neox-w32-d2", n_rows=1000)
+    >>> about.weights, about.result
+    ((626176,), 72)
     """
     chosen = get_measure(measure, **measure_params)
+    _only_models(a, b)
+    shapes, layers = shapes_and_layers(a, b, layers_a, layers_b, site)
+    bare = expected_bytes(shapes, layers, chosen, n_rows, memory_limit)
+    sides: list[Any] = [a, b or a][: len(shapes)]
+    bare = replace(bare, one_at_a_time=one_at_a_time(sides, layers, site, n_rows, memory_limit))
+    if not trial:
+        return bare
     plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing)
-    bare = expected_bytes([p.model for p in plans], [p.layers for p in plans], chosen, len(plans[0]), memory_limit)
     forward = sum(_forward_seconds(plan) for plan in plans)
-    return Estimate(**{**vars(bare), "forward_seconds": forward, "measure_seconds": _measure_seconds(chosen, plans)})
+    return replace(bare, forward_seconds=forward, measure_seconds=_measure_seconds(chosen, plans))
+
+
+def shapes_and_layers(
+    a: Model | str, b: Model | str | None, layers_a: Layers, layers_b: Layers, site: str
+) -> tuple[list[Shape], list[list[int]]]:
+    """Of one side when a is compared with itself, all its layers; otherwise of two."""
+    sides = [(a, layers_a)] if b is None and layers_a == layers_b else [(a, layers_a), (b or a, layers_b)]
+    shapes = [shape_of(model) for model, _ in sides]
+    return shapes, [shape.positions(layers, site) for shape, (_, layers) in zip(shapes, sides, strict=True)]
 
 
 def expected_bytes(
-    models: Sequence[Model], layers: Sequence[Sequence[int]], measure: Measure, n_rows: int, limit: int | None = None
+    models: Sequence[Shape], layers: Sequence[Sequence[int]], measure: Measure, n_rows: int, limit: int | None = None
 ) -> Estimate:
-    """`estimate` without times: from widths alone, nothing is run or tokenized.
+    """`estimate` from widths and depths alone.
 
     One model with its layers stands for a comparison with itself, two for one another.
     """
@@ -160,6 +209,8 @@ def expected_bytes(
         moments=moments,
         result=8 * len(widths[0]) * len(widths[-1]),
         limit=limit_bytes(limit),
+        weights=tuple({model.name: model.weights for model in models}.values()),
+        batch=max(max(tokens_per_batch(model), model.context) * model.token_bytes for model in models),
     )
 
 
@@ -253,59 +304,17 @@ def _plans(
     packing: str | Packing,
 ) -> list[Plan]:
     """One plan when a is compared with itself, all its layers; otherwise two."""
-    for side in (a, b):
-        if not isinstance(side, Model | str | os.PathLike | None):
-            raise InputError(f"Only models can be streamed, got {type(side).__name__}: compare activations instead.")
+    _only_models(a, b)
     models, layers = [a, a if b is None else b], [layers_a, layers_b]
     if b is None and layers_a == layers_b:
         models, layers = models[:1], layers[:1]
     return plan_aligned(models, corpus, layers, site, rows, n_rows, seed, packing)
 
 
-def available_memory() -> int | None:
-    """Bytes this process may still take, as far as the system tells: free memory, or what its container leaves."""
-    known = [bytes_ for bytes_ in (_free(), _left_in_container()) if bytes_ is not None]
-    return min(known, default=None)
-
-
-def _free() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _left_in_container() -> int | None:
-    folder = Path("/sys/fs/cgroup")
-    try:
-        most = (folder / "memory.max").read_text(encoding="ascii").strip()
-        return None if most == "max" else int(most) - int((folder / "memory.current").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
-
-
-def limit_bytes(given: int | None) -> int | None:
-    """What may be used: as given, or half of what is available now, or None where the system does not tell."""
-    if given is None:
-        available = available_memory()
-        return None if available is None else int(SHARE * available)
-    if isinstance(given, bool) or not given > 0:
-        raise InputError(f"memory_limit={given!r}; expected a positive number of bytes, such as 4e9.")
-    return int(given)
-
-
-def readable_size(bytes_: int) -> str:
-    """As in "1.5 GB"."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if bytes_ >= factor:
-            return f"{bytes_ / factor:.3g} {unit}"
-    return f"{bytes_} bytes"
+def _only_models(*sides: Any) -> None:
+    for side in sides:
+        if not isinstance(side, Model | str | os.PathLike | None):
+            raise InputError(f"Only models can be streamed, got {type(side).__name__}: compare activations instead.")
 
 
 def _forward_seconds(plan: Plan) -> float:

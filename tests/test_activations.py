@@ -71,7 +71,7 @@ def test_layers_can_be_chosen_and_agree_with_all(model, acts):
 
 
 def test_batching_changes_nothing_beyond_rounding(model, acts, monkeypatch):
-    monkeypatch.setattr("repsim_nb.activations.extraction.TOKENS_PER_BATCH", 300)
+    monkeypatch.setattr("repsim_nb.activations.extraction.LARGEST_BATCH", 300)
     small = rs.extract(model, n_rows=600, seed=3)
     assert all((small[layer] - acts[layer]).abs().max() < 1e-5 for layer in acts)
 
@@ -109,10 +109,15 @@ def test_characters_of_several_tokens_are_rows_once_at_their_last_token(model):
     assert (np.diff(acts.rows.position) > 1).all()
 
 
-def test_half_precision_comes_out_as_float32_near_the_truth(acts):
-    half = rs.extract(rs.load_model(NAME, dtype="bfloat16"), n_rows=600, seed=3)
+@pytest.mark.parametrize(("dtype", "digits"), [("bfloat16", 2), ("float16", 4)])
+def test_half_precision_comes_out_and_is_measured_as_float32(acts, dtype, digits):
+    half = rs.extract(rs.load_model(NAME, dtype=dtype), n_rows=600, seed=3)
     assert half[2].dtype == torch.float32
-    assert torch.nn.functional.cosine_similarity(half[2], acts[2]).min() > 0.99
+    assert torch.nn.functional.cosine_similarity(half[2], acts[2]).min() > 1 - 10**-digits
+    assert (half[2] != acts[2]).any()  # it was half precision inside
+    in_half, whole = rs.compare(half), rs.compare(acts)
+    assert in_half.dtype == whole.dtype == np.float64
+    assert abs(in_half - whole).max() < 10**-digits
 
 
 @pytest.mark.parametrize(

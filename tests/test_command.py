@@ -166,12 +166,12 @@ def test_a_stopped_run_leaves_nothing(tmp_path, stop):
 class Compared(SimpleNamespace):
     """Stands in for the heavy half of the package."""
 
-    def load_model(self, name):
-        self.loaded.append(name)
-        return SimpleNamespace(name=name, n_layers=2, d_model=8)
+    def estimate(self, a, b, corpus, measure, **how):
+        self.estimated.append((a, b))
+        return f"{measure} of {how['n_rows']} rows"
 
     def compare(self, a, b, corpus, measure, *, layers_a, layers_b, n_rows, seed):
-        self.asked = (a.name, b.name, corpus, measure, layers_a, layers_b, n_rows, seed)
+        self.asked = (a, b, corpus, measure, layers_a, layers_b, n_rows, seed)
         dims = {"layer_a": [0, 1, 2], "layer_b": [0, 1, 2]}
         return xr.DataArray(np.eye(3), coords=dims, dims=tuple(dims), name=measure)
 
@@ -182,8 +182,8 @@ class Compared(SimpleNamespace):
 
 @pytest.fixture
 def compared(monkeypatch):
-    stand_in = Compared(loaded=[], asked=None)
-    for name in ("load_model", "compare", "get_measure"):
+    stand_in = Compared(estimated=[], asked=None)
+    for name in ("estimate", "compare", "get_measure"):
         monkeypatch.setitem(vars(repsim_nb), name, getattr(stand_in, name))
     return stand_in
 
@@ -193,7 +193,7 @@ def test_compare_writes_a_table_and_says_what_it_did(capsys, tmp_path, compared)
     assert main(["compare", "a", "b", *options, "--out", str(tmp_path / "x.nc")]) == 0
     assert compared.asked == ("a", "b", None, "cka", [0, 2], "all", 64, 3)
     estimate, summary = capsys.readouterr().out.splitlines()
-    assert estimate == "cka of a and b: 2 x 3 layers, at most 64 rows, 0.0 MB of activations"
+    assert estimate == "cka of 64 rows"
     assert summary == f"cka from 0.0000 to 1.0000, mean 0.3333 -> {tmp_path / 'x.nc'}"
     with xr.open_dataarray(tmp_path / "x.nc") as stored:
         assert stored.name == "cka"
@@ -220,7 +220,7 @@ def test_compare_refuses_before_the_heavy_work(capsys, tmp_path, monkeypatch, co
     (tmp_path / "file").touch()
     options = [text for pair in ({"--out": "x.nc"} | changes).items() for text in pair]
     assert message in refused(capsys, "compare", "a", "b", *options)
-    assert compared.loaded == []
+    assert (compared.estimated, compared.asked) == ([], None)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -256,7 +256,7 @@ def test_two_embedded_models_are_compared_for_real(capsys, tmp_path):
     command = ["compare", "tiny-neox-w32-d2", "tiny-neox-w64-d2", "--n-rows", "256", "--layers-a", "0,2"]
     for suffix in ("nc", "svg"):
         assert main([*command, "--out", str(tmp_path / f"maps.{suffix}")]) == 0
-    assert "cka of tiny-neox-w32-d2 and tiny-neox-w64-d2: 2 x 3 layers" in capsys.readouterr().out
+    assert "cka of 256 rows: in memory\n  weights    626 kB + 1.45 MB" in capsys.readouterr().out
     with xr.open_dataarray(tmp_path / "maps.nc", engine="h5netcdf") as stored:
         assert stored.dims == ("layer_a", "layer_b")
         assert stored.layer_a.values.tolist() == [0, 2]

@@ -1,20 +1,27 @@
 """One pass over the corpus gives what all activations in memory give, in memory that is known and does not grow."""
 
+import gc
+import shutil
 import warnings
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import repsim_nb as rs
-from repsim_nb import streaming
+from repsim_nb import memory, streaming
 from repsim_nb.activations import extraction
 from repsim_nb.activations.extraction import plan_aligned
 from repsim_nb.activations.selection import FewerRowsWarning
 from repsim_nb.errors import InputError
 from repsim_nb.measures import get_measure
 from repsim_nb.measures.moments import Moments
-from repsim_nb.streaming import Estimate, accumulate, available_memory, estimate, expected_bytes, stream
+from repsim_nb.memory import available_memory
+from repsim_nb.models.shape import shape_of
+from repsim_nb.resources import data_dir
+from repsim_nb.streaming import Estimate, accumulate, estimate, expected_bytes, stream
 
 SMALL, LARGE = "tiny-neox-w32-d2", "tiny-neox-w64-d4"
 GB = 10**9
@@ -32,7 +39,7 @@ def texts():
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr(extraction, "TOKENS_PER_BATCH", 1000)
+    monkeypatch.setattr(extraction, "LARGEST_BATCH", 1000)
 
 
 @pytest.mark.parametrize("measure", ["cka", "procrustes", "cca"])
@@ -107,7 +114,7 @@ def most_rows_held(monkeypatch, models, texts, n_rows):
 
 
 def test_no_more_than_a_batch_of_rows_is_held(monkeypatch, models, texts):
-    assert most_rows_held(monkeypatch, models, texts, 3000) <= extraction.TOKENS_PER_BATCH
+    assert most_rows_held(monkeypatch, models, texts, 3000) <= extraction.LARGEST_BATCH
 
 
 def test_the_second_pass_is_in_float64_where_float32_loses_digits(monkeypatch, models, texts):
@@ -144,6 +151,7 @@ def test_misuse_is_named_before_anything_runs(monkeypatch, models, texts, call, 
 
 
 def test_expected_bytes_choose_the_route(models):
+    models = [shape_of(model) for model in models]
     layers = [list(range(3)), list(range(5))]
     cka, rows = get_measure("cka"), 10**6
     free = expected_bytes(models, layers, cka, rows, 100 * GB)
@@ -166,19 +174,83 @@ def test_wide_models_stream_in_constant_memory_by_batches():
 
 
 def test_an_estimate_is_readable_and_about_right(models, texts):
-    about = estimate(*models, texts, n_rows=400, memory_limit=GB)
+    about = estimate(*models, texts, n_rows=400, memory_limit=GB, trial=True)
     assert (about.rows, about.result, about.limit) == (400, 8 * 15, GB)
     assert about.seconds is not None
     assert 0.001 < about.seconds < 60
     lines = str(about).splitlines()
     assert lines[0] == "cka of 400 rows: in memory"
-    assert [line.split("  ")[1] for line in lines[1:]] == ["in memory", "streaming", "limit", "result", "time"]
+    words = ["weights", "in memory", "streaming", "limit", "result", "peak", "time"]
+    assert [line.split("  ")[1] for line in lines[1:]] == words
     assert "not possible" in str(estimate(*models, texts, measure="rsa", n_rows=400))
     assert "too much for the limit" in str(estimate(*models, texts, n_rows=400, memory_limit=10))
 
 
+def test_an_estimate_reads_no_weights(monkeypatch, models):
+    monkeypatch.setattr(extraction, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    about = estimate(SMALL, LARGE, n_rows=1000, memory_limit=GB)
+    assert about.weights == tuple(4 * sum(p.numel() for p in m.module.parameters()) for m in models)
+    assert replace(about, weights=(), batch=0) == replace(
+        estimate(*models, n_rows=1000, memory_limit=GB), weights=(), batch=0
+    )
+    assert about.activations < about.peak < about.activations + sum(about.weights) + about.batch + 1000
+
+
+def test_a_config_alone_tells_how_many_weights_there_will_be(tmp_path):
+    for name in (SMALL, "tiny-solu-3l-s0", "tiny-bert-nli-00"):
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(data_dir() / name / "config.json", folder)
+        known, told = shape_of(name), shape_of(folder)
+        assert (told.n_layers, told.d_model, told.d_mlp) == (known.n_layers, known.d_model, known.d_mlp)
+        assert told.parameters == pytest.approx(known.parameters, rel=0.03)  # BERT's pooler is the classifier's
+    for given, message in [("tiny-neox-w32-d22", "Did you mean 'tiny-neox-w32-d2'"), (str(tmp_path), "no config.json")]:
+        with pytest.raises(InputError, match=message):
+            shape_of(given)
+    with pytest.raises(FileNotFoundError, match="No model directory"):
+        shape_of("./missing")
+
+
+def test_what_does_not_fit_beside_each_other_is_said_and_loaded_in_turns(monkeypatch, texts):
+    both = ["all", "all"]
+    needed = sum(estimate(SMALL, LARGE).weights) + 4 * 10 * (3 * 32 + 5 * 64)
+    assert extraction.one_at_a_time([SMALL, LARGE], both, "resid_post", 10, needed - 1)
+    assert not extraction.one_at_a_time([SMALL, LARGE], both, "resid_post", 10, needed)
+    assert not extraction.one_at_a_time([SMALL, SMALL], both, "resid_post", 10, 1)
+    assert not extraction.one_at_a_time([rs.load_model(SMALL), LARGE], both, "resid_post", 10, 1)
+
+    expected = rs.compare(SMALL, LARGE, texts, n_rows=200)
+    loaded, load = [], extraction.load_model
+
+    def alone(name):
+        gc.collect()
+        assert [model for model in loaded if model() is not None] == [], "the model before is still there"
+        model = load(name)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(extraction, "load_model", alone)
+    for module in (extraction, streaming):
+        monkeypatch.setattr(module, "one_at_a_time", lambda *_: True)
+    assert rs.compare(SMALL, LARGE, texts, n_rows=200).identical(expected)
+    assert len(loaded) == 4
+    about = estimate(SMALL, LARGE, n_rows=200)
+    assert "one model at a time" in str(about)
+    assert about.peak < replace(about, one_at_a_time=False).peak
+
+
+def test_batches_are_as_large_as_widths_and_memory_let_them(models):
+    small, large = map(shape_of, models)
+    wide = replace(small, d_model=4096, d_mlp=16384)
+    assert extraction.tokens_per_batch(small) == extraction.LARGEST_BATCH
+    assert extraction.tokens_per_batch(wide) == extraction.WIDEST["cpu"] // (4 * 16384)
+    assert extraction.tokens_per_batch(wide, "cuda") > extraction.tokens_per_batch(wide)
+    assert extraction.tokens_per_batch(large, memory_limit=100 * large.token_bytes) == 10
+    assert extraction.tokens_per_batch(wide, memory_limit=1) == 1
+
+
 def test_without_a_trial_there_is_no_time(models):
-    about = expected_bytes(models[:1], [[0, 1]], get_measure("cka"), 10)
+    about = expected_bytes([shape_of(models[0])], [[0, 1]], get_measure("cka"), 10)
     assert about.seconds is None
     assert "time" not in str(about)
     assert about.result == 8 * 4
@@ -190,16 +262,16 @@ def test_more_rows_cost_more_time(models, texts, monkeypatch):
         return 1.0
 
     monkeypatch.setattr(streaming, "_timed", one_second)
-    little, much = (estimate(*models, texts, n_rows=n) for n in (50, 3000))
+    little, much = (estimate(*models, texts, n_rows=n, trial=True) for n in (50, 3000))
     assert much.seconds > 2 * little.seconds
 
 
 def test_available_memory_is_what_the_system_or_the_container_leaves(monkeypatch):
     assert 10**7 < available_memory() < 10**14
-    monkeypatch.setattr(streaming, "_left_in_container", lambda: 12345)
+    monkeypatch.setattr(memory, "_left_in_container", lambda: 12345)
     assert available_memory() == 12345
-    monkeypatch.setattr(streaming, "_free", lambda: None)
-    monkeypatch.setattr(streaming, "_left_in_container", lambda: None)
+    monkeypatch.setattr(memory, "_free", lambda: None)
+    monkeypatch.setattr(memory, "_left_in_container", lambda: None)
     assert available_memory() is None
     assert Estimate("cka", 10**9, 10**15, 10**3, 8, None).route == "memory"
     assert "unknown" in str(Estimate("cka", 10**9, 10**15, 10**3, 8, None))

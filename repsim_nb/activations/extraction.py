@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -14,14 +15,22 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from repsim_nb.activations.selection import KINDS, Selection, select
+from repsim_nb.activations.store import Store, as_store, key_of
 from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.errors import InputError, unknown
+from repsim_nb.memory import limit_bytes
 from repsim_nb.models import Model, Packing, load_model
+from repsim_nb.models.batch import Windows
+from repsim_nb.models.shape import Shape, shape_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TOKENS_PER_BATCH = 8192
+Layers = str | int | Sequence[int]
+WIDEST = {"cpu": 2**23}  # bytes of a batch in the MLP: in cache, and small enough for malloc to use memory again
+WIDEST_ELSEWHERE = 2**28  # accelerators want more at once
+BATCH_SHARE = 0.1  # of the memory limit, at most, for what a batch needs inside the model
+LARGEST_BATCH = 2**16  # tokens
 PATIENCE = 2.0  # seconds before a progress bar appears
 
 
@@ -65,6 +74,8 @@ def extract(
     n_rows: int = 4096,
     seed: int = 0,
     packing: str | Packing = "documents",
+    *,
+    store: Store | str | os.PathLike[str] | bool | None = None,
 ) -> Activations:
     """Activations of one model at chosen rows of a corpus.
 
@@ -84,40 +95,100 @@ def extract(
         packing: "documents" (every window is of one document, a long one has several), "packed" (documents joined by
             the end-of-text token and cut into windows of one length) or a `models.Packing`, which also says how long
             windows are and whether they begin with a beginning-of-text token; by default that is up to the tokenizer.
+        store: where activations are kept on disk and looked for first: a folder, a `Store`, or True for the user's
+            cache; None keeps none. See `activations.store`.
 
     Returns:
-        Activations: layer -> float32 (n_rows, d_model), on the CPU.
+        Activations: layer -> float32 (n_rows, d_model), on the CPU, whatever the model's precision.
 
     Raises:
-        InputError: unknown model, corpus, site, kind of rows or layer.
+        InputError: unknown model, corpus, site, kind of rows or layer, or a store that cannot be written.
     """
-    return extract_aligned([model], corpus, [layers], site, rows, n_rows, seed, packing)[0]
+    return extract_aligned([model], corpus, [layers], site, rows, n_rows, seed, packing, store=store)[0]
 
 
 def extract_aligned(
     models: Sequence[Model | str],
     corpus: Corpus | str | Sequence[str] | None,
-    layers: Sequence[str | int | Sequence[int]] | None = None,
+    layers: Sequence[Layers] | None = None,
     site: str = "resid_post",
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
     packing: str | Packing = "documents",
+    *,
+    store: Store | str | os.PathLike[str] | bool | None = None,
+    memory_limit: int | None = None,
 ) -> list[Activations]:
     """`extract` for several models at once: row i is the same place in the same document in all of them.
 
-    `layers` holds one entry per model; None takes all layers of each. The rest is as in `extract`.
+    `layers` holds one entry per model; None takes all layers of each. Of models that are given by name and take more
+    than `memory_limit` together (None is half of what is available now) one is in memory at a time. The rest is as in
+    `extract`.
     """
+    kept = as_store(store)
+    layers = layers or ["all"] * len(models)
+    if one_at_a_time(models, layers, site, n_rows, memory_limit):
+        return _one_by_one(models, corpus, layers, site, rows, n_rows, seed, Packing.of(packing), kept)
+    plans = plan_aligned(models, corpus, layers, site, rows, n_rows, seed, packing)
+    return [plan.activations(kept) for plan in plans]
+
+
+def one_at_a_time(
+    models: Sequence[Model | str], layers: Sequence[Layers], site: str, n_rows: int, memory_limit: int | None = None
+) -> bool:
+    """Whether models that `load_model` has yet to load do not fit beside each other and all activations."""
+    if len({model for model in models if not isinstance(model, Model)}) < 2:
+        return False
+    shapes = [shape_of(model) for model in models]
+    limit = limit_bytes(memory_limit)
+    kept = sum(
+        4 * n_rows * shape.d_model * len(shape.positions(which, site))
+        for shape, which in zip(shapes, layers, strict=True)
+    )
+    return limit is not None and kept + sum(shape.weights for shape in shapes) > limit
+
+
+def _one_by_one(
+    models: Sequence[Model | str],
+    corpus: Corpus | str | Sequence[str] | None,
+    layers: Sequence[Layers],
+    site: str,
+    rows: str,
+    n_rows: int,
+    seed: int,
+    packing: Packing,
+    store: Store | None,
+) -> list[Activations]:
+    """Each model is loaded twice: for its tokenizer, which the choice of rows needs of all, and to be run."""
+    outlines = [_Outline.of(load_model(model)) for model in models]
+    texts = load_corpus(outlines[0].made_for if corpus is None else corpus)
+    selections = select(cast(Any, outlines), texts, rows, n_rows, seed, packing)
     return [
-        Activations(plan.run(), plan.rows, plan.provenance)
-        for plan in plan_aligned(models, corpus, layers, site, rows, n_rows, seed, packing)
+        _plan(load_model(model), selection, which, texts, site, rows, seed, packing).activations(store)
+        for model, selection, which in zip(models, selections, layers, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """What the choice of rows asks of a model, without its weights."""
+
+    name: str
+    kind: str
+    context: int
+    made_for: str
+    windows: Windows
+
+    @classmethod
+    def of(cls, model: Model) -> _Outline:
+        return cls(model.name, model.kind, model.context, model.made_for, model.windows)
 
 
 def plan_aligned(
     models: Sequence[Model | str],
     corpus: Corpus | str | Sequence[str] | None,
-    layers: Sequence[str | int | Sequence[int]] | None = None,
+    layers: Sequence[Layers] | None = None,
     site: str = "resid_post",
     rows: str = "tokens",
     n_rows: int = 4096,
@@ -127,27 +198,31 @@ def plan_aligned(
     """What `extract_aligned` would run, nothing run yet."""
     if rows not in KINDS:
         raise unknown("kind of rows", rows, KINDS)
-    loaded = [load_model(model) for model in models]
+    once = {model: load_model(model) for model in models}  # one that is given twice is loaded once
+    loaded = [once[model] for model in models]
+    layers = layers or ["all"] * len(loaded)
+    for model, which in zip(loaded, layers, strict=True):
+        model.positions(which, site)  # before texts are tokenized
     texts = load_corpus(loaded[0].made_for if corpus is None else corpus)
-    wanted = [
-        model.positions(which, site) for model, which in zip(loaded, layers or ["all"] * len(loaded), strict=True)
-    ]
     packing = Packing.of(packing)
     selections = select(loaded, texts, rows, n_rows, seed, packing)
-    how = {"site": site, "rows": rows, "n_rows": len(selections[0]), "seed": seed, "corpus": texts.provenance}
-    how |= {"packing": asdict(packing), "coverage": selections[0].coverage}
     return [
-        Plan(
-            model,
-            selection,
-            positions,
-            site,
-            rows == "mean",
-            _frame(selection, texts),
-            {"model": model.provenance, **how},
-        )
-        for model, selection, positions in zip(loaded, selections, wanted, strict=True)
+        _plan(model, selection, which, texts, site, rows, seed, packing)
+        for model, selection, which in zip(loaded, selections, layers, strict=True)
     ]
+
+
+def _plan(
+    model: Model,
+    selection: Selection,
+    layers: Layers,
+    corpus: Corpus,
+    site: str,
+    rows: str,
+    seed: int,
+    packing: Packing,
+) -> Plan:
+    return Plan(model, selection, model.positions(layers, site), corpus, site, rows, seed, packing)
 
 
 @dataclass(frozen=True)
@@ -157,10 +232,28 @@ class Plan:
     model: Model
     selection: Selection
     layers: list[int]
+    corpus: Corpus
     site: str
-    mean: bool
-    rows: pd.DataFrame
-    provenance: dict[str, Any]
+    kind: str
+    seed: int
+    packing: Packing
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """Where each row is: document, sequence, position, char_end."""
+        return _frame(self.selection, self.corpus)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What makes the values."""
+        how = {"site": self.site, "rows": self.kind, "n_rows": len(self), "seed": self.seed}
+        how |= {"packing": asdict(self.packing), "coverage": self.selection.coverage}
+        return {"model": self.model.provenance, **how, "corpus": self.corpus.provenance}
+
+    @cached_property
+    def batch_tokens(self) -> int:
+        """How many tokens are run at once."""
+        return tokens_per_batch(shape_of(self.model), self.model.device.type)
 
     def __len__(self) -> int:
         return len(self.selection)
@@ -168,11 +261,24 @@ class Plan:
     def run(self, index: np.ndarray | None = None, progress: bool = True) -> dict[int, Tensor]:
         """Activations by layer, (rows, d_model) each: of all rows, or of those at `index`."""
         selection = self.selection if index is None else self.selection.take(index)
-        return _run(self.model, selection, self.layers, self.site, self.mean, progress)
+        return _run(self.model, selection, self.layers, self.site, self.kind == "mean", self.batch_tokens, progress)
+
+    def activations(self, store: Store | None = None) -> Activations:
+        """Of all rows: from the store where it has them, else run, and then stored."""
+        if store is None:
+            return Activations(self.run(), self.rows, self.provenance)
+        self.model.weights_sha256 = self.model.hashed()  # as they are now: a store is never stale
+        key = key_of(self.model, self.selection, self.layers, self.site, self.kind, self.corpus.sha256)
+        layers = store.find(key) if key else None
+        if layers is None:
+            layers = self.run()
+            if key:
+                store.keep(key, layers, self.rows, self.provenance)
+        return Activations(layers, self.rows, self.provenance)
 
     def batches(self) -> list[np.ndarray]:
         """All rows in parts, by index: each what one batch of windows of this model gives."""
-        batches = _batches(self.model, self.selection)
+        batches = _batches(self.model, self.selection, self.batch_tokens)
         batch = np.empty(len(self.selection.windows), dtype=int)
         for number, windows in enumerate(batches):
             batch[[w for w, _ in windows]] = number
@@ -182,7 +288,18 @@ class Plan:
     def tokens(self, index: np.ndarray | None = None) -> int:
         """How many tokens `run` runs through the model."""
         selection = self.selection if index is None else self.selection.take(index)
-        return sum(length for batch in _batches(self.model, selection) for _, length in batch)
+        return sum(length for batch in _batches(self.model, selection, self.batch_tokens) for _, length in batch)
+
+
+def tokens_per_batch(shape: Shape, device: str = "cpu", memory_limit: int | None = None) -> int:
+    """How many tokens of a model of that shape to run at once; a window longer than that is a batch of its own.
+
+    Values depend on it within rounding: 1e-5 of a row's largest entry, in float32.
+    """
+    widest = WIDEST.get(device, WIDEST_ELSEWHERE) // (shape.item * max(shape.d_mlp, shape.d_model))
+    limit = limit_bytes(memory_limit)
+    fitting = widest if limit is None else int(BATCH_SHARE * limit) // shape.token_bytes
+    return max(1, min(widest, fitting, LARGEST_BATCH))
 
 
 def _frame(selection: Selection, corpus: Corpus) -> pd.DataFrame:
@@ -201,11 +318,22 @@ def _frame(selection: Selection, corpus: Corpus) -> pd.DataFrame:
 
 @torch.no_grad()
 def _run(
-    model: Model, selection: Selection, layers: list[int], site: str, mean: bool, progress: bool = True
+    model: Model,
+    selection: Selection,
+    layers: list[int],
+    site: str,
+    mean: bool,
+    batch_tokens: int,
+    progress: bool = True,
 ) -> dict[int, Tensor]:
     kept = {layer: torch.empty(len(selection), model.d_model) for layer in layers}
     batches = tqdm(
-        _batches(model, selection), model.name, leave=False, unit="batch", delay=PATIENCE, disable=not progress
+        _batches(model, selection, batch_tokens),
+        model.name,
+        leave=False,
+        unit="batch",
+        delay=PATIENCE,
+        disable=not progress,
     )
     by_window = selection.by_window()
     for batch in batches:
@@ -247,7 +375,7 @@ def _finite(values: Tensor) -> bool:
     return bool(torch.isfinite(values.sum()) or torch.isfinite(values).all())
 
 
-def _batches(model: Model, selection: Selection) -> list[list[tuple[int, int]]]:
+def _batches(model: Model, selection: Selection, tokens: int) -> list[list[tuple[int, int]]]:
     """Batches of (window, tokens to run), windows of like length together.
 
     A causal model runs no further than the last row of a window: what comes after cannot change it.
@@ -259,7 +387,7 @@ def _batches(model: Model, selection: Selection) -> list[list[tuple[int, int]]]:
         end = {w: max(e, len(selection.windows[w])) for w, e in end.items()}
     batches: list[list[tuple[int, int]]] = [[]]
     for window, length in sorted(end.items(), key=lambda item: item[1]):
-        if batches[-1] and (len(batches[-1]) + 1) * length > TOKENS_PER_BATCH:
+        if batches[-1] and (len(batches[-1]) + 1) * length > tokens:
             batches.append([])
         batches[-1].append((window, length))
     return batches

@@ -70,11 +70,15 @@ class Model(ABC):
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Hash of all parameters as they are in memory, by name."""
+        """Hash of all parameters, by name, as they were when it was first asked for."""
+        return self.hashed()
+
+    def hashed(self) -> str:
+        """Hash of all parameters, by name, as they are in memory now."""
         digest = hashlib.sha256()
         for name, parameter in sorted(self.module.state_dict().items()):
             digest.update(name.encode())
-            digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
 
     @property
@@ -180,22 +184,7 @@ class Model(ABC):
                 inside blocks; a site that this model does not have.
         """
         self._check_site(site)
-        if isinstance(layers, str):
-            if layers != "all":
-                raise InputError(f'layers={layers!r} was given; expected "all", a position or a list of positions.')
-            return list(range(0 if site == RESIDUAL else 1, self.n_layers + 1))
-        asked = [layers] if isinstance(layers, int) else list(layers)
-        total = self.n_layers + 1
-        wrong = [p for p in asked if not isinstance(p, int) or not -total <= p < total]
-        if wrong or not asked:
-            raise InputError(
-                f"Layer {wrong[0]!r} does not exist in {self.name}: its positions are 0 (embedding) to {self.n_layers}."
-                if wrong
-                else 'layers is empty; expected "all", a position or a list of positions.'
-            )
-        if site != RESIDUAL and any(p % total == 0 for p in asked):
-            raise InputError(f"Position 0 is the embedding, which has no {site}: layers of {site} go from 1 up.")
-        return [p % total for p in asked]
+        return positions(self.name, self.n_layers, layers, site)
 
     def _check(self, hidden: Tensor, batch: Batch) -> None:
         expected = (*batch.ids.shape, self.d_model)
@@ -204,3 +193,23 @@ class Model(ABC):
                 f"hidden has shape {tuple(hidden.shape)}; {self.name} expects (sequences, length, d_model) = "
                 f"{expected} for this batch."
             )
+
+
+def positions(name: str, n_layers: int, layers: str | int | Iterable[int], site: str = RESIDUAL) -> list[int]:
+    """`Model.positions` of a model with that name and depth, which has `site`."""
+    if isinstance(layers, str):
+        if layers != "all":
+            raise InputError(f'layers={layers!r} was given; expected "all", a position or a list of positions.')
+        return list(range(0 if site == RESIDUAL else 1, n_layers + 1))
+    asked = [layers] if isinstance(layers, int) else list(layers)
+    total = n_layers + 1
+    wrong = [p for p in asked if not isinstance(p, int) or not -total <= p < total]
+    if wrong or not asked:
+        raise InputError(
+            f"Layer {wrong[0]!r} does not exist in {name}: its positions are 0 (embedding) to {n_layers}."
+            if wrong
+            else 'layers is empty; expected "all", a position or a list of positions.'
+        )
+    if site != RESIDUAL and any(p % total == 0 for p in asked):
+        raise InputError(f"Position 0 is the embedding, which has no {site}: layers of {site} go from 1 up.")
+    return [p % total for p in asked]

@@ -7,6 +7,7 @@ from repsim_nb.runs.notebooks import list_notebooks
 from repsim_nb.runs.outputs import save_figure, save_table
 from repsim_nb.runs.parameters import ParameterError
 from repsim_nb.runs.presets import settle
+from repsim_nb.runs.sweep import sweep_notebook
 
 __all__ = [
     "RUN_DIR",
@@ -19,5 +20,6 @@ __all__ = [
     "save_figure",
     "save_table",
     "settle",
+    "sweep_notebook",
     "write_index",
 ]

@@ -89,6 +89,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--out", metavar="DIR", type=Path, default=Path("results"), help="default: results")
 
+    sub = command("sweep", _sweep, "run a notebook over a grid of parameter values; goes on after a kill")
+    sub.add_argument("notebook", metavar="NOTEBOOK", help="a name, or an .ipynb file")
+    sub.add_argument(
+        "-p",
+        dest="grid",
+        metavar=("NAME", "V1,V2,..."),
+        nargs=2,
+        action="append",
+        required=True,
+        help="a parameter and its values; may be repeated, all combinations are run. Values of a parameter that is a "
+        "list are separated by semicolons: -p measures 'cka,procrustes;rsa'",
+    )
+    sub.add_argument("--jobs", metavar="N", type=int, help="cells at a time (default: the number of cores)")
+    sub.add_argument("--memory", metavar="BYTES", type=float, help="for all cells together (default: what is free)")
+    sub.add_argument("--out", metavar="DIR", type=Path, default=Path("results", "sweep"), help="default: results/sweep")
+
     sub = command("compare", compare, "compare two models, layer by layer")
     sub.add_argument("model_a", metavar="MODEL_A", help="a name from `repsim-nb list models`, a hub id, or a folder")
     sub.add_argument("model_b", metavar="MODEL_B")
@@ -183,6 +199,17 @@ def _values(chosen: list[Notebook], given: list[list[str]]) -> dict[str, dict[st
         notebook.name: {p.name: p.parse(texts[p.name]) for p in notebook.parameters if p.name in texts}
         for notebook in chosen
     }
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from repsim_nb.runs.sweep import parse_grid, sweep_notebook
+
+    notebook = find_notebook(options.notebook)
+    grid = parse_grid(notebook.parameters, options.grid, notebook.name)
+    table = sweep_notebook(notebook.path, grid, options.out, jobs=options.jobs, memory=options.memory, progress=True)
+    failed = int((table["status"] == "failed").sum())
+    print(f"{len(table) - failed} of {len(table)} cells done: {options.out / 'sweep.csv'}")
+    return 1 if failed else 0
 
 
 def _stitch(options: argparse.Namespace) -> int:

@@ -19,18 +19,10 @@ def compare(options: argparse.Namespace) -> int:
     layers_a, layers_b = parsed_layers(options.layers_a), parsed_layers(options.layers_b)
     repsim_nb.get_measure(options.measure)
     corpus = options.corpus and repsim_nb.load_corpus(options.corpus)
-    a, b = (repsim_nb.load_model(name) for name in (options.model_a, options.model_b))
-    print(_estimate(a, b, layers_a, layers_b, options), flush=True)
-    result = repsim_nb.compare(
-        a,
-        b,
-        corpus,
-        options.measure,
-        layers_a=layers_a,
-        layers_b=layers_b,
-        n_rows=options.n_rows,
-        seed=options.seed,
-    )
+    names, how = (options.model_a, options.model_b), {"layers_a": layers_a, "layers_b": layers_b}
+    how |= {"n_rows": options.n_rows, "seed": options.seed}
+    print(repsim_nb.estimate(*names, corpus, options.measure, **how), flush=True)
+    result = repsim_nb.compare(*names, corpus, options.measure, **how)  # by name: at a time what fits
     with atomic(out) as path:
         SUFFIXES[out.suffix](result, path)
     print(_summary(result, options))
@@ -45,16 +37,6 @@ def parsed_layers(text: str) -> str | list[int]:
         return [int(layer) for layer in text.split(",")]
     except ValueError:
         raise InputError(f"Layers are 'all' or numbers such as 0,2,4; received {text!r}.") from None
-
-
-def _estimate(a: Any, b: Any, layers_a: Any, layers_b: Any, options: argparse.Namespace) -> str:
-    """What will be computed, and the memory that the activations of all rows take in float32."""
-    n_a, n_b = (m.n_layers + 1 if layers == "all" else len(layers) for m, layers in ((a, layers_a), (b, layers_b)))
-    megabytes = options.n_rows * (n_a * a.d_model + n_b * b.d_model) * 4 / 1e6
-    return (
-        f"{options.measure} of {a.name} and {b.name}: {n_a} x {n_b} layers, "
-        f"at most {options.n_rows} rows, {megabytes:.1f} MB of activations"
-    )
 
 
 def _summary(result: Any, options: argparse.Namespace) -> str:

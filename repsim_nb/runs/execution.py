@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from repsim_nb.atomic import atomic, atomic_folder, replace_folder
-from repsim_nb.runs.failures import Failure, failures, place
+from repsim_nb.runs.failures import Failure, failures
+from repsim_nb.runs.failures import place as place_of
 from repsim_nb.runs.folder import RUN_DIR, figures, replaceable, tables, write_record
 from repsim_nb.runs.index import write_index
 from repsim_nb.runs.notebooks import Notebook, find_notebook
@@ -47,6 +48,7 @@ def run_notebook(
     parameters: Mapping[str, Any] = MappingProxyType({}),
     out: str | Path = "results/",
     *,
+    folder: str | None = None,
     progress: bool | None = None,
 ) -> Run:
     """Run a notebook in a fresh kernel of this interpreter, into `out/NAME/`, and renew `out/index.html`.
@@ -54,6 +56,7 @@ def run_notebook(
     name: of a notebook that comes with the package (see list_notebooks), or the path of an .ipynb file.
     parameters: values for names in its parameters cell, of the types declared there.
     out: folder of all runs, made if missing. `out/NAME/` of an earlier run is replaced when this run has succeeded.
+    folder: another name for `out/NAME/`.
     progress: show the running cell on stderr; None means when that is a terminal.
 
     Raises InputError before anything runs (unknown name, misspelt parameter, wrong type, folder that cannot be
@@ -62,10 +65,11 @@ def run_notebook(
     """
     notebook = find_notebook(name)
     values = check(notebook.parameters, parameters, notebook.name)
-    folder, failed = Path(out, notebook.name), Path(out, f"{notebook.name}.failed")
-    replaceable(folder)
+    label = folder or notebook.name
+    place, failed = Path(out, label), Path(out, f"{label}.failed")
+    replaceable(place)
     replaceable(failed)
-    with atomic_folder(folder) as draft, closing(Progress(notebook.name, notebook.n_cells, progress)) as watch:
+    with atomic_folder(place) as draft, closing(Progress(notebook.name, notebook.n_cells, progress)) as watch:
         record = _record(notebook, values)
         failure = _execute(notebook, values, draft, watch)
         record["seconds"] = round(watch.seconds, 2)
@@ -77,7 +81,7 @@ def run_notebook(
         write_record(draft, record)
     shutil.rmtree(failed, ignore_errors=True)
     write_index(out)
-    return _run(notebook.name, folder, record["seconds"])
+    return _run(notebook.name, place, record["seconds"])
 
 
 def _execute(notebook: Notebook, values: dict[str, Any], draft: Path, watch: Progress) -> Failure | None:
@@ -107,7 +111,7 @@ def _execute(notebook: Notebook, values: dict[str, Any], draft: Path, watch: Pro
         died = "the kernel died; most often the memory was not enough"
     executed = _settle(copy)
     if died:
-        return Failure(place(executed["cells"], watch.cell), died)
+        return Failure(place_of(executed["cells"], watch.cell), died)
     return next(iter(failures(executed)), None)
 
 
@@ -135,6 +139,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 def _record(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:
     return {
         "notebook": notebook.name,
+        "notebook_sha256": notebook.sha256,
         "title": notebook.title,
         "claim": notebook.claim,
         "parameters": {parameter.name: parameter.default for parameter in notebook.parameters} | values,

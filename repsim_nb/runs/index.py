@@ -70,7 +70,9 @@ def _page(runs: list[tuple[Path, dict[str, Any]]]) -> str:
 
 
 def _title(folder: Path, record: dict[str, Any]) -> str:
-    return str(record.get("title") or folder.name)
+    title = str(record.get("title") or folder.name)
+    usual = str(record.get("notebook") or folder.name)
+    return title if folder.name in (usual, f"{usual}.failed") else f"{title} ({folder.name})"
 
 
 def _section(folder: Path, record: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ def this_interpreter(environment: dict[str, str]) -> type[AsyncKernelManager]:
 
     The kernel imports the same repsim_nb as this process, and has `environment` added to its own.
     """
-    spec = KernelSpec(**get_kernel_dict(), env={**_same_package(), **environment})
+    spec = KernelSpec(**get_kernel_dict(), env={**same_package(), **environment})
     spec.argv.append("--log-level=CRITICAL")  # what the kernel says to the terminal on its start and end is no news
 
     class ThisInterpreter(AsyncKernelManager):
@@ -27,7 +27,8 @@ def this_interpreter(environment: dict[str, str]) -> type[AsyncKernelManager]:
     return ThisInterpreter
 
 
-def _same_package() -> dict[str, str]:
+def same_package() -> dict[str, str]:
+    """The environment in which another process of this interpreter imports this repsim_nb."""
     home = str(Path(repsim_nb.__file__).resolve().parent.parent)
     if home in site.getsitepackages():
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -27,6 +28,11 @@ class Notebook:
     claim: str  #: the first sentence after it, without the label "Claim."
     parameters: tuple[Parameter, ...]
     n_cells: int
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file as it is now."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
 def list_notebooks() -> pd.DataFrame:

@@ -90,6 +90,13 @@ def check(parameters: tuple[Parameter, ...], values: Mapping[str, Any], notebook
     }
 
 
+def takes_lists(kind: Any) -> bool:
+    """Whether a value of that type may hold commas: lists, dicts, and what is not declared."""
+    if get_origin(kind) in (Union, UnionType):
+        return any(takes_lists(member) for member in get_args(kind))
+    return kind in (object, list, dict) or get_origin(kind) in (list, dict)
+
+
 def _read_cell(source: str, notebook: str) -> tuple[Parameter, ...]:
     try:
         lines = ast.parse(source).body

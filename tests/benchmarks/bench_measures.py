@@ -27,9 +27,10 @@ import torch
 from torch import Tensor
 
 import repsim_nb as rs
-from repsim_nb.activations.extraction import TOKENS_PER_BATCH
+from repsim_nb.activations.extraction import tokens_per_batch
 from repsim_nb.measures import get_measure
 from repsim_nb.models import Model
+from repsim_nb.models.shape import shape_of
 
 LAYERS = 12
 SEEDS = 50
@@ -139,7 +140,7 @@ def sequences(model: Model) -> list[str]:
 def forward_passes(models: list[Model], texts: list[str]) -> Callable[[], object]:
     """The same batches through transformers' own blocks, tokenized beforehand, nothing kept and no head run."""
     windows = models[0].windows(texts)
-    size = TOKENS_PER_BATCH // max(map(len, windows))
+    size = tokens_per_batch(shape_of(models[0])) // max(map(len, windows))
     batches = [models[0].collate(windows[i : i + size]) for i in range(0, len(windows), size)]
 
     @torch.no_grad()

@@ -1,0 +1,161 @@
+"""How large a model is, from its config and the header of its weights: nothing of the weights is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repsim_nb.errors import InputError, unknown
+from repsim_nb.models import catalogue
+from repsim_nb.models.checkpoint import read_metadata, weight_files
+from repsim_nb.models.hub import download
+from repsim_nb.models.model import RESIDUAL, Model, positions
+
+if TYPE_CHECKING:
+    import torch
+
+MLP_WIDTHS = ("intermediate_size", "d_mlp", "ffn_dim", "n_inner", "hidden_dim", "d_ff")  # by architecture
+SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Widths and depth of a model.
+
+    Attributes:
+        name: as it was asked for.
+        n_layers, d_model, d_mlp, context: numbers of its config.
+        parameters: how many numbers its weights are.
+        item: bytes of each.
+    """
+
+    name: str
+    n_layers: int
+    d_model: int
+    d_mlp: int
+    context: int
+    parameters: int
+    item: int = 4
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the weights in memory."""
+        return self.parameters * self.item
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that one token needs inside a block, about: in its MLP, or where queries and keys are turned."""
+        return self.item * max(3 * self.d_model + 2 * self.d_mlp, 10 * self.d_model)
+
+    def positions(self, layers: str | int | Iterable[int], site: str = RESIDUAL) -> list[int]:
+        """As `Model.positions`, of a model that has `site`."""
+        return positions(self.name, self.n_layers, layers, site)
+
+
+def shape_of(model: Model | str | os.PathLike[str], dtype: str = "float32") -> Shape:
+    """The shape of a model, or of what `load_model` would load under that name, in `dtype`.
+
+    Of a hub id config.json alone is downloaded.
+
+    Raises:
+        InputError: as `load_model`, except for what only the weights can show.
+        FileNotFoundError: a path that does not exist.
+    """
+    if not isinstance(model, str | os.PathLike):
+        return _of_loaded(catalogue.load_model(model))
+    name, folder = _folder(os.fspath(model))
+    config = catalogue._read_config(folder / "config.json")
+    files = weight_files(folder) if list(folder.glob("*.safetensors")) else []
+    known = sum(int(read_metadata(file)["parameters"]) for file in files)
+    if catalogue._is_native(config):
+        return _of_native(name, config, known, SIZES[dtype])
+    return _of_transformers(name, folder, known, SIZES[dtype])
+
+
+def _of_loaded(model: Model) -> Shape:
+    config = getattr(model.module, "config", None)
+    parameters = sum(weights.numel() for weights in model.module.parameters())
+    return Shape(
+        model.name,
+        model.n_layers,
+        model.d_model,
+        _mlp(config, model.d_model),
+        model.context,
+        parameters,
+        model.dtype.itemsize,
+    )
+
+
+def _folder(given: str) -> tuple[str, Path]:
+    """The name as a loaded model would have it, and a folder with its config.json."""
+    name, revision = catalogue._split_revision(given, None)
+    full = f"{name}@{revision}" if revision not in (None, "main") else name
+    path = Path(name).expanduser()
+    if name in catalogue._embedded():
+        folder = catalogue._checkpoint(name, revision)
+    elif path.exists():
+        folder = path
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise FileNotFoundError(f"No model directory at '{path}'. Give a path that exists, or a model name.")
+    elif name in catalogue.TOY_MODELS or catalogue.HUB_ID.fullmatch(name):
+        folder = download(catalogue.TOY_MODELS.get(name, name), revision, ["config.json"])
+    else:
+        raise unknown("model", name, [*catalogue._embedded(), *catalogue.TOY_MODELS])
+    if not (folder / "config.json").is_file():
+        raise InputError(f"'{given}' is no model checkpoint: it holds no config.json.")
+    return full, folder
+
+
+def _of_native(name: str, config: dict[str, Any], known: int, item: int) -> Shape:
+    import torch
+
+    from repsim_nb.models.native import Native, NativeConfig
+
+    read = NativeConfig.read(config)
+    if not known:
+        with torch.device("meta"):
+            known = _count(Native(read))
+    return Shape(name, read.n_layers, read.d_model, read.d_mlp, read.n_ctx, known, item)
+
+
+def _of_transformers(name: str, folder: Path, known: int, item: int) -> Shape:
+    """Where there are no weights to look at, the network is built without any (on torch's "meta" device)."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    try:
+        whole = AutoConfig.from_pretrained(folder)
+        if not known:
+            trained_as = (whole.architectures or [""])[0]
+            kind: Any = AutoModelForCausalLM if trained_as.endswith(("CausalLM", "LMHeadModel")) else AutoModel
+            with torch.device("meta"):
+                known = _count(kind.from_config(whole))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"Cannot read the config of {name!r}: {str(error).strip().splitlines()[0]}") from error
+    config = whole.get_text_config()
+    width = config.hidden_size
+    return Shape(
+        name,
+        config.num_hidden_layers,
+        width,
+        _mlp(config, width),
+        _first(config, ("max_position_embeddings",)) or 2048,
+        known,
+        item,
+    )
+
+
+def _count(network: torch.nn.Module) -> int:
+    return sum(weights.numel() for weights in network.parameters())
+
+
+def _mlp(config: Any, width: int) -> int:
+    return _first(config, MLP_WIDTHS) or 4 * width
+
+
+def _first(config: Any, names: Iterable[str]) -> int | None:
+    """The first of the attributes that is a number."""
+    return next((value for name in names if isinstance(value := getattr(config, name, None), int)), None)

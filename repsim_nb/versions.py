@@ -1,0 +1,12 @@
+"""The packages that numbers depend on."""
+
+from functools import cache
+from importlib.metadata import version
+
+PACKAGES = ("repsim-nb", "torch", "transformers", "transformer-lens", "numpy")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Package -> its version, for provenance and the keys of what is stored."""
+    return {package: version(package) for package in PACKAGES}
