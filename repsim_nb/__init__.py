@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from repsim_nb import controls as controls
+    from repsim_nb import depth as depth
     from repsim_nb import figures as figures
     from repsim_nb import groups as groups
     from repsim_nb import measures as measures
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
     from repsim_nb import stitching as stitching
     from repsim_nb.activations import extract as extract
     from repsim_nb.comparison import compare as compare
+    from repsim_nb.comparison import compare_all as compare_all
     from repsim_nb.corpora import list_corpora as list_corpora
     from repsim_nb.corpora import load_corpus as load_corpus
+    from repsim_nb.families import compare_family as compare_family
     from repsim_nb.measures import get_measure as get_measure
     from repsim_nb.measures import list_measures as list_measures
     from repsim_nb.models import list_models as list_models
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 _HOME = {
     "extract": "activations",
     "compare": "comparison",
+    "compare_all": "comparison",
+    "compare_family": "families",
     "list_corpora": "corpora",
     "load_corpus": "corpora",
     "get_measure": "measures",
@@ -45,7 +51,7 @@ _HOME = {
     "stitching_table": "stitching",
     "estimate": "streaming",
 }
-_MODULES = ("figures", "groups", "measures", "models", "stitching")
+_MODULES = ("controls", "depth", "figures", "groups", "measures", "models", "stitching")
 __all__ = [*_MODULES, *_HOME]
 
 

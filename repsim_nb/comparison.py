@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from repsim_nb.activations import Activations, extract_aligned
 from repsim_nb.activations.extraction import PATIENCE, as_json
+from repsim_nb.controls import Controls
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
@@ -29,6 +30,7 @@ from repsim_nb.uncertainty import (
     jackknife_grid,
     max_statistic,
 )
+from repsim_nb.uncertainty.grids import of_rows
 from repsim_nb.uncertainty.jackknife import BLOCKS
 
 if TYPE_CHECKING:
@@ -64,6 +66,10 @@ def compare(
     between_documents: bool = False,
     fast: bool = False,
     memory_limit: int | None = None,
+    leave_out_first: int = 0,
+    leave_out_norms: float | None = None,
+    standardize: bool = False,
+    remove_components: int = 0,
     **measure_params: Any,
 ) -> xr.DataArray:
     """Every layer of `a` against every layer of `b` under one measure, with its null and interval where asked for.
@@ -95,6 +101,9 @@ def compare(
             then has the coordinate standard_error, of the sampling.
         memory_limit: bytes that activations may take; None is half of what is available. Two models whose activations
             would take more are run batch by batch and only sums kept (see `streaming.stream`), to the same values.
+        leave_out_first, leave_out_norms, standardize, remove_components: controls, which take first tokens, rows of
+            large norm, scales of features or first principal components out beforehand (see `controls.Controls`). They
+            are seen as fixed by null and interval.
         measure_params: parameters of the measure.
 
     Returns:
@@ -121,6 +130,7 @@ def compare(
     ['0.46', '0.52', '0.01']
     """
     kind, level = _kind_of_null(null), _level(interval)
+    controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
     if not isinstance(a, Mapping) and not isinstance(b, Mapping):
         a, b = load_model(a), None if b is None else load_model(b)
         how: dict[str, Any] = {
@@ -132,12 +142,16 @@ def compare(
             "seed": seed,
             "packing": packing,
         }
-        plain = not (kind or level or between_documents or fast)
+        plain = not (kind or level or between_documents or fast or controls)
         if _must_stream(
             a, b, get_measure(measure, **measure_params), layers_a, layers_b, site, n_rows, memory_limit, plain
         ):
             return stream(a, b, corpus, measure, **how, **measure_params)
     acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing)
+    if controls:
+        acts_a, acts_b, kept = controls.applied(acts_a, acts_b)
+        groups = None if groups is None else of_rows({"groups": groups}, kept)["groups"]
+        measure_params = of_rows(measure_params, kept)
     xs = _matrices(acts_a, "a")
     ys = xs if acts_b is acts_a else _matrices(acts_b, "b")
     documents = _documents(acts_a, acts_b, groups, len(xs[0]))
@@ -197,8 +211,8 @@ def _must_stream(
         return False
     if not plain:
         raise InputError(
-            "A null, an interval, between_documents and fast need all activations in memory, and these would take more "
-            "than the limit. Raise memory_limit, or choose fewer rows or layers."
+            "A null, an interval, controls, between_documents and fast need all activations in memory, and these would "
+            "take more than the limit. Raise memory_limit, or choose fewer rows or layers."
         )
     return True
 

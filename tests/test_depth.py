@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from repsim_nb.depth import correspondence, decay
+import repsim_nb as rs
+from repsim_nb.comparison import compare_all
+from repsim_nb.depth import by_size, correspondence, decay, equal_depth, model_distances, over_training
 from repsim_nb.errors import InputError
 
 
@@ -42,3 +44,69 @@ def test_too_little_says_so():
         decay(maps(np.ones((4, 4))))
     with pytest.raises(InputError, match="two different models"):
         correspondence(maps(np.eye(4)))
+
+
+def similar(grid):
+    return xr.DataArray(
+        grid, dims=("layer_a", "layer_b"), name="cka", attrs={"direction": "similarity", "upper_bound": 1.0}
+    )
+
+
+def test_equal_depth_of_models_that_share_some_depths():
+    grid = np.random.default_rng(0).random((5, 7))  # depth 4 and 6: 0, 1/2 and 1
+    assert equal_depth(similar(grid)).to_dict() == {0.0: grid[0, 0], 0.5: grid[2, 3], 1.0: grid[4, 6]}
+
+
+def test_sizes_are_told_apart_from_seeds():
+    sizes = {"a": (32, 2), "b": (32, 2), "c": (64, 2), "d": (32, 4)}
+    level = {("b", "a"): 0.9, ("c", "a"): 0.8, ("c", "b"): 0.6, ("d", "a"): 0.5, ("d", "b"): 0.5, ("d", "c"): 0.1}
+    found = by_size(
+        {pair: similar(np.full((5 if "d" in pair else 3, 3), v)) for pair, v in level.items()}
+        | {("a", "a"): similar(np.ones((3, 3)))},
+        sizes,
+    )
+    assert found.to_dict() == pytest.approx(
+        {"same size": 0.9, "same depth": 0.7, "same width": 0.5, "both differ": 0.1}
+    )
+    with pytest.raises(InputError, match="no entry for a; it has x"):
+        by_size({("a", "b"): similar(np.eye(3))}, {"x": (1, 1)})
+
+
+def test_model_distances_are_the_papers_and_obey_the_triangle():
+    values = np.array([0.997, 0.92, 0.866, 0.825])  # one pair of models, by layer
+    two = {("b", "a"): similar(np.diag(values))}
+    assert model_distances(two).loc["a", "b"] == pytest.approx(np.sqrt((np.arccos(values) ** 2).sum()))
+    rng = np.random.default_rng(0)
+    acts = {name: {layer: rng.normal(size=(40, 3)) for layer in range(2)} for name in "abcd"}
+    d = model_distances(compare_all(acts, debiased=False))
+    assert (np.diag(d) == 0).all()
+    assert all(d.loc[i, j] <= d.loc[i, k] + d.loc[k, j] + 1e-12 for i in d for j in d for k in d)
+
+
+def test_model_distances_sum_over_the_depths_that_all_models_share():
+    """Depths 2 and 4 share three places, with 6 beside them too: the pair of depth 4 and 4 must leave two out."""
+    half = similar(np.full((5, 5), 0.5))
+    maps = {("b", "a"): half, ("c", "a"): similar(np.full((3, 5), 0.5)), ("c", "b"): similar(np.full((3, 5), 0.5))}
+    d = model_distances(maps)
+    assert d.loc["a", "b"] == pytest.approx(d.loc["a", "c"]) == pytest.approx(np.sqrt(3) * np.arccos(0.5))
+    with pytest.raises(InputError, match="none of b and c"):
+        model_distances({("b", "a"): half, ("c", "a"): half})
+    with pytest.raises(InputError, match="arccos of a similarity"):
+        model_distances({("b", "a"): half.assign_attrs(direction="dissimilarity")})
+
+
+def test_training_ends_as_itself():
+    found = over_training("tiny-neox-w64-d4", ["step500", "step0", "step50"], n_rows=300)
+    assert found.step.values.tolist() == [0, 50, 500]
+    assert found.similarity_to_final.dims == ("step", "layer")
+    assert (found.similarity_to_final.sel(step=500) > found.similarity_to_final.sel(step=0)).all()
+    assert ((found.effective_rank >= 1) & (found.effective_rank <= 64)).all()
+    alone = rs.compare("tiny-neox-w64-d4@step50", "tiny-neox-w64-d4", n_rows=300)
+    assert np.allclose(found.similarity_to_final.sel(step=50), np.diag(alone))
+
+
+def test_training_says_what_has_no_steps():
+    with pytest.raises(InputError, match="'main' names no step"):
+        over_training("tiny-neox-w64-d4", ["main"])
+    with pytest.raises(InputError, match="has no checkpoints"):
+        over_training("tiny-gelu-3l-s0")

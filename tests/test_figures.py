@@ -155,3 +155,30 @@ def test_the_map_of_models_gives_groups_a_colour_each():
     }
     assert np.linalg.norm(np.diff(drawn["low"], axis=0)) == pytest.approx(3)
     assert not ax.texts
+
+
+def test_blocks_are_outlined_where_they_are_and_dashed_when_not_shown():
+    from dataclasses import replace
+
+    from tests.layers import planted
+
+    acts = {2 * layer: x for layer, x in planted(0, (3, 4)).items()}
+    found = rs.depth.find_blocks(acts, n_null=99, n_halves=8)
+    ax = rs.figures.mark_blocks(rs.figures.heatmap(rs.compare(acts)), found)
+    frames = [(p.get_xy(), p.get_width(), p.get_linestyle()) for p in ax.patches]
+    assert frames == [((0, 0), 3, "-"), ((3, 3), 4, "-")]
+    doubtful = rs.figures.mark_blocks(rs.figures.heatmap(rs.compare(acts)), replace(found, p_value=0.2))
+    assert {p.get_linestyle() for p in doubtful.patches} == {"--"}
+
+
+def test_training_is_drawn_layer_by_layer():
+    steps = xr.DataArray(
+        np.arange(6.0).reshape(3, 2) / 6,
+        dims=("step", "layer"),
+        coords={"step": [0, 10, 500], "layer": [0, 1]},
+        attrs={"long_name": "effective rank"},
+    )
+    ax = rs.figures.over_training(steps)
+    assert [line.get_ydata().tolist() for line in ax.lines] == steps.values.T.tolist()
+    assert ax.get_ylabel() == "effective rank"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["layer 0", "layer 1"]

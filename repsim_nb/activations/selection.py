@@ -77,8 +77,10 @@ def select(
     if kind == "cls" and causal:
         raise InputError(f'rows="cls" was asked of the causal model {causal[0]}, whose first token has seen no other.')
     length = _length(models, packing)
-    if packing.kind == "packed" and kind not in ("tokens", "last"):
-        raise InputError(f'rows="{kind}" is of documents apart; with packing="packed" there are "tokens" and "last".')
+    if packing.kind == "packed" and kind in ("mean", "cls"):
+        raise InputError(
+            f'rows="{kind}" is of documents apart; with packing="packed" there are "tokens", "last" and "padded".'
+        )
     if kind == "padded":
         return [_padded(models, corpus, length, n_rows, seed, packing)] * len(models)
     by_tokenizer: dict[str, _Places] = {}
@@ -137,10 +139,12 @@ def _padded(
     window = np.sort(order).repeat(length)
     position = np.tile(np.arange(length), len(order))
     char_end = np.full((len(order), length), -1)
+    document = np.empty_like(char_end)
     for place, number in enumerate(np.sort(order)):
-        char_end[place, : len(windows[number])] = windows[number].offsets[:, 1]
-    text = np.array([w.text for w in windows])
-    return Selection(windows, window, position, text[window], char_end.ravel())
+        used = len(windows[number])
+        char_end[place, :used] = windows[number].offsets[:, 1]
+        document[place] = np.pad(windows[number].text_of, (0, length - used), mode="edge")
+    return Selection(windows, window, position, document.ravel(), char_end.ravel())
 
 
 @dataclass(frozen=True)

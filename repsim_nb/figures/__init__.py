@@ -1,7 +1,7 @@
 """Labelled results -> Axes."""
 
-from repsim_nb.figures.lines import by_groups, curves, effects, penalties
-from repsim_nb.figures.maps import agreement_map, gallery, heatmap, heatmap_grid
+from repsim_nb.figures.lines import by_groups, curves, effects, over_training, penalties
+from repsim_nb.figures.maps import agreement_map, gallery, heatmap, heatmap_grid, mark_blocks
 from repsim_nb.figures.points import model_map, ranking
 from repsim_nb.figures.scales import scale_label
 
@@ -13,7 +13,9 @@ __all__ = [
     "gallery",
     "heatmap",
     "heatmap_grid",
+    "mark_blocks",
     "model_map",
+    "over_training",
     "penalties",
     "ranking",
     "scale_label",

@@ -185,6 +185,29 @@ def effects(table: pd.DataFrame, ax: Axes | None = None, *, label: str = "betwee
     return _by_layer(ax, label)
 
 
+def over_training(result: xr.DataArray, ax: Axes | None = None) -> Axes:
+    """One line per layer over the steps of training, on a logarithmic scale with 0 at its left end.
+
+    Args:
+        result: dims (step, layer), a variable of what `depth.over_training` returned.
+        ax: where to draw; None makes a new figure.
+
+    Returns:
+        The Axes; layers go from dark (the embedding) to light (the last).
+    """
+    import matplotlib as mpl
+
+    ax = ax or _new()
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, result.sizes["layer"]))
+    for layer, color in zip(result.layer.values.tolist(), shades, strict=True):
+        ax.plot(result.step, result.sel(layer=layer), "o-", color=color, markersize=3, label=f"layer {layer}")
+    ax.set_xscale("symlog", linthresh=max(1, int(result.step[result.step > 0].min())))
+    ax.set(xlabel="step of training", ylabel=scale_label(result) if "direction" in result.attrs else result.long_name)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="x-small", ncols=2)
+    return ax
+
+
 def _new() -> Axes:
     import matplotlib.pyplot as plt
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from repsim_nb.depth import Blocks
+
 
 def heatmap(
     result: xr.DataArray,
@@ -89,12 +91,32 @@ def _hatch_null_cells(result: xr.DataArray, ax: Axes, hatch: str) -> bool:
     return bool(cells)
 
 
-def heatmap_grid(results: Mapping[tuple[str, str], xr.DataArray], limits: tuple[float, float] | None = None) -> Figure:
+def mark_blocks(ax: Axes, found: Blocks) -> Axes:
+    """Outline the blocks of layers on the heatmap of a model with itself, dashed if smooth decay would do (p > 0.05).
+
+    Args:
+        ax: what `heatmap` returned for the same layers.
+        found: what `depth.find_blocks` returned.
+    """
+    from matplotlib.patches import Rectangle
+
+    for block in found.blocks:
+        start = found.layers.index(block[0])
+        style = "-" if found.p_value <= LEVEL else "--"
+        frame = Rectangle((start, start), len(block), len(block), fill=False, edgecolor="white", lw=2, ls=style)
+        ax.add_patch(frame).set_clip_on(False)
+    return ax
+
+
+def heatmap_grid(
+    results: Mapping[tuple[str, str], xr.DataArray], limits: tuple[float, float] | None = None, side: float = 2.0
+) -> Figure:
     """One heatmap per pair of models, in a grid with one colour scale and one colour bar.
 
     Args:
         results: (row model, column model) -> what `compare` returned for them; pairs that are absent stay empty.
         limits: of the shared colour scale; None takes what all maps need together.
+        side: inches of a map of mean size.
 
     Returns:
         The Figure; nothing is shown or saved.
@@ -111,7 +133,7 @@ def heatmap_grid(results: Mapping[tuple[str, str], xr.DataArray], limits: tuple[
     figure, axes = plt.subplots(
         len(row_names),
         len(column_names),
-        figsize=(1.2 + 2.1 * len(column_names), 0.9 + 1.9 * len(row_names)),
+        figsize=(1.2 + 1.05 * side * len(column_names), 0.9 + 0.95 * side * len(row_names)),
         squeeze=False,
         layout="constrained",
         gridspec_kw={

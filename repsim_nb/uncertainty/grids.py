@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,7 +45,7 @@ class Recomputed:
         """See `Grids`."""
         for block in range(blocks.max() + 1):
             kept = torch.from_numpy(np.flatnonzero(blocks != block))
-            measure = self.measure.configured(**_of_rows(self.measure.params, kept.numpy(), len(blocks)))
+            measure = self.measure.configured(**of_rows(self.measure.params, blocks != block))
             left = [measure.prepare(x[kept.to(x.device)]) for x in self.xs]
             same = self.ys is self.xs
             yield _grid(measure, left, left if same else [measure.prepare(y[kept.to(y.device)], "y") for y in self.ys])
@@ -57,11 +57,10 @@ def _grid(measure: Measure, left: list[Any], right: list[Any]) -> np.ndarray:
         return measure.grid(left, right)
 
 
-def _of_rows(params: dict[str, Any], kept: np.ndarray, n: int) -> dict[str, Any]:
-    """The parameters that hold one value per row, for the kept rows only."""
-    per_row = {
-        name: value
-        for name, value in params.items()
-        if not isinstance(value, str) and hasattr(value, "__len__") and len(value) == n
-    }
-    return {name: np.asarray(value)[kept] for name, value in per_row.items()}
+def of_rows(params: Mapping[str, Any], kept: np.ndarray) -> dict[str, Any]:
+    """Parameters, those that hold one value per row for the kept rows (n_rows,) of bool only."""
+    return {name: np.asarray(value)[kept] if _per_row(value, len(kept)) else value for name, value in params.items()}
+
+
+def _per_row(value: Any, n: int) -> bool:
+    return not isinstance(value, str) and hasattr(value, "__len__") and len(value) == n

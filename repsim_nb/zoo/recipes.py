@@ -94,15 +94,28 @@ class ClassifierRecipe:
     checkpoints: tuple[int, ...] = ()
 
 
-def _neox(width: int, depth: int, seed: int, checkpoints: tuple[int, ...] = (0,)) -> Recipe:
-    return Recipe(f"tiny-neox-w{width}-d{depth}", "tiny-neox", width, depth, seed, 1000 + seed, checkpoints=checkpoints)
+def _neox(width: int, depth: int, seed: int, checkpoints: tuple[int, ...] = ()) -> Recipe:
+    """A size of the grid: all sizes see equally many tokens, each in an order of its own."""
+    name = f"tiny-neox-w{width}-d{depth}"
+    return Recipe(name, "tiny-neox", width, depth, seed, 1000 + seed, steps=1500, checkpoints=checkpoints)
 
 
 def _heads(head_width: int, rotary: int, seed: int) -> Recipe:
-    """One size with other heads: narrower or wider ones, a quarter of which turns with position, or always 8."""
+    """One size of the grid with other heads: narrower or wider, a quarter of which turns with position, or always 8."""
     number = 400 + 10 * head_width + rotary + 1000 * seed
-    name = f"tiny-neox-w64-d2-h{head_width}r{rotary}-s{seed}"
-    return Recipe(name, "tiny-neox-heads", 64, 2, number, 10_000 + number, head_width=head_width, rotary=rotary)
+    name = f"tiny-neox-w32-d4-h{head_width}r{rotary}-s{seed}"
+    return Recipe(
+        name,
+        "tiny-neox-heads",
+        32,
+        4,
+        number,
+        10_000 + number,
+        head_width=head_width,
+        rotary=rotary,
+        steps=1500,
+        checkpoints=(),
+    )
 
 
 def _native(activation: str, depth: int, seed: int) -> Recipe:
@@ -113,13 +126,18 @@ def _native(activation: str, depth: int, seed: int) -> Recipe:
     return Recipe(name, family, 64, depth, number, 1000 + number, activation=activation, rotary=0, batch=8, steps=3000)
 
 
+TRAJECTORY = (0, 50, 150, 500, 1000)  # checkpoints of the members whose training can be followed
 AnyRecipe = Recipe | EncoderRecipe | ClassifierRecipe
 _ALL: tuple[AnyRecipe, ...] = (
-    _neox(32, 2, 1),
-    _neox(32, 4, 2),
-    _neox(64, 2, 3),
-    _neox(64, 4, 4, checkpoints=(0, 50, 150, 500, 1500)),
-    *(_neox(width, depth, 10 + i) for i, (width, depth) in enumerate([(32, 8), (64, 8), (128, 2), (128, 4), (128, 8)])),
+    _neox(32, 2, 1, (0,)),
+    _neox(32, 4, 2, (0,)),
+    _neox(64, 2, 3, (0,)),
+    _neox(64, 4, 4, TRAJECTORY),
+    _neox(32, 8, 10, TRAJECTORY),
+    _neox(64, 8, 11, (0,)),
+    _neox(128, 2, 12, (0,)),
+    _neox(128, 4, 13),
+    _neox(128, 8, 14),
     *(_heads(*heads, seed) for seed in range(3) for heads in ((16, 4), (32, 8), (8, 2), (16, 8), (8, 8))),
     *(_native(activation, 4, seed) for seed in range(3) for activation in ("gelu", "solu_ln")),
     *(_native(activation, 3, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),

@@ -1,4 +1,4 @@
-"""What similarity maps say about depth: decay with layer distance, correspondence of relative depths."""
+"""Layers by their distance within a model, and by their relative depth in two models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from repsim_nb.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
 Maps = Mapping[tuple[str, str], "xr.DataArray"]
@@ -45,10 +46,33 @@ def decay(maps: Maps) -> float:
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def correspondence(maps: Maps) -> float:
-    """Mean similarity at equal relative depth less the mean elsewhere, over maps between different models.
+def equal_depth(result: xr.DataArray) -> pd.Series:
+    """The cells of a map at equal relative depth: relative depth in [0, 1] -> value.
 
-    Layer l of a model of depth L and layer m of one of depth M are at equal relative depth when l / L = m / M.
+    Layer l of a model of depth L and layer m of one of depth M are at equal relative depth when l / L = m / M; models
+    of depth 4 and 6 share three such places, models of one depth all.
+
+    Args:
+        result: a map of all layers of both models, as `compare` returns.
+
+    >>> import xarray as xr
+    >>> equal_depth(xr.DataArray(np.arange(15.0).reshape(3, 5), dims=("layer_a", "layer_b"))).to_dict()
+    {0.0: 0.0, 0.5: 7.0, 1.0: 14.0}
+    """
+    import pandas as pd
+
+    rows, columns = np.nonzero(_equally_deep(result))
+    depth = pd.Index(rows / max(len(result) - 1, 1), name="relative depth")
+    return pd.Series(result.values[rows, columns], depth, name=result.name)
+
+
+def _equally_deep(result: xr.DataArray) -> np.ndarray:
+    rows, columns = (np.linspace(0, 1, n) for n in result.shape)
+    return np.isclose(np.subtract.outer(rows, columns), 0)
+
+
+def correspondence(maps: Maps) -> float:
+    """Mean similarity at equal relative depth (see `equal_depth`) less the mean elsewhere, over maps between models.
 
     Args:
         maps: (model, other model) -> their map; maps of a model with itself are passed over.
@@ -62,8 +86,7 @@ def correspondence(maps: Maps) -> float:
     equal, other = [], []
     for (a, b), result in maps.items():
         if a != b:
-            rows, columns = (np.linspace(0, 1, n) for n in result.shape)
-            same = np.isclose(np.subtract.outer(rows, columns), 0)
+            same = _equally_deep(result)
             equal.append(result.values[same])
             other.append(result.values[~same])
     if not equal:

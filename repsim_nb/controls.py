@@ -1,0 +1,217 @@
+"""Whether a few tokens or one direction make a map: what can be taken out before comparing, and how large it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repsim_nb.activations import Activations
+from repsim_nb.errors import InputError
+from repsim_nb.measures.features import as_matrix
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+LEAST = 4  # rows that must be left
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What is taken out of activations before they are compared, in this order; by default nothing.
+
+    Args:
+        leave_out_first: rows among so many first tokens of their sequence are left out, special tokens counted: models
+            park large activations there (Sun et al. 2024, "Massive activations in large language models").
+        leave_out_norms: rows whose norm exceeds so many times the median norm of a layer are left out, of all layers
+            and of both sides, so that rows stay the same everywhere; above 1, or None for no limit.
+        standardize: centre every feature and divide it by its standard deviation; one that does not vary is left out.
+        remove_components: project so many first principal components out of every layer (after standardizing).
+
+    Raises:
+        InputError: a number out of range.
+
+    >>> acts = {0: torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1], [90, 0]])}
+    >>> Controls(leave_out_norms=10).applied(acts)[0][0].shape
+    torch.Size([4, 2])
+    """
+
+    leave_out_first: int = 0
+    leave_out_norms: float | None = None
+    standardize: bool = False
+    remove_components: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("leave_out_first", "remove_components"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+                raise InputError(f"{name}={value!r}; expected a whole number, 0 or more.")
+        norms = self.leave_out_norms
+        if norms is not None and (isinstance(norms, bool) or not norms > 1):
+            raise InputError(f"leave_out_norms={norms!r}; expected None or a multiple of the median norm, above 1.")
+        if not isinstance(self.standardize, bool):
+            raise InputError(f"standardize={self.standardize!r}; expected True or False.")
+
+    def __bool__(self) -> bool:
+        return self != Controls()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those that do something, for the provenance."""
+        return {name: value for name, value in asdict(self).items() if value != getattr(Controls(), name)}
+
+    def applied(
+        self, a: Mapping[int, Any], b: Mapping[int, Any] | None = None
+    ) -> tuple[Mapping[int, Any], Mapping[int, Any], np.ndarray]:
+        """Both sides after the controls, and the rows kept, (n_rows,) of bool; b=None, or a again, is one side.
+
+        Raises:
+            InputError: fewer than 4 rows left, as many components as there are dimensions, or first tokens to leave out
+                of plain arrays, which do not say where their rows stand.
+        """
+        sides = [a] if b is None or b is a else [a, b]
+        kept = np.logical_and.reduce([self._rows(side) for side in sides])
+        if kept.sum() < LEAST:
+            raise InputError(
+                f"{kept.sum()} of {len(kept)} rows are left after {self}; at least {LEAST} are needed. Leave out less."
+            )
+        done = [self._changed(side, kept) for side in sides]
+        return done[0], done[-1], kept
+
+    def _rows(self, acts: Mapping[int, Any]) -> np.ndarray:
+        layers = [as_matrix(values, f"layer {layer}") for layer, values in acts.items()]
+        kept = np.ones(len(layers[0]), dtype=bool)
+        if self.leave_out_first:
+            if not isinstance(acts, Activations):
+                raise InputError("leave_out_first needs activations from extract; plain arrays have no positions.")
+            kept &= acts.rows["position"].to_numpy() >= self.leave_out_first
+        if self.leave_out_norms is not None:
+            for x in layers:
+                norms = x.norm(dim=1)
+                kept &= (norms <= self.leave_out_norms * norms.median()).numpy(force=True)
+        return kept
+
+    def _changed(self, acts: Mapping[int, Any], kept: np.ndarray) -> Mapping[int, Any]:
+        index = torch.from_numpy(np.flatnonzero(kept))
+        layers = {layer: self._features(as_matrix(x, f"layer {layer}")[index], layer) for layer, x in acts.items()}
+        if not isinstance(acts, Activations):
+            return layers
+        rows = acts.rows[kept].reset_index(drop=True)
+        return Activations(layers, rows, acts.provenance | {"controls": self.settings, "n_rows": int(kept.sum())})
+
+    def _features(self, x: Tensor, layer: Any) -> Tensor:
+        if self.standardize:
+            deviation, size = x.std(0), x.abs().amax(0)
+            varies = deviation > 8 * torch.finfo(x.dtype).eps * size
+            x = (x[:, varies] - x[:, varies].mean(0)) / deviation[varies]
+        if self.remove_components:
+            if self.remove_components >= min(len(x) - 1, x.shape[1]):
+                raise InputError(
+                    f"remove_components={self.remove_components} leaves nothing of layer {layer}, which has "
+                    f"{len(x)} rows and {x.shape[1]} features that vary. Remove fewer."
+                )
+            x = x - x.mean(0)
+            first = _directions(x)[:, -self.remove_components :]
+            x = x - (x @ first) @ first.T
+        return x
+
+
+def _directions(centred: Tensor) -> Tensor:
+    """Principal directions (d, d), the one of the largest variance last."""
+    wide = centred.double()
+    return torch.linalg.eigh(wide.T @ wide).eigenvectors.to(centred.dtype)
+
+
+def component_share(a: Mapping[int, Any], b: Mapping[int, Any] | None = None) -> xr.Dataset:
+    """How much of the likeness of two layers their first principal components carry.
+
+    With eigenvalues l_i, m_j of the two centred Grams and their eigenvectors u_i, v_j, linear HSIC is the sum of
+    l_i m_j <u_i, v_j>^2 over all i and j. A block of layers that one component makes has a share near 1.
+
+    Args:
+        a, b: activations, layer -> (n_rows, d); b=None takes a again.
+
+    Returns:
+        Dataset with dims (layer_a, layer_b): share, l_1 m_1 <u_1, v_1>^2 over linear HSIC, in [0, 1] (also that of
+        biased CKA, whose normaliser cancels); alignment, <u_1, v_1>^2 in [0, 1]; and along each side variance_a and
+        variance_b, the share of a layer's variance that its first component has.
+
+    Raises:
+        InputError: sides of different rows, or a layer without variance.
+
+    Reference: Nguyen, Raghu and Kornblith 2021, "Do wide and deep networks learn the same things?", section 4.
+    """
+    import xarray as xr
+
+    sides = [_first_components(acts, name) for acts, name in ((a, "a"), (a if b is None else b, "b"))]
+    (xs, first_a, variance_a), (ys, first_b, variance_b) = sides
+    if len(first_a) != len(first_b):
+        raise InputError(f"a has {len(first_a)} rows and b {len(first_b)}; row i must be the same place in both.")
+    carried = (first_a.T @ first_b).square()  # l_1 m_1 <u_1, v_1>^2
+    hsic = torch.stack([torch.stack([(x.T @ y).double().square().sum() for y in ys]) for x in xs])
+    lengths = torch.outer(first_a.square().sum(0), first_b.square().sum(0))
+    dims = ("layer_a", "layer_b")
+    return xr.Dataset(
+        {
+            "share": (dims, (carried / hsic).clamp(0, 1).numpy(force=True)),
+            "alignment": (dims, (carried / lengths).clamp(0, 1).numpy(force=True)),
+            "variance_a": ("layer_a", variance_a),
+            "variance_b": ("layer_b", variance_b),
+        },
+        coords={"layer_a": list(a), "layer_b": list(a if b is None else b)},
+    )
+
+
+def _first_components(acts: Mapping[int, Any], side: str) -> tuple[list[Tensor], Tensor, np.ndarray]:
+    """Centred layers, their projections on their first principal direction (n_rows, layers), its shares of variance."""
+    layers, projections, shares = [], [], []
+    for layer, values in acts.items():
+        x = as_matrix(values, f"layer {layer} of {side}")
+        x = x - x.mean(0)
+        total = x.double().square().sum()
+        if not total > 0:
+            raise InputError(f"Layer {layer} of {side} has no variance: all rows are equal. Leave this one out.")
+        projections.append(x.double() @ _directions(x)[:, -1].double())
+        shares.append((projections[-1].square().sum() / total).item())
+        layers.append(x)
+    return layers, torch.stack(projections, 1), np.array(shares)
+
+
+def largest_activations(acts: Mapping[int, Any]) -> pd.DataFrame:
+    """The largest activation of every layer, and how far it stands out.
+
+    Args:
+        acts: activations, layer -> (n_rows, d).
+
+    Returns:
+        DataFrame by layer: largest (absolute value), median (of absolute values), ratio of the two, row and feature
+        where it is, norm_ratio (the largest norm of a row over the median norm) and, for activations from `extract`,
+        document and position of the row. Sun et al. 2024 call a value massive when it is above 100 and above 1,000
+        times the median.
+    """
+    import pandas as pd
+
+    lines = {}
+    for layer, values in acts.items():
+        x = as_matrix(values, f"layer {layer}")
+        size = x.abs()
+        place = int(size.argmax())
+        row, feature = divmod(place, x.shape[1])
+        largest, median, norms = size.flatten()[place].item(), size.median().item(), x.norm(dim=1)
+        line = {
+            "largest": largest,
+            "median": median,
+            "ratio": largest / median if median else float("inf"),
+            "norm_ratio": (norms.max() / norms.median()).item() if norms.median() else float("inf"),
+            "row": row,
+            "feature": feature,
+        }
+        if isinstance(acts, Activations):
+            line |= acts.rows.iloc[row][["document", "position"]].to_dict()
+        lines[layer] = line
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("layer")

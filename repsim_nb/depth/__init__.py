@@ -1,0 +1,17 @@
+"""What similarity maps say about depth, width and training."""
+
+from repsim_nb.depth.blocks import Blocks, find_blocks
+from repsim_nb.depth.distance import correspondence, decay, equal_depth
+from repsim_nb.depth.sizes import by_size, model_distances
+from repsim_nb.depth.training import over_training
+
+__all__ = [
+    "Blocks",
+    "by_size",
+    "correspondence",
+    "decay",
+    "equal_depth",
+    "find_blocks",
+    "model_distances",
+    "over_training",
+]

@@ -1,0 +1,92 @@
+"""Layers over training: when they become what they end as, and how many dimensions they use on the way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from repsim_nb.activations import extract
+from repsim_nb.activations.extraction import PATIENCE, as_json
+from repsim_nb.comparison import compare
+from repsim_nb.corpora import Corpus, load_corpus
+from repsim_nb.errors import InputError
+from repsim_nb.measures import Measure
+from repsim_nb.measures.single import effective_rank
+from repsim_nb.models import list_models, load_model
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def over_training(
+    model: str,
+    revisions: Sequence[str] | None = None,
+    corpus: Corpus | str | Sequence[str] | None = None,
+    measure: str | Measure = "cka",
+    *,
+    n_rows: int = 2048,
+    seed: int = 0,
+    **measure_params: Any,
+) -> xr.Dataset:
+    """Every layer at checkpoints of training: how alike it is to what it ends as, and its effective rank.
+
+    Checkpoints are loaded one after the other; the activations of the final model alone are kept.
+
+    Args:
+        model: a name or hub id whose revisions are checkpoints; without one it names the final model.
+        revisions: names with a number of steps in them, as in "step1000"; None takes all that an embedded model has.
+            Of Pythia these are "step0" to "step143000".
+        corpus, n_rows, seed: as in `extract`.
+        measure, measure_params: as in `compare`.
+
+    Returns:
+        Dataset with dims (step, layer): similarity_to_final (named so for a dissimilarity too; see attrs["direction"])
+        and effective_rank (`measures.single.effective_rank`, of centred rows; from 1 to d_model).
+
+    Raises:
+        InputError: no revisions, one without a number of steps, or what `load_model`, `extract` and `compare` raise.
+    """
+    import xarray as xr
+
+    names = _revisions(model) if revisions is None else list(revisions)
+    steps = [_step(name) for name in names]
+    if not names:
+        raise InputError(f"{model} has no checkpoints; give revisions, or a model that has some in list_models().")
+    final = load_model(model)
+    texts = load_corpus(final.made_for if corpus is None else corpus)
+    end = extract(final, texts, n_rows=n_rows, seed=seed)
+    alike, ranks = np.empty((2, len(names), len(end)))
+    checkpoints = []
+    for place, name in enumerate(tqdm(names, model, unit="checkpoint", leave=False, delay=PATIENCE)):
+        acts = extract(load_model(model, revision=name), texts, n_rows=n_rows, seed=seed)
+        result = compare(acts, end, measure=measure, **measure_params)
+        alike[place] = np.diag(result)
+        ranks[place] = [effective_rank(acts[layer]) for layer in acts]
+        checkpoints.append(acts.provenance["model"])
+    order = np.argsort(steps, kind="stable")
+    dims = ("step", "layer")
+    return xr.Dataset(
+        {
+            "similarity_to_final": (dims, alike[order], {k: result.attrs[k] for k in ("long_name", "direction")}),
+            "effective_rank": (dims, ranks[order], {"long_name": "effective rank"}),
+        },
+        coords={"step": np.array(steps)[order], "layer": list(end)},
+        attrs={"model": model, "provenance": as_json({"final": end.provenance, "checkpoints": checkpoints})},
+    )
+
+
+def _revisions(model: str) -> list[str]:
+    catalogue = list_models()
+    listed = catalogue.revisions[model] if model in catalogue.index else ""
+    return [name for name in str(listed).split(", ") if re.search(r"\d", name)]
+
+
+def _step(revision: str) -> int:
+    found = re.search(r"\d+", revision)
+    if not found:
+        raise InputError(f"The revision {revision!r} names no step; expected one such as step1000.")
+    return int(found.group())
