@@ -55,7 +55,7 @@ class EncoderModel(Model):
         self.context = min(_places(model), tokenizer.model_max_length)
         self._trunk_name, self._blocks_name, self._norm_name = _anatomy(name, model, self.n_layers)
         if not self._trunk_name and getattr(model, "pooler", None) is not None:
-            model.pooler = None  # type: ignore[assignment]  # where a checkpoint lacks one, it would be made up
+            model.pooler = nn.Identity()  # where a checkpoint lacks one, transformers would make it up
         self._trunk = model.get_submodule(self._trunk_name)
         check_parts(self, self._whole)
 
@@ -163,10 +163,21 @@ def _anatomy(name: str, model: PreTrainedModel, n_layers: int) -> tuple[str, str
     if hasattr(inside, "embeddings"):
         for path, module in inside.named_modules():
             if isinstance(module, nn.ModuleList) and len(module) == n_layers:
-                children = [child for child, _ in inside.named_children()]
-                behind = children[children.index(path.split(".")[0]) + 1 :]
-                return trunk, path, next((child for child in behind if "norm" in child.lower()), "")
+                return trunk, path, _norm_behind(inside, path)
     raise InputError(
         f"{name} ({type(model).__name__}) has no embeddings followed by a stack of {n_layers} blocks. "
         "This architecture is not supported."
     )
+
+
+def _norm_behind(trunk: nn.Module, blocks: str) -> str:
+    """Where a trunk keeps the norm that follows its blocks: beside them, or beside what they are in; "" for none."""
+    path = blocks
+    while path:
+        parent, _, own = path.rpartition(".")
+        children = [child for child, _ in trunk.get_submodule(parent).named_children()]
+        for child in children[children.index(own) + 1 :]:
+            if "norm" in child.lower() or child.startswith("ln"):
+                return f"{parent}.{child}".lstrip(".")
+        path = parent
+    return ""

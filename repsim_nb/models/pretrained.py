@@ -82,11 +82,14 @@ def kind_of(name: str, config: Mapping[str, Any]) -> str:
         return "classifier"
     if trained_as.endswith(LANGUAGE_HEADS):
         return "causal"
-    reads_text = model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_encoder_decoder")
-    if reads_text and (not trained_as or trained_as.endswith((*MASKED_HEADS, "Model"))):
-        return "encoder"
-    if not trained_as and model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return "causal"
+    if not config.get("is_encoder_decoder"):
+        reads_text = model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        if reads_text and (not trained_as or trained_as.endswith((*MASKED_HEADS, "Model"))):
+            return "encoder"
+        if not trained_as and model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            return "causal"
+    if not (trained_as or model_type):
+        raise InputError(f"Cannot load {name!r}: its config.json names neither an architecture nor a model_type.")
     what = trained_as or f"model of type {model_type!r}"
     raise InputError(f"{name!r} is a {what}; expected a {LOADABLE}.")
 
