@@ -234,7 +234,8 @@ def test_weights_that_are_not_there_are_not_made_up(tmp_path):
         rs.load_model(tmp_path)
 
 
-def test_an_encoder_cannot_be_stitched(model):
+def test_an_encoder_cannot_be_stitched():
+    model = rs.load_model(random_module("bert"), tokenizer=word_tokenizer("bert"))
     with pytest.raises(InputError, match=r"is of kind 'encoder'; only causal and classifier can be stitched"):
         rs.stitch(model, model, 1)
 

@@ -55,6 +55,8 @@ def _reason(repository: str, revision: str | None, error: Exception) -> str:
                 f"the disk of '{constants.HF_HUB_CACHE}' is full. Free some space, or set HF_HOME to a folder on "
                 f"another. {AGAIN}"
             )
+        case OSError() if "Consistency check failed" in str(error):
+            return f"a file came shorter or longer than the hub says that it is. {AGAIN}"
     if status == 401:
         return f"the hub does not accept your token. To replace it, {LOG_IN}."
     if status is not None:

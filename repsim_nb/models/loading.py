@@ -74,7 +74,9 @@ def load_model(
     check_options(options)
     how = How(_device(device), dtype, tokenizer, options)
     if how.placed_by_transformers and device != "auto":
-        raise InputError(f"device={device!r} and options={options} both say where the model is put. Give one of them.")
+        raise InputError(
+            f"device={device!r} and the options {', '.join(options)} both say where the model is put. Give one of them."
+        )
     if isinstance(given, torch.nn.Module):
         return _from_memory(given, how)
     name, revision = _split_revision(os.fspath(given), revision)

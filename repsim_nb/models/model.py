@@ -86,7 +86,7 @@ class Model(ABC):
         weights: dict[str, Tensor] = self.module.state_dict()
         if not any(value.is_meta for value in weights.values()):
             return weights
-        from accelerate.utils import get_state_dict_offloaded_model
+        from accelerate.utils.modeling import get_state_dict_offloaded_model
 
         return get_state_dict_offloaded_model(self.module)
 

@@ -136,7 +136,7 @@ def load_pretrained(
             "Load a conversion to safetensors."
         ) from error
     except (OSError, ValueError, SafetensorError, *own_faults) as error:
-        with_options = f" with options={dict(how.options)}" if how.options else ""
+        with_options = f" with the options {', '.join(how.options)}" if how.options else ""
         raise InputError(f"Cannot load {name!r} as a {LOADABLE}{with_options}: {_first_line(error)}") from error
     finally:
         logging.set_verbosity(said)
