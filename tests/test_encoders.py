@@ -160,6 +160,7 @@ def test_sentences_are_pooled_as_they_were_published(tmp_path, mode, normalized,
     module = sentence_model(tmp_path, mode, normalized, path=path)
     model = rs.load_model(tmp_path)
     assert (model.kind, model.context) == ("encoder", 12)
+    assert model.batch(["the baker yawned " * 9]).ids.shape == (3, 12)  # 27 words, two of twelve places are special
     found = model.sentences(model.batch(SHORT))
     for text, vector in zip(SHORT, found, strict=True):
         states = module(**model.tokenizer([text], return_tensors="pt")).last_hidden_state[0]

@@ -88,8 +88,8 @@ def hub(tmp_path_factory):
     shutil.copytree(data_dir() / "tiny-bert-nli-00", folder / "some" / "classifier")
     sentence_model(folder / "some" / "sentences", path="0_Transformer")
     in_shards(folder / "some" / "shards")
-    shutil.copytree(folder / "some" / "shards", folder / "some" / "lost")
-    next((folder / "some" / "lost").glob("model-00002*")).unlink()
+    shutil.copytree(folder / "some" / "shards", folder / "some" / "shardless")
+    next((folder / "some" / "shardless").glob("model-00002*")).unlink()
     shutil.copytree(TOKENIZER, folder / "some" / "truncated")
     weights_file = folder / "some" / "truncated" / "model.safetensors"
     weights_file.write_bytes(weights_file.read_bytes()[:-100])
@@ -142,7 +142,7 @@ def online(hub, home):
         "some/private",
         "some/empty",
         "some/native",
-        "some/lost",
+        "some/shardless",
         "some/truncated",
         "some/images",
         "some/vanished",
@@ -205,7 +205,10 @@ def test_a_toy_model_loads_by_its_short_name_with_the_tokenizer_it_names(hub, on
         ("some/empty", "'some/empty' is no model checkpoint: it holds no config.json"),
         ("some/code", "'some/code': its weights are broken or hold more than tensors, so none of them was read."),
         ("EleutherAI/pythia-71m", "it is private. Did you mean 'EleutherAI/pythia-70m'? If it is private, log in with"),
-        ("some/lost", "lacks 1 of the 4 files that hold its weights, model-00002-of-00004.safetensors among them."),
+        (
+            "some/shardless",
+            "lacks 1 of the 4 files that hold its weights, model-00002-of-00004.safetensors among them.",
+        ),
         ("some/truncated", "model.safetensors' is truncated or no safetensors file"),
         ("some/images", "'some/images' is a ViTForImageClassification; expected a causal language model"),
         ("some/reset", "'some/reset': the connection broke ("),

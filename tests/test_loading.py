@@ -127,7 +127,7 @@ def test_options_that_are_not_taken_are_one_clear_message(options, message):
 
 
 def test_options_and_device_do_not_contradict_each_other():
-    with pytest.raises(InputError, match="both say where"):
+    with pytest.raises(InputError, match=r"device='cpu' and options \(device_map\) both say where"):
         rs.load_model(NAME, device="cpu", options={"device_map": "cpu"})
     with pytest.raises(InputError, match="TransformerLens' format"):
         rs.load_model("tiny-gelu-3l-s0", options={"device_map": "cpu"})

@@ -41,7 +41,7 @@ def _reason(repository: str, revision: str | None, error: Exception) -> str:
             return f"it is gated. Ask for access at {page}, then {LOG_IN}."
         case errors.RepositoryNotFoundError():
             near = nearest(repository, set(repositories().values()) - {repository}, cutoff=0.8)
-            meant = f"Did you mean {near!r}?" if near else "Check the name;"
+            meant = f"Did you mean {near!r}?" if near else "Check the name."
             return f"the hub has no such repository, or it is private. {meant} If it is private, {LOG_IN}."
         case errors.RevisionNotFoundError():
             return f"it has no revision {revision!r}. See {page}/tree/main for its branches, tags and commits."

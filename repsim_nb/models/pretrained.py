@@ -163,7 +163,9 @@ def _as_published(model: Model, layout: Layout) -> Model:
     """With the pooling and the longest sequence that a sentence-embedding model was published with."""
     from repsim_nb.models.encoder import EncoderModel
 
-    model.context = min(model.context, layout.longest or model.context)
+    if layout.longest and layout.longest < model.context:
+        model.context = layout.longest
+        model.__dict__.pop("windows", None)  # made for the longer one
     if isinstance(model, EncoderModel):
         model.pooling = layout.pooling
     return model
