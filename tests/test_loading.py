@@ -67,6 +67,21 @@ def test_what_cannot_be_taken_from_memory_says_why():
         rs.load_model(module.gpt_neox, tokenizer=tokenizer)
 
 
+def test_a_language_model_that_looks_ahead_is_not_taken_for_causal():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 70, "head_dim": 8}
+    for ahead in (False, True):
+        config = AutoConfig.for_model(
+            "gemma3_text", **sizes, intermediate_size=32, num_key_value_heads=1, use_bidirectional_attention=ahead
+        )
+        torch.manual_seed(0)
+        module = AutoModelForCausalLM.from_config(config)
+        if not ahead:
+            assert rs.load_model(module, tokenizer=word_tokenizer("roberta")).kind == "causal"
+        else:
+            with pytest.raises(InputError, match=r"\(Gemma3ForCausalLM\) looks ahead: later tokens change"):
+                rs.load_model(module, tokenizer=word_tokenizer("roberta"))
+
+
 @pytest.fixture(scope="module")
 def plain():
     return rs.load_model(NAME)

@@ -6,6 +6,7 @@ import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
@@ -39,6 +40,7 @@ class CausalModel(Model):
         self._trunk_name, self._blocks_name, self._norm_name = _anatomy(name, model, self.n_layers)
         self._trunk = model.get_submodule(self._trunk_name)
         check_parts(self, self._whole)
+        self._check_causal()
 
     @cached_property
     def bridge(self) -> TransformerBridge:
@@ -52,6 +54,20 @@ class CausalModel(Model):
 
     def _whole(self, batch: Batch) -> Tensor:
         return self.module(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False).logits
+
+    @torch.no_grad()
+    def _check_causal(self) -> None:
+        """Some are called causal whatever their config says: of Gemma 3 it may say use_bidirectional_attention."""
+        windows = self.windows(["What comes later must change nothing before it."], min(16, self.context))[:1]
+        half = len(windows[0]) // 2
+        whole = self._whole(self.collate(windows))[:, :half].float()
+        alone = self._whole(self.collate([windows[0].truncated(half)])).float()
+        off = (whole - alone).abs().max() / whole.abs().max()
+        if not off < (1e-3 if self.dtype == torch.float32 else 0.1):
+            raise InputError(
+                f"{self.name} ({type(self.module).__name__}) looks ahead: later tokens change its earlier logits by "
+                f"{off:.0e} of the largest, so that it is no causal language model."
+            )
 
     def _part(self, k: int, m: int, norm: bool) -> nn.Module:
         """A shallow copy of the trunk with blocks k+1..m only; parameters are shared, the original is untouched."""
