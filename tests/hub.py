@@ -6,8 +6,11 @@ Datasets lie in `datasets/owner/name`; `breaks` counts how often a download is y
 import json
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
+from collections.abc import Mapping
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,14 +30,21 @@ class Hub:
         folder: what it holds.
         gated: a repository that shows what it holds and hands nothing out.
         private: a repository that refuses every token.
+        faults: what goes wrong with the weights of a repository: "cut" (the first time the connection closes halfway),
+            "reset" (the first time it breaks halfway), "gone" (after half of it nothing comes any more), "short" (the
+            first time less comes than was said), "down" (the server fails).
 
-    `tokens` are those that clients have sent, `sent` how many bytes of each file they have been given.
+    `tokens` are those that clients have sent, `sent` how many bytes of each file they have been given, `ranges` where
+    in a file they began to read when it was not its start.
     """
 
-    def __init__(self, folder: Path, gated: str = "", private: str = "") -> None:
+    def __init__(
+        self, folder: Path, gated: str = "", private: str = "", faults: Mapping[str, str] | None = None
+    ) -> None:
         self.folder, self.gated, self.private, self.tokens = folder, gated, private, set()
         self.sent: dict[str, int] = {}
         self.breaks = 0
+        self.faults, self.ranges = dict(faults or {}), {}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self}))
         self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
 
@@ -170,19 +180,42 @@ class _Handler(BaseHTTPRequestHandler):
         if not file.is_file():
             return self.missing(folder)
         content = file.read_bytes()
-        tag = f'"{_entry(file, folder)["oid"]}"'
-        about = {"ETag": tag, "X_Repo_Commit": commit(folder), "Accept_Ranges": "bytes"}
+        about = {"ETag": f'"{_entry(file, folder)["oid"]}"', "X_Repo_Commit": commit(folder), "Accept_Ranges": "bytes"}
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if not asked:
-            return self.answer(200, content, **about)
-        first, last = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
-        about["Content_Range"] = f"bytes {first}-{last}/{len(content)}"
-        return self.answer(206, content[first : last + 1], **about)
+        start, stop = 0, len(content)
+        if asked:
+            start, stop = int(asked[1]), min(int(asked[2] or len(content)) + 1, len(content))
+            self.hub.ranges.setdefault(repository, []).append(start)
+            about["Content_Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+        if file.suffix == ".safetensors" and self.command == "GET" and repository in self.hub.faults:
+            return self.fail(repository, content[start:stop], about, start)
+        return self.answer(206 if asked else 200, content[start:stop], **about)
+
+    def fail(self, repository, content, about, start):
+        fault = self.hub.faults[repository]
+        if fault == "down":
+            return self.answer(500, {"error": "Internal Error"})
+        if fault == "short":
+            del self.hub.faults[repository]
+            return self.answer(200, content[:-100], **about)
+        if fault == "gone" and start:
+            self.close_connection = True  # without an answer
+            return None
+        if fault != "gone":
+            del self.hub.faults[repository]
+        self.close_connection = True
+        self.answer(200, content, **about, only=len(content) // 2)
+        if fault == "reset":
+            self.wfile.flush()
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        return None
 
     def missing(self, folder):
         self.answer(404, {"error": "no such file"}, X_Error_Code="EntryNotFound", X_Repo_Commit=commit(folder))
 
-    def answer(self, status, content, **headers):
+    def answer(self, status, content, only=None, **headers):
+        """Status, headers and content; `only` so many bytes of it, whatever the headers say."""
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         kind = "application/octet-stream" if isinstance(content, bytes) else "application/json"
@@ -194,10 +227,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.hub.sent[self.path] = self.hub.sent.get(self.path, 0) + len(body)
                 if self.hub.breaks:
                     self.hub.breaks -= 1
-                    self.wfile.write(body[: len(body) // 2])
                     self.close_connection = True
-                    return
-            self.wfile.write(body)
+                    only = len(body) // 2
+            self.wfile.write(body[:only])
 
 
 def _entry(file: Path, folder: Path) -> dict[str, object]:
