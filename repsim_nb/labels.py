@@ -82,7 +82,8 @@ def _name(acts: Mapping[int, Any], otherwise: str) -> str:
 
 def _coverage(acts: Mapping[int, Any]) -> dict[str, float]:
     """Share of places that the tokenizers have in common, where it is known."""
-    return {"coverage": acts.provenance["coverage"]} if "coverage" in _provenance(acts) else {}
+    about = acts.provenance if isinstance(acts, Activations) else {}
+    return {"coverage": about["coverage"]} if "coverage" in about else {}
 
 
 def _provenance(acts: Mapping[int, Any]) -> Any:

@@ -1,14 +1,21 @@
-"""A Hugging Face hub on this machine: enough of one for the real download code, with nothing but folders behind it."""
+"""A Hugging Face hub on this machine: enough of one for the real download code, with nothing but folders behind it.
+
+Datasets lie in `datasets/owner/name`; `breaks` counts how often a download is yet to be cut off in the middle.
+"""
 
 import json
 import os
+import re
+import socket
+import struct
 import subprocess
 import sys
+from collections.abc import Mapping
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import repsim_nb
 
@@ -23,12 +30,21 @@ class Hub:
         folder: what it holds.
         gated: a repository that shows what it holds and hands nothing out.
         private: a repository that refuses every token.
+        faults: what goes wrong with the weights of a repository: "cut" (the first time the connection closes halfway),
+            "reset" (the first time it breaks halfway), "gone" (after half of it nothing comes any more), "short" (the
+            first time less comes than was said), "down" (the server fails).
 
-    `tokens` are those that clients have sent.
+    `tokens` are those that clients have sent, `sent` how many bytes of each file they have been given, `ranges` where
+    in a file they began to read when it was not its start.
     """
 
-    def __init__(self, folder: Path, gated: str = "", private: str = "") -> None:
+    def __init__(
+        self, folder: Path, gated: str = "", private: str = "", faults: Mapping[str, str] | None = None
+    ) -> None:
         self.folder, self.gated, self.private, self.tokens = folder, gated, private, set()
+        self.sent: dict[str, int] = {}
+        self.breaks = 0
+        self.faults, self.ranges = dict(faults or {}), {}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self}))
         self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
 
@@ -90,10 +106,37 @@ class _Handler(BaseHTTPRequestHandler):
                 self.serve(f"{owner}/{name}", revision, self.tree, *under)
             case [owner, name, "resolve", revision, *path]:
                 self.serve(f"{owner}/{name}", revision, self.file, *path)
+            case ["api", "datasets", owner, name]:
+                self.serve(f"datasets/{owner}/{name}", "main", self.about)
+            case ["api", "datasets", owner, name, "revision", revision]:
+                self.serve(f"datasets/{owner}/{name}", revision, self.about)
+            case ["api", "datasets", owner, name, "auth-check"]:
+                self.serve(f"datasets/{owner}/{name}", "main", self.check)
+            case ["api", "datasets", owner, name, "tree", revision, *under]:
+                self.serve(f"datasets/{owner}/{name}", revision, self.tree, *under)
+            case ["datasets", owner, name, "resolve", revision, *path]:
+                self.serve(f"datasets/{owner}/{name}", revision, self.file, *path)
             case _:
                 self.answer(404, {"error": "unknown address"})
 
     do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        asked = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        wanted = json.loads(asked)["paths"] if asked.startswith("{") else parse_qs(asked).get("paths", [])
+        match [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]:
+            case ["api", "datasets", owner, name, "paths-info", revision]:
+                self.serve(f"datasets/{owner}/{name}", revision, self.infos, *wanted)
+            case _:
+                self.answer(404, {"error": "unknown address"})
+
+    def infos(self, _, folder, *wanted):
+        there = [folder / path for path in wanted]
+        found = [_entry(path, folder) for path in there if path.is_file()]
+        found += [
+            {"type": "directory", "path": str(p.relative_to(folder)), "oid": "0" * 40} for p in there if p.is_dir()
+        ]
+        self.answer(200, found)
 
     def serve(self, repository, revision, what, *path):
         if repository == self.hub.private:
@@ -109,12 +152,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def about(self, repository, folder):
         siblings = [{"rfilename": str(file.relative_to(folder))} for file in files(folder)]
-        self.answer(200, {"id": repository, "sha": commit(folder), "siblings": siblings, "private": False})
+        self.answer(
+            200,
+            {"id": repository.removeprefix("datasets/"), "sha": commit(folder), "siblings": siblings, "private": False},
+        )
+
+    def check(self, repository, _):
+        if repository == self.hub.gated:
+            return self.answer(403, {"error": f"Access to {repository} is restricted"}, X_Error_Code="GatedRepo")
+        return self.answer(200, {})
 
     def tree(self, _, folder, *under):
-        found = [file for file in files(folder) if file.is_relative_to(folder.joinpath(*under))]
+        top = folder.joinpath(*under)
+        found = [file for file in files(folder) if file.is_relative_to(top)]
         if under and not found:
             return self.missing(folder)
+        below = [path for path in sorted(folder.rglob("*")) if path.is_dir() and path.parent == top]
+        folders = [{"type": "directory", "path": str(p.relative_to(folder)), "oid": "0" * 40} for p in below]
+        if "recursive=true" not in self.path.lower():
+            return self.answer(200, folders + [_entry(file, folder) for file in found if file.parent == top])
         return self.answer(200, [_entry(file, folder) for file in found])
 
     def file(self, repository, folder, *path):
@@ -124,13 +180,42 @@ class _Handler(BaseHTTPRequestHandler):
         if not file.is_file():
             return self.missing(folder)
         content = file.read_bytes()
-        tag = f'"{_entry(file, folder)["oid"]}"'
-        return self.answer(200, content, ETag=tag, X_Repo_Commit=commit(folder), Accept_Ranges="bytes")
+        about = {"ETag": f'"{_entry(file, folder)["oid"]}"', "X_Repo_Commit": commit(folder), "Accept_Ranges": "bytes"}
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        start, stop = 0, len(content)
+        if asked:
+            start, stop = int(asked[1]), min(int(asked[2] or len(content)) + 1, len(content))
+            self.hub.ranges.setdefault(repository, []).append(start)
+            about["Content_Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+        if file.suffix == ".safetensors" and self.command == "GET" and repository in self.hub.faults:
+            return self.fail(repository, content[start:stop], about, start)
+        return self.answer(206 if asked else 200, content[start:stop], **about)
+
+    def fail(self, repository, content, about, start):
+        fault = self.hub.faults[repository]
+        if fault == "down":
+            return self.answer(500, {"error": "Internal Error"})
+        if fault == "short":
+            del self.hub.faults[repository]
+            return self.answer(200, content[:-100], **about)
+        if fault == "gone" and start:
+            self.close_connection = True  # without an answer
+            return None
+        if fault != "gone":
+            del self.hub.faults[repository]
+        self.close_connection = True
+        self.answer(200, content, **about, only=len(content) // 2)
+        if fault == "reset":
+            self.wfile.flush()
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        return None
 
     def missing(self, folder):
         self.answer(404, {"error": "no such file"}, X_Error_Code="EntryNotFound", X_Repo_Commit=commit(folder))
 
-    def answer(self, status, content, **headers):
+    def answer(self, status, content, only=None, **headers):
+        """Status, headers and content; `only` so many bytes of it, whatever the headers say."""
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         kind = "application/octet-stream" if isinstance(content, bytes) else "application/json"
@@ -138,7 +223,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key.replace("_", "-"), str(value))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            if isinstance(content, bytes):
+                self.hub.sent[self.path] = self.hub.sent.get(self.path, 0) + len(body)
+                if self.hub.breaks:
+                    self.hub.breaks -= 1
+                    self.close_connection = True
+                    only = len(body) // 2
+            self.wfile.write(body[:only])
 
 
 def _entry(file: Path, folder: Path) -> dict[str, object]:

@@ -30,7 +30,9 @@ def older(act_fn: str = "gelu") -> dict[str, object]:
     return {**SHAPE, "act_fn": act_fn, "attn_only": False, "normalization": "LN", "tokenizer_name": str(TOKENIZER)}
 
 
-def older_weights(act_fn: str = "gelu", output_bias: bool = True, seed: int = 0) -> dict[str, torch.Tensor]:
+def older_weights(
+    act_fn: str = "gelu", output_bias: bool = True, seed: int = 0, layers: int = SHAPE["n_layers"], mlps: bool = True
+) -> dict[str, torch.Tensor]:
     """Random weights by the older names, masks included; norms are off one and zero so that none can be forgotten."""
     generator = torch.Generator().manual_seed(seed)
     width, heads, inner, mlp, vocabulary = (SHAPE[k] for k in ("d_model", "n_heads", "d_head", "d_mlp", "d_vocab"))
@@ -39,7 +41,7 @@ def older_weights(act_fn: str = "gelu", output_bias: bool = True, seed: int = 0)
         return around + torch.randn(shape, generator=generator) * 0.25
 
     weights = {"embed.W_E": normal(vocabulary, width), "pos_embed.W_pos": normal(SHAPE["n_ctx"], width)}
-    for layer in range(SHAPE["n_layers"]):
+    for layer in range(layers):
         block = {f"attn.W_{x}": normal(heads, width, inner) for x in "QKV"}
         block |= {f"attn.b_{x}": normal(heads, inner) for x in "QKV"}
         block |= {"attn.W_O": normal(heads, inner, width), "attn.b_O": normal(width)}
@@ -48,11 +50,23 @@ def older_weights(act_fn: str = "gelu", output_bias: bool = True, seed: int = 0)
         norms = {"ln1": width, "ln2": width} | ({"mlp.ln": mlp} if act_fn == "solu_ln" else {})
         for norm, size in norms.items():
             block |= {f"{norm}.w": normal(size, around=1.0), f"{norm}.b": normal(size)}
+        if not mlps:
+            block = {key: value for key, value in block.items() if not key.startswith(("mlp", "ln2"))}
         block |= {"attn.mask": torch.ones(4, 4).tril().bool(), "attn.IGNORE": torch.tensor(-1e5)}
         weights |= {f"blocks.{layer}.{key}": value for key, value in block.items()}
     weights |= {"ln_final.w": normal(width, around=1.0), "ln_final.b": normal(width)}
     weights |= {"unembed.W_U": normal(width, vocabulary)}
     return weights | ({"unembed.b_U": normal(vocabulary)} if output_bias else {})
+
+
+def oldest(weights: dict[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
+    """The same weights as the SoLU models of the Pile hold them: other names, and in the smaller ones turned round."""
+    turned = {}
+    for key, value in weights.items():
+        flip = layers <= 8 if key.endswith("W_pos") else layers <= 6 and "W_" in key
+        name = key.replace("ln_final", "norm").replace(".ln", ".norm")
+        turned[name] = value.transpose(-1, -2).contiguous() if flip else value
+    return turned
 
 
 def write(folder: Path, config: object, weights: dict[str, torch.Tensor], file: str = "model.safetensors") -> Path:

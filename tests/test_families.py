@@ -1,99 +1,164 @@
-import json
-import tracemalloc
+"""What the catalogue says of models on the hub: against published numbers, and against what configs come to."""
 
-import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPTNeoXConfig
 
 import repsim_nb as rs
 from repsim_nb.errors import InputError
-from repsim_nb.families import compare_family
-from repsim_nb.models import Packing
+from repsim_nb.models import checkpoints
+from repsim_nb.models.families import KNOWN, PYTHIA, TOYS, repositories
+from repsim_nb.models.native import Native, NativeConfig
 
-NAMES = ["tiny-neox-w32-d2", "tiny-neox-w64-d4"]
+HEADS = {  # Brown et al. 2023, Table 1: dimension of a head, and how much of it rotates
+    "70m": (64, 16),
+    "160m": (64, 16),
+    "410m": (64, 16),
+    "1b": (256, 64),
+    "1.4b": (128, 32),
+    "2.8b": (80, 20),
+    "6.9b": (128, 32),
+    "12b": (128, 32),
+}
+SIZES = {  # Biderman et al. 2023, Table 1: layers, width, and parameters in all, as the README of Pythia has them
+    "70m": (6, 512, 70_426_624),
+    "160m": (12, 768, 162_322_944),
+    "410m": (24, 1024, 405_334_016),
+    "1b": (16, 2048, 1_011_781_632),
+    "1.4b": (24, 2048, 1_414_647_808),
+    "2.8b": (32, 2560, 2_775_208_960),
+    "6.9b": (32, 4096, 6_857_302_016),
+    "12b": (36, 5120, 11_846_072_320),
+}
+TOY_SIZES = {"gelu-3l": 9_437_184, "solu-3l": 9_437_184, "gelu-4l": 12_582_912, "solu-4l": 12_582_912}
 
 
 @pytest.fixture(scope="module")
 def models():
-    return [rs.load_model(name) for name in NAMES]
+    return rs.list_models()
 
 
-def in_memory(models, texts, n_sequences, length):
-    """The same rows, held: all pairs by `compare`."""
-    texts = texts.take(np.random.default_rng(0).permutation(len(texts)))
-    packing = Packing("packed", length)
-    acts = {m.name: rs.extract(m, texts, rows="padded", n_rows=n_sequences * length, packing=packing) for m in models}
-    return rs.compare_all(acts, "cka", batch=length)
+def test_models_of_the_hub_are_listed_after_the_embedded_ones(models):
+    hub = models[models.source == "hub"]
+    assert hub.index.tolist() == [known.name for known in KNOWN] == models.index.tolist()[-len(KNOWN) :]
+    assert set(models.source[: -len(KNOWN)]) == {"embedded"}
+    assert hub.needs_download.all()
+    assert not models.needs_download[: -len(KNOWN)].any()
+    assert set(hub.kind) == {"causal"}
+    assert hub[["n_layers", "d_model", "d_head", "n_parameters"]].notna().all(axis=None)
+    assert hub[["loss", "accuracy", "tokens_seen"]].isna().all(axis=None)
+    assert models.index.is_unique
 
 
-def test_sums_over_sequences_are_what_all_rows_at_once_give(models):
-    texts = rs.load_corpus("python-docs").take(range(40))
-    found = compare_family(models, texts, n_sequences=12, length=64, at_once=1000)
-    expected = in_memory(models, texts, 12, 64)
-    assert list(found) == list(expected)
-    for pair, result in found.items():
-        assert np.allclose(result, expected[pair], atol=1e-5)
-        assert result.attrs["n_rows"] == 12 * 64
-        assert result.dims == ("layer_a", "layer_b")
+@pytest.mark.parametrize("size", HEADS)
+@pytest.mark.parametrize("suffix", ["", "-deduped"])
+def test_pythia_has_the_published_shape(models, size, suffix):
+    row = models.loc[f"EleutherAI/pythia-{size}{suffix}"]
+    assert (row.d_head, row.rotary_dim) == HEADS[size]
+    assert (row.n_layers, row.d_model, row.n_parameters) == SIZES[size]
+    assert row.activation == "gelu"
 
 
-def test_the_whole_embedded_family_agrees_with_memory_to_1e_5():
-    family = [name for name, row in rs.list_models().iterrows() if row.family == "tiny-neox"]
-    loaded = [rs.load_model(name) for name in family]
-    texts = rs.load_corpus("python-docs").take(range(60))
-    found = compare_family(loaded, texts, n_sequences=6, length=128, at_once=1000)
-    expected = in_memory(loaded, texts, 6, 128)
-    assert max(np.abs(found[pair] - expected[pair]).max().item() for pair in expected) < 1e-5
+def test_toy_models_have_the_published_shape(models):
+    """Brown et al. 2023, Section 3: parameters without embeddings; TransformerLens counts no biases and norms."""
+    for name, parameters in TOY_SIZES.items():
+        row = models.loc[name]
+        assert (row.d_model, row.d_head) == (512, 64)
+        assert row.n_layers * 12 * row.d_model**2 == parameters
+        assert row.activation == ("gelu" if row.family == "gelu" else "solu_ln")
 
 
-def test_chunks_and_loading_anew_change_nothing_but_which_text_is_cut_off(models):
-    """Every document fills whole windows exactly, so that chunks cut nothing off."""
-    tokenizer = models[0].tokenizer
-    ids = tokenizer(" ".join(rs.load_corpus("python-docs").texts[:30]), add_special_tokens=False).input_ids
-    texts = [tokenizer.decode(ids[i : i + 31]) for i in range(0, 31 * 40, 31)]
-    kept = [t for t in texts if len(tokenizer(t, add_special_tokens=False).input_ids) == 31][:24]
-    assert len(kept) == 24
-    runs = [compare_family(m, kept, n_sequences=24, length=32, at_once=k) for m, k in ((models, 1000), (NAMES, 1000))]
-    for pair in runs[0]:
-        assert np.array_equal(*(run[pair] for run in runs))
+@pytest.mark.parametrize("known", [k for k in PYTHIA if "seed" not in k.name and "deduped" not in k.name], ids=str)
+def test_the_numbers_of_pythia_follow_from_a_config(known):
+    config = GPTNeoXConfig(
+        hidden_size=known.d_model,
+        num_hidden_layers=known.n_layers,
+        num_attention_heads=known.n_heads,
+        intermediate_size=4 * known.d_model,
+        vocab_size=known.vocabulary,
+        rotary_pct=0.25,
+    )
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(config)
+    assert sum(p.numel() for p in network.parameters()) == known.n_parameters
+    assert network.gpt_neox.layers[0].attention.head_size == known.d_head
+    assert 2 * len(network.gpt_neox.rotary_emb.inv_freq) == known.rotary_dim
 
 
-def test_hsic_of_sequences_adds_up(models):
-    """Two halves of the sequences and the whole: the numerator is a sum, so the whole lies between the halves."""
-    texts = rs.load_corpus("python-docs")
-    few = compare_family(models[:1], texts, n_sequences=20, length=64, at_once=7)
-    assert few[NAMES[0], NAMES[0]].attrs["n_rows"] == 20 * 64
-    assert np.allclose(np.diag(few[NAMES[0], NAMES[0]]), 1)
-    about = json.loads(few[NAMES[0], NAMES[0]].attrs["provenance"])
-    assert about["estimator"] == "20 sequences of 64"
-    assert about["a"]["corpus"]["documents"] == len(texts)
+@pytest.mark.parametrize("known", TOYS, ids=lambda known: known.name)
+def test_the_numbers_of_toy_models_follow_from_a_config(known):
+    shape = NativeConfig(
+        d_model=known.d_model,
+        n_layers=known.n_layers,
+        n_heads=known.n_heads,
+        d_head=known.d_head,
+        d_mlp=4 * known.d_model,
+        n_ctx=known.n_ctx,
+        d_vocab=known.vocabulary,
+        act_fn=known.activation or "gelu",
+        attn_only=known.activation is None,
+    )
+    with torch.device("meta"):
+        assert sum(p.numel() for p in Native(shape).parameters()) == known.n_parameters
 
 
-def test_tables_of_rows_and_windows_do_not_grow_with_the_number_of_sequences(models):
-    texts = rs.load_corpus("python-docs", split="train")  # tensors: see benchmarks/bench_families.py
-    peaks = []
-    for n_sequences in (8, 40):
-        tracemalloc.start()
-        compare_family(models[:1], texts, n_sequences=n_sequences, length=64, at_once=8)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
+def test_names_are_those_of_transformer_lens():
+    from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES
+
+    ours = repositories()
+    theirs = {alias: name for name, aliases in MODEL_ALIASES.items() for alias in aliases}
+    toys = {alias: name for alias, name in theirs.items() if name.startswith("NeelNanda/")}
+    other = {name for name in toys.values() if "Shortformer" in name}  # positions of its own
+    assert {alias: ours.get(alias) for alias in toys} == {
+        alias: name if name not in other else None for alias, name in toys.items()
+    }
+    official = {name for name in OFFICIAL_MODEL_NAMES if name.startswith(("NeelNanda/", "EleutherAI/pythia"))}
+    assert official - set(ours.values()) == other | {name for name in official if name.endswith("-v0")}
+    assert ours["pythia-160m-seed3"] == ours["EleutherAI/pythia-160m-seed3"] == "EleutherAI/pythia-160m-seed3"
+    assert all(theirs[name] == repository for name, repository in ours.items() if name in theirs)
 
 
-def test_what_cannot_be_compared_is_said(models):
-    with pytest.raises(InputError, match="each model once"):
-        compare_family([models[0], models[0]])
-    with pytest.raises(InputError, match="fewer tokens than one sequence of 64"):
-        compare_family(models, ["short"], length=64)
-    with pytest.raises(InputError, match="length=1000 is more than the 256 tokens"):
-        compare_family(models, length=1000)
-    with pytest.raises(InputError, match="n_sequences=0"):
-        compare_family(models, n_sequences=0)
-    with pytest.raises(InputError, match="expected a list of models"):
-        compare_family("tiny-neox-w32-d2")
+def test_the_checkpoints_of_pythia_are_those_of_transformer_lens():
+    from transformer_lens.tools.model_registry.checkpoints import PYTHIA_CHECKPOINTS
+
+    for name in ("EleutherAI/pythia-70m", "pythia-12b-deduped", "pythia-14m-seed9"):
+        assert checkpoints(name) == [f"step{step}" for step in PYTHIA_CHECKPOINTS]
+    assert len(PYTHIA_CHECKPOINTS) == 154
+    assert checkpoints("gelu-3l") == []
+    assert checkpoints("tiny-neox-w64-d4")[:2] == ["step0", "step50"]
+    with pytest.raises(InputError, match="Did you mean 'pythia-70m'"):
+        checkpoints("pythia-70")
 
 
-def test_all_that_the_text_fills_is_used_when_it_is_less(models):
-    texts = rs.load_corpus("python-docs").take(range(3))
-    found = compare_family(models, texts, n_sequences=10_000, length=32)
-    tokens = sum(len(ids) + 1 for ids, _ in models[0].windows.tokens(texts.texts)) - 1
-    assert next(iter(found.values())).attrs["n_rows"] == tokens // 31 * 32
+@pytest.mark.parametrize("name", ["tiny-neox-w64-d4", "tiny-gelu-3l-s0", "tiny-solu-3l-s0", "tiny-bert-nli-00"])
+def test_columns_of_embedded_models_follow_from_what_is_loaded(models, name):
+    row, model = models.loc[name], rs.load_model(name)
+    module = model.module
+    assert (row.kind, row.n_layers, row.d_model) == (model.kind, model.n_layers, model.d_model)
+    if name.startswith("tiny-neox"):
+        attention = module.gpt_neox.layers[0].attention
+        assert (row.d_head, row.activation) == (attention.head_size, module.config.hidden_act)
+        assert row.rotary_dim == 2 * len(module.gpt_neox.rotary_emb.inv_freq)
+    elif name.startswith("tiny-bert"):
+        attention = module.bert.encoder.layer[0].attention.self
+        assert (row.d_head, row.activation) == (attention.attention_head_size, module.config.hidden_act)
+    else:
+        assert row.d_head == module.layers[0].attn.q.out_features // module.layers[0].attn.heads
+        assert row.activation == module.config.act_fn == ("gelu" if "gelu" in name else "solu_ln")
+    assert models.rotary_dim.isna()[name] == (not name.startswith("tiny-neox"))
+    assert row.n_parameters == sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [
+        ("pythia-70", "pythia-70m"),
+        ("gelu_3l", "gelu-3l"),
+        ("SoLU-12L", "solu-12l"),
+        ("tiny-neox-w32-d22", "tiny-neox-w32-d2"),
+        ("pythia-1.4-deduped", "pythia-1.4b-deduped"),
+    ],
+)
+def test_unknown_names_say_what_is_near(given, near):
+    with pytest.raises(InputError, match=rf"Unknown model '{given}'\. Did you mean '{near}'\?"):
+        rs.load_model(given)

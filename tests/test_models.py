@@ -5,6 +5,8 @@ import torch
 
 import repsim_nb as rs
 from repsim_nb.errors import InputError
+from repsim_nb.models import checkpoints
+from repsim_nb.models.checkpoint import read_metadata
 from repsim_nb.resources import data_dir
 
 TEXTS = [
@@ -103,18 +105,6 @@ def test_embedded_models_beat_the_unigram_baseline_and_untrained_ones_do_not():
     assert (models.untrained_loss > models.unigram_loss)[untrained].all()
 
 
-def test_models_of_the_hub_are_listed_after_the_embedded_ones():
-    models = rs.list_models()
-    hub = models[models.needs_download]
-    assert hub.index.tolist() == ["gelu-3l", "gelu-4l", "solu-3l", "solu-4l"] == models.index.tolist()[-4:]
-    assert set(models.source[:-4]) == {"embedded"}
-    assert hub.n_layers.tolist() == [3, 4, 3, 4]
-    assert set(hub.d_model) == {512}
-    assert set(hub.kind) == {"causal"}
-    assert set(hub.source) == {"hub"}
-    assert hub[["n_parameters", "loss", "revisions"]].isna().all(axis=None)
-
-
 @torch.no_grad()
 def test_the_catalogue_tells_the_truth_about_loss_and_shape(model):
     row = rs.list_models().loc[model.name]
@@ -139,14 +129,16 @@ def test_a_revision_is_another_checkpoint_under_both_spellings():
     assert one.provenance["revision"] == "step0"
 
 
-def test_a_model_in_memory_is_left_unchanged(reference, model):
-    before = {k: v.clone() for k, v in reference.state_dict().items()}
-    loaded = rs.load_model(reference, tokenizer=model.tokenizer)
-    assert reference.state_dict().keys() == before.keys()
-    assert all(torch.equal(before[k], v) for k, v in reference.state_dict().items())
-    batch = model.batch(TEXTS)
-    with torch.no_grad():
-        assert (loaded.logits(batch) - model.logits(batch)).abs().max() < 1e-5
+def test_the_last_step_names_the_final_weights(model):
+    recipe = read_metadata(data_dir() / model.name / "model.safetensors")
+    last = f"step{recipe['step']}"
+    assert checkpoints(model.name)[-1] == last
+    final = rs.load_model(f"{model.name}@{last}")
+    assert final.weights_sha256 == model.weights_sha256
+    assert (final.name, final.provenance["revision"]) == (f"{model.name}@{last}", last)
+    one_less = f"step{int(recipe['step']) - 1}"
+    with pytest.raises(InputError, match=f"Unknown revision of {model.name} '{one_less}'. Did you mean 'step"):
+        rs.load_model(model.name, revision=one_less)
 
 
 def test_local_directories_load_like_names(tmp_path, model):
@@ -207,11 +199,45 @@ def test_broken_checkpoints_say_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match=r"lacks 12 of the weights .*layers\.2\."):
         rs.load_model(broken)
     (broken / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForMaskedLM"]}')
-    with pytest.raises(InputError, match="is a BertForMaskedLM; only causal"):
+    with pytest.raises(InputError, match=r"the checkpoint lacks .* BertForMaskedLM needs"):
         rs.load_model(broken)
-    (broken / "config.json").write_text('{"model_type": "no such thing"}')
+    (broken / "config.json").write_text('{"model_type": "no such thing", "architectures": ["ThingForCausalLM"]}')
+    with pytest.raises(InputError, match=r"as a causal language model.* 'no such thing'|`no such thing`"):
+        rs.load_model(broken)
+    (broken / "config.json").write_text(config.replace('"hidden_size": 32', '"hidden_size": 48'))
     with pytest.raises(InputError, match="as a causal language model"):
         rs.load_model(broken)
+
+
+@pytest.fixture(scope="module")
+def in_shards(tmp_path_factory, reference):
+    folder = tmp_path_factory.mktemp("shards")
+    reference.save_pretrained(folder, max_shard_size="100KB")
+    for file in (data_dir() / reference.config.name_or_path).glob("tokenizer*"):
+        shutil.copy(file, folder)
+    assert len(list(folder.glob("model-*.safetensors"))) > 2
+    return folder
+
+
+def test_a_checkpoint_in_shards_is_the_whole_one(in_shards, model):
+    assert rs.load_model(in_shards).weights_sha256 == model.weights_sha256
+
+
+def test_a_shard_that_is_missing_or_broken_is_one_clear_message(in_shards, tmp_path):
+    shutil.copytree(in_shards, tmp_path / "mine")
+    shards = sorted((tmp_path / "mine").glob("model-*.safetensors"))
+    whole = shards[1].read_bytes()
+    shards[1].write_bytes(whole[:-8])
+    with pytest.raises(InputError, match=rf"{shards[1].name}' is truncated"):
+        rs.load_model(tmp_path / "mine")
+    shards[1].unlink()
+    with pytest.raises(
+        InputError, match=rf"lacks 1 of the {len(shards)} files that hold its weights, {shards[1].name}"
+    ):
+        rs.load_model(tmp_path / "mine")
+    (tmp_path / "mine" / "model.safetensors.index.json").write_text('{"weight_map": 3}')
+    with pytest.raises(InputError, match="is no index of weights"):
+        rs.load_model(tmp_path / "mine")
 
 
 def test_positions_and_shapes_are_checked(model):

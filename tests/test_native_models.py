@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from native_checkpoints import SHAPE, TOKENIZER, older, older_weights, today, write
+from native_checkpoints import SHAPE, TOKENIZER, older, older_weights, oldest, today, write
 
 import repsim_nb as rs
 from repsim_nb.errors import InputError
@@ -111,6 +111,42 @@ def test_the_older_format_is_read_as_transformer_lens_converts_it(tmp_path, act_
         assert (bridge(batch.ids, attention_mask=batch.mask.long()) - logits)[batch.mask].abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("layers", [3, 8, 10])
+@torch.no_grad()
+def test_the_oldest_format_is_read_as_transformer_lens_turns_it(tmp_path, layers):
+    from transformer_lens.model_bridge.sources.tl_legacy import _convert_neel_solu_old_weights
+
+    weights = older_weights("solu_ln", layers=layers)
+    old = oldest(weights, layers)
+    config = bridge_config("solu_ln")
+    config.n_layers = layers
+    theirs = _convert_neel_solu_old_weights(old, config)
+    assert theirs.keys() == weights.keys() != old.keys()
+    assert all(torch.equal(theirs[key], weights[key]) for key in weights)
+    shape = older("solu_ln") | {"n_layers": layers}
+    first = rs.load_model(write(tmp_path / "a", shape | {"architecture": "neel-solu-old"}, old, "A_final.pth"))
+    second = rs.load_model(write(tmp_path / "b", shape, weights))
+    assert first.weights_sha256 == second.weights_sha256
+
+
+@torch.no_grad()
+def test_models_without_mlps_are_those_of_transformer_lens(tmp_path):
+    from transformer_lens.model_bridge.sources.native import boot
+    from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
+
+    weights = older_weights(mlps=False)
+    config = bridge_config("gelu")
+    config.attn_only = True
+    theirs = boot(config)
+    theirs.load_state_dict(convert_tl_checkpoint(weights, config), strict=True)
+    written = older("attn_only") | {"attn_only": True, "d_mlp": -1}  # what stands there is of no use
+    model = rs.load_model(write(tmp_path, written, weights, "Attn_final.pth"))
+    batch = model.batch(TEXTS)
+    logits = model.logits(batch)
+    for bridge in (theirs, model.bridge):
+        assert (bridge(batch.ids, attention_mask=batch.mask.long()) - logits)[batch.mask].abs().max() < 1e-5
+
+
 def test_an_output_bias_of_zeros_is_none(tmp_path):
     weights = older_weights() | {"unembed.b_U": torch.zeros(SHAPE["d_vocab"])}
     assert rs.load_model(write(tmp_path, older(), weights)).module.head.bias is None
@@ -176,10 +212,11 @@ def test_a_broken_pickle_is_refused(tmp_path):
     [
         ({"normalization": "LNPre"}, r"normalization='LNPre' are not supported, only 'LN'"),
         ({"normalization": None}, r"normalization=None are not supported"),
-        ({"attn_only": True}, r"attn_only=True are not supported"),
+        ({"attn_only": True}, r"no place for the weight blocks\.0\.ln2\.b"),
+        ({"attn_only": "yes"}, r"attn_only='yes' are not supported"),
         ({"shortformer_pos": True}, r"shortformer_pos=True are not supported"),
         ({"positional_embedding_type": "rotary"}, r"only 'standard'"),
-        ({"architecture": "neel-solu-old"}, r"architecture='neel-solu-old' are not supported"),
+        ({"architecture": "mingpt"}, r"architecture='mingpt' are not supported"),
         ({"output_logits_soft_cap": 30.0}, r"output_logits_soft_cap=30\.0 are not supported"),
         ({"n_key_value_heads": 1}, r"n_key_value_heads=1 are not supported, only 2"),
         ({"act_fn": "solu_lm"}, r"Unknown activation 'solu_lm'. Did you mean 'solu_ln'\?"),

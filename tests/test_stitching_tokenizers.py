@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from real_tokenizers import model, needs_realdata, tokenizer
+from real_tokenizers import REAL, model, needs_realdata, tokenizer
 
 import repsim_nb as rs
 from repsim_nb.errors import InputError
@@ -212,3 +212,22 @@ def test_tokenizers_that_share_too_little_are_refused():
     letters = [" ".join("abcdefghijklm") + "."] * 12
     with pytest.raises(InputError, match="under the 10%"):
         rs.stitch(model("gpt2"), shifted(), 1, letters, map="identity")
+
+
+@pytest.fixture(scope="module")
+def stories():
+    return rs.load_model(REAL / "stories260k")
+
+
+@needs_realdata
+def test_a_model_of_another_tokenizer_that_nobody_here_trained(stories):
+    """It stitches into itself at no cost, and a model from here reads it far better than one that says nothing."""
+    for layer in (0, 3, 5):
+        assert rs.stitch(stories, stories, layer, TEXTS[:4], map="identity").penalty == 0
+    lines = (REAL / "wikitext2_valid.txt").read_text(encoding="utf-8").splitlines()
+    lines = [line.strip() for line in lines if len(line) > 400][:60]
+    how = {"into": 2, "corpus": lines, "fit": "least_squares", "n_fit": 48, "n_report": 16}
+    said, unsaid = (rs.stitch(stories, "tiny-neox-w64-d4", 3, shuffle=s, **how) for s in (False, True))
+    assert said.loss < unsaid.loss - 0.2
+    assert said.penalty > 0
+    assert said.ground.coverage > 0.9

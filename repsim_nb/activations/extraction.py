@@ -87,9 +87,10 @@ def extract(
         site: "resid_post", the residual stream, or one inside the blocks, where the model has it (`model.sites`):
             "attn_out", "mlp_out", "pre_residual"; these have no layer 0.
         rows: "tokens" (one row per chosen token, spread over documents), "last" (one per document: its last token),
-            "mean" (one per document: the mean over the window that its last token is in) or, of classifiers, "cls" (one
-            per document: the token that the head reads, the first of that window). Special tokens and padding are rows
-            in "padded" alone: every position of whole windows that are filled up to the model's context.
+            "mean" (one per document: the mean over the window that its last token is in; of encoders, as
+            sentence-transformers pools, with special tokens, else over text alone) or, of classifiers and encoders,
+            "cls" (one per document: the token that a classifier's head reads, the first of that window). Special tokens
+            and padding are rows in "padded" alone: every position of whole windows, filled up to the model's context.
         n_rows: rows at most; a corpus with fewer gives a FewerRowsWarning and all it has.
         seed: of the choice of rows.
         packing: "documents" (every window is of one document, a long one has several), "packed" (documents joined by
@@ -343,7 +344,7 @@ def _run(
         into = torch.from_numpy(np.concatenate(rows))
         sequence = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(r) for r in rows]))
         place = sequence * tokens.ids.shape[1] + torch.from_numpy(selection.position)[into]
-        take = partial(_means, tokens.carries_text, sequence) if mean else partial(_at, place)
+        take = partial(_means, model.pooled(tokens), sequence) if mean else partial(_at, place)
 
         def keep(layer: int, hidden: Tensor, take: Callable[[Tensor], Tensor] = take, into: Tensor = into) -> None:
             values = take(hidden).float().cpu()

@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.corpora import nli_heuristics, python_docs
 from repsim_nb.corpora.hub import HUB_ID, read_hub
+from repsim_nb.corpora.rows import Documents, Wanted
 from repsim_nb.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 TEXT_SUFFIXES = (".txt", ".md", ".rst")
+TABLE_SUFFIXES = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
@@ -113,42 +115,89 @@ def list_corpora() -> pd.DataFrame:
 
 
 def load_corpus(
-    name_or_path_or_texts: str | os.PathLike[str] | Sequence[str] | Corpus, split: str | None = None
+    name_or_path_or_texts: str | os.PathLike[str] | Sequence[str] | Corpus,
+    split: str | None = None,
+    *,
+    column: str | None = None,
+    config: str | None = None,
+    limit: int | None = None,
 ) -> Corpus:
     """Load documents by corpus name, from a text file or folder, from a hub dataset, or from a list of strings.
 
     In text files blank lines separate documents. A folder contributes every .txt, .md and .rst file below it, in
-    the order of their paths. The user's own text has no splits and is always used whole (`split` "all").
+    the order of their paths. In a file of JSON lines (.jsonl) every line is a document, or a labelled pair. The user's
+    own text has no splits and is always used whole (`split` "all").
+
+    A dataset on the hub is streamed: no more of its files is read than holds the documents asked for. Its documents are
+    named by their rows ("owner/name:split:row"), rows without text are left out, and its provenance holds the commit.
 
     Args:
-        name_or_path_or_texts: a name from `list_corpora()`, a path, the id of a dataset on the hub ("owner/name", the
-            only form that uses the network: its first 10,000 texts, or labelled pairs of premise and hypothesis),
-            strings, or a Corpus (returned as is).
+        name_or_path_or_texts: a name from `list_corpora()`, a path, the id of a dataset on the hub ("owner/name", or
+            "owner/name@revision"; the only form that uses the network), strings, or a Corpus (returned as is).
         split: of a named corpus: "train", "validation" or "test", the default; nli-heuristics has "pretrain" and "ood"
-            as well. Of a hub dataset: how the names of its files begin, such as "validation"; by default all of them.
+            as well. Of a hub dataset: one of its own; by default all of them, one after another.
+        column: of a hub dataset or JSON lines, the one that holds the texts; None takes "text" or, where there is none,
+            labelled pairs in "premise", "hypothesis" and "label".
+        config: of a hub dataset that has several configurations, one of them.
+        limit: documents at most, the first ones; None is all, of a hub dataset the first 10,000.
 
     Raises:
-        InputError: unknown name or split, empty text, wrong type.
+        InputError: unknown name, dataset, split, column or configuration, each with what there is; no access or no
+            network; empty text, wrong type.
         FileNotFoundError: a path that does not exist.
 
     >>> load_corpus(["One document.", "Another one."]).documents
     ('texts:0', 'texts:1')
+    >>> len(load_corpus("python-docs", limit=5))
+    5
     """
     given = name_or_path_or_texts
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise InputError(f"limit={limit!r}; expected a positive whole number of documents, or None.")
+    if hub := _hub_id(given):
+        return _from_hub(hub, split or "all", column, config, limit)
+    if config is not None:
+        raise InputError(f"config={config!r} is for datasets on the hub; leave it out.")
+    if isinstance(given, str | os.PathLike) and Path(given).suffix.lower() in TABLE_SUFFIXES:
+        _no_split(split)
+        return _from_json_lines(Path(given), column, limit)
+    if column is not None:
+        raise InputError(
+            f"column={column!r} is for datasets on the hub and files of JSON lines (.jsonl); leave it out."
+        )
+    return _first(_plain(given, split), limit)
+
+
+def _plain(given: Any, split: str | None) -> Corpus:
+    """A corpus of none but texts."""
     if isinstance(given, Corpus):
         return given
     if isinstance(given, str) and given in _NAMED:
         return _NAMED[given](split or "test")
-    if isinstance(given, str) and HUB_ID.fullmatch(given) and not Path(given).exists() and not Path(given).suffix:
-        return _from_hub(given, split or "all")
+    _no_split(split)
+    if isinstance(given, str | os.PathLike):
+        return _from_path(given)
+    return _from_texts(given)
+
+
+def _first(corpus: Corpus, limit: int | None) -> Corpus:
+    return corpus if limit is None or limit >= len(corpus) else corpus.take(range(limit))
+
+
+def _hub_id(given: Any) -> str | None:
+    """The id of a dataset, where that is what was given: what exists here is not looked for elsewhere."""
+    if not isinstance(given, str) or given in _NAMED or not HUB_ID.fullmatch(given):
+        return None
+    like_a_file = Path(given).suffix[1:2].isalpha()
+    return None if like_a_file or Path(given).exists() else given
+
+
+def _no_split(split: str | None) -> None:
     if split not in (None, "test", "all"):
         raise InputError(
             f"split={split!r} was asked of your own text, which has no splits and is used whole. "
             "Leave split out, and load the parts you want to keep apart as separate corpora."
         )
-    if isinstance(given, str | os.PathLike):
-        return _from_path(given)
-    return _from_texts(given)
 
 
 def _python_docs(split: str) -> Corpus:
@@ -184,17 +233,54 @@ def nli_pairs(split: str, disambiguating: float = 0.0) -> Corpus:
 _NAMED: dict[str, Callable[[str], Corpus]] = {python_docs.NAME: _python_docs, nli_heuristics.NAME: nli_pairs}
 
 
-def _from_hub(name: str, split: str) -> Corpus:
-    read = read_hub(name, split)
+def _from_hub(given: str, split: str, column: str | None, config: str | None, limit: int | None) -> Corpus:
+    name, _, revision = given.partition("@")
+    read = read_hub(name, split, column, config, limit, revision or None)
+    source = {"hub": name, "commit": read.commit, "config": read.config, "column": read.column}
+    return _of_rows(given, read.documents, split, source)
+
+
+def _from_json_lines(path: Path, column: str | None, limit: int | None) -> Corpus:
+    if not path.is_file():
+        raise FileNotFoundError(f"No file at '{path}'. Give a path that exists, or a corpus name.")
+    read = Documents.none()
+    try:
+        with path.open(encoding="utf-8") as lines:
+            first = next(_objects(lines), {})
+            wanted = Wanted.of(list(first), column)
+            lines.seek(0)
+            wanted.read(_objects(lines), read, limit, path.name)
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+    except InputError as error:
+        raise InputError(f"'{path}': {error}") from None
+    if not read.texts:
+        raise InputError(f"'{path}' holds no text: {read.seen:,} lines are empty.")
+    return _of_rows(str(path), read, "all", {"path": str(path), "column": wanted.column or "pairs"})
+
+
+def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found = json.loads(line)
+            except ValueError:
+                found = None
+            if not isinstance(found, dict):
+                raise InputError(f"line {number} is no JSON object; expected one per line.")
+            yield found
+
+
+def _of_rows(name: str, read: Documents, split: str, source: dict[str, str]) -> Corpus:
     return Corpus(
         name,
         tuple(read.texts),
-        tuple(f"{name}:{split}:{i}" for i in range(len(read.texts))),
+        tuple(read.names),
         split,
-        labels=tuple(read.labels) if read.labels else None,
-        source=(("hub", name), ("commit", read.commit)),
-        second_texts=tuple(read.second_texts) if read.second_texts else None,
-        cases=tuple(read.cases) if read.cases else None,
+        labels=tuple(read.labels) or None,
+        source=(*source.items(), ("rows_read", str(read.seen))),
+        second_texts=tuple(read.second_texts) or None,
+        cases=tuple(read.cases) or None,
     )
 
 
@@ -243,8 +329,10 @@ def _from_path(given: str | os.PathLike[str]) -> Corpus:
 def _paragraphs(file: Path) -> list[str]:
     try:
         content = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"'{file}' is not UTF-8 text (byte {error.start}). Convert it to UTF-8, or give another file."
-        ) from None
+    except UnicodeDecodeError:
+        raise _not_utf8(file) from None
     return [p.strip("\n") for p in re.split(r"\n[^\S\n]*\n", content) if p.strip()]
+
+
+def _not_utf8(file: Path) -> InputError:
+    return InputError(f"'{file}' is not UTF-8 text. Convert it to UTF-8, or give another file.")

@@ -1,106 +1,170 @@
-"""Texts, or labelled pairs of texts, from the parquet files of a dataset on the Hugging Face hub: the first of them."""
+"""Texts, or labelled pairs of texts, from a dataset on the Hugging Face hub: the first of them, streamed."""
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import PurePosixPath
+from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
+from tqdm.auto import tqdm
+
+from repsim_nb.corpora.rows import LABEL, Documents, Wanted
 from repsim_nb.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from datasets import IterableDataset
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 MOST = 10_000  # documents; a sample is enough, and the whole Pile is not
-TEXT = "text"
-PAIR = ("premise", "hypothesis")
-LABEL = "label"
-CASE = ("heuristic", "label", "subcase")  # as HANS has them
+AT_ONCE = 2**22  # bytes of a parquet file, where its row groups are no larger
+PATIENCE = 2.0  # seconds before a progress bar appears
+LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
+# Only to name the nearest when one is misspelt.
+KNOWN = (
+    "NeelNanda/pile-10k",
+    "NeelNanda/c4-code-tokenized-2b",
+    "Salesforce/wikitext",
+    "allenai/c4",
+    "jhu-cogsci/hans",
+    "monology/pile-uncopyrighted",
+    "nyu-mll/glue",
+    "nyu-mll/multi_nli",
+    "roneneldan/TinyStories",
+    "stanfordnlp/snli",
+)
 
 
 class HubText(NamedTuple):
-    """Documents and what they are of; fields as in `Corpus`."""
+    """Documents of a dataset, and where they were found."""
 
-    texts: list[str]
+    documents: Documents
     commit: str
-    second_texts: list[str] | None = None
-    labels: list[str] | None = None
-    cases: list[str] | None = None
+    config: str
+    column: str
 
 
-def read_hub(name: str, split: str = "all") -> HubText:
-    """The first documents of the dataset `name`: its texts without the empty ones, or its labelled pairs.
+def read_hub(
+    name: str,
+    split: str = "all",
+    column: str | None = None,
+    config: str | None = None,
+    limit: int | None = None,
+    revision: str | None = None,
+) -> HubText:
+    """The first `limit` documents (10,000 unless told) of the dataset `name`; no more of its files is read than needed.
 
     Args:
-        split: "all", or how the names of its files begin, as "validation" in validation-00000-of-00001.parquet.
+        split: one of its splits, or "all": one after another.
+        column: of the texts; None takes "text", or labelled pairs.
+        config: one of its configurations, for datasets that have several and name no default.
+        revision: a branch, tag or commit; None is the default branch.
 
     Raises:
-        InputError: no such dataset or split, no access, no network, no parquet file or no column that is known.
+        InputError: no such dataset, revision, configuration, split or column; no access, no network; no text.
     """
-    from httpx import HTTPError
-    from huggingface_hub import HfApi, hf_hub_download
+    commit = _commit(name, revision)
+    try:
+        configs = _configs(name, commit)
+        config = _chosen(name, config, *configs)
+        streams = _streams(name, config, commit)
+        if split != "all" and split not in streams:
+            raise unknown("split", split, streams, f"'{name}' has: {', '.join(streams)}.")
+        documents, wanted, most = Documents.none(), None, MOST if limit is None else limit
+        for each in streams if split == "all" else [split]:
+            if len(documents.texts) < most:
+                wanted = wanted or Wanted.of(_columns(streams[each]), column, _label_names(streams[each]))
+                rows = streams[each].select_columns(list(wanted.columns))
+                wanted.read(
+                    tqdm(rows, name, leave=False, unit="row", delay=PATIENCE), documents, most, f"{name}:{each}"
+                )
+    except InputError as error:
+        raise InputError(f"The dataset '{name}': {error}") from None
+    except Exception as error:  # of the libraries below, that have errors of their own, another from version to version
+        raise InputError(f"Cannot read the dataset '{name}': {_reason(name, revision, error)}") from None
+    if not documents.texts or wanted is None:
+        raise InputError(f"The dataset '{name}' holds no text: {documents.seen:,} rows are empty.")
+    return HubText(documents, commit, config, wanted.column or "pairs")
+
+
+def _commit(name: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi
 
     try:
-        about = HfApi().dataset_info(name)
-        files = sorted(f.rfilename for f in about.siblings or [] if f.rfilename.endswith(".parquet"))
-        frames, found = [], 0
-        for file in _of_split(files, split):
-            if found >= MOST:
-                break
-            frames.append(_read(hf_hub_download(name, file, repo_type="dataset", revision=about.sha)))
-            found += len(frames[-1])
-    except (OSError, ValueError, HTTPError) as error:
-        raise InputError(
-            f"Cannot read the dataset '{name}' from the hub: {str(error).splitlines()[0]} "
-            "(A local file or folder of this name does not exist either.)"
-        ) from error
-    if not found:
-        raise InputError(
-            f"The dataset '{name}' has no parquet file with texts; expected a column {TEXT!r}, or {PAIR[0]!r} and "
-            f"{PAIR[1]!r} with a {LABEL!r}, and rows in it."
-        )
-    return _gathered(frames, about.sha or "unknown")
+        commit = HfApi().dataset_info(name, revision=revision).sha or "unknown"
+        HfApi().auth_check(name, repo_type="dataset")  # what a gated one holds is shown to everybody
+        return commit
+    except Exception as error:
+        raise InputError(f"Cannot read the dataset '{name}': {_reason(name, revision, error)}") from None
 
 
-def _of_split(files: list[str], split: str) -> list[str]:
-    if split == "all" or not files:
-        return files
-    splits = {file: PurePosixPath(file).stem.split("-")[0] for file in files}
-    if split not in splits.values():
-        raise unknown("split", split, set(splits.values()))
-    return [file for file in files if splits[file] == split]
+def _configs(name: str, commit: str) -> tuple[list[str], str | None]:
+    """All configurations, and the default one."""
+    from datasets import get_dataset_config_names, get_dataset_default_config_name
+
+    return get_dataset_config_names(name, revision=commit), get_dataset_default_config_name(name, revision=commit)
 
 
-def _read(path: str) -> pd.DataFrame:
-    """The columns that are known, the label by its name; rows that lack one left out."""
-    import pandas as pd
-    import pyarrow.parquet as pq
-
-    schema = pq.read_schema(path)
-    if TEXT in schema.names:
-        texts = pd.read_parquet(path, columns=[TEXT])
-        return texts[texts[TEXT].map(lambda t: isinstance(t, str) and bool(t.strip()))]
-    if not {*PAIR, LABEL} <= set(schema.names):
-        return pd.DataFrame()
-    pairs = pd.read_parquet(path, columns=[c for c in (*PAIR, *dict.fromkeys(CASE)) if c in schema.names])
-    pairs = pairs.dropna()
-    described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    names = described.get("info", {}).get("features", {}).get(LABEL, {}).get("names")
-    if names:
-        pairs = pairs[pairs[LABEL] >= 0]  # -1 is no label
-        return pairs.assign(**{LABEL: [names[int(i)] for i in pairs[LABEL]]})
-    if not pairs[LABEL].map(lambda label: isinstance(label, str)).all():
-        raise InputError("its labels are numbers, and the file does not say what they stand for.")
-    return pairs
+def _chosen(name: str, config: str | None, there: list[str], default: str | None) -> str:
+    if config is None and default is not None:
+        return default
+    if config is None:
+        raise InputError(f"It has several configurations: {', '.join(there)}. Choose one: config=...")
+    if config not in there:
+        raise unknown("configuration", config, there, f"There are: {', '.join(there)}.")
+    return config
 
 
-def _gathered(frames: list[pd.DataFrame], commit: str) -> HubText:
-    import pandas as pd
+def _streams(name: str, config: str, commit: str) -> dict[str, IterableDataset]:
+    import pyarrow as pa
+    import pyarrow.dataset
+    from datasets import load_dataset_builder
 
-    table = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)[:MOST]
-    if TEXT in table:
-        return HubText(table[TEXT].tolist(), commit)
-    cases = ["/".join(row) for row in table[[*CASE]].itertuples(index=False)] if {*CASE} <= set(table) else None
-    return HubText(table[PAIR[0]].tolist(), commit, table[PAIR[1]].tolist(), table[LABEL].tolist(), cases)
+    builder = load_dataset_builder(name, config, revision=commit)
+    if hasattr(builder.config, "fragment_scan_options"):  # of parquet; by default 32 MiB are read at once
+        cache = pa.CacheOptions(range_size_limit=AT_ONCE)
+        builder.config.fragment_scan_options = pyarrow.dataset.ParquetFragmentScanOptions(cache_options=cache)
+    return dict(builder.as_streaming_dataset())
+
+
+def _columns(stream: IterableDataset) -> list[str]:
+    """As the dataset says, or where it does not (JSON lines), as its first row has them."""
+    return stream.column_names or list(next(iter(stream), {}))
+
+
+def _label_names(stream: IterableDataset) -> list[str] | None:
+    return getattr((stream.features or {}).get(LABEL), "names", None)
+
+
+def _reason(name: str, revision: str | None, error: Exception) -> str:
+    """Why, in one line; libraries wrap what the hub said in errors of their own."""
+    from httpx import TransportError
+    from huggingface_hub import constants, errors
+
+    page = f"{constants.ENDPOINT}/datasets/{name}"
+    for cause in _causes(error):
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if isinstance(cause, errors.GatedRepoError):
+            return f"it is gated. Ask for access at {page}, then {LOG_IN}."
+        if isinstance(cause, errors.RepositoryNotFoundError):
+            near = get_close_matches(name, KNOWN, n=1, cutoff=0.7)
+            advice = f" Did you mean {near[0]!r}?" if near else ""
+            return f"the hub has no such dataset, or it is private.{advice} Check the name; if it is private, {LOG_IN}."
+        if isinstance(cause, errors.RevisionNotFoundError):
+            return f"it has no revision {revision!r}. See {page}/tree/main for its branches, tags and commits."
+        if status == 401:
+            return f"the hub does not accept your token. To replace it, {LOG_IN}."
+        if isinstance(cause, ConnectionError | errors.OfflineModeIsEnabled | TransportError):
+            return (
+                f"{constants.ENDPOINT} cannot be reached, or the connection broke. Check the connection, and that "
+                "HF_HUB_OFFLINE is not set. (A local file or folder of this name does not exist either.)"
+            )
+        if isinstance(cause, FileNotFoundError) and status is None and cause is error:
+            return f"it holds no file with rows (parquet, JSON lines, CSV or text). See {page}/tree/main."
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

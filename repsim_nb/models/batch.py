@@ -52,12 +52,8 @@ class Packing:
     def __post_init__(self) -> None:
         if self.kind not in PACKINGS:
             raise unknown("packing", self.kind, PACKINGS)
-        if self.length is not None and (isinstance(self.length, bool) or not isinstance(self.length, int)):
+        if self.length is not None and (isinstance(self.length, bool) or self.length < 1):
             raise InputError(f"length={self.length!r}; expected a positive whole number of tokens, or None.")
-        if self.length is not None and self.length < 1:
-            raise InputError(f"length={self.length!r}; expected a positive whole number of tokens, or None.")
-        if self.bos not in (None, True, False):
-            raise InputError(f"bos={self.bos!r}; expected True, False or None.")
 
     @classmethod
     def of(cls, given: str | Packing) -> Packing:

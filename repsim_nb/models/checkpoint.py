@@ -9,21 +9,43 @@ from typing import Any
 
 from repsim_nb.errors import InputError
 
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model directory, each checked to be whole.
+    """The safetensors files of a model directory, each checked to be whole; all shards where there is an index.
 
     Raises:
-        InputError: none there, or one is truncated.
+        InputError: none there, one is truncated, or a shard is missing.
     """
-    files = sorted(folder.glob("*.safetensors"))
+    index = folder / INDEX
+    files = [folder / name for name in shards(index)] if index.is_file() else sorted(folder.glob("*.safetensors"))
     if not files:
         pickles = [*folder.glob("*.bin"), *folder.glob("*.pt")]
         why = "only pickled weights, which are never loaded; convert them to safetensors" if pickles else "no weights"
         raise InputError(f"'{folder}' holds {why} (expected a file such as model.safetensors).")
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise InputError(
+            f"'{folder}' lacks {len(missing)} of the {len(files)} files that hold its weights, {missing[0]} among them."
+            " Copy or download it again."
+        )
     for file in files:
         _header(file)
     return files
+
+
+def shards(index: Path) -> list[str]:
+    """Names of the files that an index says the weights are in.
+
+    Raises:
+        InputError: an index that is broken.
+    """
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"'{index}' is no index of weights. Copy or download it again.") from None
 
 
 def read_metadata(file: Path) -> dict[str, str]:

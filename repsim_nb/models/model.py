@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from repsim_nb.errors import InputError, unknown
@@ -56,17 +56,22 @@ class Model(ABC):
         self._source = source
 
     def __repr__(self) -> str:
-        return f"Model({self.name!r}, {self.kind}, {self.n_layers} layers, width {self.d_model})"
+        shape = f"{self.n_layers} layers, width {self.d_model}"
+        return f"Model({self.name!r}, {self.kind}, {shape}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters live."""
-        return next(self.module.parameters()).device
+        """Where batches are sent; with a device_map, where the first of its parts computes."""
+        own = next(self.module.parameters()).device
+        if own.type != "meta":
+            return own
+        places: Any = self.module.hf_device_map  # of a model whose weights wait elsewhere until they are needed
+        return torch.device(next((p for p in places.values() if p not in ("cpu", "disk")), "cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the parameters."""
-        return next(self.module.parameters()).dtype
+        """Precision that it computes in."""
+        return next(p.dtype for p in self.module.parameters() if p.is_floating_point())
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -76,10 +81,18 @@ class Model(ABC):
     def hashed(self) -> str:
         """Hash of all parameters, by name, as they are in memory now."""
         digest = hashlib.sha256()
-        for name, parameter in sorted(self.module.state_dict().items()):
+        for name, parameter in sorted(self._weights().items()):
             digest.update(name.encode())
             digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
+
+    def _weights(self) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = self.module.state_dict()
+        if not any(value.is_meta for value in weights.values()):
+            return weights
+        from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+        return get_state_dict_offloaded_model(self.module)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -113,6 +126,10 @@ class Model(ABC):
             raise InputError("Nothing to tokenize: give at least one non-empty text.")
         return self.collate(windows)
 
+    def pooled(self, batch: Batch) -> Bool[Tensor, "sequences length"]:
+        """True at the tokens that rows="mean" takes the mean over: those that stand for text."""
+        return batch.carries_text.to(self.device)
+
     @abstractmethod
     def embed(self, batch: Batch) -> Hidden:
         """Position 0, the embedding output: (sequences, length, d_model)."""
@@ -123,7 +140,11 @@ class Model(ABC):
 
     @abstractmethod
     def head(self, hidden: Hidden, batch: Batch) -> Logits:
-        """From position n_layers, final norm included: (sequences, length, vocabulary), or (sequences, classes)."""
+        """From position n_layers, final norm included.
+
+        (sequences, length, vocabulary); of classifiers (sequences, classes); of encoders that predict nothing
+        (sequences, length, d_model).
+        """
 
     def run(self, hidden: Tensor, k: int, m: int, batch: Batch) -> Hidden:
         """From position k to position m of the residual stream.
@@ -144,7 +165,7 @@ class Model(ABC):
         return hidden if k == m else self._blocks(hidden, k, m, batch, None)
 
     def logits(self, batch: Batch) -> Logits:
-        """The whole model: (sequences, length, vocabulary), or for a classifier (sequences, classes)."""
+        """The whole model, shapes as of `head`."""
         return self.head(self.run(self.embed(batch), 0, self.n_layers, batch), batch)
 
     def residuals(self, batch: Batch, layers: Iterable[int], tap: Tap) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -27,6 +28,7 @@ else:
     TransformerBridge = PreTrainedTokenizerBase = Any  # see model.py
 
 ARCHITECTURE = "TransformerLensNative"
+BUFFERS = (".mask", ".IGNORE")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
@@ -38,7 +40,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class NativeConfig:
-    """What a config.json of this format says: pre-norm blocks in sequence, learned positions, untied embeddings."""
+    """What a config.json of this format says: pre-norm blocks in sequence, learned positions, untied embeddings.
+
+    With attn_only blocks have no MLP.
+    """
 
     d_model: int
     n_layers: int
@@ -49,6 +54,7 @@ class NativeConfig:
     d_vocab: int
     act_fn: str
     eps: float = 1e-5
+    attn_only: bool = False
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> NativeConfig:
@@ -57,7 +63,9 @@ class NativeConfig:
         Raises:
             InputError: a key that is missing, or a network that this module does not compute.
         """
-        missing = [key for key in cls.__annotations__ if key not in config and key != "eps"]
+        if config.get("attn_only") is True:
+            config = {**config, "d_mlp": 1, "act_fn": "gelu"}  # of an MLP that is not there
+        missing = [key for key in cls.__annotations__ if key not in config and key not in ("eps", "attn_only")]
         if missing:
             raise InputError(f"the config.json of a TransformerLens model needs {', '.join(missing)}.")
         for key, kind in cls.__annotations__.items():
@@ -85,12 +93,12 @@ class NativeConfig:
 def _accepted(config: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """Keys that would change the network, with the values, the usual one first, that leave it as computed here."""
     return {
-        "architecture": (ARCHITECTURE, "neel", None),
+        "architecture": (ARCHITECTURE, "neel", "neel-solu-old", None),
         "normalization": ("LN",),
         "normalization_type": ("LN",),
         "positional_embedding_type": ("standard",),
         "attention_dir": ("causal",),
-        "attn_only": (False,),
+        "attn_only": (False, True),
         "final_rms": (False,),
         "gated_mlp": (False,),
         "shortformer_pos": (False,),
@@ -135,17 +143,21 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then MLP, each behind its own LayerNorm."""
+    """Attention, then MLP where there is one, each behind its own LayerNorm."""
 
     def __init__(self, config: NativeConfig):
         super().__init__()
-        self.ln1, self.ln2 = (nn.LayerNorm(config.d_model, eps=config.eps) for _ in range(2))
-        self.attn, self.mlp = Attention(config), MLP(config)
+        self.ln1 = nn.LayerNorm(config.d_model, eps=config.eps)
+        self.attn = Attention(config)
+        self.mlp: MLP | None = None
+        if not config.attn_only:
+            self.ln2 = nn.LayerNorm(config.d_model, eps=config.eps)
+            self.mlp = MLP(config)
 
     def forward(self, x: Tensor) -> Tensor:
         """From one position of the residual stream to the next."""
         x = x + self.attn(self.ln1(x))
-        return x + self.mlp(self.ln2(x))
+        return x if self.mlp is None else x + self.mlp(self.ln2(x))
 
 
 class Native(nn.Module):
@@ -226,14 +238,14 @@ class NativeModel(Model):
 def renamed(weights: Mapping[str, Tensor], config: NativeConfig) -> dict[str, Tensor]:
     """Weights by TransformerLens' older names (embed.W_E, blocks.0.attn.W_Q, ...) under the names used here.
 
-    Masks, which some of the older files carry, are left out; an output bias of zeros as well.
+    Masks, which some of them carry, are left out; an output bias of zeros as well.
 
     Raises:
         InputError: weights that are missing, left over, or of another shape than the config says.
     """
     if "embed.W_E" not in weights:
         return dict(weights)
-    rest = {key: value for key, value in weights.items() if not key.endswith((".mask", ".IGNORE"))}
+    rest = {key: value for key, value in _turned(weights, config.n_layers).items() if not key.endswith(BUFFERS)}
     width, vocabulary = config.d_model, config.d_vocab
     new = {
         "tok_embed.weight": _taken(rest, "embed.W_E", vocabulary, width),
@@ -247,6 +259,22 @@ def renamed(weights: Mapping[str, Tensor], config: NativeConfig) -> dict[str, Te
         new |= _block(rest, f"blocks.{layer}", f"layers.{layer}", config)
     _nothing_left(rest)
     return new
+
+
+def _turned(weights: Mapping[str, Tensor], n_layers: int) -> Mapping[str, Tensor]:
+    """The oldest of these files, the SoLU models trained on the Pile, brought to the older names.
+
+    Their norms are called norm; those of up to 6 layers hold their matrices the other way round, and those of up to 8
+    their positions.
+    """
+    if "norm.w" not in weights:
+        return weights
+    named = {re.sub(r"^ln\.", "ln_final.", key.replace("norm", "ln")): value for key, value in weights.items()}
+
+    def turned(key: str) -> bool:
+        return n_layers <= 8 if key.endswith("W_pos") else "W_" in key and n_layers <= 6
+
+    return {key: value.mT if turned(key) else value for key, value in named.items()}
 
 
 def checked(weights: Mapping[str, Tensor], network: Native) -> dict[str, Tensor]:
@@ -266,19 +294,23 @@ def _block(rest: dict[str, Tensor], old: str, new: str, config: NativeConfig) ->
     block = {
         f"{new}.attn.o.weight": _taken(rest, f"{old}.attn.W_O", heads, inner, width).flatten(0, 1).T,
         f"{new}.attn.o.bias": _taken(rest, f"{old}.attn.b_O", width),
-        f"{new}.mlp.fc_in.weight": _taken(rest, f"{old}.mlp.W_in", width, mlp).T,
-        f"{new}.mlp.fc_in.bias": _taken(rest, f"{old}.mlp.b_in", mlp),
-        f"{new}.mlp.fc_out.weight": _taken(rest, f"{old}.mlp.W_out", mlp, width).T,
-        f"{new}.mlp.fc_out.bias": _taken(rest, f"{old}.mlp.b_out", width),
     }
     for x in "qkv":
         weight = _taken(rest, f"{old}.attn.W_{x.upper()}", heads, width, inner)
         block[f"{new}.attn.{x}.weight"] = weight.mT.flatten(0, 1)
         block[f"{new}.attn.{x}.bias"] = _taken(rest, f"{old}.attn.b_{x.upper()}", heads, inner).flatten()
-    for norm, size in {"ln1": width, "ln2": width, "mlp.ln": mlp}.items():
-        if norm != "mlp.ln" or config.act_fn == "solu_ln":
-            block |= _norm(rest, f"{old}.{norm}", f"{new}.{norm}", size)
-    return block
+    block |= _norm(rest, f"{old}.ln1", f"{new}.ln1", width)
+    if config.attn_only:
+        return block
+    if config.act_fn == "solu_ln":
+        block |= _norm(rest, f"{old}.mlp.ln", f"{new}.mlp.ln", mlp)
+    return block | {
+        **_norm(rest, f"{old}.ln2", f"{new}.ln2", width),
+        f"{new}.mlp.fc_in.weight": _taken(rest, f"{old}.mlp.W_in", width, mlp).T,
+        f"{new}.mlp.fc_in.bias": _taken(rest, f"{old}.mlp.b_in", mlp),
+        f"{new}.mlp.fc_out.weight": _taken(rest, f"{old}.mlp.W_out", mlp, width).T,
+        f"{new}.mlp.fc_out.bias": _taken(rest, f"{old}.mlp.b_out", width),
+    }
 
 
 def _norm(rest: dict[str, Tensor], old: str, new: str, size: int) -> dict[str, Tensor]:

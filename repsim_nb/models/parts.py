@@ -10,16 +10,54 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from repsim_nb.models.model import Tap
+from repsim_nb.errors import InputError
+from repsim_nb.models.batch import Batch
+from repsim_nb.models.model import Model, Tap
+
+PLACED = ("forward", "_old_forward", "_hf_hook")  # what accelerate puts on a module, bound to that very one
+
+
+def shallow(module: nn.Module) -> nn.Module:
+    """A copy of `module` with the same parameters and submodules, whose submodules can be exchanged."""
+    own = copy.copy(module)
+    own._modules = dict(module._modules)
+    for name in PLACED:
+        own.__dict__.pop(name, None)
+    return own
 
 
 def with_submodule(module: nn.Module, path: str, new: nn.Module) -> nn.Module:
     """A shallow copy of `module` in which the submodule at `path` is `new`."""
     first, _, rest = path.partition(".")
-    changed = copy.copy(module)
-    changed._modules = dict(module._modules)
+    changed = shallow(module)
     changed._modules[first] = with_submodule(module.get_submodule(first), rest, new) if rest else new
     return changed
+
+
+@torch.no_grad()
+def check_parts(model: Model, whole: Callable[[Batch], Tensor]) -> None:
+    """Parts that are joined again must give what `whole` does: logits, or whatever else the head gives.
+
+    Raises:
+        InputError: they do not: this architecture does more between embedding and head than run its blocks.
+    """
+    texts = ["Parts that are joined again must be the whole.", "Short."]
+    batch = model.collate(model.windows(texts, min(16, model.context)))
+    middle = model.n_layers // 2
+    refused = f"{model.name} ({type(model.module).__name__}) cannot be run part by part: %s. It is not supported."
+    try:
+        lower = model.run(model.embed(batch), 0, middle, batch)
+        joined = model.head(model.run(lower, middle, model.n_layers, batch), batch).float()
+        expected = whole(batch).float().to(joined.device)
+        real = batch.mask if joined.dim() == 3 else slice(None)  # behind padding, anything may come out
+        off = (joined - expected)[real].abs().max() / expected[real].abs().max()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever comes of running an architecture in a way that it was not made for
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(refused % f"{why:.200}") from error
+    if not off < (1e-4 if model.dtype == torch.float32 else 1e-2):
+        raise InputError(refused % f"joined parts differ from the whole by {off:.0e} of its largest value")
 
 
 @contextmanager

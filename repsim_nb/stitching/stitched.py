@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from torch import Tensor
 from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, load_model
+from repsim_nb.models.batch import Texts
 from repsim_nb.stitching.fitting import STEPS, Method, Seam, descend, least_squares
 from repsim_nb.stitching.ground import Ground, upper
 from repsim_nb.stitching.maps import Map
@@ -142,7 +143,7 @@ class Stitched:
         low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
-    def logits(self, batch: Batch | Sequence[str]) -> Tensor:
+    def logits(self, batch: Batch | Texts) -> Tensor:
         """Logits of the stitched model, (sequences, length, vocabulary), or of classifiers (sequences, classes).
 
         Args:
@@ -158,7 +159,7 @@ class Stitched:
                 self.receiver, self.map(carried(hidden, own, batch)).to(self.receiver.device), self.into, batch
             )
 
-    def _batches(self, given: Batch | Sequence[Any]) -> tuple[Batch, Batch]:
+    def _batches(self, given: Batch | Texts) -> tuple[Batch, Batch]:
         """The same text in the tokens of sender and receiver."""
         if self.sender.windows.key == self.receiver.windows.key:
             batch = given if isinstance(given, Batch) else self.receiver.batch(given)
@@ -169,7 +170,9 @@ class Stitched:
                 "of one. Give the texts: logits([...])."
             )
         both = self.sender, self.receiver
-        windows, *_ = stretches(tuple(m.windows for m in both), tuple(m.context for m in both), tuple(given))
+        windows, *_ = stretches(
+            tuple(m.windows for m in both), tuple(m.context for m in both), tuple(cast(Sequence[str], given))
+        )
         if not windows:
             raise InputError("No two tokens of sender and receiver end at the same characters of this text.")
         return collated(self.sender, windows), collated(self.receiver, windows)

@@ -94,25 +94,25 @@ class ClassifierRecipe:
     checkpoints: tuple[int, ...] = ()
 
 
-def _neox(width: int, depth: int, seed: int, checkpoints: tuple[int, ...] = ()) -> Recipe:
-    """A size of the grid: all sizes see equally many tokens, each in an order of its own."""
-    name = f"tiny-neox-w{width}-d{depth}"
-    return Recipe(name, "tiny-neox", width, depth, seed, 1000 + seed, steps=1500, checkpoints=checkpoints)
+def _neox(width: int, depth: int, number: int, checkpoints: tuple[int, ...] = (), seed: str = "") -> Recipe:
+    """A size of the grid, or another seed of one: all see equally many tokens, each in an order of its own."""
+    name = f"tiny-neox-w{width}-d{depth}{seed}"
+    return Recipe(name, "tiny-neox", width, depth, number, 1000 + number, steps=1500, checkpoints=checkpoints)
 
 
 def _heads(head_width: int, rotary: int, seed: int) -> Recipe:
-    """One size of the grid with other heads: narrower or wider, a quarter of which turns with position, or always 8."""
+    """One size with other heads: narrower or wider, a quarter of which turns with position, or always 8 dimensions."""
     number = 400 + 10 * head_width + rotary + 1000 * seed
-    name = f"tiny-neox-w32-d4-h{head_width}r{rotary}-s{seed}"
     return Recipe(
-        name,
+        f"tiny-neox-w32-d4-h{head_width}r{rotary}-s{seed}",
         "tiny-neox-heads",
-        32,
-        4,
-        number,
-        10_000 + number,
+        width=32,
+        depth=4,
+        init_seed=number,
+        data_seed=10_000 + number,
         head_width=head_width,
         rotary=rotary,
+        batch=8,
         steps=1500,
         checkpoints=(),
     )
@@ -131,6 +131,8 @@ AnyRecipe = Recipe | EncoderRecipe | ClassifierRecipe
 _ALL: tuple[AnyRecipe, ...] = (
     _neox(32, 2, 1, (0,)),
     _neox(32, 4, 2, (0,)),
+    _neox(32, 4, 15, seed="-s1"),
+    _neox(32, 4, 16, seed="-s2"),
     _neox(64, 2, 3, (0,)),
     _neox(64, 4, 4, TRAJECTORY),
     _neox(32, 8, 10, TRAJECTORY),

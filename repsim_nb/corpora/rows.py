@@ -1,0 +1,120 @@
+"""From the rows of a table to documents: texts, or labelled pairs of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from repsim_nb.errors import InputError, unknown
+
+TEXT = "text"
+PAIR = ("premise", "hypothesis")
+LABEL = "label"
+CASE = ("heuristic", "label", "subcase")  # as HANS has them
+
+
+@dataclass
+class Documents:
+    """Documents as they are read.
+
+    Attributes:
+        texts: one string per document.
+        names: of each, the row that it is.
+        seen: how many rows were looked at.
+        second_texts, labels, cases: as in `Corpus`; empty where there are none.
+    """
+
+    texts: list[str]
+    names: list[str]
+    seen: int
+    second_texts: list[str]
+    labels: list[str]
+    cases: list[str]
+
+    @classmethod
+    def none(cls) -> Documents:
+        """Nothing read yet."""
+        return cls([], [], 0, [], [], [])
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which columns of a table make a document.
+
+    Attributes:
+        column: of the texts; None for labelled pairs.
+        columns: that are read.
+        label_names: what numbers in the column of labels stand for.
+    """
+
+    column: str | None
+    columns: tuple[str, ...]
+    label_names: Sequence[str] | None = None
+
+    @classmethod
+    def of(cls, there: Sequence[str], column: str | None, label_names: Sequence[str] | None = None) -> Wanted:
+        """The column asked for; without one, "text", or "premise" and "hypothesis" with a "label".
+
+        Raises:
+            InputError: no such column; the message names those that are there.
+        """
+        if column is not None:
+            if column not in there:
+                raise unknown("column", column, there, f"There are: {', '.join(there)}.")
+            return cls(column, (column,))
+        if TEXT in there:
+            return cls(TEXT, (TEXT,))
+        if {*PAIR, LABEL} <= {*there}:
+            return cls(None, tuple(c for c in dict.fromkeys((*PAIR, *CASE)) if c in there), label_names)
+        raise InputError(
+            f"There is no column {TEXT!r}, nor {PAIR[0]!r} and {PAIR[1]!r} with a {LABEL!r}; there are: "
+            f"{', '.join(there) or 'none'}. Say which column holds the texts: column=..."
+        )
+
+    def read(self, rows: Iterable[Mapping[str, Any]], into: Documents, most: int | None, name: str) -> None:
+        """Add documents of the rows, named `name`:0, 1, ... by their rows, until there are `most` of them.
+
+        Rows without text, or without a label, are left out.
+
+        Raises:
+            InputError: a column that holds something else than text, or labels that do not say what they stand for.
+        """
+        for number, row in enumerate(rows):
+            if most is not None and len(into.texts) >= most:
+                return
+            into.seen += 1
+            if self._add(row, into):
+                into.names.append(f"{name}:{number}")
+
+    def _add(self, row: Mapping[str, Any], into: Documents) -> bool:
+        if self.column is not None:
+            text = self._text(row, self.column)
+            if text:
+                into.texts.append(text)
+            return bool(text)
+        first, second = (self._text(row, column) for column in PAIR)
+        label = self._label(row.get(LABEL))
+        if not first or not second or label is None:
+            return False
+        into.texts.append(first)
+        into.second_texts.append(second)
+        into.labels.append(label)
+        if {*CASE} <= {*self.columns}:
+            into.cases.append("/".join(str(row.get(c) if c != LABEL else label) for c in CASE))
+        return True
+
+    def _text(self, row: Mapping[str, Any], column: str) -> str | None:
+        value = row.get(column)
+        if value is not None and not isinstance(value, str):
+            raise InputError(
+                f"The column {column!r} holds {type(value).__name__}, not text. Choose another: column=..."
+            )
+        return value if value and value.strip() else None
+
+    def _label(self, label: Any) -> str | None:
+        if label is None or isinstance(label, str):
+            return label
+        if not self.label_names:
+            raise InputError("The labels are numbers, and nothing says what they stand for.")
+        return self.label_names[int(label)] if label >= 0 else None  # -1 is no label

@@ -1,0 +1,161 @@
+"""What is public of the model families on the hub, known without a download: names, shapes, checkpoints.
+
+Pythia: Biderman et al. 2023, Table 1, and van der Wal et al. 2025 for the seeds; toy models: TransformerLens' table of
+models. Both agree with Table 1 of Brown et al. 2023 where that has them (tests).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+STEPS = (0, *(2**power for power in range(10)), *range(1000, 144_000, 1000))  # of Pythia's 154 checkpoints
+DIGITS, PILE = 48_262, 50_278  # entries in the tokenizers of the toy models
+
+
+@dataclass(frozen=True)
+class Known:
+    """A causal model on the hub.
+
+    Attributes:
+        name: as the catalogue has it.
+        repository: its hub id.
+        family: what it belongs to.
+        n_layers, d_model, n_heads, d_head: its shape; the MLP is four times as wide as the model.
+        vocabulary: rows of the embedding; the unembedding is not tied to it.
+        activation: in its MLP, None where it has none.
+        n_ctx: learned positions, 0 where positions are rotary.
+        rotary_dim: leading dimensions of each head that rotate, None where positions are learned.
+        stored: bytes per parameter and per value of a block's causal mask in its safetensors, None where unknown.
+        checkpoints: names of its revisions.
+    """
+
+    name: str
+    repository: str
+    family: str
+    n_layers: int
+    d_model: int
+    n_heads: int
+    d_head: int
+    vocabulary: int
+    activation: str | None
+    n_ctx: int = 0
+    rotary_dim: int | None = None
+    stored: tuple[int, int] | None = None
+    checkpoints: tuple[str, ...] = ()
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights and biases; of toy models without an output bias, which some files have and others lack."""
+        width, inner, mlp = self.d_model, self.n_heads * self.d_head, 4 * self.d_model
+        block = 4 * width * inner + 3 * inner + width + 2 * width  # attention and its norm
+        if self.activation:
+            block += 2 * width * mlp + mlp + width + 2 * width  # MLP and its norm
+        if self.activation == "solu_ln":
+            block += 2 * mlp
+        return (2 * self.vocabulary + self.n_ctx) * width + self.n_layers * block + 2 * width
+
+    @property
+    def bytes(self) -> int | None:
+        """Size of its weights on the hub, headers aside; None where it is not known beforehand."""
+        if self.stored is None:
+            return None
+        parameter, mask = self.stored
+        return parameter * self.n_parameters + mask * self.n_layers * 2048**2
+
+
+def _pythia(size: str, n_layers: int, d_model: int, n_heads: int, vocabulary: int = 50_304) -> list[Known]:
+    suffixes = [""]
+    if size not in ("14m", "31m"):
+        suffixes.append("-deduped")
+    if size in ("14m", "31m", "70m", "160m", "410m"):
+        suffixes += [f"-seed{seed}" for seed in range(1, 10)]
+    d_head = d_model // n_heads
+    return [
+        Known(
+            name=f"EleutherAI/pythia-{size}{suffix}",
+            repository=f"EleutherAI/pythia-{size}{suffix}",
+            family="pythia",
+            n_layers=n_layers,
+            d_model=d_model,
+            n_heads=n_heads,
+            d_head=d_head,
+            vocabulary=vocabulary,
+            activation="gelu",
+            rotary_dim=d_head // 4,
+            stored=None if "seed" in suffix else (2, 1),  # float16, and a byte per value of the mask
+            checkpoints=tuple(f"step{step}" for step in STEPS),
+        )
+        for suffix in suffixes
+    ]
+
+
+PYTHIA = [
+    *_pythia("14m", 6, 128, 4),
+    *_pythia("31m", 6, 256, 8),
+    *_pythia("70m", 6, 512, 8),
+    *_pythia("160m", 12, 768, 12),
+    *_pythia("410m", 24, 1024, 16),
+    *_pythia("1b", 16, 2048, 8),
+    *_pythia("1.4b", 24, 2048, 16),
+    *_pythia("2.8b", 32, 2560, 32),
+    *_pythia("6.9b", 32, 4096, 32, 50_432),
+    *_pythia("12b", 36, 5120, 40, 50_688),
+]
+
+
+ACTIVATIONS = {"gelu": "gelu", "solu": "solu_ln"}
+
+
+def _toy(name: str, repository: str, d_model: int = 512, vocabulary: int = DIGITS) -> Known:
+    family, depth = re.fullmatch(r"(.*?)-(\d+)l.*", name).groups()  # type: ignore[union-attr]
+    return Known(
+        name=name,
+        repository=f"NeelNanda/{repository}",
+        family=family,
+        n_layers=int(depth),
+        d_model=d_model,
+        n_heads=d_model // 64,
+        d_head=64,
+        vocabulary=vocabulary,
+        activation=ACTIVATIONS.get(family),
+        n_ctx=1024,
+    )
+
+
+SOLU_WIDTHS = {1: 512, 2: 512, 3: 512, 4: 512, 6: 768, 8: 1024, 10: 1280, 12: 1536}
+PILE_MODELS = {  # layers -> number of the run in its repository's name, and width
+    1: (9, 1024),
+    2: (10, 736),
+    4: (11, 512),
+    6: (13, 768),
+    8: (21, 1024),
+    10: (22, 1280),
+    12: (23, 1536),
+}
+TOYS = [
+    *(_toy(f"gelu-{n}l", f"GELU_{n}L512W_C4_Code") for n in range(1, 5)),
+    *(_toy(f"solu-{n}l", f"SoLU_{n}L{width}W_C4_Code", width) for n, width in SOLU_WIDTHS.items()),
+    *(_toy(f"solu-{n}l-pile", f"SoLU_{n}L_v{run}_old", width, PILE) for n, (run, width) in PILE_MODELS.items()),
+    *(_toy(f"solu-{n}l-wiki", f"SoLU_{n}L512W_Wiki_Finetune") for n in (1, 4)),
+    *(_toy(f"attn-only-{n}l", f"Attn_Only_{n}L512W_C4_Code") for n in range(1, 5)),
+]
+KNOWN = [*TOYS, *PYTHIA]
+ALIASES = {  # how names of toy models end, and how else
+    "": ("-new", "-c4-code"),
+    "-pile": ("-old",),
+    "-wiki": ("-finetune", "-wiki-finetune"),
+}
+
+
+@cache
+def repositories() -> dict[str, str]:
+    """Every name that a model of these families goes by, TransformerLens' too, with the hub id that it stands for."""
+    names = {known.name: known.repository for known in KNOWN}
+    names |= {known.repository: known.repository for known in KNOWN}
+    names |= {known.name.removeprefix("EleutherAI/"): known.repository for known in PYTHIA}
+    for toy in TOYS:
+        base, end = re.fullmatch(r"(.*?\d+l)(|-pile|-wiki)", toy.name).groups()  # type: ignore[union-attr]
+        names |= {f"{base}{other}": toy.repository for other in ALIASES[end]}
+    return names

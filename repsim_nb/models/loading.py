@@ -1,0 +1,224 @@
+"""The one way to load any model."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repsim_nb.errors import InputError, unknown
+from repsim_nb.models.catalogue import checkpoint, embedded
+from repsim_nb.models.checkpoint import INDEX, WEIGHTS, shards, weight_files
+from repsim_nb.models.families import KNOWN, repositories
+from repsim_nb.models.hub import download
+from repsim_nb.models.model import Model
+from repsim_nb.models.native import ARCHITECTURE
+from repsim_nb.models.native_files import OLDER_WEIGHTS, TOKENIZER_FILES, load_native
+from repsim_nb.models.pretrained import How, as_model, check_options, kind_of, load_pretrained
+from repsim_nb.models.sentences import read_layout
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+DTYPES = ("float32", "bfloat16", "float16")
+DEVICES = ("cpu", "cuda", "mps")
+PICKLES = "pytorch_model*.bin"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def load_model(
+    name_or_dir_or_module: str | os.PathLike[str] | torch.nn.Module | Model,
+    device: str = "auto",
+    dtype: str = "float32",
+    revision: str | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Model:
+    """Load a causal language model, a sequence classifier or a text encoder as a `Model`.
+
+    Args:
+        name_or_dir_or_module: a name from `list_models()`, a local directory in Hugging Face's or TransformerLens'
+            format or as sentence-transformers lays it out, a hub id ("owner/name"; only these and the names that need a
+            download use the network), a transformers model in memory (left unchanged), or a Model (returned as is).
+        device: "auto" (CUDA, then MPS, then CPU; which one is logged once, and in the repr and provenance of models),
+            or a torch device.
+        dtype: "float32", "bfloat16" or "float16". Activations agree with those in float32 within 0.3 (bfloat16) or 0.05
+            (float16) standard deviations of their layer; in float32, within 1e-4 of them between batch sizes and 1e-3
+            between devices.
+        revision: checkpoint or commit; `name@revision` says the same.
+        tokenizer: for a model in memory, or in place of the model's own.
+        options: handed on to transformers for models in its format: "device_map" and "max_memory" (several GPUs),
+            "offload_folder", "quantization_config" (fewer bits), "attn_implementation". With the first or the third
+            `device` stays "auto", since they say where the model is put.
+
+    Raises:
+        InputError: unknown name or revision, a device that is not there, a directory that is no checkpoint, broken
+            weights, a model of another kind, no network, no access or no space for a download, options that
+            transformers does not take.
+        FileNotFoundError: a path that does not exist.
+    """
+    import torch
+
+    given = name_or_dir_or_module
+    if isinstance(given, Model):
+        return given
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    options = dict(options or {})
+    check_options(options)
+    how = How(_device(device), dtype, tokenizer, options)
+    if how.placed_by_transformers and device != "auto":
+        raise InputError(
+            f"device={device!r} and the options {', '.join(options)} both say where the model is put. Give one of them."
+        )
+    if isinstance(given, torch.nn.Module):
+        return _from_memory(given, how)
+    name, revision = split_revision(os.fspath(given), revision)
+    if name in embedded():
+        return _from_directory(checkpoint(name, revision), name, revision, how, "embedded")
+    path = Path(name).expanduser()
+    if path.exists():
+        if revision:
+            raise InputError(f"'{path}' is a local directory, which has no revisions; received revision {revision!r}.")
+        return _from_directory(path, name, None, how, "directory")
+    if isinstance(given, os.PathLike) or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise FileNotFoundError(f"No model directory at '{path}'. Give a path that exists, or a model name.")
+    if name in repositories() or HUB_ID.fullmatch(name):
+        return _from_hub(name, revision, how)
+    names = [*embedded(), *(known.name for known in KNOWN), *repositories()]
+    raise unknown("model", name, names, "Or give a local directory, or a hub id such as EleutherAI/pythia-70m.")
+
+
+def _device(asked: str) -> torch.device:
+    import torch
+
+    if asked == "auto":
+        return _automatic()
+    try:
+        device = torch.device(asked)
+    except (RuntimeError, TypeError):
+        raise unknown("device", asked, ["auto", *DEVICES]) from None
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if (device.index or 0) >= there.get(device.type, 0):
+        found = ", ".join(kind if count == 1 else f"{count} x {kind}" for kind, count in there.items() if count)
+        raise InputError(f"device={asked!r} is not there: this machine and PyTorch have {found}. Or say 'auto'.")
+    return device
+
+
+@cache
+def _automatic() -> torch.device:
+    import torch
+
+    kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    logging.getLogger("repsim_nb").info("device='auto' is %s on this machine.", kind)
+    return torch.device(kind)
+
+
+def split_revision(name: str, revision: str | None) -> tuple[str, str | None]:
+    """Name and revision of `name@revision`, or as they are given apart."""
+    base, at, inside = name.rpartition("@")
+    if not at or Path(name).exists():
+        return name, revision
+    if revision is not None and revision != inside:
+        raise InputError(f"Two revisions were given, {inside!r} in the name and revision={revision!r}. Give one.")
+    return base, inside
+
+
+def _from_directory(folder: Path, name: str, revision: str | None, how: How, source: str) -> Model:
+    layout = read_layout(folder)
+    inside = folder / layout.encoder
+    if not (inside / "config.json").is_file():
+        raise InputError(f"'{inside}' is no model checkpoint: it holds no config.json.")
+    about = {"source": source, "revision": revision or "main"}
+    full = f"{name}@{revision}" if revision not in (None, "main") else name
+    config = read_config(inside / "config.json")
+    if is_native(config):
+        return _native(inside, config, full, how, about)
+    kind_of(full, config)  # raises for models of other kinds, before the weights are looked at
+    weight_files(inside)  # raises when absent or truncated
+    return load_pretrained(inside, config, full, how, about, layout)
+
+
+def _from_hub(name: str, revision: str | None, how: How) -> Model:
+    full = f"{name}@{revision}" if revision else name
+    repository = repositories().get(name, name)
+    root = download(repository, revision, ["*.json", *TOKENIZER_FILES])
+    commit = root.name
+    about = {"source": "hub", "repository": repository, "revision": revision or "main", "commit": commit}
+    layout = read_layout(root)
+    folder, under = root / layout.encoder, f"{layout.encoder}/" if layout.encoder else ""
+    if not (folder / "config.json").is_file():
+        raise InputError(f"'{repository}' is no model checkpoint: it holds no config.json.")
+    config = read_config(folder / "config.json")
+    if is_native(config):
+        download(repository, commit, ["*.safetensors", OLDER_WEIGHTS])
+        return _native(folder, config, full, how, about)
+    kind_of(full, config)  # raises for models of other kinds, before gigabytes are downloaded
+    files = shards(folder / INDEX) if (folder / INDEX).is_file() else [WEIGHTS]
+    download(repository, commit, [f"{under}{file}" for file in (*files, *TOKENIZER_FILES, "*.model")])
+    pickled = not any((folder / file).is_file() for file in files)
+    if pickled:
+        download(repository, commit, [f"{under}{PICKLES}"])
+        if not list(folder.glob(PICKLES)):
+            raise InputError(f"'{repository}' holds no weights that can be read: no {WEIGHTS}, no {PICKLES}.")
+        _say_pickled(repository)
+    else:
+        weight_files(folder)
+    return load_pretrained(folder, config, full, how, about | {"pickled": pickled}, layout)
+
+
+def _native(folder: Path, config: Mapping[str, Any], name: str, how: How, about: dict[str, Any]) -> Model:
+    if how.options:
+        raise InputError(f"{name!r} is in TransformerLens' format, which transformers' options do not apply to.")
+    return load_native(folder, config, name, how.device, how.dtype, how.tokenizer, about)
+
+
+def _say_pickled(repository: str) -> None:
+    warnings.warn(
+        f"'{repository}' holds its weights as a pickle only. Tensors alone are read from it, no code is run.",
+        stacklevel=4,
+    )
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """What config.json says."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"'{file}' is not valid JSON: {error}. Copy or download it again.") from None
+    return config if isinstance(config, dict) else {}
+
+
+def is_native(config: Mapping[str, Any]) -> bool:
+    """Whether this is TransformerLens' own format, which older files do not say of themselves."""
+    return "model_type" not in config and ("d_vocab" in config or config.get("architecture") == ARCHITECTURE)
+
+
+def _from_memory(module: torch.nn.Module, how: How) -> Model:
+    import torch
+    from transformers import PreTrainedModel
+
+    if not isinstance(module, PreTrainedModel):
+        raise InputError(f"A model in memory must be a transformers PreTrainedModel; received {type(module).__name__}.")
+    if how.tokenizer is None:
+        raise InputError("A model in memory comes without a tokenizer: pass tokenizer=... as well.")
+    if how.options:
+        raise InputError("options are for loading; a model in memory is loaded already. Give them to from_pretrained.")
+    own = copy.deepcopy(module)
+    name = module.config.name_or_path or type(module).__name__
+    placed = hasattr(module, "hf_device_map") or getattr(module, "is_quantized", False)
+    if not placed:  # over several devices, or in fewer bits
+        torch.nn.Module.to(own, how.device, getattr(torch, how.dtype))
+    return as_model(name, own, how.tokenizer, {"source": "memory", "revision": "none"})
