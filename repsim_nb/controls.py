@@ -203,7 +203,7 @@ def largest_activations(acts: Mapping[int, Any]) -> pd.DataFrame:
         place = int(size.argmax())
         row, feature = divmod(place, x.shape[1])
         largest, median, norms = size.flatten()[place].item(), size.median().item(), x.norm(dim=1)
-        line = {
+        line: dict[Any, Any] = {
             "largest": largest,
             "median": median,
             "ratio": largest / median if median else float("inf"),

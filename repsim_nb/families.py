@@ -72,10 +72,12 @@ def compare_family(
     texts, length = _settled(models, corpus, length)
     packing = Packing("packed", length)
     ends: dict[str, Activations] = {}
-    total, seen = 0.0, 0
+    total: Any = 0.0
+    seen = 0
     with tqdm(total=n_sequences, desc="sequences", delay=PATIENCE, leave=False) as bar:
         for part in _parts(texts, at_once * length * CHARACTERS, seed):
-            wanted, grams = min(at_once, n_sequences - seen), []
+            wanted = min(at_once, n_sequences - seen)
+            grams: list[Tensor] = []
             for given in models:
                 model = load_model(given)
                 wanted = min(wanted, _sequences(model, part, packing))

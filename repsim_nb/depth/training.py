@@ -16,7 +16,7 @@ from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure
 from repsim_nb.measures.single import effective_rank
-from repsim_nb.models import list_models, load_model
+from repsim_nb.models import checkpoints, load_model
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,8 +38,8 @@ def over_training(
 
     Args:
         model: a name or hub id whose revisions are checkpoints; without one it names the final model.
-        revisions: names with a number of steps in them, as in "step1000"; None takes all that an embedded model has.
-            Of Pythia these are "step0" to "step143000".
+        revisions: names with a number of steps in them, as in "step1000"; None takes all that there are
+            (`models.checkpoints`): those of Pythia are 154, so name some.
         corpus, n_rows, seed: as in `extract`.
         measure, measure_params: as in `compare`.
 
@@ -52,21 +52,21 @@ def over_training(
     """
     import xarray as xr
 
-    names = _revisions(model) if revisions is None else list(revisions)
+    names = checkpoints(model) if revisions is None else list(revisions)
     steps = [_step(name) for name in names]
     if not names:
-        raise InputError(f"{model} has no checkpoints; give revisions, or a model that has some in list_models().")
+        raise InputError(f"{model} has no checkpoints. Give revisions, or a model with some in rs.models.checkpoints().")
     final = load_model(model)
     texts = load_corpus(final.made_for if corpus is None else corpus)
     end = extract(final, texts, n_rows=n_rows, seed=seed)
     alike, ranks = np.empty((2, len(names), len(end)))
-    checkpoints = []
+    made = []
     for place, name in enumerate(tqdm(names, model, unit="checkpoint", leave=False, delay=PATIENCE)):
         acts = extract(load_model(model, revision=name), texts, n_rows=n_rows, seed=seed)
         result = compare(acts, end, measure=measure, **measure_params)
         alike[place] = np.diag(result)
         ranks[place] = [effective_rank(acts[layer]) for layer in acts]
-        checkpoints.append(acts.provenance["model"])
+        made.append(acts.provenance["model"])
     order = np.argsort(steps, kind="stable")
     dims = ("step", "layer")
     return xr.Dataset(
@@ -75,14 +75,8 @@ def over_training(
             "effective_rank": (dims, ranks[order], {"long_name": "effective rank"}),
         },
         coords={"step": np.array(steps)[order], "layer": list(end)},
-        attrs={"model": model, "provenance": as_json({"final": end.provenance, "checkpoints": checkpoints})},
+        attrs={"model": model, "provenance": as_json({"final": end.provenance, "checkpoints": made})},
     )
-
-
-def _revisions(model: str) -> list[str]:
-    catalogue = list_models()
-    listed = catalogue.revisions[model] if model in catalogue.index else ""
-    return [name for name in str(listed).split(", ") if re.search(r"\d", name)]
 
 
 def _step(revision: str) -> int:
