@@ -55,7 +55,9 @@ def over_training(
     names = checkpoints(model) if revisions is None else list(revisions)
     steps = [_step(name) for name in names]
     if not names:
-        raise InputError(f"{model} has no checkpoints. Give revisions, or a model with some in rs.models.checkpoints().")
+        raise InputError(
+            f"{model} has no checkpoints. Give revisions, or a model for which checkpoints(name) has some."
+        )
     final = load_model(model)
     texts = load_corpus(final.made_for if corpus is None else corpus)
     end = extract(final, texts, n_rows=n_rows, seed=seed)
