@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
-from repsim_nb.activations.extraction import PATIENCE, Activations, Plan, plan_aligned
+from repsim_nb.activations.extraction import Activations, Plan, plan_aligned
 from repsim_nb.errors import InputError
 from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
@@ -21,6 +20,7 @@ from repsim_nb.measures.accumulation import Accumulator
 from repsim_nb.measures.features import BLOCK_BYTES
 from repsim_nb.measures.moments import PrecisionError
 from repsim_nb.models import Model
+from repsim_nb.progress import steps
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -220,7 +220,7 @@ def accumulate(
     if limit is not None and sums.nbytes > limit:
         _refuse(measure, sums.nbytes, limit)
     name = " and ".join(plan.model.name for plan in plans)
-    for index in tqdm(plans[0].batches(), name, leave=False, unit="batch", delay=PATIENCE):
+    for index in steps(plans[0].batches(), name):
         sums.add(*(plan.run(index, progress=False) for plan in plans))
     return sums
 

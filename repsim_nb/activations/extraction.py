@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from repsim_nb.activations.selection import KINDS, Selection, select
 from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models import Model, load_model
+from repsim_nb.progress import PATIENCE as PATIENCE
+from repsim_nb.progress import steps
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TOKENS_PER_BATCH = 8192
-PATIENCE = 2.0  # seconds before a progress bar appears
 
 
 class Activations(Mapping[int, Tensor]):
@@ -196,9 +196,7 @@ def _run(
     model: Model, selection: Selection, layers: list[int], site: str, mean: bool, progress: bool = True
 ) -> dict[int, Tensor]:
     kept = {layer: torch.empty(len(selection), model.d_model) for layer in layers}
-    batches = tqdm(
-        _batches(model, selection), model.name, leave=False, unit="batch", delay=PATIENCE, disable=not progress
-    )
+    batches = steps(_batches(model, selection), model.name, shown=progress)
     by_window = selection.by_window()
     for batch in batches:
         longest = max(end for _, end in batch)

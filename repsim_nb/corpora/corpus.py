@@ -247,4 +247,9 @@ def _paragraphs(file: Path) -> list[str]:
         raise InputError(
             f"'{file}' is not UTF-8 text (byte {error.start}). Convert it to UTF-8, or give another file."
         ) from None
-    return [p.strip("\n") for p in re.split(r"\n[^\S\n]*\n", content) if p.strip()]
+    return paragraphs(content)
+
+
+def paragraphs(text: str) -> list[str]:
+    """The documents of a text: what stands between blank lines."""
+    return [p.strip("\n") for p in re.split(r"\n[^\S\n]*\n", text) if p.strip()]

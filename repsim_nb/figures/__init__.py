@@ -2,7 +2,7 @@
 
 from repsim_nb.figures.lines import by_groups, curves, effects, penalties
 from repsim_nb.figures.maps import agreement_map, gallery, heatmap, heatmap_grid
-from repsim_nb.figures.points import model_map, ranking
+from repsim_nb.figures.points import model_map, projection, ranking
 from repsim_nb.figures.scales import scale_label
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "heatmap_grid",
     "model_map",
     "penalties",
+    "projection",
     "ranking",
     "scale_label",
 ]

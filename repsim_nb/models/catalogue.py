@@ -40,9 +40,10 @@ def list_models() -> pd.DataFrame:
 
     What is not known before a download is NA.
 
-    Columns: family, kind, source, needs_download, n_layers, d_model, n_parameters, bytes, tokens_seen, loss (nats per
-    token on held-out text), bits_per_byte, unigram_loss and unigram_bits_per_byte (of the training frequencies on the
-    same text), untrained_loss (the same network before its first step), revisions (checkpoints, as in name@step500).
+    Columns: family, kind, source, needs_download, n_layers, d_model, activation (of its MLPs), n_parameters, bytes,
+    tokens_seen, loss (nats per token on held-out text), bits_per_byte, unigram_loss and unigram_bits_per_byte (of the
+    training frequencies on the same text), untrained_loss (the same network before its first step), revisions
+    (checkpoints, as in name@step500).
     Classifiers have none of these losses but accuracy, the share of held-out pairs labelled right; for the sub-cases
     that their corpus holds out of distribution see `accuracies`.
     """
@@ -79,6 +80,7 @@ def _describe(name: str) -> dict[str, Any]:
         "needs_download": False,
         "n_layers": config.get("num_hidden_layers", config.get("n_layers")),
         "d_model": config.get("hidden_size", config.get("d_model")),
+        "activation": config.get("hidden_act", config.get("act_fn")),
         "n_parameters": int(about["parameters"]),
         "bytes": weights.stat().st_size,
         **measured,
@@ -118,6 +120,7 @@ def _describe_toy(name: str) -> dict[str, Any]:
         "needs_download": True,
         "n_layers": int(depth),
         "d_model": 512,
+        "activation": family,
     }
 
 
