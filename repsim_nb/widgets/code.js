@@ -3,9 +3,9 @@
 function render({ model, el }) {
   const button = document.createElement("button");
   button.type = "button";
-  button.className = "repsim-button " + model.get("name");
+  button.className = "repsim-button " + model.get("css_class");
   button.textContent = model.get("label");
-  button.title = model.get("tooltip");
+  button.title = model.get("hint");
   button.setAttribute("aria-expanded", "false");
   const said = document.createElement("span");
   said.className = "repsim-copied";

@@ -17,5 +17,5 @@ class CodeButton(anywidget.AnyWidget):
     _css = STYLE
     text = traitlets.Unicode("").tag(sync=True)
     label = traitlets.Unicode().tag(sync=True)
-    tooltip = traitlets.Unicode().tag(sync=True)
-    name = traitlets.Unicode(help="a class for its button").tag(sync=True)
+    hint = traitlets.Unicode().tag(sync=True)
+    css_class = traitlets.Unicode(help="of its button").tag(sync=True)

@@ -124,10 +124,10 @@ class Explorer(widgets.VBox):
         self._closeup = Closeup()
         self._stitch = StitchPanel(self._start_stitch)
         self._code = CodeButton(
-            label="Copy as code", name="repsim-code-button", tooltip="Python that gives what is shown"
+            label="Copy as code", css_class="repsim-code-button", hint="Python that gives what is shown"
         )
         self._command = CodeButton(
-            label="Run as notebook", name="repsim-command-button", tooltip="Commands that give what is shown"
+            label="Run as notebook", css_class="repsim-command-button", hint="Commands that give what is shown"
         )
         super().__init__(self._laid_out())
         self.add_class("repsim")
@@ -476,10 +476,11 @@ class Explorer(widgets.VBox):
             if cell and not self._marking:
                 result = self.results[b]
                 pair = int(result.layer_a[cell[0]]), int(result.layer_b[cell[1]])
-                if self.against != b:
-                    self.selected = None
-                    self.against = b
-                self.selected = pair
+                self.against, self.selected = b, pair
+
+    @traitlets.observe("against")
+    def _turn_away(self, change: Any) -> None:
+        self.selected = None
 
     @traitlets.observe("selected")
     def _show_pair(self, change: Any) -> None:

@@ -13,7 +13,7 @@ import ipywidgets as widgets
 from repsim_nb.widgets.guard import Alert
 
 STYLE = Path(__file__).with_name("style.css")
-FULL = widgets.Layout(width="100%", min_width="0")
+FULL = {"width": "100%", "min_width": "0"}  # a layout for each control: a shared Layout would be hidden by all
 NARROW = {"description_width": "initial"}
 
 
