@@ -45,7 +45,12 @@ def save_figure(figure: Figure | Axes, stem: str, caption: str, folder: Path | N
 
 
 def save_table(table: xr.DataArray | xr.Dataset | pd.DataFrame, stem: str, folder: Path | None = None) -> None:
-    """Write `stem.csv` (one line per cell) and `stem.nc` (labels and provenance kept) into the folder of the run, or into `folder`.
+    """Write `stem.csv` (one line per cell) and `stem.nc` (labels and provenance kept) into the folder of the run.
+
+    Args:
+        table: what is to be written.
+        stem: file name without ending.
+        folder: another one than that of the run; made if it is missing.
 
     Raises:
         InputError: something that is no labelled table, or a folder that cannot be written to.

@@ -17,7 +17,7 @@ from repsim_nb.widgets.picker import FULL, Picker
 
 OWN, PASTED, PATH, HUB = "own", "pasted", "path", "hub"
 ROWS = tuple(kind for kind in KINDS if kind != "padded")  # rows that stand for text
-SOURCES = [("what the models were made for", OWN), ("my own text", PASTED), ("a file or folder", PATH), ("hub", HUB)]
+SOURCES = [("the models' own", OWN), ("my own text", PASTED), ("a file or folder", PATH), ("hub", HUB)]
 
 
 class CorpusPicker(Picker):

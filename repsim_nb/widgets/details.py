@@ -11,7 +11,6 @@ import ipywidgets as widgets
 from repsim_nb.closeup import SharedAxes, most_different, shared_axes
 from repsim_nb.figures import projection
 from repsim_nb.stitching import stitch
-from repsim_nb.stitching.fitting import FITS
 from repsim_nb.stitching.maps import MAPS
 from repsim_nb.widgets.picker import FULL
 from repsim_nb.widgets.picture import empty, inline_svg
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from repsim_nb.stitching.stitched import Stitched
 
 PROMPT = "import numpy as"
-WINDOWS = {"n_fit": 256, "n_report": 96}  # of text; enough for a first look, in seconds
+WINDOWS = {"n_fit": 128, "n_report": 48}  # of text; enough for a first look, in seconds
 
 
 class Closeup:
@@ -45,8 +44,8 @@ class Closeup:
         self.points.value = (
             '<h3 class="repsim-h3">Both on shared axes</h3>'
             + inline_svg(ax.figure, name)
-            + '<p class="repsim-note">Procrustes: both centred and scaled, B rotated onto A; the axes are the principal '
-            f"axes of both together. A line joins the same token; shown are {closeup}.</p>"
+            + '<p class="repsim-note">Procrustes: both centred and scaled, B rotated onto A; the axes are the '
+            f"principal axes of both together. A line joins the same token; shown are {closeup}.</p>"
         )
         self.tokens.value = (
             '<h3 class="repsim-h3">Tokens they differ on most</h3>'
@@ -94,7 +93,6 @@ class StitchPanel(widgets.VBox):
             tooltip="How the map is fitted",
             layout=FULL,
         )
-        assert set(dict(self.fit.options).values()) == set(FITS)
         self.prompt = widgets.Text(
             PROMPT,
             description="prompt",
@@ -126,7 +124,7 @@ class StitchPanel(widgets.VBox):
         prompt = self.prompt.value if stitched.receiver.kind == "causal" else _as_pair(self.prompt.value)
         self.found.value = (
             f'<p class="repsim-lead"><b>{stitched.penalty:.2f}</b> {units} dearer than the receiver alone '
-            f"(95% interval {low:.2f} to {high:.2f}); {stitched.recovered:.0%} of what the receiver needs comes through."
+            f"(95% interval {low:.2f} to {high:.2f}); {stitched.recovered:.0%} of what it needs comes through."
             f"</p>{_predictions(stitched.predictions(prompt), self.prompt.value)}"
         )
 

@@ -419,17 +419,15 @@ class Explorer(widgets.VBox):
         self._maps = {b: LayerMap(result, limits) for b, result in found.items()}
         for b, layer_map in self._maps.items():
             layer_map.observe(lambda change, b=b: self._select_cell(b, change.new), "selected")
-        self._map_box.children = tuple(self._maps.values())
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
             against, before = wanted
         self.against = against if against in found else question.models_b[0]
+        self.selected = before if before is not None and self._exists(before) else None
         self._draw_curves()
-        self.selected = None
-        if before is not None and self._exists(before):
-            self.selected = before
         self._refresh()
         self._tell_cost(None)
+        self._map_box.children = tuple(self._maps.values())  # last: from now on it can be clicked on
 
     def _exists(self, pair: tuple[int, int]) -> bool:
         result = self.result
@@ -558,7 +556,7 @@ class Explorer(widgets.VBox):
         running = self.status == RUNNING
         self._run.disabled, self._cancel.disabled = running, not running
         self._progress.value = 0.0 if running else self._progress.value
-        self._progress.layout.visibility = "visible" if running else "hidden"
+        self._progress.layout.display = "" if running else "none"
 
     def _export_here(self) -> None:
         self.alert.clear()
@@ -590,7 +588,7 @@ class Explorer(widgets.VBox):
                 [self.corpus],
             ),
         )
-        bar = _box("repsim-bar", self._run, self._cancel, self._estimate, self._progress, self._said)
+        bar = _box("repsim-bar", self._run, self._cancel, self._progress, self._said, self._estimate)
         self._details = _box(
             "repsim-details",
             self._pair,
@@ -612,7 +610,7 @@ class Explorer(widgets.VBox):
         take_away = _box(
             "repsim-actions", self._code, self._command, self._folder, self._export, self._state, self._restore
         )
-        self._progress.layout.visibility = "hidden"
+        self._progress.layout.display = "none"
         return [
             stylesheet(),
             setup,

@@ -9,7 +9,7 @@ from html import escape, unescape
 
 import ipywidgets as widgets
 
-ERROR_CLASS = "repsim-error"  # runs.failures looks for it in the widget state of executed notebooks
+from repsim_nb.runs.failures import ALERT  # where executed notebooks are searched for errors
 
 
 class Alert(widgets.HTML):
@@ -17,7 +17,7 @@ class Alert(widgets.HTML):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_class(ERROR_CLASS)
+        self.add_class(ALERT)
         self.layout.display = "none"
         self.error: Exception | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -126,7 +127,8 @@ def _control(name: str, hint: Any, value: Any) -> widgets.Widget | None:
 
 
 def _first_line(measure: Measure) -> str:
-    return (type(measure).__doc__ or measure.title).strip().splitlines()[0]
+    line = (type(measure).__doc__ or measure.title).strip().splitlines()[0]
+    return re.sub(r" \(n, d_[xy]\)", "", line)  # shapes matter to callers alone
 
 
 def _meaning(measure: Measure) -> str:

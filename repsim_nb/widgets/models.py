@@ -68,7 +68,7 @@ class ModelPicker(Picker):
             style=NARROW,
         )
         self._about = widgets.HTML()
-        more = widgets.ToggleButton(description="Filters", tooltip="Show the filters", icon="filter")
+        more = widgets.ToggleButton(tooltip="Filters", icon="filter")
         more.add_class("repsim-filters-button")
         filters = widgets.VBox(list(self._filters.values()))
         filters.layout.display = "none"
@@ -78,7 +78,7 @@ class ModelPicker(Picker):
         for control in (self._search, *self._filters.values()):
             self._when(control, self._filter)
         self._when(self._list, self._choose)
-        first = list(frame.index)[0]
+        first = str(frame.index[0])
         self.value = value if value is not None else ((first,) if multiple else first)
 
     @traitlets.validate("value")

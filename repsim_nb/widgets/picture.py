@@ -23,7 +23,7 @@ def empty(width: float, height: float) -> Axes:
 
 
 def inline_svg(figure: Figure, label: str) -> str:
-    """A figure as SVG to put into a page, with `label` as its accessible name; what is black takes the text's colour."""
+    """A figure as SVG to put into a page, named `label` for screen readers; what is black takes the text's colour."""
     from matplotlib import rc_context
 
     written = StringIO()
