@@ -109,8 +109,10 @@ def projection(closeup: SharedAxes, ax: Axes | None = None, *, labels: tuple[str
 
     if ax is None:
         ax = plt.figure(figsize=(4.6, 4.2), layout="constrained").add_subplot()
-    first, _, second = sns.color_palette("colorblind", 3)[:3]
-    ax.add_collection(LineCollection(np.stack([closeup.x, closeup.y], 1), colors="0.6", linewidths=0.5, alpha=0.6))
+    first, second = sns.color_palette("colorblind", 2)
+    ax.add_collection(
+        LineCollection(list(np.stack([closeup.x, closeup.y], 1)), colors="0.6", linewidths=0.5, alpha=0.6)
+    )
     ax.plot(*closeup.x.T, "o", color=first, markersize=3.5, label=labels[0])
     ax.plot(*closeup.y.T, "s", color=second, markersize=3.5, mfc="none", label=labels[1])
     for number, (name, share) in enumerate(zip(("x", "y"), closeup.explained, strict=True)):

@@ -100,7 +100,7 @@ class CorpusPicker(Picker):
     @traitlets.validate("value")
     def _valid(self, proposal: Any) -> Any:
         given = proposal["value"]
-        if given is None or given in list_corpora().index:
+        if given is None or (isinstance(given, str) and given in list_corpora().index):
             return given
         if isinstance(given, Path):
             given = str(given)

@@ -39,11 +39,11 @@ class Closeup:
 
     def show(self, labels: tuple[str, str], closeup: SharedAxes, tokens: pd.DataFrame) -> None:
         """Show what `look` found."""
-        ax = projection(closeup, empty(4.6, 3.9), labels=labels)
+        ax = projection(closeup, empty(3.8, 3.5), labels=labels)
         name = f"{labels[0]} and {labels[1]} on shared axes, {closeup}"
         self.points.value = (
             '<h3 class="repsim-h3">Both on shared axes</h3>'
-            + inline_svg(ax.figure, name)
+            + inline_svg(ax, name)
             + '<p class="repsim-note">Procrustes: both centred and scaled, B rotated onto A; the axes are the '
             f"principal axes of both together. A line joins the same token; shown are {closeup}.</p>"
         )
@@ -64,8 +64,8 @@ def look(question: Question, b: str, selected: tuple[int, int], kept: Kept) -> t
 
 def _token_table(tokens: pd.DataFrame) -> str:
     lines = []
-    for row in tokens.itertuples():
-        before, token, after = (_visible(text) for text in (row.before[-26:], row.token, row.after[:14]))
+    for _, row in tokens.iterrows():
+        before, token, after = (_visible(text) for text in (row.before[-20:], row.token, row.after[:12]))
         lines.append(
             f'<tr><td class="repsim-number">{row.difference:.2f}</td>'
             f'<td class="repsim-context" title="{escape(str(row.document))}">'
@@ -171,6 +171,5 @@ def run_stitch(question: Question, b: str, selected: tuple[int, int], kept: Kept
         question.corpus,
         into=selected[1],
         seed=question.seed,
-        **WINDOWS,
-        **how,
+        **{**WINDOWS, **how},
     )

@@ -275,7 +275,7 @@ class Explorer(widgets.VBox):
         for b, result in self.results.items():
             a, title = result.attrs["model_a"], result.attrs["long_name"]
             stem = f"{result.name}--{a}--{b}".replace("/", "_")
-            figure = heatmap(result, empty(4.6, 3.8)).figure
+            figure = heatmap(result, empty(4.6, 3.8))
             caption = f"{title} of every layer of {a} (rows) and {b} (columns), {result.attrs['n_rows']:,} rows."
             save_figure(figure, stem, caption, place)
             save_table(result, stem, place)
@@ -352,11 +352,11 @@ class Explorer(widgets.VBox):
                 self._try()
 
     def _renumber(self) -> None:
-        """Layers to choose from are those of A, and those of the shallowest B; unknown ones are left as they are."""
+        """Layers to choose from are those of A, and those of the shallowest B, as far as they are known."""
         for picker, names in ((self.layers_a, self.model_a.names), (self.layers_b, self.models_b.names)):
-            known = [int(described(name)["n_layers"]) for name in names if "n_layers" in described(name)]
-            if known:
-                picker.n_layers = min(known)
+            depths = [described(name).get("n_layers") or self._kept.depth(name) for name in names]
+            if any(depths):
+                picker.n_layers = min(int(depth) for depth in depths if depth)
 
     def _refresh(self) -> None:
         self._code.text, self._command.text = self.code, self.command
@@ -423,8 +423,11 @@ class Explorer(widgets.VBox):
         if wanted is not None:
             against, before = wanted
         self.against = against if against in found else question.models_b[0]
+        self.selected = None
         self.selected = before if before is not None and self._exists(before) else None
-        self._draw_curves()
+        if self.selected is None:
+            self._draw_curves()
+        self._renumber()
         self._refresh()
         self._tell_cost(None)
         self._map_box.children = tuple(self._maps.values())  # last: from now on it can be clicked on
@@ -434,17 +437,19 @@ class Explorer(widgets.VBox):
         return result is not None and pair[0] in result.layer_a.values and pair[1] in result.layer_b.values
 
     def _draw_curves(self) -> None:
-        ax = empty(4.6, 3.3)
-        shared = [r for r in self.results.values() if set(r.layer_a.values) & set(r.layer_b.values)]
-        for result in shared:
-            curves(result, ax)
-        self._curves.value = (
-            '<h3 class="repsim-h3">Layer by layer</h3>'
-            + inline_svg(ax.figure, "The layers that both models have, each against itself")
-            + '<p class="repsim-note">Each layer of A against the layer of B with the same number.</p>'
-            if shared
-            else ""
-        )
+        """The layers that models share, or the selected layer of A against all of B."""
+        ax, result = empty(3.9, 3.2), self.result
+        if self.selected is not None and result is not None:
+            curves(result, ax, layer_a=self.selected[0])
+            ax.axvline(self.selected[1], color="0.5", linewidth=0.8, zorder=0)
+            about = f"Layer {self.selected[0]} of A against every layer of B; the line marks the selected one."
+        else:
+            shared = [r for r in self.results.values() if set(r.layer_a.values) & set(r.layer_b.values)]
+            for one in shared:
+                curves(one, ax, label=None if len(shared) == 1 else str(one.attrs["model_b"]))
+            about = "Each layer of A against the layer of B with the same number." if shared else ""
+        picture = f'{inline_svg(ax, about)}<p class="repsim-note">{about}</p>' if about else ""
+        self._curves.value = f'<h3 class="repsim-h3">Layer by layer</h3>{picture}' if about else ""
 
     @traitlets.validate("selected")
     def _valid_selected(self, proposal: Any) -> tuple[int, int] | None:
@@ -487,6 +492,8 @@ class Explorer(widgets.VBox):
             self._mark()
             self._closeup.clear()
             self._refresh()
+            if self._maps:
+                self._draw_curves()
             self._details.layout.display = "none" if self.selected is None else ""
             if self.selected is None or self.result is None or self._asked is None:
                 self._pair.value = ""

@@ -88,7 +88,7 @@ class LayerPicker(Picker):
     def _renumber(self, change: Any) -> None:
         if self.value != ALL and change.old:
             scale = change.new / change.old
-            kept = tuple(sorted({min(change.new, round(p * scale)) for p in self.value}))
+            kept: str | tuple[int, ...] = tuple(sorted({min(change.new, round(p * scale)) for p in self.value}))
         else:
             kept = ALL
         self._offer()

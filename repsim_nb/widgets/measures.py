@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from html import escape
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -76,7 +77,7 @@ class MeasurePicker(Picker):
         made = {name: _control(name, hints.get(name, Any), value) for name, value in measure.params.items()}
         self._by_name = {name: control for name, control in made.items() if control is not None}
         for name, control in self._by_name.items():
-            self._when(control, lambda change, name=name: self._enter(name, change.new))
+            self._when(control, partial(self._enter, name))
         self._controls.children = tuple(self._by_name.values())
         self._show()
 
@@ -95,16 +96,16 @@ class MeasurePicker(Picker):
             }
         )
 
-    def _enter(self, name: str, entered: Any) -> None:
-        value = entered
+    def _enter(self, name: str, change: Any) -> None:
+        value = entered = change.new
         if isinstance(self._by_name[name], widgets.Text):
             value = int(entered) if entered.strip().isdigit() else entered.strip() or None
         self.params = {**self.params, name: value}
 
 
 def _choices() -> list[tuple[str, str]]:
-    table = list_measures()
-    return [(row.title, name) for name, row in table.iterrows() if type(get_measure(name)).__module__ != OF_LOGITS]
+    measures = [get_measure(name) for name in list_measures().index]
+    return [(m.title, m.name) for m in measures if type(m).__module__ != OF_LOGITS]
 
 
 def _control(name: str, hint: Any, value: Any) -> widgets.Widget | None:

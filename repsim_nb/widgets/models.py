@@ -167,7 +167,7 @@ def _is_elsewhere(name: str) -> bool:
 def described(name: str) -> dict[str, Any]:
     """What the catalogue says of a model; nothing for those that are not in it."""
     frame = _catalogue()
-    return frame.loc[name].dropna().to_dict() if name in frame.index else {}
+    return {str(k): v for k, v in frame.loc[name].dropna().items()} if name in frame.index else {}
 
 
 def needs_download(name: str) -> bool:

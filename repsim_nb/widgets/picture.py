@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def empty(width: float, height: float) -> Axes:
@@ -22,18 +21,18 @@ def empty(width: float, height: float) -> Axes:
     return figure.add_subplot()
 
 
-def inline_svg(figure: Figure, label: str) -> str:
-    """A figure as SVG to put into a page, named `label` for screen readers; what is black takes the text's colour."""
+def inline_svg(ax: Axes, label: str) -> str:
+    """The figure of some Axes as SVG for a page, `label` its name; what is black takes the colour of text."""
     from matplotlib import rc_context
 
-    written = StringIO()
+    figure, written = ax.get_figure(root=True), StringIO()
+    assert figure is not None
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": None}):
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
     svg = written.getvalue()
     svg = svg[svg.index("<svg") :].replace("#000000", "currentColor")
     svg = re.sub(r'<g id="[a-z]+(?:\\.[a-z]+)*_\d+"', "<g", svg)  # the same in every figure of a page
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(
-        r'^<svg[^>]*?viewBox="([^"]+)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{escape(label)}">', svg
-    )
+    named = f'role="img" aria-label="{escape(label)}"'
+    svg = re.sub(r'^<svg[^>]*?(viewBox="[^"]+")[^>]*>', lambda found: f"<svg {found[1]} {named}>", svg)
     return f'<div class="repsim-picture">{svg}</div>'

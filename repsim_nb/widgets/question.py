@@ -113,6 +113,10 @@ class Kept:
         self._models.move_to_end(name)
         return self._models[name]
 
+    def depth(self, name: str) -> int | None:
+        """Layers of a model that is kept; None of others."""
+        return self._models[name].n_layers if name in self._models else None
+
     def models(self, question: Question, b: str) -> list[Model]:
         """Both models; one where the same layers of one model are on both sides."""
         same = b == question.model_a and question.layers_a == question.layers_b
