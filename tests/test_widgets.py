@@ -171,6 +171,25 @@ def test_errors_are_shown_and_raised(monkeypatch):
     assert explorer.alert.value == ""
 
 
+def test_what_a_widget_says_went_wrong_fails_a_headless_run(shown):
+    from repsim_nb.runs.failures import failures
+
+    shown.alert.show(InputError("No <such> thing. Do that."))
+    states = {w.model_id: {"state": w.get_state()} for w in (shown, shown.alert)}
+    states[shown.model_id]["state"]["children"] = [f"IPY_MODEL_{shown.alert.model_id}"]
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": shown.model_id}}
+    notebook = {
+        "cells": [{"source": "explorer", "metadata": {}, "outputs": [{"output_type": "display_data", "data": view}]}],
+        "metadata": {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": states}}},
+    }
+    (failure,) = failures(notebook)
+    assert failure.reason == "No <such> thing. Do that."
+    assert failure.place == "inside a widget of cell 1 of 1, `explorer`"
+    shown.alert.clear()
+    states[shown.alert.model_id]["state"] = shown.alert.get_state()
+    assert failures(notebook) == []
+
+
 def test_a_defect_behind_a_button_is_shown_with_its_kind(shown, monkeypatch):
     monkeypatch.setattr("repsim_nb.widgets.explorer.save_figure", lambda *a: 1 / 0)
     shown._export.click()
@@ -293,8 +312,9 @@ def test_seconds_come_from_a_trial_once_the_explorer_is_displayed():
     assert "about" in explorer._estimate.value
 
 
-def test_stitching_shows_three_models_side_by_side():
-    explorer = rs.Explorer(B, C, n_rows=60, corpus=None)
+def test_stitching_shows_three_models_side_by_side(monkeypatch):
+    monkeypatch.setattr("repsim_nb.widgets.details.WINDOWS", {"n_fit": 24, "n_report": 12})
+    explorer = rs.Explorer(B, C, n_rows=60)
     explorer.run()
     explorer._stitch.button.click()
     assert "Select a cell" in explorer.error
@@ -304,7 +324,7 @@ def test_stitching_shows_three_models_side_by_side():
     explorer.wait()
     assert explorer.error == ""
     found = explorer._stitch.found.value
-    direct = rs.stitch(B, C, 1, into=2, fit="least_squares", n_fit=256, n_report=96)
+    direct = rs.stitch(B, C, 1, into=2, fit="least_squares", n_fit=24, n_report=12)
     assert f"{direct.penalty:.2f}" in found
     assert all(name in found for name in ("sender", "receiver", "stitched"))
 

@@ -60,7 +60,7 @@ def test_models_are_chosen_by_name_checkpoint_hub_id_or_folder(tmp_path):
     assert seen == ["tiny-neox-w64-d4@step500", "EleutherAI/pythia-70m", str(tmp_path)]
     assert picker._list.value == str(tmp_path)
     with pytest.raises(InputError, match=f"Did you mean '{SMALL}'"):
-        picker.value = "tiny-neox-w32-d3"
+        picker.value = "tiny-neoxw32-d2"
     assert picker.value == str(tmp_path)
     with pytest.raises(InputError, match="received int"):
         picker.value = 3

@@ -65,7 +65,7 @@ def look(question: Question, b: str, selected: tuple[int, int], kept: Kept) -> t
 def _token_table(tokens: pd.DataFrame) -> str:
     lines = []
     for _, row in tokens.iterrows():
-        before, token, after = (_visible(text) for text in (row.before[-20:], row.token, row.after[:12]))
+        before, token, after = (_visible(text) for text in (row.before[-18:], row.token, row.after[:14]))
         lines.append(
             f'<tr><td class="repsim-number">{row.difference:.2f}</td>'
             f'<td class="repsim-context" title="{escape(str(row.document))}">'

@@ -29,7 +29,7 @@ from repsim_nb.widgets.layers import LayerPicker
 from repsim_nb.widgets.map import LayerMap, in_words
 from repsim_nb.widgets.measures import MeasurePicker
 from repsim_nb.widgets.models import ModelPicker, described, needs_download
-from repsim_nb.widgets.picker import stylesheet
+from repsim_nb.widgets.picker import Frame
 from repsim_nb.widgets.picture import empty, inline_svg
 from repsim_nb.widgets.question import Kept, Question, answer, as_commands, as_python
 
@@ -441,6 +441,7 @@ class Explorer(widgets.VBox):
         ax, result = empty(3.9, 3.2), self.result
         if self.selected is not None and result is not None:
             curves(result, ax, layer_a=self.selected[0])
+            ax.set_title("")  # the card says it
             ax.axvline(self.selected[1], color="0.5", linewidth=0.8, zorder=0)
             about = f"Layer {self.selected[0]} of A against every layer of B; the line marks the selected one."
         else:
@@ -448,6 +449,7 @@ class Explorer(widgets.VBox):
             for one in shared:
                 curves(one, ax, label=None if len(shared) == 1 else str(one.attrs["model_b"]))
             about = "Each layer of A against the layer of B with the same number." if shared else ""
+        ax.set_ylabel(ax.get_ylabel().split("\n")[0])
         picture = f'{inline_svg(ax, about)}<p class="repsim-note">{about}</p>' if about else ""
         self._curves.value = f'<h3 class="repsim-h3">Layer by layer</h3>{picture}' if about else ""
 
@@ -619,7 +621,7 @@ class Explorer(widgets.VBox):
         )
         self._progress.layout.display = "none"
         return [
-            stylesheet(),
+            Frame("Explorer"),
             setup,
             bar,
             self.alert,

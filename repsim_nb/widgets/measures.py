@@ -43,6 +43,7 @@ class MeasurePicker(Picker):
         )
         self._about = widgets.HTML()
         self._controls = widgets.VBox(layout=FULL)
+        self._by_name = {}
         super().__init__(title, "measure", [self._choice, self._controls, self._about])
         self.value = value
         self._rebuild()
@@ -69,6 +70,7 @@ class MeasurePicker(Picker):
 
     @traitlets.observe("value")
     def _rebuild(self, change: Any = None) -> None:
+        self._by_name: dict[str, widgets.Widget] = {}  # those of another measure are gone
         self.params = {}
         measure = get_measure(self.value)
         with self._updating():
@@ -85,7 +87,7 @@ class MeasurePicker(Picker):
     def _show(self, change: Any = None) -> None:
         measure = self.measure
         with self._updating():
-            for name, control in getattr(self, "_by_name", {}).items():
+            for name, control in self._by_name.items():
                 value = measure.params.get(name)
                 control.value = ("" if value is None else str(value)) if isinstance(control, widgets.Text) else value
         self._about.value = f'<p class="repsim-note">{escape(_first_line(measure))}</p>' + facts(

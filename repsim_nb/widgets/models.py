@@ -68,7 +68,7 @@ class ModelPicker(Picker):
             style=NARROW,
         )
         self._about = widgets.HTML()
-        more = widgets.ToggleButton(tooltip="Filters", icon="filter")
+        more = widgets.ToggleButton(description="Filters", tooltip="Show the filters")
         more.add_class("repsim-filters-button")
         filters = widgets.VBox(list(self._filters.values()))
         filters.layout.display = "none"

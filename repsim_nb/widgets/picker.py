@@ -8,7 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import anywidget
 import ipywidgets as widgets
+import traitlets
 
 from repsim_nb.widgets.guard import Alert
 
@@ -28,7 +30,7 @@ class Picker(widgets.VBox):
         self.heading = widgets.HTML(f'<div class="repsim-title">{escape(title)}</div>')
         self.alert = Alert()
         self._busy = False
-        super().__init__([stylesheet(), self.heading, *controls, self.alert])
+        super().__init__([Frame(title), self.heading, *controls, self.alert])
         self.add_class("repsim")
         self.add_class("repsim-picker")
         self.add_class(f"repsim-{kind}-picker")
@@ -54,11 +56,15 @@ class Picker(widgets.VBox):
         control.observe(entered, "value")
 
 
-def stylesheet() -> widgets.HTML:
-    """The package's style for what stands beside it, in every frontend; takes no room itself."""
-    sheet = widgets.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
-    sheet.layout.display = "none"
-    return sheet
+class Frame(anywidget.AnyWidget):
+    """The package's style, and keys and a name for the widget it stands in; takes no room itself."""
+
+    _esm = Path(__file__).with_name("frame.js")
+    _css = STYLE
+    label = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, label: str):
+        super().__init__(label=label, layout={"display": "none"})
 
 
 def facts(pairs: dict[str, str]) -> str:
