@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Locator, Page
+    from playwright.sync_api import BrowserContext, Page
 
 from browser.servers import TOKEN
 
-PATIENCE = 90_000  # milliseconds until something that was waited for counts as missing
+PATIENCE = 240_000  # milliseconds until something that was waited for counts as missing; machines of CI are slow
 _IDLE = "() => document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'"
 
 
@@ -40,6 +41,33 @@ def run_all(page: Page) -> None:
     choose_from_menu(page, "Run", "Run All Cells")
 
 
-def cell(page: Page, containing: str) -> Locator:
-    """The code cell whose source contains this text."""
-    return page.locator(".jp-CodeCell", has=page.locator(".jp-InputArea", has_text=containing))
+def answer(page: Page, name: str, text: str, expected: str) -> None:
+    """Type another value for `name = ...` into its cell, run it, and wait for the expected words below it."""
+    code = page.locator(".jp-CodeCell").filter(has_text=f"({name},")
+    editor = code.locator(".cm-content")
+    editor.click()
+    source = editor.inner_text()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.insert_text(re.sub(rf"^{name} = .*$", f"{name} = {text}", source, flags=re.MULTILINE))
+    page.keyboard.press("ControlOrMeta+Enter")
+    code.locator(".jp-OutputArea-output").get_by_text(expected).wait_for()
+
+
+def focused(page: Page) -> tuple[str, str]:
+    """Tag and accessible name, roughly, of what has the focus."""
+    return tuple(
+        page.evaluate(
+            "() => { const e = document.activeElement;"
+            " return [e.tagName, e.ariaLabel || e.labels?.[0]?.innerText || e.innerText || ''] }"
+        )
+    )
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Press Tab until what has the focus is of this tag, or has a name that begins so."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        tag, label = focused(page)
+        if name == tag or label.startswith(name):
+            return
+    raise AssertionError(f"No way by Tab leads to {name}.")

@@ -1,4 +1,4 @@
-"""Jupyter servers for the browser tests: loopback only, their own empty settings, gone at the end with their kernels."""
+"""Jupyter servers for the browser tests: on loopback, with empty settings, gone at the end with their kernels."""
 
 import json
 import os
@@ -30,6 +30,7 @@ def lab(home: Path) -> Iterator[str]:
         "--ServerApp.port=0",
         f"--ServerApp.root_dir={home}",
         f"--IdentityProvider.token={TOKEN}",
+        "--VoilaConfiguration.template=offline",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     )
     with _process(arguments, home) as process:
@@ -49,6 +50,7 @@ def _process(arguments: tuple[str, ...], home: Path) -> Iterator[subprocess.Pope
         "PYTHONPATH": os.pathsep.join([str(TOP), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "IPYTHONDIR": str(own / "ipython"),
+        "JUPYTER_PATH": str(TOP / "repsim_nb" / "app"),  # voila's template, as in `make app`
         "JUPYTER_CONFIG_DIR": str(own / "config"),
         "JUPYTER_DATA_DIR": str(own / "data"),
         "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
