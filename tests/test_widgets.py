@@ -16,6 +16,7 @@ import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.progress import steps, watched
 from repsim_nb.runs.command import _parser, main
+from repsim_nb.widgets.cost import activation_bytes
 from repsim_nb.widgets.job import Job
 from repsim_nb.widgets.question import Kept, Question, answer, as_commands, as_python
 
@@ -48,7 +49,7 @@ def test_the_result_is_what_compare_returns(shown):
 
 
 def test_the_map_shows_each_value_with_the_colour_the_heatmap_has(shown):
-    view = shown._maps[B].view
+    view = shown._maps.by_model[B].view
     result = shown.results[B]
     assert np.allclose(np.array(view["values"], dtype=float), result.values, atol=0.005)
     ax = rs.figures.heatmap(result, limits=(0, 1))
@@ -63,20 +64,20 @@ def test_the_map_shows_each_value_with_the_colour_the_heatmap_has(shown):
 
 
 def test_clicking_on_a_cell_selects_it_and_shows_what_lies_behind(shown):
-    shown._maps[B].selected = [1, 2]  # what the browser sends
+    shown._maps.by_model[B].selected = [1, 2]  # what the browser sends
     assert shown.against == B
     assert shown.selected == (1, 2)
     shown.wait()
     assert "layer 1" in shown._pair.value
     assert "<svg" in shown._closeup.points.value
     assert "of 80 rows" in shown._closeup.points.value
-    shown._maps[A].selected = [0, 1]
+    shown._maps.by_model[A].selected = [0, 1]
     assert (shown.against, shown.selected) == (A, (0, 1))
-    assert shown._maps[B].selected == []
+    assert shown._maps.by_model[B].selected == []
     shown.against = B
     assert shown.selected is None
     shown.selected = (0, 0)
-    assert shown._maps[B].selected == [0, 0]
+    assert shown._maps.by_model[B].selected == [0, 0]
     shown.wait()
 
 
@@ -192,7 +193,7 @@ def test_what_a_widget_says_went_wrong_fails_a_headless_run(shown):
 
 def test_a_defect_behind_a_button_is_shown_with_its_kind(shown, monkeypatch):
     monkeypatch.setattr("repsim_nb.widgets.explorer.save_figure", lambda *a: 1 / 0)
-    shown._export.click()
+    shown._take_away.export.click()
     assert "ZeroDivisionError" in shown.error
     assert "report" in shown.error
     shown.alert.clear()
@@ -275,8 +276,8 @@ def test_a_bad_state_changes_nothing():
         with pytest.raises(InputError, match=message):
             explorer.state = text
         assert explorer.question == before
-    explorer._state.value = "{"
-    explorer._restore.click()
+    explorer._take_away.state.value = "{"
+    explorer._take_away.restore.click()
     assert "no saved state" in explorer.error
 
 
@@ -295,7 +296,7 @@ def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
     monkeypatch.setattr("repsim_nb.models.catalogue.download", lambda *a, **k: pytest.fail("downloaded"))
     explorer = rs.Explorer(A, B, n_rows=500)
     # 3 layers of width 32 and 3 of width 64, in float32
-    assert explorer._bytes() == 4 * 500 * (3 * 32 + 3 * 64)
+    assert activation_bytes(explorer.question) == 4 * 500 * (3 * 32 + 3 * 64)
     assert "500 rows" in explorer._estimate.value
     assert "576 kB" in explorer._estimate.value
     explorer.models_b.value = "gelu-3l"

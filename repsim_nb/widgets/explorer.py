@@ -15,23 +15,22 @@ import ipywidgets as widgets
 import traitlets
 
 from repsim_nb.errors import InputError, unknown
-from repsim_nb.figures import curves, heatmap
-from repsim_nb.figures.scales import limits_of
+from repsim_nb.figures import heatmap
 from repsim_nb.runs.folder import output_dir
 from repsim_nb.runs.outputs import save_figure, save_table
-from repsim_nb.streaming import Estimate, estimate, readable_size
-from repsim_nb.widgets.code import CodeButton
+from repsim_nb.widgets import cost
 from repsim_nb.widgets.corpora import CorpusPicker
 from repsim_nb.widgets.details import Closeup, StitchPanel, look, run_stitch
 from repsim_nb.widgets.guard import Alert
 from repsim_nb.widgets.job import Job
 from repsim_nb.widgets.layers import LayerPicker
-from repsim_nb.widgets.map import LayerMap, in_words
 from repsim_nb.widgets.measures import MeasurePicker
-from repsim_nb.widgets.models import ModelPicker, described, needs_download
+from repsim_nb.widgets.models import ModelPicker, described
 from repsim_nb.widgets.picker import Frame
-from repsim_nb.widgets.picture import empty, inline_svg
+from repsim_nb.widgets.picture import empty
 from repsim_nb.widgets.question import Kept, Question, answer, as_commands, as_python
+from repsim_nb.widgets.takeaway import TakeAway
+from repsim_nb.widgets.views import Maps, Pair, curves_as_html, heading
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -88,9 +87,8 @@ class Explorer(widgets.VBox):
         self._asked: Question | None = None  # what `results` answers
         self._kept = Kept()
         self._jobs: dict[str, Job] = {}
-        self._displayed = self._marking = False
-        self._wanted: tuple[str, tuple[int, int] | None] | None = None  # to be selected after the next run
-        self._maps: dict[str, LayerMap] = {}
+        self._displayed = False
+        self._wanted: tuple[str, Pair | None] | None = None  # to be selected after the next run
 
         self.model_a = ModelPicker(model_a, title="Model A")
         self.models_b = ModelPicker(models_b, multiple=True, title="Model B, one or several")
@@ -116,19 +114,13 @@ class Explorer(widgets.VBox):
         self._progress = widgets.FloatProgress(0.0, min=0.0, max=1.0)
         self._progress.add_class("repsim-progress")
         self.alert = Alert()
-        self._map_box, self._curves = widgets.HBox(), widgets.HTML()
-        self._map_box.add_class("repsim-maps")
+        self._maps, self._curves = Maps(self._select_cell), widgets.HTML()
         self._curves.add_class("repsim-curves")
         self._pair = widgets.HTML()
         self._pair.add_class("repsim-pair")
         self._closeup = Closeup()
         self._stitch = StitchPanel(self._start_stitch)
-        self._code = CodeButton(
-            label="Copy as code", css_class="repsim-code-button", hint="Python that gives what is shown"
-        )
-        self._command = CodeButton(
-            label="Run as notebook", css_class="repsim-command-button", hint="Commands that give what is shown"
-        )
+        self._take_away = TakeAway()
         super().__init__(self._laid_out())
         self.add_class("repsim")
         self.add_class("repsim-explorer")
@@ -189,8 +181,7 @@ class Explorer(widgets.VBox):
 
     def start(self) -> None:
         """What the Run button does: compare in the background. A run that is under way is given up."""
-        self.alert.clear()
-        self.error = ""
+        self._clear()
         with self._guard():
             question = self.question
             self._give_up("trial", "look", "stitch")
@@ -218,6 +209,7 @@ class Explorer(widgets.VBox):
         self._give_up("run", "look", "stitch")
         if running:
             self.status = CANCELLED
+        self._busy(False)
         self._say("Cancelled. The last result stands." if self.results else "Cancelled.")
 
     def wait(self) -> None:
@@ -301,6 +293,11 @@ class Explorer(widgets.VBox):
         if self.alert.error is not None:
             self.error = self.alert.text
 
+    def _clear(self) -> None:
+        """Something new is tried: what went wrong before is no news."""
+        self.alert.clear()
+        self.error = ""
+
     def _fail(self, error: Exception) -> None:
         self.alert.show(error)
         self.error = self.alert.text
@@ -338,8 +335,8 @@ class Explorer(widgets.VBox):
         self.uncertainty.observe(self._changed, "value")
         self._run.on_click(lambda _: self.start())
         self._cancel.on_click(lambda _: self.cancel())
-        self._export.on_click(lambda _: self._export_here())
-        self._restore.on_click(lambda _: self._restore_here())
+        self._take_away.export.on_click(lambda _: self._export_here())
+        self._take_away.restore.on_click(lambda _: self._restore_here())
 
     def _changed(self, change: Any = None) -> None:
         """Something was picked: say what a run would take, and keep the texts to take away up to date."""
@@ -359,66 +356,31 @@ class Explorer(widgets.VBox):
                 picker.n_layers = min(int(depth) for depth in depths if depth)
 
     def _refresh(self) -> None:
-        self._code.text, self._command.text = self.code, self.command
-        self._state.value = self.state
+        self._take_away.code.text, self._take_away.command.text = self.code, self.command
+        self._take_away.state.value = self.state
 
     def _tell_cost(self, seconds: float | None) -> None:
-        """Rows and bytes from what the catalogue says, seconds from a trial."""
-        q, known = self.question, self._bytes()
-        parts = [f"{q.n_rows:,} rows", f"{readable_size(known)} in memory" if known else "bytes known after loading"]
-        downloads = [name for name in dict.fromkeys((q.model_a, *q.models_b)) if needs_download(name)]
-        if downloads:
-            parts.append(f"downloads {', '.join(downloads)}")
-        elif all(self._kept.holds(q, b) for b in q.models_b):
-            parts.append("extracted already")
-        else:
-            parts.append("seconds: trying" if seconds is None else f"about {max(1, round(seconds))} s")
-        if q.uncertainty:
-            parts.append("and the time for null and interval")
-        self._estimate.value = f'<span class="repsim-note">{escape(" · ".join(parts))}</span>'
-
-    def _bytes(self) -> int | None:
-        q, total = self.question, 0
-        for b in q.models_b:
-            about = [described(q.model_a), described(b)]
-            if not all("d_model" in row for row in about):
-                return None
-            layers = [len(self.layers_a.positions), len(self.layers_b.positions)]
-            total += sum(4 * q.n_rows * int(row["d_model"]) * n for row, n in zip(about, layers, strict=True))
-        return total
+        words = cost.in_words(self.question, self._kept, seconds)
+        self._estimate.value = f'<span class="repsim-note">{escape(words)}</span>'
 
     def _try(self) -> None:
-        """Run a little of it in the background to see how long all will take; nothing is downloaded for that."""
-        q = self.question
-        elsewhere = any(needs_download(name) for name in (q.model_a, *q.models_b))
-        if elsewhere or self.status == RUNNING or all(self._kept.holds(q, b) for b in q.models_b):
+        """See in the background how long a run will take."""
+        question = self.question
+        if self.status == RUNNING or not cost.worth_trying(question, self._kept):
             return
 
-        def work() -> list[Estimate]:
-            tried = []
-            for b in q.models_b:
-                models = self._kept.models(q, b)
-                layers = {"layers_a": q.layers("a"), "layers_b": q.layers("b")}
-                how = {"rows": q.rows, "n_rows": q.n_rows, "seed": q.seed, **layers, **q.params}
-                other = models[1] if len(models) == 2 else None
-                tried.append(estimate(models[0], other, q.text(), q.measure, **how))
-            return tried
-
-        def done(tried: list[Estimate], said: list[str]) -> None:
+        def done(seconds: float, said: list[str]) -> None:
             with self._guard():
-                self._tell_cost(sum(one.seconds or 0.0 for one in tried))
+                self._tell_cost(seconds)
 
-        self._job("trial", work, done, lambda error: None)  # the run itself will say what is wrong
+        # Should it fail, the run itself will say why.
+        self._job("trial", lambda: cost.seconds(question, self._kept), done, lambda error: None)
 
     def _take(self, question: Question, found: dict[str, xr.DataArray]) -> None:
         """Show new results, all on one scale."""
         before, against = self.selected, self.against
         self.results, self._asked = found, question
-        every = [limits_of(result) for result in found.values()]
-        limits = min(low for low, _ in every), max(high for _, high in every)
-        self._maps = {b: LayerMap(result, limits) for b, result in found.items()}
-        for b, layer_map in self._maps.items():
-            layer_map.observe(lambda change, b=b: self._select_cell(b, change.new), "selected")
+        self._maps.take(found)
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
             against, before = wanted
@@ -430,31 +392,17 @@ class Explorer(widgets.VBox):
         self._renumber()
         self._refresh()
         self._tell_cost(None)
-        self._map_box.children = tuple(self._maps.values())  # last: from now on it can be clicked on
+        self._maps.appear()  # last: from now on it can be clicked on
 
-    def _exists(self, pair: tuple[int, int]) -> bool:
+    def _exists(self, pair: Pair) -> bool:
         result = self.result
         return result is not None and pair[0] in result.layer_a.values and pair[1] in result.layer_b.values
 
     def _draw_curves(self) -> None:
-        """The layers that models share, or the selected layer of A against all of B."""
-        ax, result = empty(3.9, 3.2), self.result
-        if self.selected is not None and result is not None:
-            curves(result, ax, layer_a=self.selected[0])
-            ax.set_title("")  # the card says it
-            ax.axvline(self.selected[1], color="0.5", linewidth=0.8, zorder=0)
-            about = f"Layer {self.selected[0]} of A against every layer of B; the line marks the selected one."
-        else:
-            shared = [r for r in self.results.values() if set(r.layer_a.values) & set(r.layer_b.values)]
-            for one in shared:
-                curves(one, ax, label=None if len(shared) == 1 else str(one.attrs["model_b"]))
-            about = "Each layer of A against the layer of B with the same number." if shared else ""
-        ax.set_ylabel(ax.get_ylabel().split("\n")[0])
-        picture = f'{inline_svg(ax, about)}<p class="repsim-note">{about}</p>' if about else ""
-        self._curves.value = f'<h3 class="repsim-h3">Layer by layer</h3>{picture}' if about else ""
+        self._curves.value = curves_as_html(self.results, self.against, self.selected)
 
     @traitlets.validate("selected")
-    def _valid_selected(self, proposal: Any) -> tuple[int, int] | None:
+    def _valid_selected(self, proposal: Any) -> Pair | None:
         given = proposal["value"]
         if given is None:
             return None
@@ -475,13 +423,10 @@ class Explorer(widgets.VBox):
             raise unknown("model on the side of b", proposal["value"], self.results)
         return proposal["value"]
 
-    def _select_cell(self, b: str, cell: list[int]) -> None:
+    def _select_cell(self, b: str, pair: Pair) -> None:
         """A cell was clicked on or walked to."""
         with self._guard():
-            if cell and not self._marking:
-                result = self.results[b]
-                pair = int(result.layer_a[cell[0]]), int(result.layer_b[cell[1]])
-                self.against, self.selected = b, pair
+            self.against, self.selected = b, pair
 
     @traitlets.observe("against")
     def _turn_away(self, change: Any) -> None:
@@ -491,25 +436,21 @@ class Explorer(widgets.VBox):
     def _show_pair(self, change: Any) -> None:
         with self._guard():
             self._give_up("look", "stitch")
-            self._mark()
+            self._maps.mark(self.against, self.selected)
             self._closeup.clear()
             self._refresh()
-            if self._maps:
+            if self.results:
                 self._draw_curves()
             self._details.layout.display = "none" if self.selected is None else ""
             if self.selected is None or self.result is None or self._asked is None:
                 self._pair.value = ""
                 return
-            a, b = self._labels()
-            self._stitch.reset(a, b)
-            cell = self.result.sel(layer_a=self.selected[0], layer_b=self.selected[1])
-            self._pair.value = (
-                f'<h2 class="repsim-h2">{escape(a)} <span class="repsim-and">against</span> {escape(b)}</h2>'
-                f'<p class="repsim-lead">{escape(str(self.result.attrs["long_name"]))}: {escape(in_words(cell))}</p>'
-            )
+            labels = self._labels()
+            self._stitch.reset(*labels)
+            self._pair.value = heading(labels, self.result.sel(layer_a=self.selected[0], layer_b=self.selected[1]))
             self._look(self._asked, self.against, self.selected)
 
-    def _look(self, question: Question, b: str, selected: tuple[int, int]) -> None:
+    def _look(self, question: Question, b: str, selected: Pair) -> None:
         if not self._kept.holds(question, b):
             self._closeup.points.value = (
                 '<p class="repsim-note">Activations of this size are not kept, so there is no close-up. '
@@ -529,54 +470,49 @@ class Explorer(widgets.VBox):
         assert self._asked is not None
         return f"{self._asked.model_a}, layer {self.selected[0]}", f"{self.against}, layer {self.selected[1]}"
 
-    def _mark(self) -> None:
-        """Show in the maps which cell is selected."""
-        self._marking = True
-        try:
-            for b, layer_map in self._maps.items():
-                cell: list[int] = []
-                if self.selected is not None and b == self.against:
-                    result = self.results[b]
-                    layers = [result[f"layer_{side}"].values.tolist() for side in "ab"]
-                    cell = [at.index(layer) for at, layer in zip(layers, self.selected, strict=True)]
-                layer_map.selected = cell
-        finally:
-            self._marking = False
-
     def _start_stitch(self, how: dict[str, Any]) -> None:
         """Stitch the selected pair in the background."""
-        self.alert.clear()
-        self.error = ""
+        self._clear()
         with self._guard():
             question, b, selected = self._asked, self.against, self.selected
             if question is None or selected is None:
                 raise InputError("Select a cell of the map first: its layers are stitched.")
 
             def done(stitched: Any, said: list[str]) -> None:
+                self._busy(False)
                 with self._guard():
                     self._stitch.show(stitched)
                     self._say("Stitched.")
 
+            def failed(error: Exception) -> None:
+                self._busy(False)
+                self._fail(error)
+
+            self._busy(True)
             self._say("Stitching")
-            self._job("stitch", lambda: run_stitch(question, b, selected, self._kept, how), done)
+            self._job("stitch", lambda: run_stitch(question, b, selected, self._kept, how), done, failed)
 
     @traitlets.observe("status")
     def _show_status(self, change: Any) -> None:
-        running = self.status == RUNNING
-        self._run.disabled, self._cancel.disabled = running, not running
-        self._progress.value = 0.0 if running else self._progress.value
-        self._progress.layout.display = "" if running else "none"
+        self._run.disabled = self.status == RUNNING
+        self._busy(self.status == RUNNING)
+
+    def _busy(self, busy: bool) -> None:
+        """Whether there is something to cancel."""
+        self._cancel.disabled = not busy
+        self._progress.value = 0.0
+        self._progress.layout.display = "" if busy else "none"
 
     def _export_here(self) -> None:
-        self.alert.clear()
+        self._clear()
         with self._guard():
-            files = self.export(self._folder.value.strip() or None)
+            files = self.export(self._take_away.folder.value.strip() or None)
             self._say(f"Wrote {len(files)} files to {files[0].parent}.")
 
     def _restore_here(self) -> None:
-        self.alert.clear()
+        self._clear()
         with self._guard():
-            self.state = self._state.value
+            self.state = self._take_away.state.value
             self._say("Restored. Press Run.")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
@@ -604,30 +540,15 @@ class Explorer(widgets.VBox):
             _box("repsim-panels", self._closeup.points, self._closeup.tokens, self._stitch),
         )
         self._details.layout.display = "none"
-        self._folder = widgets.Text(
-            description="folder", placeholder="results of this notebook", tooltip="Where files are written"
-        )
-        self._folder.add_class("repsim-folder")
-        self._export = widgets.Button(description="Export", tooltip="Figure as SVG and PNG, numbers as CSV and NetCDF")
-        self._export.add_class("repsim-export-button")
-        self._state = widgets.Text(
-            description="state", tooltip="All that is chosen, as one line: copy it to save, paste one to restore"
-        )
-        self._state.add_class("repsim-state-text")
-        self._restore = widgets.Button(description="Restore", tooltip="Choose what the saved state says")
-        self._restore.add_class("repsim-restore-button")
-        take_away = _box(
-            "repsim-actions", self._code, self._command, self._folder, self._export, self._state, self._restore
-        )
         self._progress.layout.display = "none"
         return [
             Frame("Explorer"),
             setup,
             bar,
             self.alert,
-            _box("repsim-results", self._map_box, self._curves),
+            _box("repsim-results", self._maps, self._curves),
             self._details,
-            take_away,
+            self._take_away,
         ]
 
 
