@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from repsim_nb.streaming import estimate, readable_size
 from repsim_nb.widgets.models import described, needs_download
 from repsim_nb.widgets.question import Kept, Question
@@ -51,7 +53,7 @@ def seconds(question: Question, kept: Kept) -> float:
     q, total = question, 0.0
     for b in q.models_b:
         models = kept.models(q, b)
-        how = {"rows": q.rows, "n_rows": q.n_rows, "seed": q.seed, **q.params}
+        how: dict[str, Any] = {"rows": q.rows, "n_rows": q.n_rows, "seed": q.seed, **q.params}
         how |= {"layers_a": q.layers("a"), "layers_b": q.layers("b")}
         total += estimate(models[0], models[1] if len(models) == 2 else None, q.text(), q.measure, **how).seconds or 0.0
     return total

@@ -43,7 +43,7 @@ class MeasurePicker(Picker):
         )
         self._about = widgets.HTML()
         self._controls = widgets.VBox(layout=FULL)
-        self._by_name = {}
+        self._by_name: dict[str, widgets.Widget] = {}
         super().__init__(title, "measure", [self._choice, self._controls, self._about])
         self.value = value
         self._rebuild()
@@ -70,7 +70,7 @@ class MeasurePicker(Picker):
 
     @traitlets.observe("value")
     def _rebuild(self, change: Any = None) -> None:
-        self._by_name: dict[str, widgets.Widget] = {}  # those of another measure are gone
+        self._by_name = {}  # those of another measure are gone
         self.params = {}
         measure = get_measure(self.value)
         with self._updating():
