@@ -2,7 +2,10 @@
 #
 #   make figures     run all notebooks, figures and tables in results/ (PRESET=quick for a taste)
 #   make test        all tests
+#   make browser     a Chromium for the browser tests, from the system's packages, where that can be done unasked
 #   make lab         JupyterLab with the notebooks
+#   make app         the explorer as a web page, for this machine only
+#   make wheels      a folder from which others install without a network (see README, "For teachers")
 #   make check       style, types, no outputs in notebooks
 #   make bench       benchmarks, every tests/benchmarks/bench_*.py
 #   make strip       remove outputs from the notebooks, before a commit
@@ -11,11 +14,12 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := figures
-.PHONY: figures test lab check bench strip
+.PHONY: figures test browser lab app wheels check bench strip
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb repsim_nb/app/*.ipynb)
+CHROMIUMS := chromium chromium-browser google-chrome
 BENCHES := $(subst /,.,$(basename $(wildcard tests/benchmarks/bench_*.py)))
 NBSTRIPOUT := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
 # Each process one thread: workers and kernels do not fight for the cores, and small matrices gain nothing from more.
@@ -32,10 +36,22 @@ figures: $(INSTALLED)
 	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/repsim-nb run --all --out results $(if $(PRESET),-p preset $(PRESET))
 
 test: $(INSTALLED)
-	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/python -m pytest -n 2
+	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Not an error where it fails: the browser tests then say why they are skipped.
+browser:
+	@command -v $(CHROMIUMS) || { root=$$([ "$$(id -u)" = 0 ] || echo sudo -n); $$root apt-get update -qq && \
+	$$root apt-get install -qq -y chromium fonts-liberation; } \
+	|| echo "No Chromium, and none could be installed. Install one ($(CHROMIUMS)) for the browser tests." >&2
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab notebooks
+
+app: $(INSTALLED)
+	JUPYTER_PATH=repsim_nb/app $(BIN)/voila repsim_nb/app/explorer.ipynb --template=offline
+
+wheels: $(INSTALLED)
+	$(BIN)/python -m pip wheel --disable-pip-version-check . -c constraints.txt -w wheels
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

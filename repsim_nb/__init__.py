@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from repsim_nb.stitching import stitch as stitch
     from repsim_nb.stitching import stitching_table as stitching_table
     from repsim_nb.streaming import estimate as estimate
+    from repsim_nb.widgets import CorpusPicker as CorpusPicker
+    from repsim_nb.widgets import Explorer as Explorer
+    from repsim_nb.widgets import LayerPicker as LayerPicker
+    from repsim_nb.widgets import MeasurePicker as MeasurePicker
+    from repsim_nb.widgets import ModelPicker as ModelPicker
 
 _HOME = {
     "extract": "activations",
@@ -53,6 +58,11 @@ _HOME = {
     "stitch": "stitching",
     "stitching_table": "stitching",
     "estimate": "streaming",
+    "CorpusPicker": "widgets",
+    "Explorer": "widgets",
+    "LayerPicker": "widgets",
+    "MeasurePicker": "widgets",
+    "ModelPicker": "widgets",
 }
 _MODULES = ("activations", "controls", "depth", "figures", "groups", "measures", "models", "stitching")
 __all__ = [*_MODULES, *_HOME]

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from repsim_nb.activations import Activations, Store, extract_aligned
-from repsim_nb.activations.extraction import PATIENCE, as_json
+from repsim_nb.activations.extraction import as_json
 from repsim_nb.controls import Controls
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.labels import labelled
@@ -18,6 +17,7 @@ from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.cka import CKA
 from repsim_nb.measures.features import as_matrix
 from repsim_nb.models import Model, Packing
+from repsim_nb.progress import steps
 from repsim_nb.streaming import expected_bytes, shapes_and_layers, stream
 from repsim_nb.uncertainty import (
     LEVEL,
@@ -380,4 +380,4 @@ def _null(
 
 
 def _watched(grids: Iterable[T], total: int, what: str) -> Iterable[T]:
-    return tqdm(grids, desc=what, total=total, unit="grid", delay=PATIENCE, leave=False)
+    return steps(grids, what, "grid", total=int(total))

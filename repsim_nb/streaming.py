@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from repsim_nb.activations.extraction import (
-    PATIENCE,
     Activations,
     Layers,
     Plan,
@@ -30,6 +28,7 @@ from repsim_nb.measures.moments import PrecisionError
 from repsim_nb.memory import limit_bytes, readable_size
 from repsim_nb.models import Model, Packing
 from repsim_nb.models.shape import Shape, shape_of
+from repsim_nb.progress import steps
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -273,7 +272,7 @@ def accumulate(
     if limit is not None and sums.nbytes > limit:
         _refuse(measure, sums.nbytes, limit)
     name = " and ".join(plan.model.name for plan in plans)
-    for index in tqdm(plans[0].batches(), name, leave=False, unit="batch", delay=PATIENCE):
+    for index in steps(plans[0].batches(), name):
         sums.add(*(plan.run(index, progress=False) for plan in plans))
     return sums
 

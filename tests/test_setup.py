@@ -44,7 +44,7 @@ def test_the_environment_is_made_once_and_renewed_when_the_dependencies_change(c
     assert told == [
         f"{clone / 'fake-python'} -m venv .venv",
         ".venv/bin/python -m pip install --quiet --disable-pip-version-check -e .[dev] -c constraints.txt",
-        ".venv/bin/python -m pytest -n 2",
+        ".venv/bin/python -m pytest -n 2 --dist loadgroup",
     ]
     assert make(clone, "test", python)[0] == told[2:]
     stamp = (clone / ".venv" / ".installed").stat().st_mtime
@@ -73,7 +73,7 @@ def test_a_python_that_is_too_old_is_passed_over(clone):
 
 
 def test_every_target_needs_the_environment_first(clone):
-    for target in ("figures", "test", "lab", "check", "bench", "strip"):
+    for target in ("figures", "test", "lab", "app", "wheels", "check", "bench", "strip"):
         planned = make(clone, "-n", target, "PYTHON=python")[1].stdout
         assert "pip install" in planned, target
     assert "repsim-nb run --all --out results" in make(clone, "-n", "PYTHON=python")[1].stdout, (
@@ -104,8 +104,9 @@ def test_conda_and_ci_use_the_same_list_of_dependencies():
     assert "-c constraints.txt" in conda
     assert "-e .[dev]" in conda
     assert os.access(TOP / ".ci" / "run", os.X_OK)
-    assert "make test" in (TOP / ".ci" / "run").read_text()
+    assert "make browser\nmake test" in (TOP / ".ci" / "run").read_text()
     workflow = (TOP / ".github" / "workflows" / "ci.yml").read_text()
+    assert "make browser" in workflow
     assert "make test" in workflow
     assert "make figures" in workflow
 
@@ -120,3 +121,22 @@ def test_the_citation_names_this_version_and_the_paper():
     paper = citation["references"][0]
     assert paper["doi"] == "10.18653/v1/2023.emnlp-main.403"
     assert [author["family-names"] for author in paper["authors"]] == ["Brown", "Godfrey", "Konz", "Tu", "Kvinge"]
+
+
+def test_a_browser_is_installed_unasked_or_not_at_all(clone):
+    (clone / "bin").mkdir()
+    tools = {"apt-get": 'echo "apt-get $*" >> log', "id": "echo 0", "sudo": 'echo "sudo $*" >> log; exit 1'}
+    for name, does in tools.items():
+        (clone / "bin" / name).write_text(f"#!/bin/sh\n{does}\n")
+        (clone / "bin" / name).chmod(0o755)
+    own = f"PATH={clone / 'bin'}"
+    told, done = make(clone, "browser", own)
+    assert told == ["apt-get update -qq", "apt-get install -qq -y chromium fonts-liberation"]
+    (clone / "bin" / "id").write_text("#!/bin/sh\necho 1000\n")
+    told, done = make(clone, "browser", own)
+    assert told == ["sudo -n apt-get update -qq"]
+    assert done.returncode == 0
+    assert "Install one (chromium" in done.stderr
+    (clone / "bin" / "chromium").write_text("#!/bin/sh\n")
+    (clone / "bin" / "chromium").chmod(0o755)
+    assert make(clone, "browser", own)[0] == []

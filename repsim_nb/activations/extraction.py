@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from repsim_nb.activations.selection import KINDS, Selection, select
 from repsim_nb.activations.store import Store, as_store, key_of
@@ -22,6 +21,8 @@ from repsim_nb.memory import limit_bytes
 from repsim_nb.models import Model, Packing, load_model
 from repsim_nb.models.batch import Windows
 from repsim_nb.models.shape import Shape, shape_of
+from repsim_nb.progress import PATIENCE as PATIENCE
+from repsim_nb.progress import steps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,6 @@ WIDEST = {"cpu": 2**23}  # bytes of a batch in the MLP: in cache, and small enou
 WIDEST_ELSEWHERE = 2**28  # accelerators want more at once
 BATCH_SHARE = 0.1  # of the memory limit, at most, for what a batch needs inside the model
 LARGEST_BATCH = 2**16  # tokens
-PATIENCE = 2.0  # seconds before a progress bar appears
 
 
 class Activations(Mapping[int, Tensor]):
@@ -328,14 +328,7 @@ def _run(
     progress: bool = True,
 ) -> dict[int, Tensor]:
     kept = {layer: torch.empty(len(selection), model.d_model) for layer in layers}
-    batches = tqdm(
-        _batches(model, selection, batch_tokens),
-        model.name,
-        leave=False,
-        unit="batch",
-        delay=PATIENCE,
-        disable=not progress,
-    )
+    batches = steps(_batches(model, selection, batch_tokens), model.name, shown=progress)
     by_window = selection.by_window()
     for batch in batches:
         longest = max(end for _, end in batch)

@@ -331,7 +331,12 @@ def _paragraphs(file: Path) -> list[str]:
         content = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise _not_utf8(file) from None
-    return [p.strip("\n") for p in re.split(r"\n[^\S\n]*\n", content) if p.strip()]
+    return paragraphs(content)
+
+
+def paragraphs(text: str) -> list[str]:
+    """The documents of a text: what stands between blank lines."""
+    return [p.strip("\n") for p in re.split(r"\n[^\S\n]*\n", text) if p.strip()]
 
 
 def _not_utf8(file: Path) -> InputError:

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from repsim_nb.activations import extract
-from repsim_nb.activations.extraction import PATIENCE, as_json
+from repsim_nb.activations.extraction import as_json
 from repsim_nb.comparison import compare
 from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure
 from repsim_nb.measures.single import effective_rank
 from repsim_nb.models import checkpoints, load_model
+from repsim_nb.progress import steps as watched_steps
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -63,7 +63,7 @@ def over_training(
     end = extract(final, texts, n_rows=n_rows, seed=seed)
     alike, ranks = np.empty((2, len(names), len(end)))
     made = []
-    for place, name in enumerate(tqdm(names, model, unit="checkpoint", leave=False, delay=PATIENCE)):
+    for place, name in enumerate(watched_steps(names, model, "checkpoint")):
         acts = extract(load_model(model, revision=name), texts, n_rows=n_rows, seed=seed)
         result = compare(acts, end, measure=measure, **measure_params)
         alike[place] = np.diag(result)

@@ -2,7 +2,7 @@
 
 from repsim_nb.figures.lines import by_groups, curves, effects, over_training, penalties
 from repsim_nb.figures.maps import agreement_map, gallery, heatmap, heatmap_grid, mark_blocks
-from repsim_nb.figures.points import model_map, ranking
+from repsim_nb.figures.points import model_map, projection, ranking
 from repsim_nb.figures.scales import scale_label
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "model_map",
     "over_training",
     "penalties",
+    "projection",
     "ranking",
     "scale_label",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim_nb.errors import InputError
-from repsim_nb.figures.scales import LEVEL, check, limits_of, scale_label, unrelated
+from repsim_nb.figures.scales import LEVEL, check, limits_of, palette_of, scale_label, unrelated
 
 HATCHED = f"(hatched: does not differ from unrelated, p > {LEVEL})"
 
@@ -60,7 +60,7 @@ def heatmap(
         ax=ax,
         vmin=low,
         vmax=high,
-        cmap="viridis" if result.attrs.get("direction") == "similarity" else "viridis_r",
+        cmap=palette_of(result),
         square=result.shape[0] == result.shape[1],
         annot=result.size <= 40 if annotate is None else annotate,
         fmt=".2f",

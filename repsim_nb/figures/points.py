@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from repsim_nb.closeup import SharedAxes
+
 
 def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mapping[str, str] | None = None) -> Axes:
     """Models as points, as far apart as their distances ask for: classical multidimensional scaling in the plane.
@@ -85,6 +87,37 @@ def ranking(table: pd.DataFrame, ax: Axes | None = None, *, level: float = LEVEL
     ax.axvline(0, color="0.3", linewidth=0.8)
     ax.set_yticks(place, table.index)
     ax.set_xlabel("Spearman correlation, mean over layers, of\ndissimilarity with the gap in accuracy")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def projection(closeup: SharedAxes, ax: Axes | None = None, *, labels: tuple[str, str] = ("a", "b")) -> Axes:
+    """Two representations on shared axes; a thin line joins the two places of one stimulus.
+
+    Args:
+        closeup: what `closeup.shared_axes` returned.
+        ax: where to draw; None makes a new figure.
+        labels: of the two, in the legend.
+
+    Returns:
+        The Axes; its title says how many of the rows are shown.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    from matplotlib.collections import LineCollection
+
+    if ax is None:
+        ax = plt.figure(figsize=(4.6, 4.2), layout="constrained").add_subplot()
+    first, second = sns.color_palette("colorblind", 2)
+    ax.add_collection(
+        LineCollection(list(np.stack([closeup.x, closeup.y], 1)), colors="0.6", linewidths=0.5, alpha=0.6)
+    )
+    ax.plot(*closeup.x.T, "o", color=first, markersize=3.5, label=labels[0])
+    ax.plot(*closeup.y.T, "s", color=second, markersize=3.5, mfc="none", label=labels[1])
+    for number, (name, share) in enumerate(zip(("x", "y"), closeup.explained, strict=True)):
+        ax.set(**{f"{name}label": f"{('first', 'second')[number]} shared axis ({share:.0%} of the variance)"})
+    ax.set_title(str(closeup), fontsize="small")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small")
     return ax

@@ -42,6 +42,26 @@ def limits_of(result: xr.DataArray) -> tuple[float, float]:
     return (low if np.isfinite(low) else float(values.min())), (high if np.isfinite(high) else float(values.max()))
 
 
+def colours(result: xr.DataArray, limits: tuple[float, float] | None = None) -> tuple[np.ndarray, list[str]]:
+    """What a heatmap would paint: the colour of every cell, "#rrggbb" in the shape of the result, and of its scale.
+
+    The scale is sampled at 33 equal steps from its lower to its upper limit.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    low, high = limits or limits_of(result)
+    palette = colormaps[palette_of(result)]
+    shares = (result.values - low) / ((high - low) or 1.0)
+    cells = [to_hex(palette(float(share))) for share in shares.ravel()]
+    return np.array(cells).reshape(result.shape), [to_hex(palette(step)) for step in np.linspace(0, 1, 33)]
+
+
+def palette_of(result: xr.DataArray) -> str:
+    """Brighter is more alike, whichever way the measure runs."""
+    return "viridis" if result.attrs.get("direction") == "similarity" else "viridis_r"
+
+
 def unrelated(result: xr.DataArray) -> np.ndarray:
     """Which cells do not differ from their null; none where the result has no null."""
     if "p_value" not in result.coords:

@@ -22,6 +22,7 @@ from repsim_nb.measures.accumulation import Accumulator, Layers
 from repsim_nb.measures.features import Layer, as_matrix
 from repsim_nb.measures.moments import Moments
 from repsim_nb.measures.parameters import check_names, check_values
+from repsim_nb.progress import steps
 
 Direction = Literal["similarity", "dissimilarity"]
 INVARIANCES = ("permutation", "orthogonal", "scale", "shift", "linear")
@@ -191,10 +192,12 @@ class Measure:
 
     def _grid(self, ps: list[Any], qs: list[Any]) -> np.ndarray:
         same = len(ps) == len(qs) and all(p is q for p, q in zip(ps, qs, strict=True))
-        if not (same and self.symmetric):
-            return np.array([[self._score(p, q) for q in qs] for p in ps])
-        upper = np.array([[self._score(p, q) if i <= j else 0 for j, q in enumerate(qs)] for i, p in enumerate(ps)])
-        return np.triu(upper) + np.triu(upper, 1).T
+        half = same and self.symmetric
+        cells = [(i, j) for i in range(len(ps)) for j in range(i if half else 0, len(qs))]
+        values = np.zeros((len(ps), len(qs)))
+        for i, j in steps(cells, self.name, "pair", shown=False):
+            values[i, j] = self._score(ps[i], qs[j])
+        return np.triu(values) + np.triu(values, 1).T if half else values
 
     def _dissimilarity(self, p: Any, q: Any) -> float:
         value = self._within_bounds(float(self._score(p, q)), self.bounds)

@@ -2,17 +2,21 @@
 
 An exception inside `interact` or `with Output()` is caught by the widget, printed where nobody looks, and saved in the
 notebook's widget state. SystemExit ends a run early without complaint. A traceback on stderr comes from a thread or a
-callback. All of them are failures here, except in cells tagged `raises-exception`.
+callback. The widgets of this package show what went wrong behind them, in a place of its own. All of them are
+failures here, except in cells tagged `raises-exception`.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from html import unescape
 from typing import Any
 
 _STATE = "application/vnd.jupyter.widget-state+json"
 _VIEW = "application/vnd.jupyter.widget-view+json"
 _NOT_THE_AUTHORS = {"injected-parameters", "papermill-error-cell-tag"}
+ALERT = "repsim-error"  #: the class of a place in which a widget says what went wrong
+_TAG = re.compile(r"<[^>]+>")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -45,7 +49,7 @@ def failures(notebook: Mapping[str, Any]) -> list[Failure]:
     widgets = notebook["metadata"].get("widgets", {}).get(_STATE, {}).get("state", {})
     shown = _shown(cells)
     for identity, widget in widgets.items():
-        for reason in _errors(widget["state"].get("outputs", [])):
+        for reason in [*_errors(widget["state"].get("outputs", [])), *_alerts(widget["state"])]:
             index = _cell_of(identity, widgets, shown)
             where = "inside a widget" if index is None else place(cells, index, "inside a widget of")
             found.append((len(cells) if index is None else index, Failure(where, reason)))
@@ -60,6 +64,13 @@ def _errors(outputs: list[Any]) -> Iterator[str]:
             text = _plain("".join(output["text"]))
             if "Traceback (most recent call last)" in text:
                 yield text.strip().splitlines()[-1]
+
+
+def _alerts(state: Mapping[str, Any]) -> Iterator[str]:
+    """What one of this package's widgets says went wrong."""
+    text = unescape(_TAG.sub("", state.get("value") or "")) if ALERT in state.get("_dom_classes", []) else ""
+    if text:
+        yield text
 
 
 def _plain(text: str) -> str:

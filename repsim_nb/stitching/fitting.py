@@ -12,6 +12,7 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models import Model
+from repsim_nb.progress import steps
 from repsim_nb.stitching.ground import Ground, upper
 from repsim_nb.stitching.maps import MAPS, Map, Moments
 from repsim_nb.stitching.shared import paired
@@ -102,7 +103,7 @@ def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFra
     history, kept, waited = [(0, float("nan"), best)], _copy(map_), 0
     recent: list[float] = []
     order: list[int] = []
-    for step in range(1, method.steps + 1):
+    for step in steps(range(1, method.steps + 1), "fitting the map", "step", shown=False):
         order = order or rng.permutation(len(batches)).tolist()
         i = order.pop()
         for group in optimizer.param_groups:

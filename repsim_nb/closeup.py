@@ -1,0 +1,138 @@
+"""Two representations of the same rows, seen from close by: on shared axes, and where they differ most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from repsim_nb.errors import InputError
+from repsim_nb.measures.features import as_matrix
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from repsim_nb.activations import Activations
+    from repsim_nb.corpora import Corpus
+    from repsim_nb.models import Model
+
+CONTEXT = 48  # characters shown on either side of a token
+
+
+@dataclass(frozen=True)
+class SharedAxes:
+    """Two representations in one space, after what Procrustes analysis may do to them.
+
+    Both are centred and scaled to rows of root mean square length 1, the second then rotated onto the first. The axes
+    are the two principal axes of both together.
+
+    Attributes:
+        x, y: a sample of rows on the two axes, (k, 2) each; row i of both is the same stimulus.
+        index: which rows these are, (k,), rising.
+        explained: share of the variance of both that lies on each axis, (2,).
+        difference: distance of every row of one from its counterpart in the other, (n,), in the full space; the mean of
+            their squares is the square of the Procrustes distance.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    index: np.ndarray
+    explained: np.ndarray
+    difference: np.ndarray
+
+    def __str__(self) -> str:
+        return f"{len(self.index):,} of {len(self.difference):,} rows"
+
+
+def shared_axes(x: Any, y: Any, k: int = 300, seed: int = 0) -> SharedAxes:
+    """Project x (n, d_x) and y (n, d_y) on shared axes.
+
+    Args:
+        x, y: tensors or arrays; row i of both is the same stimulus. The narrower one is padded with zeros.
+        k: rows shown, at most; differences are those of all.
+        seed: of the sample of rows.
+
+    Raises:
+        InputError: unequal rows, fewer than 3, or rows that are all the same.
+
+    >>> x = np.random.default_rng(0).normal(size=(50, 4))
+    >>> turned = 3 * x[:, ::-1] + 1
+    >>> bool(np.allclose(shared_axes(x, turned).difference, 0, atol=1e-6))
+    True
+    """
+    a, b = _unit(x, "x"), _unit(y, "y")
+    if len(a) != len(b):
+        raise InputError(f"x has {len(a)} rows, y has {len(b)}: row i of both must be the same stimulus.")
+    width = max(a.shape[1], b.shape[1])
+    a, b = (np.pad(m, ((0, 0), (0, width - m.shape[1]))) for m in (a, b))
+    left, _, right = np.linalg.svd(b.T @ a)
+    b = b @ (left @ right)
+    values, vectors = np.linalg.eigh(a.T @ a + b.T @ b)
+    axes = vectors[:, :-3:-1]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(0), range(axes.shape[1])])  # an axis has no sign of its own
+    if width == 1:
+        axes = np.pad(axes, ((0, 0), (0, 1)))
+    share = np.zeros(2)
+    share[: min(2, width)] = values[:-3:-1].clip(min=0) / values.clip(min=0).sum()
+    index = np.sort(np.random.default_rng(seed).choice(len(a), min(k, len(a)), replace=False))
+    return SharedAxes(a[index] @ axes, b[index] @ axes, index, share, np.linalg.norm(a - b, axis=1))
+
+
+def _unit(x: Any, side: str) -> np.ndarray:
+    """Centred, with rows of root mean square length 1, in float64."""
+    matrix = as_matrix(x, side).double().cpu().numpy()
+    matrix = matrix - matrix.mean(0)
+    size = np.sqrt((matrix**2).sum(1).mean())
+    if len(matrix) < 3 or not size:
+        raise InputError(f"{side} has {len(matrix)} rows that {'all are the same' if size == 0 else 'are too few'}.")
+    return matrix / size
+
+
+def most_different(
+    closeup: SharedAxes,
+    model: Model,
+    activations: Activations,
+    corpus: Corpus | str | Sequence[str] | None = None,
+    n: int = 10,
+) -> pd.DataFrame:
+    """The tokens at which the two representations of a close-up lie farthest apart, with the text around them.
+
+    Args:
+        closeup: what `shared_axes` made of all rows of `activations` and their counterparts.
+        model: whose tokens are shown.
+        activations: one of its sides; gives the places of the rows.
+        corpus: that it was extracted from; None is the one the model was made for.
+        n: how many tokens.
+
+    Returns:
+        DataFrame(document, before, token, after, difference), the largest difference first; index: the row.
+    """
+    import pandas as pd
+
+    order = np.argsort(-closeup.difference, kind="stable")[:n]
+    shown = tokens_at(model, activations.rows.iloc[order], corpus)
+    return shown.assign(difference=closeup.difference[order]).set_axis(pd.Index(order, name="row"))
+
+
+def tokens_at(model: Model, rows: pd.DataFrame, corpus: Corpus | str | Sequence[str] | None = None) -> pd.DataFrame:
+    """The tokens that end at `rows`, as `Activations.rows` has them: DataFrame(document, before, token, after)."""
+    import pandas as pd
+
+    from repsim_nb.corpora import load_corpus
+
+    texts = load_corpus(model.made_for if corpus is None else corpus)
+    place = {name: number for number, name in enumerate(texts.documents)}
+    starts: dict[str, dict[int, int]] = {}
+    lines = []
+    for document, end in zip(rows.document, rows.char_end, strict=True):
+        given = texts.inputs[place[document]]
+        text = given if isinstance(given, str) else "\n".join(given)
+        if document not in starts:
+            offsets = np.concatenate([window.offsets for window in model.windows([given])])
+            starts[document] = {last: first for first, last in offsets[::-1].tolist()}
+        start = starts[document].get(end, max(end - 1, 0))
+        before, after = text[max(0, start - CONTEXT) : start], text[end : end + CONTEXT]
+        lines.append({"document": document, "before": before, "token": text[start:end], "after": after})
+    return pd.DataFrame(lines, columns=["document", "before", "token", "after"])

@@ -1,0 +1,63 @@
+"""What a run would take, before it is started; nothing is downloaded to find out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from repsim_nb.memory import readable_size
+from repsim_nb.streaming import estimate
+from repsim_nb.widgets.models import described, needs_download
+from repsim_nb.widgets.question import Kept, Question
+
+
+def in_words(question: Question, kept: Kept, seconds: float | None) -> str:
+    """Rows, bytes and seconds; the latter from a trial, None while there has been none."""
+    q, known = question, activation_bytes(question)
+    parts = [f"{q.n_rows:,} rows", f"{readable_size(known)} in memory" if known else "bytes known after loading"]
+    downloads = downloaded(q)
+    if downloads:
+        parts.append(f"downloads {', '.join(downloads)}")
+    elif all(kept.holds(q, b) for b in q.models_b):
+        parts.append("extracted already")
+    else:
+        parts.append("seconds: trying" if seconds is None else f"about {max(1, round(seconds))} s")
+    if q.uncertainty:
+        parts.append("and the time for null and interval")
+    return " · ".join(parts)
+
+
+def downloaded(question: Question) -> list[str]:
+    """The models that a run would download."""
+    return [name for name in dict.fromkeys((question.model_a, *question.models_b)) if needs_download(name)]
+
+
+def activation_bytes(question: Question) -> int | None:
+    """Of all rows and layers in float32, from what the catalogue says; None for models that are not in it."""
+    q, total = question, 0
+    for b in q.models_b:
+        for side, name in (("a", q.model_a), ("b", b)):
+            about, layers = described(name), q.layers(side)
+            if "d_model" not in about:
+                return None
+            n = int(about["n_layers"]) + 1 if isinstance(layers, str) else len(layers)
+            total += 4 * q.n_rows * int(about["d_model"]) * n
+    return total
+
+
+def worth_trying(question: Question, kept: Kept) -> bool:
+    """Whether a trial would say more, and download nothing."""
+    return not downloaded(question) and not all(kept.holds(question, b) for b in question.models_b)
+
+
+def seconds(question: Question, kept: Kept) -> float:
+    """Run a little of it to see how long all will take, null and interval apart."""
+    q, total = question, 0.0
+    for b in q.models_b:
+        models = kept.models(q, b)
+        how: dict[str, Any] = {"rows": q.rows, "n_rows": q.n_rows, "seed": q.seed, **q.params}
+        how |= {"layers_a": q.layers("a"), "layers_b": q.layers("b")}
+        total += (
+            estimate(models[0], models[1] if len(models) == 2 else None, q.text(), q.measure, trial=True, **how).seconds
+            or 0.0
+        )
+    return total

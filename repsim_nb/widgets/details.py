@@ -1,0 +1,175 @@
+"""What lies behind one cell of the map: both representations, the tokens they differ on, and a stitch on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from repsim_nb.closeup import SharedAxes, most_different, shared_axes
+from repsim_nb.figures import projection
+from repsim_nb.stitching import stitch
+from repsim_nb.stitching.maps import MAPS
+from repsim_nb.widgets.picker import FULL
+from repsim_nb.widgets.picture import empty, inline_svg
+from repsim_nb.widgets.question import Kept, Question
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from repsim_nb.stitching.stitched import Stitched
+
+PROMPT = "import numpy as"
+WINDOWS = {"n_fit": 128, "n_report": 48}  # of text; enough for a first look, in seconds
+
+
+class Closeup:
+    """Two panels, projection and tokens, for one pair of layers."""
+
+    def __init__(self) -> None:
+        self.points, self.tokens = widgets.HTML(), widgets.HTML()
+        self.points.add_class("repsim-projection")
+        self.tokens.add_class("repsim-tokens")
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self.points.value = self.tokens.value = ""
+
+    def show(self, labels: tuple[str, str], closeup: SharedAxes, tokens: pd.DataFrame) -> None:
+        """Show what `look` found."""
+        ax = projection(closeup, empty(3.8, 3.5), labels=labels)
+        name = f"{labels[0]} and {labels[1]} on shared axes, {closeup}"
+        self.points.value = (
+            '<h3 class="repsim-h3">Both on shared axes</h3>'
+            + inline_svg(ax, name)
+            + '<p class="repsim-note">Procrustes: both centred and scaled, B rotated onto A; the axes are the '
+            f"principal axes of both together. A line joins the same token; shown are {closeup}.</p>"
+        )
+        self.tokens.value = (
+            '<h3 class="repsim-h3">Tokens they differ on most</h3>'
+            + _token_table(tokens)
+            + '<p class="repsim-note">Distance after the same alignment, in units of the typical length of a row; '
+            f"of all {len(closeup.difference):,} rows.</p>"
+        )
+
+
+def look(question: Question, b: str, selected: tuple[int, int], kept: Kept) -> tuple[SharedAxes, pd.DataFrame]:
+    """The close-up of a pair of layers whose activations are kept, and the tokens that differ most."""
+    pair = kept.activations(question, b)
+    closeup = shared_axes(pair[0][selected[0]], pair[-1][selected[1]], seed=question.seed)
+    return closeup, most_different(closeup, kept.models(question, b)[0], pair[0], question.text())
+
+
+def _token_table(tokens: pd.DataFrame) -> str:
+    lines = []
+    for _, row in tokens.iterrows():
+        before, token, after = (_visible(text) for text in (row.before[-18:], row.token, row.after[:14]))
+        lines.append(
+            f'<tr><td class="repsim-number">{row.difference:.2f}</td>'
+            f'<td class="repsim-context" title="{escape(str(row.document))}">'
+            f"<span>{before}</span><mark>{token}</mark><span>{after}</span></td></tr>"
+        )
+    head = "<thead><tr><th>distance</th><th>token in its text</th></tr></thead>"
+    return f'<table class="repsim-table">{head}<tbody>{"".join(lines)}</tbody></table>'
+
+
+def _visible(text: str) -> str:
+    """Line breaks as a sign of their own, the rest as text of a page."""
+    return escape(text.replace("\n", "⏎").replace("\t", "→"))
+
+
+class StitchPanel(widgets.VBox):
+    """Stitch the selected layer of A into the selected layer of B; `run` is called with the arguments of `stitch`."""
+
+    def __init__(self, run: Callable[[dict[str, Any]], None]):
+        self.map = widgets.Dropdown(
+            options=list(MAPS), value="affine", description="map", tooltip="What joins the two models", layout=FULL
+        )
+        self.fit = widgets.Dropdown(
+            options=[("least squares (seconds)", "least_squares"), ("gradient (slower, better)", "gradient")],
+            description="fit",
+            tooltip="How the map is fitted",
+            layout=FULL,
+        )
+        self.prompt = widgets.Text(
+            PROMPT,
+            description="prompt",
+            tooltip="What the three models go on from",
+            continuous_update=False,
+            layout=FULL,
+        )
+        self.button = widgets.Button(description="Stitch", tooltip="Fit the map and show what it costs")
+        self.button.add_class("repsim-stitch-run")
+        self.found = widgets.HTML()
+        self.found.add_class("repsim-stitch")
+        self.heading = widgets.HTML()
+        controls = widgets.VBox([self.map, self.fit, self.prompt, self.button])
+        controls.add_class("repsim-controls")
+        super().__init__([self.heading, controls, self.found])
+        self.button.on_click(lambda _: run({"map": self.map.value, "fit": self.fit.value}))
+        self.reset("", "")
+
+    def reset(self, sender: str, receiver: str) -> None:
+        """Another pair; what was found of the last one goes."""
+        self.found.value = ""
+        pair = f": {escape(sender)} into {escape(receiver)}" if sender else ""
+        self.heading.value = f'<h3 class="repsim-h3">Stitching{pair}</h3>'
+
+    def show(self, stitched: Stitched) -> None:
+        """What stitching costs, and what the three models predict."""
+        low, high = stitched.interval()
+        units = stitched.ground.task.units
+        prompt = self.prompt.value if stitched.receiver.kind == "causal" else _as_pair(self.prompt.value)
+        self.found.value = (
+            f'<p class="repsim-lead"><b>{stitched.penalty:.2f}</b> {units} dearer than the receiver alone '
+            f"(95% interval {low:.2f} to {high:.2f}); {stitched.recovered:.0%} of what it needs comes through."
+            f"</p>{_predictions(stitched.predictions(prompt), self.prompt.value)}"
+        )
+
+
+def _as_pair(prompt: str) -> tuple[str, str]:
+    """Premise and hypothesis, which a full stop or a slash parts."""
+    first, _, second = prompt.partition("/")
+    return first.strip(), second.strip() or first.strip()
+
+
+def _predictions(table: pd.DataFrame, prompt: str) -> str:
+    """Sender, receiver and stitched side by side."""
+    if table.columns.nlevels == 1:  # of classifiers: labels x models
+        head = "".join(f"<th>{escape(str(c))}</th>" for c in table.columns)
+        body = "".join(
+            f"<tr><th>{escape(str(label))}</th>{''.join(f'<td>{v:.1%}</td>' for v in row)}</tr>"
+            for label, row in zip(table.index, table.to_numpy(), strict=True)
+        )
+        head = f"<th></th>{head}"
+    else:
+        models = list(dict.fromkeys(table.columns.get_level_values(0)))
+        head = "".join(f"<th>{escape(str(m))}</th>" for m in models)
+        body = "".join(
+            "<tr>"
+            + "".join(
+                f"<td><code>{_visible(str(row[m, 'token']))}</code> <small>{row[m, 'probability']:.1%}</small></td>"
+                for m in models
+            )
+            + "</tr>"
+            for _, row in table.iterrows()
+        )
+    return (
+        f'<table class="repsim-table"><caption>After “{escape(prompt)}”</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def run_stitch(question: Question, b: str, selected: tuple[int, int], kept: Kept, how: dict[str, Any]) -> Stitched:
+    """Stitch layer selected[0] of a into layer selected[1] of b."""
+    return stitch(
+        kept.model(question.model_a),
+        kept.model(b),
+        selected[0],
+        question.corpus,
+        into=selected[1],
+        seed=question.seed,
+        **{**WINDOWS, **how},
+    )

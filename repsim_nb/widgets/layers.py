@@ -1,0 +1,126 @@
+"""Pick layers of one model: all, a range, or one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as widgets
+import traitlets
+
+from repsim_nb.errors import InputError
+from repsim_nb.widgets.picker import FULL, Picker
+
+ALL, RANGE, ONE = "all", "range", "one"
+
+
+class LayerPicker(Picker):
+    """All layers, a range or a single one; each is named with its relative depth.
+
+    Args:
+        n_layers: blocks of the model; positions run from 0, the embedding, to n_layers.
+        value: "all" or positions.
+        title: the heading.
+
+    Attributes:
+        value: trait, "all" or a tuple of positions in rising order.
+        n_layers: trait; where it changes, the choice stays at its relative depth.
+
+    Raises:
+        InputError: positions that the model does not have.
+    """
+
+    value = traitlets.Any("all", help='"all" or a tuple of positions')
+    n_layers = traitlets.Int(4, min=0)
+
+    def __init__(self, n_layers: int = 4, value: Any = ALL, *, title: str = "Layers"):
+        self._which = widgets.Dropdown(
+            options=[("all layers", ALL), ("a range", RANGE), ("one layer", ONE)],
+            description="layers",
+            tooltip="Which positions of the residual stream; 0 is the embedding, l comes after block l",
+            layout=FULL,
+        )
+        self._first = widgets.Dropdown(description="from", tooltip="First layer, with its relative depth", layout=FULL)
+        self._last = widgets.Dropdown(description="to", tooltip="Last layer, with its relative depth", layout=FULL)
+        super().__init__(title, "layer", [self._which, self._first, self._last])
+        self.n_layers = n_layers
+        self._offer()
+        self.value = value
+        self._show()
+        for control in (self._which, self._first, self._last):
+            self._when(control, self._choose)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The chosen positions, one by one."""
+        return tuple(range(self.n_layers + 1)) if self.value == ALL else self.value
+
+    @property
+    def depth(self) -> tuple[float, float]:
+        """Relative depth of the first and the last chosen layer, 0 to 1."""
+        return self.positions[0] / max(self.n_layers, 1), self.positions[-1] / max(self.n_layers, 1)
+
+    @depth.setter
+    def depth(self, ends: tuple[float, float]) -> None:
+        low, high = ends
+        if not 0 <= low <= high <= 1:
+            raise InputError(f"depth={ends!r}; expected two shares of the depth, 0 <= first <= last <= 1.")
+        self.value = tuple(range(round(low * self.n_layers), round(high * self.n_layers) + 1))
+
+    @traitlets.validate("value")
+    def _valid(self, proposal: Any) -> str | tuple[int, ...]:
+        given = proposal["value"]
+        if isinstance(given, str) and given == ALL:
+            return ALL
+        asked = (given,) if isinstance(given, int) else given
+        if isinstance(asked, str) or not hasattr(asked, "__iter__"):
+            raise InputError(f'layers={given!r} was given; expected "all", a position or a list of positions.')
+        asked = list(asked)
+        wrong = [p for p in asked if isinstance(p, bool) or not isinstance(p, int) or not 0 <= p <= self.n_layers]
+        if wrong or not asked:
+            raise InputError(
+                f"Layer {wrong[0]!r} does not exist: positions are 0 (embedding) to {self.n_layers}."
+                if wrong
+                else 'layers is empty; expected "all", a position or a list of positions.'
+            )
+        return tuple(sorted(set(asked)))
+
+    @traitlets.observe("n_layers")
+    def _renumber(self, change: Any) -> None:
+        if self.value != ALL and change.old:
+            scale = change.new / change.old
+            kept: str | tuple[int, ...] = tuple(sorted({min(change.new, round(p * scale)) for p in self.value}))
+        else:
+            kept = ALL
+        self._offer()
+        self.value = kept
+        self._show()
+
+    def _offer(self) -> None:
+        options = [(f"{p}  ({p / max(self.n_layers, 1):.0%} deep)", p) for p in range(self.n_layers + 1)]
+        with self._updating():
+            for control in (self._first, self._last):
+                control.options = options
+
+    @traitlets.observe("value")
+    def _show(self, change: Any = None) -> None:
+        positions = self.positions
+        which = ALL if self.value == ALL else ONE if len(positions) == 1 else RANGE
+        with self._updating():
+            self._which.value = which
+            self._first.value, self._last.value = positions[0], positions[-1]
+            self._first.layout.display = "none" if which == ALL else ""
+            self._last.layout.display = "" if which == RANGE else "none"
+            self._first.description = "layer" if which == ONE else "from"
+
+    def _choose(self, change: Any) -> None:
+        if self._which.value == ALL:
+            self.value = ALL
+        elif self._which.value == ONE:
+            self.value = (self._first.value,)
+        else:
+            first, last = self._first.value, self._last.value
+            if change.owner is self._which and first == last:
+                last = self.n_layers
+            if first > last:  # the end that was moved takes the other along
+                first, last = (first, first) if change.owner is self._first else (last, last)
+            self.value = tuple(range(first, last + 1)) if first < last else (first,)

@@ -1,0 +1,99 @@
+"""The layer x layer map as a grid of cells that can be pointed at, clicked on and walked through with arrow keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets
+from matplotlib.colors import to_rgb
+
+from repsim_nb.figures.maps import HATCHED
+from repsim_nb.figures.scales import check, colours, limits_of, unrelated
+from repsim_nb.widgets.picker import STYLE
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class LayerMap(anywidget.AnyWidget):
+    """A heatmap of what `compare` returned, coloured as `figures.heatmap` is.
+
+    Attributes:
+        selected: trait, [row, column] of the chosen cell counted from 0, or [] for none.
+        view: trait, all that is shown.
+    """
+
+    _esm = Path(__file__).with_name("map.js")
+    _css = STYLE
+    view = traitlets.Dict().tag(sync=True)
+    selected = traitlets.List(traitlets.Int()).tag(sync=True)
+
+    def __init__(self, result: xr.DataArray, limits: tuple[float, float] | None = None):
+        super().__init__(view=view_of(result, limits))
+
+    def show(self, result: xr.DataArray, limits: tuple[float, float] | None = None) -> None:
+        """Another result in its place, with nothing selected."""
+        self.selected = []
+        self.view = view_of(result, limits)
+
+
+def view_of(result: xr.DataArray, limits: tuple[float, float] | None = None) -> dict[str, Any]:
+    """A result as words and colours, cell by cell."""
+    check(result, "LayerMap")
+    low, high = limits or limits_of(result)
+    painted, scale = colours(result, (low, high))
+    a, b = (str(result.attrs.get(f"model_{side}", side)) for side in "ab")
+    rows, columns = ([str(layer) for layer in result[f"layer_{side}"].values] for side in "ab")
+    hatched = unrelated(result)
+    alike = result.attrs.get("direction") == "similarity"
+    readouts = [
+        [f"Layer {r} of {a}, layer {c} of {b}: {in_words(result[i, j])}" for j, c in enumerate(columns)]
+        for i, r in enumerate(rows)
+    ]
+    return {
+        "title": f"{a} and itself" if a == b else f"{a} and {b}",
+        "label": f"{result.attrs.get('long_name', result.name)} of every layer of {a} (rows) and {b} (columns)",
+        "hint": "Point at a cell for its value; click, or use the arrow keys, for what lies behind it.",
+        "y_axis": f"layer of {a}",
+        "x_axis": f"layer of {b}",
+        "rows": rows,
+        "columns": columns,
+        "values": [[f"{float(v):.2f}" for v in row] for row in result.values],
+        "labels": readouts,
+        "readouts": readouts,
+        "colours": painted.tolist(),
+        "inks": [[_ink(colour) for colour in row] for row in painted],
+        "hatched": hatched.tolist(),
+        "note": HATCHED.strip("()").capitalize() if hatched.any() else "",
+        "scale": {
+            "colours": scale,
+            "title": str(result.attrs.get("long_name", result.name)),
+            "low": f"{low:.3g} {_meaning(low, alike)}".strip(),
+            "high": f"{high:.3g} {_meaning(high, alike)}".strip(),
+        },
+    }
+
+
+def _meaning(end: float, similarity: bool) -> str:
+    if similarity:
+        return {0.0: "= nothing shared", 1.0: "= same"}.get(end, "")
+    return "= same" if end == 0 else "(less alike)"
+
+
+def in_words(cell: xr.DataArray) -> str:
+    """The value with its interval and null as far as it has them."""
+    words = [f"{float(cell):.3f}"]
+    if "low" in cell.coords:
+        words.append(f"95% interval {float(cell.low):.3f} to {float(cell.high):.3f}")
+    if "null_mean" in cell.coords:
+        words.append(f"unrelated text {float(cell.null_mean):.3f}, p = {float(cell.p_value):.3f}")
+    return "; ".join(words)
+
+
+def _ink(background: str) -> str:
+    """Black or white, whichever stands out more (WCAG relative luminance)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(background)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if luminance > 0.179 else "#ffffff"

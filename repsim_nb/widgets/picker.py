@@ -1,0 +1,73 @@
+"""What all pickers share: a box with a style, a heading and one `value` that Python reads, sets and observes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets as widgets
+import traitlets
+
+from repsim_nb.widgets.guard import Alert
+
+STYLE = Path(__file__).with_name("style.css")
+FULL = {"width": "100%", "min_width": "0"}  # a layout for each control: a shared Layout would be hidden by all
+NARROW = {"description_width": "initial"}
+
+
+class Picker(widgets.VBox):
+    """A titled group of controls. A subclass has a trait `value` and keeps it and its controls alike.
+
+    Its controls are laid out one below the other, which is their order under the Tab key. Bad values raise when they
+    are set from Python, and are shown in `alert` when they are entered.
+    """
+
+    def __init__(self, title: str, kind: str, controls: list[widgets.Widget]):
+        self.heading = widgets.HTML(f'<div class="repsim-title">{escape(title)}</div>')
+        self.alert = Alert()
+        self._busy = False
+        super().__init__([Frame(title), self.heading, *controls, self.alert])
+        self.add_class("repsim")
+        self.add_class("repsim-picker")
+        self.add_class(f"repsim-{kind}-picker")
+
+    @contextmanager
+    def _updating(self) -> Iterator[None]:
+        """Controls are set from the value within, and do not set it in turn."""
+        before, self._busy = self._busy, True
+        try:
+            yield
+        finally:
+            self._busy = before
+
+    def _when(self, control: widgets.Widget, do: Callable[[Any], None]) -> None:
+        """Call `do(change)` when somebody changes the control."""
+
+        def entered(change: Any) -> None:
+            if not self._busy:
+                self.alert.clear()
+                with self.alert.guarding():
+                    do(change)
+
+        control.observe(entered, "value")
+
+
+class Frame(anywidget.AnyWidget):
+    """The package's style, and keys and a name for the widget it stands in; takes no room itself."""
+
+    _esm = Path(__file__).with_name("frame.js")
+    _css = STYLE
+    label = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, label: str):
+        super().__init__(label=label, layout={"display": "none"})
+
+
+def facts(pairs: dict[str, str]) -> str:
+    """Names and values as an HTML list of terms."""
+    items = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs.items() if v)
+    return f'<dl class="repsim-facts">{items}</dl>'

@@ -1,0 +1,38 @@
+"""matplotlib figures as part of the page: in its font and in its colours, light or dark."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from io import StringIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def empty(width: float, height: float) -> Axes:
+    """New Axes, of a figure that no window and no notebook shows by itself."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure.add_subplot()
+
+
+def inline_svg(ax: Axes, label: str) -> str:
+    """The figure of some Axes as SVG for a page, `label` its name; what is black takes the colour of text."""
+    from matplotlib import rc_context
+
+    figure, written = ax.get_figure(root=True), StringIO()
+    assert figure is not None
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": None}):
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+    svg = written.getvalue()
+    svg = svg[svg.index("<svg") :].replace("#000000", "currentColor")
+    svg = re.sub(r'<g id="[a-z]+(?:\\.[a-z]+)*_\d+"', "<g", svg)  # the same in every figure of a page
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    named = f'role="img" aria-label="{escape(label)}"'
+    svg = re.sub(r'^<svg[^>]*?(viewBox="[^"]+")[^>]*>', lambda found: f"<svg {found[1]} {named}>", svg)
+    return f'<div class="repsim-picture">{svg}</div>'

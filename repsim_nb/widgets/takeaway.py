@@ -1,0 +1,33 @@
+"""What can be taken from an explorer: code, commands, files, its state."""
+
+from __future__ import annotations
+
+import ipywidgets as widgets
+
+from repsim_nb.widgets.code import CodeButton
+
+
+class TakeAway(widgets.Box):
+    """Buttons and fields in a row; the explorer says what they hold and do."""
+
+    def __init__(self) -> None:
+        self.code = CodeButton(
+            label="Copy as code", css_class="repsim-code-button", hint="Python that gives what is shown"
+        )
+        self.command = CodeButton(
+            label="Run as notebook", css_class="repsim-command-button", hint="Commands that give what is shown"
+        )
+        self.folder = widgets.Text(
+            description="folder", placeholder="results of this notebook", tooltip="Where files are written"
+        )
+        self.export = widgets.Button(description="Export", tooltip="Figure as SVG and PNG, numbers as CSV and NetCDF")
+        self.state = widgets.Text(
+            description="state", tooltip="All that is chosen, as one line: copy it to save, paste one to restore"
+        )
+        self.restore = widgets.Button(description="Restore", tooltip="Choose what the saved state says")
+        named = {"folder": self.folder, "export-button": self.export}
+        named |= {"state-text": self.state, "restore-button": self.restore}
+        for name, control in named.items():
+            control.add_class(f"repsim-{name}")
+        super().__init__([self.code, self.command, *named.values()])
+        self.add_class("repsim-actions")

@@ -1,0 +1,96 @@
+"""The maps of an explorer side by side, and the curves that belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from repsim_nb.figures import curves
+from repsim_nb.figures.scales import limits_of
+from repsim_nb.widgets.map import LayerMap, in_words
+from repsim_nb.widgets.picture import empty, inline_svg
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Pair = tuple[int, int]
+
+
+class Maps(widgets.HBox):
+    """One map per model on the side of b, all on one scale.
+
+    Args:
+        chosen: called with (model, pair of layers) when somebody clicks on a cell or walks to it.
+    """
+
+    def __init__(self, chosen: Callable[[str, Pair], None]):
+        super().__init__()
+        self.add_class("repsim-maps")
+        self.by_model: dict[str, LayerMap] = {}
+        self._results: Mapping[str, xr.DataArray] = {}
+        self._chosen, self._marking = chosen, False
+
+    def take(self, results: Mapping[str, xr.DataArray]) -> None:
+        """Make the maps of new results; `appear` shows them."""
+        every = [limits_of(result) for result in results.values()]
+        limits = min(low for low, _ in every), max(high for _, high in every)
+        self._results = results
+        self.by_model = {b: LayerMap(result, limits) for b, result in results.items()}
+        for b, layer_map in self.by_model.items():
+            layer_map.observe(partial(self._entered, b), "selected")
+
+    def appear(self) -> None:
+        """Put the new maps in place of the old ones."""
+        self.children = tuple(self.by_model.values())
+
+    def mark(self, against: str, pair: Pair | None) -> None:
+        """Show which cell of which map is selected."""
+        self._marking = True
+        try:
+            for b, layer_map in self.by_model.items():
+                cell: list[int] = []
+                if pair is not None and b == against:
+                    layers = [self._results[b][f"layer_{side}"].values.tolist() for side in "ab"]
+                    cell = [at.index(layer) for at, layer in zip(layers, pair, strict=True)]
+                layer_map.selected = cell
+        finally:
+            self._marking = False
+
+    def _entered(self, b: str, change: Any) -> None:
+        if change.new and not self._marking:
+            row, column = change.new
+            result = self._results[b]
+            self._chosen(b, (int(result.layer_a[row]), int(result.layer_b[column])))
+
+
+def curves_as_html(results: Mapping[str, xr.DataArray], against: str, selected: Pair | None) -> str:
+    """The layers that models share, or the selected layer of A against all of B; "" where there are none."""
+    ax = empty(3.9, 3.2)
+    if selected is not None:
+        curves(results[against], ax, layer_a=selected[0])
+        ax.set_title("")  # the text below says it
+        ax.axvline(selected[1], color="0.5", linewidth=0.8, zorder=0)
+        about = f"Layer {selected[0]} of A against every layer of B; the line marks the selected one."
+    else:
+        shared = [r for r in results.values() if set(r.layer_a.values) & set(r.layer_b.values)]
+        for result in shared:
+            curves(result, ax, label=None if len(shared) == 1 else str(result.attrs["model_b"]))
+        about = "Each layer of A against the layer of B with the same number."
+        if not shared:
+            return ""
+    ax.set_ylabel(ax.get_ylabel().split("\n")[0])
+    return f'<h3 class="repsim-h3">Layer by layer</h3>{inline_svg(ax, about)}<p class="repsim-note">{escape(about)}</p>'
+
+
+def heading(labels: tuple[str, str], cell: xr.DataArray) -> str:
+    """Which pair of layers is selected and how alike its layers are."""
+    a, b = map(escape, labels)
+    measure = escape(str(cell.attrs.get("long_name", cell.name)))
+    return (
+        f'<h2 class="repsim-h2">{a} <span class="repsim-and">against</span> {b}</h2>'
+        f'<p class="repsim-lead">{measure}: {escape(in_words(cell))}</p>'
+    )

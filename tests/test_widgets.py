@@ -1,0 +1,336 @@
+"""The explorer, driven by its traits: what it shows is what the package computes."""
+
+import json
+import subprocess
+import sys
+import time
+from contextlib import redirect_stdout
+from io import StringIO
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+
+import repsim_nb as rs
+from repsim_nb.errors import InputError
+from repsim_nb.progress import steps, watched
+from repsim_nb.runs.command import _parser, main
+from repsim_nb.widgets.cost import activation_bytes
+from repsim_nb.widgets.job import Job
+from repsim_nb.widgets.question import Kept, Question, answer, as_commands, as_python
+
+A, B, C = "tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w64-d4"
+TEXTS = tuple(f"Document {i} says: import module_{i} as m{i}; the value of x is {i * 7}." for i in range(12))
+SMALL = {"corpus": TEXTS, "n_rows": 80}
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def shown():
+    """An explorer that has compared A with B and with itself."""
+    explorer = rs.Explorer(A, [B, A], **SMALL)
+    explorer.run()
+    return explorer
+
+
+def test_the_result_is_what_compare_returns(shown):
+    direct = rs.compare(A, B, list(TEXTS), n_rows=80)
+    xr.testing.assert_allclose(shown.results[B], direct)
+    itself = rs.compare(A, corpus=list(TEXTS), n_rows=80)
+    xr.testing.assert_allclose(shown.results[A], itself)
+    assert shown.result is shown.results[B]
+    assert shown.status == "done"
+
+
+def test_the_map_shows_each_value_with_the_colour_the_heatmap_has(shown):
+    view = shown._maps.by_model[B].view
+    result = shown.results[B]
+    assert np.allclose(np.array(view["values"], dtype=float), result.values, atol=0.005)
+    ax = rs.figures.heatmap(result, limits=(0, 1))
+    ax.figure.canvas.draw()
+    painted = ax.collections[0].get_facecolors()
+    from matplotlib.colors import to_hex
+
+    assert [to_hex(c) for c in painted] == np.array(view["colours"]).ravel().tolist()
+    assert "layer 2 of" in view["labels"][0][2]
+    assert view["scale"]["low"] == "0 = nothing shared"
+    assert view["scale"]["high"] == "1 = same"
+
+
+def test_clicking_on_a_cell_selects_it_and_shows_what_lies_behind(shown):
+    shown._maps.by_model[B].selected = [1, 2]  # what the browser sends
+    assert shown.against == B
+    assert shown.selected == (1, 2)
+    shown.wait()
+    assert "layer 1" in shown._pair.value
+    assert "<svg" in shown._closeup.points.value
+    assert "of 80 rows" in shown._closeup.points.value
+    shown._maps.by_model[A].selected = [0, 1]
+    assert (shown.against, shown.selected) == (A, (0, 1))
+    assert shown._maps.by_model[B].selected == []
+    shown.against = B
+    assert shown.selected is None
+    shown.selected = (0, 0)
+    assert shown._maps.by_model[B].selected == [0, 0]
+    shown.wait()
+
+
+def test_a_pair_that_is_not_on_the_map_cannot_be_selected(shown):
+    with pytest.raises(InputError, match="layers of a are"):
+        shown.selected = (0, 9)
+    with pytest.raises(InputError, match="Run a comparison first"):
+        rs.Explorer(A, B).selected = (0, 0)
+    with pytest.raises(InputError, match=f"Did you mean '{B}'"):
+        shown.against = "tiny-neox-w64-d3"
+
+
+def test_activations_are_kept_for_the_next_measure(monkeypatch):
+    explorer = rs.Explorer(A, B, **SMALL)
+    explorer.run()
+    monkeypatch.setattr("repsim_nb.widgets.question.extract_aligned", lambda *a, **k: pytest.fail("extracted again"))
+    explorer.measure.value = "procrustes"
+    assert explorer.run().name == "procrustes"
+    assert "extracted already" in explorer._estimate.value
+
+
+def test_what_is_kept_is_bounded_in_bytes():
+    kept = Kept(limit=100_000)
+    for seed in range(4):
+        question = Question(A, (B,), corpus=TEXTS, n_rows=80, seed=seed)
+        answer(question, B, kept)
+        assert kept.holds(question, B)
+    assert kept.nbytes <= 100_000
+    assert not kept.holds(Question(A, (B,), corpus=TEXTS, n_rows=80, seed=0), B)
+
+
+def test_cancelling_leaves_the_last_result_and_takes_effect_at_once(monkeypatch):
+    explorer = rs.Explorer(A, B, **SMALL)
+    first = explorer.run()
+    began = []
+
+    def slow(*args):
+        for _ in steps(range(10_000), "slowly"):
+            began.append(True)
+            time.sleep(0.01)
+
+    monkeypatch.setattr("repsim_nb.widgets.explorer.answer", slow)
+    explorer.start()
+    while not began:
+        time.sleep(0.01)
+    assert explorer.status == "running"
+    explorer._cancel.click()
+    assert explorer.status == "cancelled"
+    explorer.wait()  # the thread ends at its next step, long before ten thousand
+    assert len(began) < 10_000
+    assert explorer.result is first
+    assert explorer.error == ""
+
+
+def test_extraction_can_be_watched_and_stopped():
+    seen = []
+
+    class Enough(Exception):
+        pass
+
+    def watch(what, done, of):
+        seen.append((what, done, of))
+        raise Enough
+
+    with pytest.raises(Enough), watched(watch):
+        rs.extract(A, corpus=list(TEXTS), n_rows=80)
+    assert seen == [(A, 0, 1)]
+
+
+def test_a_job_that_was_given_up_says_nothing_any_more():
+    said = []
+    job = Job(lambda: list(steps(range(3), "x")), lambda *a: said.append(a), said.append, lambda *a: job.give_up())
+    job.start()
+    job.join()
+    assert said == []
+    other = Job(lambda: 1, lambda *a: said.append(a), said.append, lambda *a: None)
+    other.start()
+    other.join()
+    assert said == [(1, [])]
+
+
+def test_errors_are_shown_and_raised(monkeypatch):
+    explorer = rs.Explorer(A, B, corpus=("one text",), n_rows=80)
+    with pytest.raises(InputError):
+        explorer.run()
+    assert explorer.status == "failed"
+    assert 'role="alert"' in explorer.alert.value
+    assert explorer.error
+    explorer.corpus.value = TEXTS
+    explorer.run()
+    assert explorer.error == ""
+    assert explorer.alert.value == ""
+
+
+def test_what_a_widget_says_went_wrong_fails_a_headless_run(shown):
+    from repsim_nb.runs.failures import failures
+
+    shown.alert.show(InputError("No <such> thing. Do that."))
+    states = {w.model_id: {"state": w.get_state()} for w in (shown, shown.alert)}
+    states[shown.model_id]["state"]["children"] = [f"IPY_MODEL_{shown.alert.model_id}"]
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": shown.model_id}}
+    notebook = {
+        "cells": [{"source": "explorer", "metadata": {}, "outputs": [{"output_type": "display_data", "data": view}]}],
+        "metadata": {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": states}}},
+    }
+    (failure,) = failures(notebook)
+    assert failure.reason == "No <such> thing. Do that."
+    assert failure.place == "inside a widget of cell 1 of 1, `explorer`"
+    shown.alert.clear()
+    states[shown.alert.model_id]["state"] = shown.alert.get_state()
+    assert failures(notebook) == []
+
+
+def test_a_defect_behind_a_button_is_shown_with_its_kind(shown, monkeypatch):
+    monkeypatch.setattr("repsim_nb.widgets.explorer.save_figure", lambda *a: 1 / 0)
+    shown._take_away.export.click()
+    assert "ZeroDivisionError" in shown.error
+    assert "report" in shown.error
+    shown.alert.clear()
+    shown.error = ""
+
+
+def test_the_code_reproduces_the_map_and_the_closeup(shown):
+    shown.against, shown.selected = B, (1, 2)
+    shown.wait()
+    made = {}
+    exec(shown.code, made)
+    xr.testing.assert_allclose(made["result"], shown.result)
+    xr.testing.assert_allclose(made["results"][A], shown.results[A])
+    assert made["closeup"].index.tolist() == list(range(80))
+    assert made["tokens"].token.iloc[0] in shown._closeup.tokens.value
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        Question(A, (B,), "procrustes", corpus=TEXTS, n_rows=60, seed=3, layers_a=(0, 2), layers_b=(1,)),
+        Question(A, (A,), params={"debiased": False}, corpus=TEXTS, n_rows=50, layers_a=(1,), layers_b=(0, 1)),
+        Question(A, (B,), corpus=TEXTS, n_rows=60, uncertainty=True, rows="tokens"),
+        Question(A, (B,), "jaccard", {"k": 3}, corpus=TEXTS, rows="mean", n_rows=10),
+    ],
+)
+def test_the_code_reproduces_any_question(question):
+    made = {}
+    exec(as_python(question, question.models_b[0]), made)
+    for b in question.models_b:
+        xr.testing.assert_allclose(made["result"], answer(question, b, Kept()))
+
+
+def test_the_commands_are_ones_that_the_command_line_knows(tmp_path, monkeypatch):
+    question = Question(A, (B, C), "procrustes", n_rows=100, seed=2, layers_a=(0, 1))
+    import shlex
+
+    lines = [shlex.split(line) for line in as_commands(question, question.to_json()).splitlines()]
+    assert [line[:2] for line in lines] == [["repsim-nb", "run"], *[["repsim-nb", "compare"]] * 2]
+    parsed = [_parser().parse_args(line[1:]) for line in lines]
+    assert Question.from_json(dict(parsed[0].parameters)["state"])[0] == question
+    monkeypatch.chdir(tmp_path)
+    with redirect_stdout(StringIO()):
+        assert main(lines[1][1:]) == 0
+    with xr.open_dataarray(tmp_path / f"{A}--{B}.nc", engine="h5netcdf") as written:
+        direct = answer(question, B, Kept())
+        np.testing.assert_allclose(written.values, direct.values, atol=1e-6)
+        assert written.layer_a.values.tolist() == [0, 1]
+
+
+def test_what_no_single_comparison_says_has_the_notebook_alone():
+    for question in (Question(A, (B,), corpus=TEXTS), Question(A, (B,), params={"debiased": False})):
+        assert [line.split()[1] for line in as_commands(question, "{}").splitlines()] == ["run"]
+
+
+def test_the_state_restores_what_was_chosen_and_selected(shown):
+    shown.against, shown.selected = B, (2, 1)
+    shown.wait()
+    again = rs.Explorer.from_state(shown.state)
+    assert again.question == shown.question
+    again.run()
+    assert (again.against, again.selected) == (B, (2, 1))
+    again.wait()
+    other = rs.Explorer()
+    other.state = shown.state
+    assert other.question == shown.question
+
+
+def test_a_bad_state_changes_nothing():
+    explorer = rs.Explorer(A, B)
+    before = explorer.question
+    for text, message in [
+        ("{", "no saved state"),
+        ("[]", "no saved state"),
+        ('{"model_a": "tiny"}', "names no models"),
+        (json.dumps({"model_a": A, "models_b": [B], "mesure": "cka"}), "Did you mean 'measure'"),
+        (json.dumps({"model_a": C, "models_b": [B], "measure": "ckaa"}), "Did you mean 'cka'"),
+        (json.dumps({"model_a": A, "models_b": [B], "layers_a": [7]}), "Layer 7"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            explorer.state = text
+        assert explorer.question == before
+    explorer._take_away.state.value = "{"
+    explorer._take_away.restore.click()
+    assert "no saved state" in explorer.error
+
+
+def test_export_writes_figures_and_numbers(shown, tmp_path):
+    files = shown.export(tmp_path / "new")
+    assert {file.suffix for file in files} == {".svg", ".png", ".csv", ".nc", ".txt"}
+    assert len(files) == 10  # of two maps
+    (netcdf,) = (f for f in files if f.suffix == ".nc" and f.stem.endswith(B))
+    with xr.open_dataarray(netcdf, engine="h5netcdf") as written:
+        np.testing.assert_array_equal(written.values, shown.results[B].values)
+    with pytest.raises(InputError, match="Run a comparison first"):
+        rs.Explorer(A, B).export(tmp_path)
+
+
+def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
+    monkeypatch.setattr("repsim_nb.models.catalogue.download", lambda *a, **k: pytest.fail("downloaded"))
+    explorer = rs.Explorer(A, B, n_rows=500)
+    # 3 layers of width 32 and 3 of width 64, in float32
+    assert activation_bytes(explorer.question) == 4 * 500 * (3 * 32 + 3 * 64)
+    assert "500 rows" in explorer._estimate.value
+    assert "576 kB" in explorer._estimate.value
+    explorer.models_b.value = "gelu-3l"
+    assert "downloads gelu-3l" in explorer._estimate.value
+    explorer.models_b.value = ("EleutherAI/pythia-70m", B)
+    assert "downloads EleutherAI/pythia-70m" in explorer._estimate.value
+
+
+def test_seconds_come_from_a_trial_once_the_explorer_is_displayed():
+    explorer = rs.Explorer(A, B, **SMALL)
+    assert "trying" in explorer._estimate.value
+    explorer._repr_mimebundle_()
+    explorer.wait()
+    assert "about" in explorer._estimate.value
+
+
+def test_stitching_shows_three_models_side_by_side(monkeypatch):
+    monkeypatch.setattr("repsim_nb.widgets.details.WINDOWS", {"n_fit": 24, "n_report": 12})
+    explorer = rs.Explorer(B, C, n_rows=60)
+    explorer.run()
+    explorer._stitch.button.click()
+    assert "Select a cell" in explorer.error
+    explorer.selected = (1, 2)
+    explorer.wait()
+    explorer._stitch.button.click()
+    explorer.wait()
+    assert explorer.error == ""
+    found = explorer._stitch.found.value
+    direct = rs.stitch(B, C, 1, into=2, fit="least_squares", n_fit=24, n_report=12)
+    assert f"{direct.penalty:.2f}" in found
+    assert all(name in found for name in ("sender", "receiver", "stitched"))
+
+
+def test_import_stays_light():
+    code = "import sys, repsim_nb; print(sorted({'torch', 'ipywidgets', 'anywidget'} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

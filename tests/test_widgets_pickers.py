@@ -1,0 +1,262 @@
+"""Each picker by itself: its value is read, set and observed from Python, and follows its controls."""
+
+import json
+
+import ipywidgets as widgets
+import pytest
+
+import repsim_nb as rs
+from repsim_nb.errors import InputError
+from repsim_nb.widgets.picker import Picker
+
+SMALL = "tiny-neox-w32-d2"
+
+
+@pytest.fixture(params=[rs.ModelPicker, rs.LayerPicker, rs.MeasurePicker, rs.CorpusPicker])
+def picker(request) -> Picker:
+    return request.param()
+
+
+def controls(box) -> list[widgets.Widget]:
+    """All that can be operated, in the order in which they are laid out."""
+    if isinstance(box, widgets.Box):
+        return [control for child in box.children for control in controls(child)]
+    return [] if isinstance(box, widgets.HTML) else [box]
+
+
+def test_every_control_has_a_name_and_a_tooltip(picker):
+    found = controls(picker)
+    assert found
+    for control in found:
+        named = control.description or (isinstance(control, widgets.ToggleButton) and control.tooltip)
+        assert named, control
+        assert control.tooltip or isinstance(control, widgets.Textarea), control
+
+
+def test_nothing_is_recomputed_while_something_is_typed_or_dragged(picker):
+    typed = [c for c in controls(picker) if hasattr(c, "continuous_update")]
+    # filtering a list by what is typed is all that may happen at every key
+    assert [c.description for c in typed if c.continuous_update] in ([], ["search"])
+
+
+def test_hiding_one_control_hides_no_other(picker):
+    layouts = [control.layout for control in controls(picker)]
+    assert len(set(map(id, layouts))) == len(layouts)
+
+
+def test_it_is_displayed_as_often_as_one_likes(picker):
+    first, second = picker._repr_mimebundle_(), picker._repr_mimebundle_()
+    assert first == second
+    assert "application/vnd.jupyter.widget-view+json" in (first[0] if isinstance(first, tuple) else first)
+
+
+def test_models_are_chosen_by_name_checkpoint_hub_id_or_folder(tmp_path):
+    picker, seen = rs.ModelPicker(SMALL), []
+    picker.observe(lambda change: seen.append(change.new), "value")
+    picker.value = "tiny-neox-w64-d4@step500"
+    picker.value = "EleutherAI/pythia-70m"
+    (tmp_path / "config.json").write_text("{}")
+    picker.value = str(tmp_path)
+    assert seen == ["tiny-neox-w64-d4@step500", "EleutherAI/pythia-70m", str(tmp_path)]
+    assert picker._list.value == str(tmp_path)
+    with pytest.raises(InputError, match=f"Did you mean '{SMALL}'"):
+        picker.value = "tiny-neoxw32-d2"
+    assert picker.value == str(tmp_path)
+    with pytest.raises(InputError, match="received int"):
+        picker.value = 3
+
+
+def test_choosing_a_model_downloads_and_loads_nothing(monkeypatch):
+    for place in ("repsim_nb.models.catalogue.download", "repsim_nb.models.catalogue.load_model"):
+        monkeypatch.setattr(place, lambda *a, **k: pytest.fail("loaded"))
+    picker = rs.ModelPicker("gelu-3l")
+    assert "needed, at the first run" in picker._about.value
+    picker.value = "EleutherAI/pythia-70m"
+    assert "download when run" in picker._about.value
+    picker.value = SMALL
+    assert "<dd>none</dd>" in picker._about.value
+
+
+def test_the_catalogue_says_layers_width_loss_and_size_of_a_model():
+    row = rs.list_models().loc[SMALL]
+    shown = rs.ModelPicker(SMALL)._about.value
+    for text in (
+        f"<dd>{row.n_layers}</dd>",
+        f"<dd>{row.d_model}</dd>",
+        f"{row.loss:.2f} nats",
+        f"{row.bytes / 1e3:.0f}",
+    ):
+        assert text in shown
+
+
+def test_search_and_filters_narrow_the_list_and_keep_the_choice():
+    picker = rs.ModelPicker(SMALL)
+    models = rs.list_models()
+    picker._search.value = "SOLU"
+    assert picker.value == SMALL
+    offered = set(picker._list.options) - {SMALL}
+    assert {name.partition("@")[0] for name in offered} == {name for name in models.index if "solu" in name}
+    picker._filters["source"].value = "hub"
+    assert set(picker._list.options) - {SMALL} == {"solu-3l", "solu-4l"}
+    picker._search.value = ""
+    picker._filters["source"].value = "any"
+    picker._filters["kind"].value = "classifier"
+    offered = [name for name in picker._list.options if name != SMALL]
+    assert offered == models.index[models.kind == "classifier"].tolist()
+    picker._filters["kind"].value = "any"
+    picker._filters["activation"].value = "gelu"
+    assert "tiny-gelu-3l-s0" in picker._list.options
+    assert "tiny-solu-3l-s0" not in picker._list.options
+    picker._filters["size"].value = "under 0.2 M"
+    smaller = models.index[(models.n_parameters < 0.2e6).fillna(False)]
+    assert {n.partition("@")[0] for n in picker._list.options} <= set(smaller)
+
+
+def test_what_is_typed_can_be_chosen_if_a_model_may_be_there():
+    picker = rs.ModelPicker(SMALL)
+    picker._search.value = "owner/some-model"
+    picker._list.value = "owner/some-model"
+    assert picker.value == "owner/some-model"
+    picker._search.value = "no model at all"
+    assert picker._list.options == ("owner/some-model",)
+
+
+def test_several_models_are_a_tuple():
+    picker = rs.ModelPicker(SMALL, multiple=True)
+    assert picker.value == (SMALL,)
+    picker._list.value = (SMALL, "tiny-neox-w64-d2")
+    assert set(picker.value) == {SMALL, "tiny-neox-w64-d2"}
+    picker.value = ["tiny-neox-w64-d4", SMALL, SMALL]
+    assert picker.value == ("tiny-neox-w64-d4", SMALL)
+    with pytest.raises(InputError, match="one or more"):
+        picker.value = ()
+
+
+def test_layers_are_all_a_range_or_one():
+    picker = rs.LayerPicker(4)
+    assert (picker.value, picker.positions) == ("all", (0, 1, 2, 3, 4))
+    picker._which.value = "one"
+    assert picker.value == (0,)
+    picker._first.value = 3
+    assert (picker.value, picker.depth) == ((3,), (0.75, 0.75))
+    picker._which.value = "range"
+    picker._first.value = 1
+    picker._last.value = 2
+    assert picker.value == (1, 2)
+    picker._first.value = 3  # beyond the last one, which goes along
+    assert picker.value == (3,)
+    picker.value = [4, 0, 2]
+    assert picker.value == (0, 2, 4)
+    picker.value = 2
+    assert picker._which.value == "one"
+    picker._which.value = "all"
+    assert picker.value == "all"
+
+
+def test_layers_that_do_not_exist_are_refused():
+    picker = rs.LayerPicker(2)
+    for wrong, message in [((0, 3), "Layer 3 does not exist"), ("al", "expected"), ((), "empty"), (True, "Layer True")]:
+        with pytest.raises(InputError, match=message):
+            picker.value = wrong
+    assert picker.value == "all"
+
+
+def test_relative_depth_is_kept_when_the_model_changes():
+    picker = rs.LayerPicker(4, (2,))
+    picker.n_layers = 2
+    assert picker.value == (1,)
+    picker.depth = (0.5, 1)
+    assert picker.value == (1, 2)
+    with pytest.raises(InputError, match="shares of the depth"):
+        picker.depth = (0.8, 0.2)
+
+
+def test_a_measure_has_its_declarations_and_its_parameters_as_controls():
+    picker = rs.MeasurePicker()
+    picker._by_name["debiased"].value = False
+    assert picker.params == {"debiased": False}
+    assert picker.measure.params["debiased"] is False
+    assert "orthogonal" in picker._about.value
+    assert "similarity" in picker._about.value
+    picker.value = "procrustes"
+    assert (picker.params, picker._controls.children) == ({}, ())
+    assert "0 = same" in picker._about.value
+    picker.value = "svcca"
+    picker._by_name["components"].value = "5"
+    assert picker.params == {"components": 5}
+    picker.params = {"variance": 0.5}
+    assert picker._by_name["variance"].value == 0.5
+    assert picker._by_name["components"].value == ""
+
+
+def test_every_measure_of_representations_can_be_picked():
+    picker = rs.MeasurePicker()
+    for name in rs.list_measures().index:
+        if rs.get_measure(name).__class__.__module__.endswith("functional"):
+            with pytest.raises(InputError):
+                picker.value = name
+        else:
+            picker.value = name
+            assert picker.measure.name == name
+
+
+def test_a_wrong_parameter_is_refused_from_python_and_shown_when_it_is_entered():
+    picker = rs.MeasurePicker("svcca")
+    with pytest.raises(InputError, match="Did you mean 'variance'"):
+        picker.params = {"varience": 0.5}
+    picker._by_name["components"].value = "many"
+    assert 'role="alert"' in picker.alert.value
+    assert "components must be" in picker.alert.text
+    assert picker.params == {}
+    picker._by_name["components"].value = "3"
+    assert picker.alert.value == ""
+
+
+def test_text_is_embedded_pasted_a_file_or_on_the_hub(tmp_path):
+    picker = rs.CorpusPicker()
+    assert picker.value is None
+    picker._source.value = "nli-heuristics"
+    assert picker.value == "nli-heuristics"
+    picker._split.value = "ood"
+    assert picker.split == "ood"
+    picker._source.value = "pasted"
+    picker._pasted.value = "One document.\n\nAnother\none."
+    assert (picker.value, picker.split) == (("One document.", "Another\none."), None)
+    assert [len(rs.load_corpus(picker.value))] == [2]
+    file = tmp_path / "text.txt"
+    file.write_text("Text.")
+    picker._source.value = "path"
+    picker._place.value = str(file)
+    assert picker.value == str(file)
+    picker._place.value = str(tmp_path / "nothing.txt")
+    assert "No text file" in picker.alert.text
+    assert picker.value == str(file)
+    picker.value = "owner/dataset"
+    assert picker._source.value == "hub"
+    picker.value = None
+    assert picker._source.value == "own"
+
+
+def test_wrong_texts_rows_and_seeds_are_refused():
+    picker = rs.CorpusPicker()
+    with pytest.raises(InputError, match="Did you mean 'python-docs'"):
+        picker.value = "python-doc"
+    with pytest.raises(InputError, match="none of them empty"):
+        picker.value = ["a", " "]
+    picker.value = "python-docs"
+    with pytest.raises(InputError, match="Did you mean 'train'"):
+        picker.split = "trian"
+    with pytest.raises(InputError, match="Did you mean 'tokens'"):
+        picker.rows = "token"
+    for wrong in (1, "9", True):
+        with pytest.raises(InputError, match="n_rows"):
+            picker.n_rows = wrong
+    with pytest.raises(InputError, match="seed=-1"):
+        picker.seed = -1
+
+
+def test_rows_and_seed_follow_their_controls():
+    picker = rs.CorpusPicker(n_rows=50, seed=3)
+    picker._n_rows.value, picker._seed.value, picker._rows.value = 70, 4, "mean"
+    assert (picker.n_rows, picker.seed, picker.rows) == (70, 4, "mean")
+    json.dumps([picker.n_rows, picker.seed])
