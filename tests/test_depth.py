@@ -109,4 +109,4 @@ def test_training_says_what_has_no_steps():
     with pytest.raises(InputError, match="'main' names no step"):
         over_training("tiny-neox-w64-d4", ["main"])
     with pytest.raises(InputError, match="has no checkpoints"):
-        over_training("tiny-gelu-3l-s0")
+        over_training("tiny-bert-nli-00")

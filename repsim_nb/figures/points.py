@@ -117,7 +117,8 @@ def projection(closeup: SharedAxes, ax: Axes | None = None, *, labels: tuple[str
     ax.plot(*closeup.y.T, "s", color=second, markersize=3.5, mfc="none", label=labels[1])
     for number, (name, share) in enumerate(zip(("x", "y"), closeup.explained, strict=True)):
         ax.set(**{f"{name}label": f"{('first', 'second')[number]} shared axis ({share:.0%} of the variance)"})
-    ax.set_title(str(closeup), fontsize="small")
+    ax.set_title(str(closeup), fontsize="small", pad=30)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize="small")
+    # above, where no points are
+    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     return ax
