@@ -129,7 +129,7 @@ def test_a_saved_classifier_loads_from_its_directory(model, module, tmp_path):
         assert (loaded.logits(batch) - model.logits(batch)).abs().max() < 1e-5
     config = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(re.sub(r'("n_layers"|"num_hidden_layers"): 3', r"\1: 4", config))
-    with pytest.raises(InputError, match="sequence classifier: the checkpoint lacks"):
+    with pytest.raises(InputError, match="sequence classifier or text encoder: the checkpoint lacks"):
         rs.load_model(tmp_path)
 
 

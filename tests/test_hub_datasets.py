@@ -18,6 +18,7 @@ ROWS = 1000
 GROUP = 100
 PROGRAM = """
 import json
+import os
 import time
 time.sleep = lambda seconds: None  # between attempts
 import repsim_nb as rs
@@ -32,7 +33,8 @@ def outcome(name, how):
         "cases": corpus.cases, **corpus.provenance, "corpus": corpus.name
     }
 
-print(json.dumps([outcome(name, how) for name, how in CALLS]))
+print(json.dumps([outcome(name, how) for name, how in CALLS]), flush=True)
+os._exit(0)  # pyarrow may be reading ahead, which an orderly end would wait for or trip over
 """
 NOISE = np.random.default_rng(0)
 

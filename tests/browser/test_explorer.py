@@ -228,7 +228,9 @@ def test_no_serious_barrier_for_assistive_technology(page, explorer):
 
 def test_voila_serves_the_explorer_alone(browser, address):
     page = browser[0].new_page()
-    page.goto(f"{address}/voila/render/explorer.ipynb?token={servers.TOKEN}")
+    page.goto(
+        f"{address}/voila/render/explorer.ipynb?token={servers.TOKEN}", timeout=120_000
+    )  # runs the notebook first
     page.locator(EXPLORER).get_by_role("button", name="Run", exact=True).wait_for()
     assert page.get_by_text("rs.Explorer()").count() == 0
     page.close()
