@@ -83,7 +83,7 @@ class Model(ABC):
         digest = hashlib.sha256()
         for name, parameter in sorted(self._weights().items()):
             digest.update(name.encode())
-            digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def _weights(self) -> dict[str, Tensor]:

@@ -19,7 +19,8 @@ def compare(options: argparse.Namespace) -> int:
     layers_a, layers_b = parsed_layers(options.layers_a), parsed_layers(options.layers_b)
     repsim_nb.get_measure(options.measure)
     corpus = options.corpus and repsim_nb.load_corpus(options.corpus)
-    names, how = (options.model_a, options.model_b), {"layers_a": layers_a, "layers_b": layers_b}
+    names = options.model_a, options.model_b
+    how: dict[str, Any] = {"layers_a": layers_a, "layers_b": layers_b}
     how |= {"n_rows": options.n_rows, "seed": options.seed}
     print(repsim_nb.estimate(*names, corpus, options.measure, **how), flush=True)
     result = repsim_nb.compare(*names, corpus, options.measure, **how)  # by name: at a time what fits

@@ -14,6 +14,7 @@ from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures import get_measure
 from repsim_nb.models import Model, load_model
+from repsim_nb.models.shape import shape_of
 from repsim_nb.streaming import expected_bytes
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def answer(question: Question, b: str, kept: Kept) -> xr.DataArray:
     measure = get_measure(question.measure, **question.params)
     models = kept.models(question, b)
     layers = [m.positions(question.layers(side)) for m, side in zip(models, "ab", strict=False)]
-    if expected_bytes(models, layers, measure, question.n_rows).route == "stream":
+    if expected_bytes([shape_of(m) for m in models], layers, measure, question.n_rows).route == "stream":
         how.pop("measure", None)
         return compare(models[0], models[1] if len(models) == 2 else None, question.text(), measure, **how)
     pair = kept.activations(question, b)
