@@ -293,7 +293,8 @@ def test_export_writes_figures_and_numbers(shown, tmp_path):
 
 
 def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
-    monkeypatch.setattr("repsim_nb.models.catalogue.download", lambda *a, **k: pytest.fail("downloaded"))
+    for place in ("loading.download", "shape.download"):
+        monkeypatch.setattr(f"repsim_nb.models.{place}", lambda *a, **k: pytest.fail("downloaded"))
     explorer = rs.Explorer(A, B, n_rows=500)
     # 3 layers of width 32 and 3 of width 64, in float32
     assert activation_bytes(explorer.question) == 4 * 500 * (3 * 32 + 3 * 64)

@@ -117,7 +117,8 @@ class ModelPicker(Picker):
         if typed not in _catalogue().index and _is_elsewhere(typed):
             names.insert(0, typed)
         names = [*(name for name in self.names if name not in names), *names]
-        with self._updating():  # new options make the list forget what is chosen
+        # New options make the list forget what is chosen; in one message, or the page looks for it among the old ones.
+        with self._updating(), self._list.hold_sync():
             self._list.options = names
             self._list.value = self.value
 
