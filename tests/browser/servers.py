@@ -35,7 +35,7 @@ def lab(home: Path) -> Iterator[str]:
     )
     with _process(arguments, home) as process:
         runtime = home / ".lab" / "runtime" / f"jpserver-{process.pid}.json"
-        _until(runtime.exists, process)
+        _until(lambda: runtime.exists() and runtime.read_text().endswith("}"), process)  # written in full
         port = json.loads(runtime.read_text())["port"]
         _until(lambda: _answers(f"http://127.0.0.1:{port}/api/status?token={TOKEN}"), process)
         yield f"http://127.0.0.1:{port}"
