@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.cka import CKA
 from repsim_nb.measures.features import as_matrix
+from repsim_nb.measures.registry import Prepared
 from repsim_nb.models import Model, Packing
 from repsim_nb.progress import steps
 from repsim_nb.streaming import expected_bytes, shapes_and_layers, stream
@@ -159,10 +161,8 @@ def compare(
     ys = xs if acts_b is acts_a else _matrices(acts_b, "b")
     documents = _documents(acts_a, acts_b, groups, len(xs[0]))
     chosen = _configured(measure, measure_params, documents if between_documents else None)
-    left = [chosen.prepare(x, f"layer {layer} of a") for layer, x in zip(acts_a, xs, strict=True)]
-    right = (
-        left if ys is xs else [chosen.prepare(y, f"layer {layer} of b") for layer, y in zip(acts_b, ys, strict=True)]
-    )
+    left = _prepared(chosen, dict(zip(acts_a, xs, strict=True)), "a")
+    right = left if ys is xs else _prepared(chosen, dict(zip(acts_b, ys, strict=True)), "b")
     if fast:
         if not isinstance(chosen, CKA):
             raise InputError(f"fast=True is for linear cka; {chosen.name} has no fast form. Leave fast out.")
@@ -187,13 +187,26 @@ def compare_all(
     Args:
         activations: model name -> its activations, all at the same rows (from one call of `extract_aligned`).
         measure, measure_params: as in `compare`.
+
+    Raises:
+        InputError: activations whose rows are not the same, an unknown measure or parameter.
     """
+    chosen = get_measure(measure, **measure_params)
+    extracted = [acts for acts in activations.values() if isinstance(acts, Activations)]
+    for a, b in pairwise(extracted):
+        same_rows(a, b)
+    prepared = {name: _prepared(chosen, acts, name) for name, acts in activations.items()}
     names = list(activations)
     return {
-        (a, b): compare(activations[a], activations[b] if a != b else None, measure=measure, **measure_params)
+        (a, b): labelled(chosen.grid(prepared[a], prepared[b]), chosen, activations[a], activations[b])
         for i, a in enumerate(names)
         for b in names[: i + 1]
     }
+
+
+def _prepared(measure: Measure, layers: Mapping[int, Any], side: str) -> list[Prepared]:
+    """Every layer, as far as `measure` can work on it alone."""
+    return [measure.prepare(x, f"layer {layer} of {side}") for layer, x in layers.items()]
 
 
 def _must_stream(

@@ -3,10 +3,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 
 import repsim_nb as rs
 from repsim_nb.errors import InputError
-from repsim_nb.families import compare_family
+from repsim_nb.families import CHARACTERS, _parts, compare_family
 from repsim_nb.models import Packing
 
 NAMES = ["tiny-neox-w32-d2", "tiny-neox-w64-d4"]
@@ -45,16 +46,31 @@ def test_the_whole_embedded_family_agrees_with_memory_to_1e_5():
     assert max(np.abs(found[pair] - expected[pair]).max().item() for pair in expected) < 1e-5
 
 
-def test_chunks_and_loading_anew_change_nothing_but_which_text_is_cut_off(models):
-    """Every document fills whole windows exactly, so that chunks cut nothing off."""
-    tokenizer = models[0].tokenizer
-    ids = tokenizer(" ".join(rs.load_corpus("python-docs").texts[:30]), add_special_tokens=False).input_ids
-    texts = [tokenizer.decode(ids[i : i + 31]) for i in range(0, 31 * 40, 31)]
-    kept = [t for t in texts if len(tokenizer(t, add_special_tokens=False).input_ids) == 31][:24]
-    assert len(kept) == 24
-    runs = [compare_family(m, kept, n_sequences=24, length=32, at_once=k) for m, k in ((models, 1000), (NAMES, 1000))]
-    for pair in runs[0]:
-        assert np.array_equal(*(run[pair] for run in runs))
+@pytest.mark.filterwarnings("ignore::repsim_nb.activations.selection.FewerRowsWarning")
+@pytest.mark.parametrize("at_once", [3, 8])
+def test_chunks_add_up_to_what_all_their_rows_at_once_give(models, at_once):
+    length, wanted = 64, 12
+    texts = rs.load_corpus("python-docs").take(range(40))
+    found = compare_family(models, texts, n_sequences=wanted, length=length, at_once=at_once)
+    parts = {m.name: [] for m in models}
+    for part in _parts(texts, at_once * length * CHARACTERS, seed=0):
+        held = [rs.extract(m, part, rows="padded", n_rows=10**6, packing=Packing("packed", length)) for m in models]
+        used = min(at_once, wanted, len(held[0].rows) // length)
+        wanted -= used
+        for m, acts in zip(models, held, strict=True):
+            parts[m.name].append({layer: x[: used * length] for layer, x in acts.items()})
+    assert sum(len(p[0]) > 0 for p in parts[NAMES[0]]) > 1  # several chunks
+    acts = {name: {layer: torch.cat([p[layer] for p in held]) for layer in held[0]} for name, held in parts.items()}
+    expected = rs.compare_all(acts, batch=length)
+    for pair, result in found.items():
+        assert np.allclose(result, expected[pair], atol=1e-5)
+
+
+def test_models_by_name_are_loaded_anew_to_the_same_values(models):
+    texts = rs.load_corpus("python-docs").take(range(40))
+    loaded, named = (compare_family(given, texts, n_sequences=12, length=64, at_once=5) for given in (models, NAMES))
+    for pair in loaded:
+        assert np.array_equal(loaded[pair], named[pair])
 
 
 def test_hsic_of_sequences_adds_up(models):

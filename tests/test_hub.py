@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from test_encoders import sentence_model
 
 import repsim_nb as rs
+from repsim_nb.models.shape import shape_of
 from repsim_nb.resources import data_dir
 
 pytestmark = pytest.mark.slow  # three processes that import everything
@@ -23,12 +25,14 @@ FAULTS = {"some/cut": "cut", "some/reset": "reset", "some/vanished": "gone", "so
 CHUNK = 2**16
 PROGRAM = f"""
 import errno, json, os
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from huggingface_hub import constants, file_download
 
 import repsim_nb as rs
+from repsim_nb.models.shape import shape_of
 from repsim_nb.runs.command import main
 
 CACHE = Path(os.environ["HF_HOME"]) / "hub"
@@ -40,12 +44,14 @@ def on_a_full_disk(url, file, **_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 def cached(name):
-    kept = CACHE.glob("models--" + name.replace("/", "--") + "/**/*")
-    return sorted(file.name for file in kept if "snapshots" in file.parts or "incomplete" in file.name)
+    kept = CACHE.glob("models--" + name.partition("@")[0].replace("/", "--") + "/**/*")
+    return sorted(file.name for file in kept if file.is_file() and ("snapshots" in file.parts or "incomplete" in file.name))
 
 @torch.no_grad()
 def outcome(name):
     name, _, time = name.partition("#")
+    if time == "shape":
+        return {{**asdict(shape_of(name)), "cached": cached(name)}}
     file_download.http_get = on_a_full_disk if time == "full" else really
     try:
         model = rs.load_model(name)
@@ -89,6 +95,9 @@ def hub(tmp_path_factory):
     shutil.copytree(data_dir() / "tiny-neox-w32-d2@step0", folder / "EleutherAI" / "pythia-70m@step1000")
     shutil.copytree(data_dir() / "tiny-bert-nli-00", folder / "some" / "classifier")
     sentence_model(folder / "some" / "sentences", path="0_Transformer")
+    shutil.copytree(folder / "some" / "sentences", folder / "some" / "unread-sentences")
+    shutil.copytree(data_dir() / "tiny-neox-w32-d2", folder / "some" / "unread")
+    shutil.copytree(data_dir() / "tiny-neox-w32-d2@step0", folder / "some" / "unread@step0")
     in_shards(folder / "some" / "shards")
     shutil.copytree(folder / "some" / "shards", folder / "some" / "shardless")
     next((folder / "some" / "shardless").glob("model-00002*")).unlink()
@@ -151,7 +160,8 @@ def online(hub, home):
         "some/down",
         "EleutherAI/pythia-71m",
     )
-    return loaded(hub.endpoint, home, *good, *again, "solu-3l", *bad)
+    shapes = ("some/unread@step0#shape", "some/unread-sentences#shape")
+    return loaded(hub.endpoint, home, *good, *again, "solu-3l", *bad, *shapes)
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +274,15 @@ def test_after_a_broken_download_nothing_is_half_there_and_the_next_goes_well(hu
     assert not any("incomplete" in file or file.endswith("safetensors") for file in first["cached"])
     again = online[0][f"{name}#again"]
     assert again["weights_sha256"] == rs.load_model(TOKENIZER).weights_sha256
+
+
+@pytest.mark.parametrize("name", ["unread@step0", "unread-sentences"])
+def test_the_shape_of_a_model_needs_its_config_alone(hub, online, name):
+    found = online[0][f"some/{name}#shape"]
+    assert found["cached"]
+    assert all(file.endswith(".json") for file in found["cached"])
+    shape = asdict(shape_of(hub.folder / "some" / name))
+    assert found == shape | {"name": f"some/{name}", "cached": found["cached"]}
 
 
 def test_nothing_heavy_is_downloaded_of_a_model_that_is_not_for_us(online):

@@ -6,7 +6,6 @@ import copy
 import json
 import logging
 import os
-import re
 import warnings
 from collections.abc import Mapping
 from functools import cache
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError, unknown
-from repsim_nb.models.catalogue import checkpoint, embedded
 from repsim_nb.models.checkpoint import INDEX, WEIGHTS, shards, weight_files
-from repsim_nb.models.families import KNOWN, repositories
 from repsim_nb.models.hub import download
 from repsim_nb.models.model import Model
 from repsim_nb.models.native import ARCHITECTURE
 from repsim_nb.models.native_files import OLDER_WEIGHTS, TOKENIZER_FILES, load_native
+from repsim_nb.models.place import Place, find
 from repsim_nb.models.pretrained import How, as_model, check_options, kind_of, load_pretrained
 from repsim_nb.models.sentences import read_layout
 
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda", "mps")
 PICKLES = "pytorch_model*.bin"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+CONFIGS = ("config.json", "modules.json", "*/config.json")
 
 
 def load_model(
@@ -81,20 +79,8 @@ def load_model(
         )
     if isinstance(given, torch.nn.Module):
         return _from_memory(given, how)
-    name, revision = split_revision(os.fspath(given), revision)
-    if name in embedded():
-        return _from_directory(checkpoint(name, revision), name, revision, how, "embedded")
-    path = Path(name).expanduser()
-    if path.exists():
-        if revision:
-            raise InputError(f"'{path}' is a local directory, which has no revisions; received revision {revision!r}.")
-        return _from_directory(path, name, None, how, "directory")
-    if isinstance(given, os.PathLike) or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise FileNotFoundError(f"No model directory at '{path}'. Give a path that exists, or a model name.")
-    if name in repositories() or HUB_ID.fullmatch(name):
-        return _from_hub(name, revision, how)
-    names = [*embedded(), *(known.name for known in KNOWN), *repositories()]
-    raise unknown("model", name, names, "Or give a local directory, or a hub id such as EleutherAI/pythia-70m.")
+    place = find(given, revision)
+    return _from_hub(place, how) if place.folder is None else _from_directory(place, place.folder, how)
 
 
 def _device(asked: str) -> torch.device:
@@ -126,42 +112,26 @@ def _automatic() -> torch.device:
     return torch.device(kind)
 
 
-def split_revision(name: str, revision: str | None) -> tuple[str, str | None]:
-    """Name and revision of `name@revision`, or as they are given apart."""
-    base, at, inside = name.rpartition("@")
-    if not at or Path(name).exists():
-        return name, revision
-    if revision is not None and revision != inside:
-        raise InputError(f"Two revisions were given, {inside!r} in the name and revision={revision!r}. Give one.")
-    return base, inside
-
-
-def _from_directory(folder: Path, name: str, revision: str | None, how: How, source: str) -> Model:
+def _from_directory(place: Place, folder: Path, how: How) -> Model:
     layout = read_layout(folder)
     inside = folder / layout.encoder
-    if not (inside / "config.json").is_file():
-        raise InputError(f"'{inside}' is no model checkpoint: it holds no config.json.")
-    about = {"source": source, "revision": revision or "main"}
-    full = f"{name}@{revision}" if revision not in (None, "main") else name
-    config = read_config(inside / "config.json")
+    config = _config_of(inside, str(inside))
+    about = {"source": place.source, "revision": place.revision or "main"}
     if is_native(config):
-        return _native(inside, config, full, how, about)
-    kind_of(full, config)  # raises for models of other kinds, before the weights are looked at
+        return _native(inside, config, place.full, how, about)
+    kind_of(place.full, config)  # raises for models of other kinds, before the weights are looked at
     weight_files(inside)  # raises when absent or truncated
-    return load_pretrained(inside, config, full, how, about, layout)
+    return load_pretrained(inside, config, place.full, how, about, layout)
 
 
-def _from_hub(name: str, revision: str | None, how: How) -> Model:
-    full = f"{name}@{revision}" if revision else name
-    repository = repositories().get(name, name)
-    root = download(repository, revision, ["*.json", *TOKENIZER_FILES])
+def _from_hub(place: Place, how: How) -> Model:
+    repository, full = place.repository, place.full
+    root = download(repository, place.revision, ["*.json", *TOKENIZER_FILES])
     commit = root.name
-    about = {"source": "hub", "repository": repository, "revision": revision or "main", "commit": commit}
+    about = {"source": "hub", "repository": repository, "revision": place.revision or "main", "commit": commit}
     layout = read_layout(root)
     folder, under = root / layout.encoder, f"{layout.encoder}/" if layout.encoder else ""
-    if not (folder / "config.json").is_file():
-        raise InputError(f"'{repository}' is no model checkpoint: it holds no config.json.")
-    config = read_config(folder / "config.json")
+    config = _config_of(folder, repository)
     if is_native(config):
         download(repository, commit, ["*.safetensors", OLDER_WEIGHTS])
         return _native(folder, config, full, how, about)
@@ -179,6 +149,29 @@ def _from_hub(name: str, revision: str | None, how: How) -> Model:
     return load_pretrained(folder, config, full, how, about | {"pickled": pickled}, layout)
 
 
+def find_config(place: Place) -> tuple[Path, dict[str, Any]]:
+    """The folder with a model's config.json, and what it says; of a hub id nothing else is downloaded.
+
+    Raises:
+        InputError: no checkpoint, or what a download may raise.
+    """
+    root = place.folder or download(place.repository, place.revision, CONFIGS)
+    folder = root / read_layout(root).encoder
+    return folder, _config_of(folder, place.repository or str(folder))
+
+
+def _config_of(folder: Path, what: str) -> dict[str, Any]:
+    """What the config.json in a folder says."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise InputError(f"'{what}' is no model checkpoint: it holds no config.json.")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"'{file}' is not valid JSON: {error}. Copy or download it again.") from None
+    return config if isinstance(config, dict) else {}
+
+
 def _native(folder: Path, config: Mapping[str, Any], name: str, how: How, about: dict[str, Any]) -> Model:
     if how.options:
         raise InputError(f"{name!r} is in TransformerLens' format, which transformers' options do not apply to.")
@@ -190,15 +183,6 @@ def _say_pickled(repository: str) -> None:
         f"'{repository}' holds its weights as a pickle only. Tensors alone are read from it, no code is run.",
         stacklevel=4,
     )
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """What config.json says."""
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"'{file}' is not valid JSON: {error}. Copy or download it again.") from None
-    return config if isinstance(config, dict) else {}
 
 
 def is_native(config: Mapping[str, Any]) -> bool:

@@ -8,20 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsim_nb.errors import InputError, unknown
-from repsim_nb.models.catalogue import checkpoint, embedded
+from repsim_nb.errors import InputError
 from repsim_nb.models.checkpoint import read_metadata, weight_files
-from repsim_nb.models.families import KNOWN, repositories
-from repsim_nb.models.hub import download
-from repsim_nb.models.loading import HUB_ID, is_native, load_model, read_config, split_revision
+from repsim_nb.models.loading import find_config, is_native, load_model
 from repsim_nb.models.model import RESIDUAL, Model, positions
-from repsim_nb.models.sentences import read_layout
+from repsim_nb.models.place import find
 
 if TYPE_CHECKING:
     import torch
 
 MLP_WIDTHS = ("intermediate_size", "d_mlp", "ffn_dim", "n_inner", "hidden_dim", "d_ff")  # by architecture
-CONFIGS = ("config.json", "modules.json", "*/config.json")
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -70,13 +66,13 @@ def shape_of(model: Model | str | os.PathLike[str], dtype: str = "float32") -> S
     """
     if not isinstance(model, str | os.PathLike):
         return _of_loaded(load_model(model))
-    name, folder = _folder(os.fspath(model))
-    config = read_config(folder / "config.json")
+    place = find(model)
+    folder, config = find_config(place)
     files = weight_files(folder) if list(folder.glob("*.safetensors")) else []
     known = sum(int(read_metadata(file)["parameters"]) for file in files)
     if is_native(config):
-        return _of_native(name, config, known, SIZES[dtype])
-    return _of_transformers(name, folder, known, SIZES[dtype])
+        return _of_native(place.full, config, known, SIZES[dtype])
+    return _of_transformers(place.full, folder, known, SIZES[dtype])
 
 
 def _of_loaded(model: Model) -> Shape:
@@ -91,27 +87,6 @@ def _of_loaded(model: Model) -> Shape:
         parameters,
         model.dtype.itemsize,
     )
-
-
-def _folder(given: str) -> tuple[str, Path]:
-    """The name as a loaded model would have it, and a folder with its config.json."""
-    name, revision = split_revision(given, None)
-    full = f"{name}@{revision}" if revision not in (None, "main") else name
-    path = Path(name).expanduser()
-    if name in embedded():
-        folder = checkpoint(name, revision)
-    elif path.exists():
-        folder = path
-    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise FileNotFoundError(f"No model directory at '{path}'. Give a path that exists, or a model name.")
-    elif name in repositories() or HUB_ID.fullmatch(name):
-        folder = download(repositories().get(name, name), revision, CONFIGS)
-    else:
-        raise unknown("model", name, [*embedded(), *(known.name for known in KNOWN), *repositories()])
-    folder /= read_layout(folder).encoder
-    if not (folder / "config.json").is_file():
-        raise InputError(f"'{given}' is no model checkpoint: it holds no config.json.")
-    return full, folder
 
 
 def _of_native(name: str, config: dict[str, Any], known: int, item: int) -> Shape:

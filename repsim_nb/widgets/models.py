@@ -12,7 +12,7 @@ import traitlets
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.memory import readable_size
 from repsim_nb.models.catalogue import list_models
-from repsim_nb.models.loading import HUB_ID
+from repsim_nb.models.place import HUB_ID
 from repsim_nb.widgets.picker import FULL, NARROW, Picker, facts
 
 if TYPE_CHECKING:

@@ -1,0 +1,71 @@
+"""Where a model's name leads: to an embedded checkpoint, a local directory or a repository on the hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from repsim_nb.errors import InputError, unknown
+from repsim_nb.models.catalogue import checkpoint, embedded
+from repsim_nb.models.families import KNOWN, repositories
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model is.
+
+    Attributes:
+        source: "embedded", "directory" or "hub".
+        name: as it was asked for, without a revision.
+        revision: as it was asked for.
+        folder: with its files; None on the hub.
+        repository: on the hub.
+    """
+
+    source: str
+    name: str
+    revision: str | None = None
+    folder: Path | None = None
+    repository: str = ""
+
+    @property
+    def full(self) -> str:
+        """Name and revision, as a loaded model is called."""
+        return self.name if self.revision in (None, "main") else f"{self.name}@{self.revision}"
+
+
+def find(given: str | os.PathLike[str], revision: str | None = None) -> Place:
+    """The place of a name from `list_models()`, a local directory or a hub id; nothing is downloaded.
+
+    Raises:
+        InputError: unknown name or revision.
+        FileNotFoundError: a path that does not exist.
+    """
+    name, revision = _split_revision(os.fspath(given), revision)
+    if name in embedded():
+        return Place("embedded", name, revision, checkpoint(name, revision))
+    path = Path(name).expanduser()
+    if path.exists():
+        if revision:
+            raise InputError(f"'{path}' is a local directory, which has no revisions; received revision {revision!r}.")
+        return Place("directory", name, folder=path)
+    if isinstance(given, os.PathLike) or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise FileNotFoundError(f"No model directory at '{path}'. Give a path that exists, or a model name.")
+    if name in repositories() or HUB_ID.fullmatch(name):
+        return Place("hub", name, revision, repository=repositories().get(name, name))
+    names = [*embedded(), *(known.name for known in KNOWN), *repositories()]
+    raise unknown("model", name, names, "Or give a local directory, or a hub id such as EleutherAI/pythia-70m.")
+
+
+def _split_revision(name: str, revision: str | None) -> tuple[str, str | None]:
+    """Name and revision of `name@revision`, or as they are given apart."""
+    base, at, inside = name.rpartition("@")
+    if not at or Path(name).exists():
+        return name, revision
+    if revision is not None and revision != inside:
+        raise InputError(f"Two revisions were given, {inside!r} in the name and revision={revision!r}. Give one.")
+    return base, inside
