@@ -45,7 +45,8 @@ def on_a_full_disk(url, file, **_):
 
 def cached(name):
     kept = CACHE.glob("models--" + name.partition("@")[0].replace("/", "--") + "/**/*")
-    return sorted(file.name for file in kept if file.is_file() and ("snapshots" in file.parts or "incomplete" in file.name))
+    kept = (file for file in kept if file.is_file())
+    return sorted(file.name for file in kept if "snapshots" in file.parts or "incomplete" in file.name)
 
 @torch.no_grad()
 def outcome(name):

@@ -12,10 +12,14 @@ from repsim_nb.figures.scales import LEVEL, check, limits_of, palette_of, scale_
 
 HATCHED = f"(hatched: does not differ from unrelated, p > {LEVEL})"
 
+MOST_TICKS = 12  # layers that are numbered on an axis
+LIGHT = 0.4  # relative luminance from which on dark letters are easier to read
+
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
     from repsim_nb.depth import Blocks
@@ -49,32 +53,36 @@ def heatmap(
         InputError: not a comparison result, or values that are not finite.
     """
     import matplotlib.pyplot as plt
-    import seaborn as sns
 
     check(result, "heatmap")
     if ax is None:
         ax = plt.figure(figsize=(4.6, 3.8), layout="constrained").add_subplot()
     low, high = limits or limits_of(result)
-    sns.heatmap(
-        result.to_pandas(),
-        ax=ax,
-        vmin=low,
-        vmax=high,
-        cmap=palette_of(result),
-        square=result.shape[0] == result.shape[1],
-        annot=result.size <= 40 if annotate is None else annotate,
-        fmt=".2f",
-        annot_kws={"size": "small"},
-        cbar=colorbar,
-        cbar_kws={"label": scale_label(result)} if colorbar else None,
-        rasterized=False,
-    )
-    ax.invert_yaxis()
+    mesh = ax.pcolormesh(result.values, vmin=low, vmax=high, cmap=palette_of(result))
+    if colorbar:
+        ax.figure.colorbar(mesh, ax=ax, label=scale_label(result)).outline.set_visible(False)
+    if result.shape[0] == result.shape[1]:
+        ax.set_aspect("equal")
+    for axis, layers in ((ax.xaxis, result.layer_b.values), (ax.yaxis, result.layer_a.values)):
+        every = -(-len(layers) // MOST_TICKS)
+        axis.set_ticks(np.arange(len(layers))[::every] + 0.5, layers[::every])
+    ax.tick_params(length=2)
+    ax.spines[:].set_visible(False)
+    if result.size <= 40 if annotate is None else annotate:
+        _write_values(result.values, mesh, ax)
     ax.set(xlabel=f"layer of {result.attrs.get('model_b', 'b')}", ylabel=f"layer of {result.attrs.get('model_a', 'a')}")
-    ax.tick_params(axis="y", rotation=0)
     if _hatch_null_cells(result, ax, "//" if ax.texts else "////"):  # sparse around numbers
         ax.set_xlabel(f"{ax.get_xlabel()}\n{HATCHED}")
     return ax
+
+
+def _write_values(values: np.ndarray, mesh: QuadMesh, ax: Axes) -> None:
+    """Each value into its cell, dark on light and light on dark."""
+    from seaborn.utils import relative_luminance
+
+    for (row, column), value in np.ndenumerate(values):
+        color = "0.15" if relative_luminance(mesh.to_rgba(value)) > LIGHT else "white"
+        ax.text(column + 0.5, row + 0.5, f"{value:.2f}", ha="center", va="center", color=color, size="small")
 
 
 def _hatch_null_cells(result: xr.DataArray, ax: Axes, hatch: str) -> bool:
@@ -152,6 +160,7 @@ def heatmap_grid(
             hatched |= bool(unrelated(results[row, column]).any())
             ax.set_xlabel(column if i == len(row_names) - 1 else "")
             ax.set_ylabel(row if j == 0 else "")
+            ax.label_outer()
             ax.set_aspect("auto")
     some = next(iter(results.values()))
     mappable = next(ax for ax in axes.flat if ax.collections).collections[0]
