@@ -23,7 +23,8 @@ from repsim_nb.errors import InputError
 from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.accumulation import Accumulator
-from repsim_nb.measures.features import BLOCK_BYTES
+from repsim_nb.measures.features import TILE_ROWS
+from repsim_nb.measures.kernels import STRIP_BYTES
 from repsim_nb.measures.moments import PrecisionError
 from repsim_nb.memory import limit_bytes, readable_size
 from repsim_nb.models import Model, Packing
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 PROBE_TOKENS = 1024  # run to see how fast a model is
 PROBE_WIDTH = 768  # of a product, to see how fast this machine multiplies
+RETAINED = 2.8  # times what a batch needs at once, malloc keeps of it: 2.3 to 3.1 over six shapes of model
 # Work on one pair beyond its product, in d^3 float32 operations: eigenvalues for shapes, whitening for subspaces.
 SPECTRAL = {torch.float32: 12, torch.float64: 30}
 
@@ -48,12 +50,13 @@ class Estimate:
     Attributes:
         measure: its name.
         rows: rows to be compared, at most.
-        activations: bytes of all rows of all layers, and of what the measure makes of them in memory.
+        activations: bytes of all rows of all layers, and of orthonormal bases where the measure keeps them.
+        work: bytes that the measure needs beside them, for products of layers.
         moments: bytes of the sums that streaming keeps instead; None for a measure that needs all rows at once.
         result: bytes of the grid.
         limit: bytes that activations or sums may use; None where this system does not say how much it has.
         weights: bytes of each model's weights.
-        batch: bytes that a batch needs inside the larger model.
+        batch: bytes that running batches takes inside the larger model, with what malloc keeps of them.
         one_at_a_time: whether models are loaded one after the other, because they do not fit beside each other.
         forward_seconds, measure_seconds: rough, from a short trial on this machine; None when not tried.
     """
@@ -65,21 +68,28 @@ class Estimate:
     result: int
     limit: int | None
     weights: tuple[int, ...] = ()
+    work: int = 0
     batch: int = 0
     one_at_a_time: bool = False
     forward_seconds: float | None = None
     measure_seconds: float | None = None
 
     @property
+    def in_memory(self) -> int:
+        """Bytes of activations and of work on them."""
+        return self.activations + self.work
+
+    @property
     def peak(self) -> int:
-        """Bytes at most at any time, of weights, activations or sums, and work; rough.
+        """Bytes at most at any time, of weights, activations or sums, and work: within 15% on three shapes of job, see
+        tests/benchmarks/bench_extraction.py.
 
         Raises:
             InputError: as `route`.
         """
         kept = self.activations if self.route == "memory" else self.moments or 0
         models = max(self.weights, default=0) if self.one_at_a_time else sum(self.weights)
-        return models + kept + self.batch + self.result
+        return models + kept + max(self.batch, self.work) + self.result
 
     @property
     def seconds(self) -> float | None:
@@ -94,11 +104,11 @@ class Estimate:
         Raises:
             InputError: neither fits; the message says what to change.
         """
-        if self.limit is None or self.activations <= self.limit:
+        if self.limit is None or self.in_memory <= self.limit:
             return "memory"
         if self.moments is not None and self.moments <= self.limit:
             return "stream"
-        fitting = int(self.rows * self.limit / self.activations)
+        fitting = int(self.rows * max(self.limit - self.work, 0) / self.activations)
         ways = ["choose fewer layers"]
         if fitting:
             ways.insert(0, f"set n_rows to at most {fitting:,}")
@@ -110,7 +120,7 @@ class Estimate:
             "cannot be streamed" if self.moments is None else f"needs {readable_size(self.moments)} when streamed"
         )
         raise InputError(
-            f"{self.measure} of {self.rows:,} rows needs {readable_size(self.activations)} in memory and {streamed}; "
+            f"{self.measure} of {self.rows:,} rows needs {readable_size(self.in_memory)} in memory and {streamed}; "
             f"the limit is {readable_size(self.limit)}. Raise memory_limit, or {', or '.join(ways)}."
         )
 
@@ -125,7 +135,7 @@ class Estimate:
         lines = [
             f"{self.measure} of {self.rows:,} rows: {route}",
             f"  weights    {weights}{', one model at a time' if self.one_at_a_time else ''}",
-            f"  in memory  {readable_size(self.activations)}",
+            f"  in memory  {readable_size(self.in_memory)}",
             f"  streaming  {moments}",
             f"  limit      {limit}",
             f"  result     {readable_size(self.result)}",
@@ -204,13 +214,21 @@ def expected_bytes(
     return Estimate(
         measure=measure.name,
         rows=n_rows,
-        activations=rows * (12 if whitened else 4) + 2 * BLOCK_BYTES,
+        activations=rows * (12 if whitened else 4),
+        work=_work_bytes([sum(side.values()) for side in widths], sum(map(len, widths)), n_rows),
         moments=moments,
         result=8 * len(widths[0]) * len(widths[-1]),
         limit=limit_bytes(limit),
         weights=tuple({model.name: model.weights for model in models}.values()),
-        batch=max(max(tokens_per_batch(model), model.context) * model.token_bytes for model in models),
+        batch=int(RETAINED * max(max(tokens_per_batch(m), m.context) * m.token_bytes for m in models)),
     )
+
+
+def _work_bytes(widths: Sequence[int], n_layers: int, n_rows: int) -> int:
+    """Of products of layers with so many features in all, or where that is cheaper of Gram matrices; float32."""
+    products = widths[0] * widths[-1] + TILE_ROWS * (widths[0] + widths[-1])
+    grams = n_layers * n_rows**2
+    return min(STRIP_BYTES, 4 * (grams if n_rows < 2 * max(widths) else products))
 
 
 def stream(

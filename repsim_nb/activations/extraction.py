@@ -380,8 +380,8 @@ def _batches(model: Model, selection: Selection, tokens: int) -> list[list[tuple
     if model.kind != "causal":
         end = {w: max(e, len(selection.windows[w])) for w, e in end.items()}
     batches: list[list[tuple[int, int]]] = [[]]
-    for window, length in sorted(end.items(), key=lambda item: item[1]):
-        if batches[-1] and (len(batches[-1]) + 1) * length > tokens:
+    for window, length in sorted(end.items(), key=lambda item: -item[1]):
+        if batches[-1] and (len(batches[-1]) + 1) * batches[-1][0][1] > tokens:
             batches.append([])
         batches[-1].append((window, length))
     return batches

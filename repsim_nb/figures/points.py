@@ -10,6 +10,8 @@ import numpy as np
 from repsim_nb.errors import InputError
 from repsim_nb.figures.scales import LEVEL
 
+SIDES = ((5, 4), (5, -4), (-5, 4), (-5, -4))  # of a point, where its name may stand, in points
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -50,16 +52,32 @@ def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mappin
     drawn = [group for group in dict.fromkeys(of.tolist()) if group]
     for group, color, marker in zip(drawn, sns.color_palette("colorblind"), "osD^v", strict=False):
         ax.scatter(x[of == group], y[of == group], color=color, marker=marker, label=group)
-    if groups is None:
-        for name, a, b in zip(distances.index, x, y, strict=True):
-            ax.annotate(str(name), (a, b), xytext=(4, 4), textcoords="offset points", fontsize="small")
-    else:
-        ax.legend(frameon=False, fontsize="small")
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.2)
     ax.set(xlabel="first axis (units of the distance)", ylabel="second axis (same units)")
-    ax.set_title(f"the plane holds {held:.0%}", fontsize="small")
+    ax.set_title(f"the plane holds {held:.0%} of the squared distances", fontsize="small")
+    if groups is None:
+        _name_points(ax, [str(name) for name in distances.index], np.stack([x, y], 1))
+    else:
+        ax.legend(frameon=False, fontsize="small")
     return ax
+
+
+def _name_points(ax: Axes, names: list[str], points: np.ndarray) -> None:
+    """Each name beside its point, on the first side where neither a point nor another name is."""
+    from matplotlib.transforms import Bbox
+
+    ax.get_figure(root=True).draw_without_rendering()  # from here on it is known what is where
+    taken = [Bbox([at - 4, at + 4]) for at in ax.transData.transform(points)]
+    for name, point in zip(names, points, strict=True):
+        for dx, dy in SIDES:
+            sides = {"ha": "left" if dx > 0 else "right", "va": "bottom" if dy > 0 else "top"}
+            text = ax.annotate(name, point, (dx, dy), textcoords="offset points", fontsize="small", **sides)
+            box = text.get_window_extent()
+            if (dx, dy) == SIDES[-1] or not any(box.overlaps(other) for other in taken):
+                break
+            text.remove()
+        taken.append(box)
 
 
 def ranking(table: pd.DataFrame, ax: Axes | None = None, *, level: float = LEVEL) -> Axes:

@@ -48,7 +48,7 @@ class Shape:
     @property
     def token_bytes(self) -> int:
         """Bytes that one token needs inside a block, about: in its MLP, or where queries and keys are turned."""
-        return self.item * max(3 * self.d_model + 2 * self.d_mlp, 10 * self.d_model)
+        return self.item * max(4 * self.d_model + 2 * self.d_mlp, 10 * self.d_model)
 
     def positions(self, layers: str | int | Iterable[int], site: str = RESIDUAL) -> list[int]:
         """As `Model.positions`, of a model that has `site`."""
