@@ -33,7 +33,7 @@ find_python = for python in python3 python3.13 python3.12 python3.11; do \
 PYTHON ?= $(shell $(find_python))
 
 figures: $(INSTALLED)
-	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/repsim-nb run --all --out results $(if $(PRESET),-p preset $(PRESET))
+	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/repsim-nb run --all --jobs 2 --out results $(if $(PRESET),-p preset $(PRESET))
 
 test: $(INSTALLED)
 	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -149,6 +149,23 @@ def test_all_goes_on_after_a_failure_and_sets_a_parameter_where_it_exists(capsys
     assert (out / "index.html").read_text().count("<img") == 1
 
 
+def test_notebooks_run_side_by_side_in_processes_of_their_own(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("repsim_nb.runs.notebooks.notebooks_dir", lambda: tmp_path)
+    meet = "import time\n(output_dir().parent / '%s').touch()\nend = time.time() + 60\n"
+    meet += "while not (output_dir().parent / '%s').exists(): assert time.time() < end; time.sleep(0.05)"
+    head = "from repsim_nb.runs import output_dir\n"
+    write(tmp_path, "a", head + meet % ("a was here", "b was here"), "raise RuntimeError('no luck')")
+    write(tmp_path, "b", head + meet % ("b was here", "a was here"), save("one", "what it shows"))
+    out = tmp_path / "out"
+    assert main(["run", "--all", "--jobs", "2", "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    assert "b: done in" in printed.out
+    assert "a: failed (exit code 1): in cell 5 of 5, `raise RuntimeError('no luck')`: RuntimeError" in printed.out
+    assert "1 of 2 notebooks failed: a" in printed.err
+    assert {"a.failed", "b", "index.html"} <= {path.name for path in out.iterdir()}
+    assert "expected a positive number" in refused(capsys, "run", "--all", "--jobs", "0", "--out", str(out))
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_leaves_nothing(tmp_path, stop):
     path = write(tmp_path, "nb", save("one"), "import os, time; print(os.getpid()); time.sleep(60)")

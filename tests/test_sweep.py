@@ -15,7 +15,7 @@ from notebook_files import write
 
 import repsim_nb as rs
 from repsim_nb.errors import InputError
-from repsim_nb.runs import sweep
+from repsim_nb.runs import cells, sweep
 from repsim_nb.runs.command import main
 
 PARAMETERS = 'k: int = 3\nnames: list[str] = ["a"]\nword: str = "x"  # x | y | odd-one\nmb: int = 0\n'
@@ -48,7 +48,7 @@ def test_a_grid_is_run_summed_up_and_only_what_failed_is_run_again(tmp_path, log
     assert main(command) == 1
     printed = capsys.readouterr().out
     assert "4 cells, 0 done before; 2 at a time" in printed
-    assert "k=2, word=y: failed (exit code 1): in cell 5 of 5" in printed
+    assert "k=2,word=y: failed (exit code 1): in cell 5 of 5" in printed
     assert printed.splitlines()[-1].startswith("3 of 4 cells done: ")
     table = pd.read_csv(tmp_path / "out" / "sweep.csv", keep_default_na=False)
     assert table[["k", "word"]].values.tolist() == [[1, "x"], [1, "y"], [2, "x"], [2, "y"]]
@@ -132,7 +132,7 @@ write_record(folder, {"given": sorted(given), "parameters": given, "notebook_sha
 def test_cells_that_do_not_fit_together_take_turns_and_one_too_large_fails(tmp_path, monkeypatch):
     path = write(tmp_path, "nb", parameters=PARAMETERS)
     started, start = [], sweep.Cell.start
-    monkeypatch.setattr(sweep, "_PROGRAM", HOLDS_MEMORY)  # without a kernel, which takes seconds to start
+    monkeypatch.setattr(cells, "_PROGRAM", HOLDS_MEMORY)  # without a kernel, which takes seconds to start
     monkeypatch.setattr(sweep.Cell, "start", lambda one, e: (started.append(one.parameters["mb"]), start(one, e))[1])
     table = rs.sweep_notebook(path, {"mb": [500, 501, 2000]}, tmp_path / "out", jobs=2, memory=950e6)
     assert table.status.tolist() == ["done", "done", "failed"]
@@ -156,7 +156,7 @@ def test_cells_that_do_not_fit_together_take_turns_and_one_too_large_fails(tmp_p
     ],
 )
 def test_nothing_runs_when_the_grid_is_wrong(tmp_path, capsys, monkeypatch, given, message):
-    monkeypatch.setattr(sweep, "_run", lambda *_: pytest.fail("a cell was run"))
+    monkeypatch.setattr(sweep, "run_cells", lambda *_: pytest.fail("a cell was run"))
     path = write(tmp_path, "nb", parameters=PARAMETERS)
     (tmp_path / "file").touch()
     given = [str(tmp_path / "file" / "out") if word == "FILE" else word for word in given]

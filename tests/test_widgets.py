@@ -192,7 +192,7 @@ def test_what_a_widget_says_went_wrong_fails_a_headless_run(shown):
 
 
 def test_a_defect_behind_a_button_is_shown_with_its_kind(shown, monkeypatch):
-    monkeypatch.setattr("repsim_nb.widgets.explorer.save_figure", lambda *a: 1 / 0)
+    monkeypatch.setattr("repsim_nb.widgets.takeaway.save_figure", lambda *a: 1 / 0)
     shown._take_away.export.click()
     assert "ZeroDivisionError" in shown.error
     assert "report" in shown.error
@@ -293,8 +293,7 @@ def test_export_writes_figures_and_numbers(shown, tmp_path):
 
 
 def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
-    for place in ("loading.download", "shape.download"):
-        monkeypatch.setattr(f"repsim_nb.models.{place}", lambda *a, **k: pytest.fail("downloaded"))
+    monkeypatch.setattr("repsim_nb.models.loading.download", lambda *a, **k: pytest.fail("downloaded"))
     explorer = rs.Explorer(A, B, n_rows=500)
     # 3 layers of width 32 and 3 of width 64, in float32
     assert activation_bytes(explorer.question) == 4 * 500 * (3 * 32 + 3 * 64)

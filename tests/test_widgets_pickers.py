@@ -67,7 +67,7 @@ def test_models_are_chosen_by_name_checkpoint_hub_id_or_folder(tmp_path):
 
 
 def test_choosing_a_model_downloads_and_loads_nothing(monkeypatch):
-    for place in ("loading.download", "shape.download", "loading.load_pretrained", "loading.load_native"):
+    for place in ("loading.download", "loading.load_pretrained", "loading.load_native"):
         monkeypatch.setattr(f"repsim_nb.models.{place}", lambda *a, **k: pytest.fail("loaded"))
     picker = rs.ModelPicker("gelu-3l")
     assert "needed, at the first run" in picker._about.value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -71,7 +71,7 @@ def _name_points(ax: Axes, names: list[str], points: np.ndarray) -> None:
     taken = [Bbox([at - 4, at + 4]) for at in ax.transData.transform(points)]
     for name, point in zip(names, points, strict=True):
         for dx, dy in SIDES:
-            sides = {"ha": "left" if dx > 0 else "right", "va": "bottom" if dy > 0 else "top"}
+            sides: dict[str, Any] = {"ha": "left" if dx > 0 else "right", "va": "bottom" if dy > 0 else "top"}
             text = ax.annotate(name, point, (dx, dy), textcoords="offset points", fontsize="small", **sides)
             box = text.get_window_extent()
             if (dx, dy) == SIDES[-1] or not any(box.overlaps(other) for other in taken):

@@ -24,6 +24,7 @@ else:
 
 Texts = Sequence[str | Sequence[str]]  # each a text, or a pair of them
 PACKINGS = ("documents", "packed")
+ENCODED = 64  # texts at once: what the tokenizer returns of a token takes many times the place of its numbers
 
 
 @dataclass(frozen=True)
@@ -214,11 +215,13 @@ class Windows:
         A token ends behind all that belongs to its last character: a tokenizer that composes characters (e and an
         accent into one) says it ends before the accent, which it has read.
         """
-        encoded = self._plain.encode_batch(list(texts), add_special_tokens=False)
-        return [
-            (np.array(e.ids, dtype=np.int64), _whole(text, np.array(e.offsets, dtype=np.int64).reshape(-1, 2)))
-            for text, e in zip(texts, encoded, strict=True)
-        ]
+        found = []
+        for start in range(0, len(texts), ENCODED):
+            part = list(texts[start : start + ENCODED])
+            for text, e in zip(part, self._plain.encode_batch(part, add_special_tokens=False), strict=True):
+                offsets = np.array(e.offsets, dtype=np.int64).reshape(-1, 2)
+                found.append((np.array(e.ids, dtype=np.int64), _whole(text, offsets)))
+        return found
 
     @cached_property
     def _plain(self) -> Tokenizer:

@@ -15,8 +15,10 @@ from typing import Any, NoReturn
 import repsim_nb
 from repsim_nb.atomic import writable
 from repsim_nb.errors import InputError
+from repsim_nb.memory import available_memory
 from repsim_nb.runs.comparing import SUFFIXES, compare, parsed_layers
 from repsim_nb.runs.execution import RunError, run_notebook
+from repsim_nb.runs.folder import replaceable
 from repsim_nb.runs.notebooks import Notebook, find_notebook, notebooks
 from repsim_nb.runs.parameters import ParameterError, match
 from repsim_nb.runs.table import aligned, comma_separated
@@ -87,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="set a parameter, in every chosen notebook that has it; may be repeated",
     )
+    sub.add_argument("--jobs", metavar="N", type=int, default=1, help="notebooks at a time (default: 1)")
     sub.add_argument("--out", metavar="DIR", type=Path, default=Path("results"), help="default: results")
 
     sub = command("sweep", _sweep, "run a notebook over a grid of parameter values; goes on after a kill")
@@ -163,6 +166,17 @@ def _show(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     chosen = _chosen(options)
     values = _values(chosen, options.parameters)
+    if options.jobs < 1:
+        raise InputError(f"--jobs {options.jobs}: expected a positive number.")
+    failed = (_side_by_side if options.jobs > 1 else _in_turn)(chosen, values, options)
+    if failed:
+        print(f"{len(failed)} of {len(chosen)} notebooks failed: {', '.join(failed)}", file=sys.stderr)
+    print(f"All figures: {options.out / 'index.html'}")
+    return 1 if failed else 0
+
+
+def _in_turn(chosen: list[Notebook], values: dict[str, dict[str, Any]], options: argparse.Namespace) -> list[str]:
+    """Run notebooks one after the other, here; the names of those that failed."""
     failed = []
     for number, notebook in enumerate(chosen, start=1):
         try:
@@ -173,10 +187,18 @@ def _run(options: argparse.Namespace) -> int:
         else:
             counts = f"{len(run.figures)} figure files, {len(run.tables)} tables"
             print(f"[{number}/{len(chosen)}] {run.name}: {counts} in {run.seconds:.1f} s", flush=True)
-    if failed:
-        print(f"{len(failed)} of {len(chosen)} notebooks failed: {', '.join(failed)}", file=sys.stderr)
-    print(f"All figures: {options.out / 'index.html'}")
-    return 1 if failed else 0
+    return failed
+
+
+def _side_by_side(chosen: list[Notebook], values: dict[str, dict[str, Any]], options: argparse.Namespace) -> list[str]:
+    """Run several at a time, each in a process of its own; the names of those that failed."""
+    from repsim_nb.runs.cells import Cell, run_cells
+
+    cells = [Cell(notebook, values[notebook.name], options.out / notebook.name) for notebook in chosen]
+    for cell in cells:
+        replaceable(cell.folder)
+    run_cells(cells, options.jobs, available_memory() or sys.maxsize, progress=True)
+    return [cell.notebook.name for cell in cells if cell.exit_code]
 
 
 def _chosen(options: argparse.Namespace) -> list[Notebook]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,27 +14,20 @@ import ipywidgets as widgets
 import traitlets
 
 from repsim_nb.errors import InputError, unknown
-from repsim_nb.figures import heatmap
 from repsim_nb.runs.folder import output_dir
-from repsim_nb.runs.outputs import save_figure, save_table
 from repsim_nb.widgets import cost
-from repsim_nb.widgets.corpora import CorpusPicker
 from repsim_nb.widgets.details import Closeup, StitchPanel, look, run_stitch
 from repsim_nb.widgets.guard import Alert
 from repsim_nb.widgets.job import Job
-from repsim_nb.widgets.layers import LayerPicker
-from repsim_nb.widgets.measures import MeasurePicker
-from repsim_nb.widgets.models import ModelPicker, described
 from repsim_nb.widgets.picker import Frame
-from repsim_nb.widgets.picture import empty
 from repsim_nb.widgets.question import Kept, Question, answer, as_commands, as_python
-from repsim_nb.widgets.takeaway import TakeAway
+from repsim_nb.widgets.setup import Setup
+from repsim_nb.widgets.takeaway import TakeAway, write
 from repsim_nb.widgets.views import Maps, Pair, curves_as_html, heading
 
 if TYPE_CHECKING:
     import xarray as xr
 
-PICKED = ("value", "params", "split", "rows", "n_rows", "seed")  # traits of pickers that a run depends on
 IDLE, RUNNING, DONE, CANCELLED, FAILED = "idle", "running", "done", "cancelled", "failed"
 
 
@@ -90,19 +82,14 @@ class Explorer(widgets.VBox):
         self._displayed = False
         self._wanted: tuple[str, Pair | None] | None = None  # to be selected after the next run
 
-        self.model_a = ModelPicker(model_a, title="Model A")
-        self.models_b = ModelPicker(models_b, multiple=True, title="Model B, one or several")
-        self.layers_a, self.layers_b = LayerPicker(title="Layers of A"), LayerPicker(title="Layers of B")
-        self.measure = MeasurePicker(measure, **params)
-        self.corpus = CorpusPicker(corpus, split=split, n_rows=n_rows, seed=seed, rows=rows)
-        self.uncertainty = widgets.Checkbox(
-            uncertainty,
-            description="null and interval",
-            tooltip="Compare with unrelated documents, and leave documents out in turn; takes longer",
-            indent=False,
+        several = (models_b,) if isinstance(models_b, str) else tuple(models_b)
+        asked = Question(
+            model_a, several, measure, params, corpus, split, rows, n_rows, seed, layers_a, layers_b, uncertainty
         )
-        self._renumber()
-        self.layers_a.value, self.layers_b.value = layers_a, layers_b
+        self._setup = Setup(asked, self._kept.depth)
+        self.model_a, self.models_b = self._setup.model_a, self._setup.models_b
+        self.layers_a, self.layers_b = self._setup.layers_a, self._setup.layers_b
+        self.measure, self.corpus, self.uncertainty = self._setup.measure, self._setup.corpus, self._setup.uncertainty
 
         self._estimate, self._said = widgets.HTML(), widgets.HTML()
         self._estimate.add_class("repsim-estimate")
@@ -133,20 +120,7 @@ class Explorer(widgets.VBox):
     @property
     def question(self) -> Question:
         """What the pickers ask."""
-        return Question(
-            self.model_a.value,
-            self.models_b.value,
-            self.measure.value,
-            dict(self.measure.params),
-            self.corpus.value,
-            self.corpus.split,
-            self.corpus.rows,
-            self.corpus.n_rows,
-            self.corpus.seed,
-            self.layers_a.value,
-            self.layers_b.value,
-            self.uncertainty.value,
-        )
+        return self._setup.question
 
     @property
     def result(self) -> xr.DataArray | None:
@@ -230,9 +204,9 @@ class Explorer(widgets.VBox):
         question, more = Question.from_json(text)
         before = self.question
         try:
-            self._choose(question)
+            self._setup.choose(question)
         except Exception:
-            self._choose(before)
+            self._setup.choose(before)
             raise
         selected = more.get("selected")
         self._wanted = more.get("against") or "", tuple(selected) if selected else None
@@ -262,27 +236,7 @@ class Explorer(widgets.VBox):
         """
         if not self.results:
             raise InputError("There is nothing to export yet. Run a comparison first.")
-        place = output_dir() if folder is None else Path(folder).expanduser()
-        stems = []
-        for b, result in self.results.items():
-            a, title = result.attrs["model_a"], result.attrs["long_name"]
-            stem = f"{result.name}--{a}--{b}".replace("/", "_")
-            figure = heatmap(result, empty(4.6, 3.8))
-            caption = f"{title} of every layer of {a} (rows) and {b} (columns), {result.attrs['n_rows']:,} rows."
-            save_figure(figure, stem, caption, place)
-            save_table(result, stem, place)
-            stems.append(stem)
-        return sorted(file for stem in stems for file in place.glob(f"{glob.escape(stem)}.*"))
-
-    def _choose(self, q: Question) -> None:
-        """Set all pickers."""
-        self.model_a.value, self.models_b.value = q.model_a, q.models_b
-        self.layers_a.value, self.layers_b.value = q.layers_a, q.layers_b
-        self.measure.value = q.measure
-        self.measure.params = q.params
-        self.corpus.value, self.corpus.split, self.corpus.rows = q.corpus, q.split, q.rows
-        self.corpus.n_rows, self.corpus.seed = q.n_rows, q.seed
-        self.uncertainty.value = q.uncertainty
+        return write(self.results, output_dir() if folder is None else Path(folder).expanduser())
 
     # Inside: callbacks, all of them under the guard.
 
@@ -329,10 +283,7 @@ class Explorer(widgets.VBox):
         self._said.value = f'<div role="status">{escape(text)}</div>'
 
     def _connect(self) -> None:
-        pickers = (self.model_a, self.models_b, self.layers_a, self.layers_b, self.measure, self.corpus)
-        for picker in pickers:
-            picker.observe(self._changed, [n for n in picker.trait_names() if n in PICKED])
-        self.uncertainty.observe(self._changed, "value")
+        self._setup.on_change(self._changed)
         self._run.on_click(lambda _: self.start())
         self._cancel.on_click(lambda _: self.cancel())
         self._take_away.export.on_click(lambda _: self._export_here())
@@ -341,19 +292,11 @@ class Explorer(widgets.VBox):
     def _changed(self, change: Any = None) -> None:
         """Something was picked: say what a run would take, and keep the texts to take away up to date."""
         with self._guard():
-            if change is not None and change.owner in (self.model_a, self.models_b):
-                self._renumber()
+            self._setup.renumber()
             self._tell_cost(None)
             self._refresh()
             if self._displayed:
                 self._try()
-
-    def _renumber(self) -> None:
-        """Layers to choose from are those of A, and those of the shallowest B, as far as they are known."""
-        for picker, names in ((self.layers_a, self.model_a.names), (self.layers_b, self.models_b.names)):
-            depths = [described(name).get("n_layers") or self._kept.depth(name) for name in names]
-            if any(depths):
-                picker.n_layers = min(int(depth) for depth in depths if depth)
 
     def _refresh(self) -> None:
         self._take_away.code.text, self._take_away.command.text = self.code, self.command
@@ -389,7 +332,7 @@ class Explorer(widgets.VBox):
         self.selected = before if before is not None and self._exists(before) else None
         if self.selected is None:
             self._draw_curves()
-        self._renumber()
+        self._setup.renumber()
         self._refresh()
         self._tell_cost(None)
         self._maps.appear()  # last: from now on it can be clicked on
@@ -524,15 +467,6 @@ class Explorer(widgets.VBox):
 
     def _laid_out(self) -> list[widgets.Widget]:
         """Top to bottom, which is the order under the Tab key."""
-        setup = _box(
-            "repsim-setup",
-            *_columns(
-                [self.model_a, self.layers_a],
-                [self.models_b, self.layers_b],
-                [self.measure, self.uncertainty],
-                [self.corpus],
-            ),
-        )
         bar = _box("repsim-bar", self._run, self._cancel, self._progress, self._said, self._estimate)
         self._details = _box(
             "repsim-details",
@@ -543,7 +477,7 @@ class Explorer(widgets.VBox):
         self._progress.layout.display = "none"
         return [
             Frame("Explorer"),
-            setup,
+            self._setup,
             bar,
             self.alert,
             _box("repsim-results", self._maps, self._curves),
@@ -556,10 +490,3 @@ def _box(name: str, *children: widgets.Widget) -> widgets.Box:
     box = widgets.Box(children)
     box.add_class(name)
     return box
-
-
-def _columns(*columns: list[widgets.Widget]) -> list[widgets.VBox]:
-    made = [widgets.VBox(column) for column in columns]
-    for column in made:
-        column.add_class("repsim-card")
-    return made

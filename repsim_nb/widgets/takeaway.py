@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import ipywidgets as widgets
 
+from repsim_nb.figures import heatmap
+from repsim_nb.runs.outputs import save_figure, save_table
 from repsim_nb.widgets.code import CodeButton
+from repsim_nb.widgets.picture import empty
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class TakeAway(widgets.Box):
@@ -31,3 +42,21 @@ class TakeAway(widgets.Box):
             control.add_class(f"repsim-{name}")
         super().__init__([self.code, self.command, *named.values()])
         self.add_class("repsim-actions")
+
+
+def write(results: Mapping[str, xr.DataArray], folder: Path) -> list[Path]:
+    """Every map as SVG and PNG with a caption, its numbers as CSV and NetCDF; the files written.
+
+    Raises:
+        InputError: a folder that cannot be written to.
+    """
+    stems = []
+    for b, result in results.items():
+        a, title = result.attrs["model_a"], result.attrs["long_name"]
+        stem = f"{result.name}--{a}--{b}".replace("/", "_")
+        figure = heatmap(result, empty(4.6, 3.8))
+        caption = f"{title} of every layer of {a} (rows) and {b} (columns), {result.attrs['n_rows']:,} rows."
+        save_figure(figure, stem, caption, folder)
+        save_table(result, stem, folder)
+        stems.append(stem)
+    return sorted(file for stem in stems for file in folder.glob(f"{glob.escape(stem)}.*"))

@@ -1,0 +1,105 @@
+"""What an explorer is asked: pickers for models and their layers, a measure and a text, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as widgets
+
+from repsim_nb.widgets.corpora import CorpusPicker
+from repsim_nb.widgets.layers import LayerPicker
+from repsim_nb.widgets.measures import MeasurePicker
+from repsim_nb.widgets.models import ModelPicker, described
+from repsim_nb.widgets.question import Question
+
+PICKED = ("value", "params", "split", "rows", "n_rows", "seed")  # traits of pickers that a run depends on
+
+
+class Setup(widgets.Box):
+    """Pickers, whose choices together are a `Question`.
+
+    Args:
+        question: what is chosen at first.
+        depth: tells how many layers a model has that the catalogue does not know; None where it cannot.
+
+    Attributes:
+        model_a, models_b, layers_a, layers_b, measure, corpus: the pickers, each with a trait `value`.
+        uncertainty: a checkbox, whether null and interval are asked for.
+
+    Raises:
+        InputError: an unknown model, measure, corpus or parameter; layers that do not exist.
+    """
+
+    def __init__(self, question: Question, depth: Callable[[str], int | None]):
+        q, self._depth = question, depth
+        self.model_a = ModelPicker(q.model_a, title="Model A")
+        self.models_b = ModelPicker(q.models_b, multiple=True, title="Model B, one or several")
+        self.layers_a, self.layers_b = LayerPicker(title="Layers of A"), LayerPicker(title="Layers of B")
+        self.measure = MeasurePicker(q.measure, **q.params)
+        self.corpus = CorpusPicker(q.corpus, split=q.split, n_rows=q.n_rows, seed=q.seed, rows=q.rows)
+        self.uncertainty = widgets.Checkbox(
+            q.uncertainty,
+            description="null and interval",
+            tooltip="Compare with unrelated documents, and leave documents out in turn; takes longer",
+            indent=False,
+        )
+        self.renumber()
+        self.layers_a.value, self.layers_b.value = q.layers_a, q.layers_b
+        super().__init__(
+            [
+                _card(self.model_a, self.layers_a),
+                _card(self.models_b, self.layers_b),
+                _card(self.measure, self.uncertainty),
+                _card(self.corpus),
+            ]
+        )
+        self.add_class("repsim-setup")
+
+    @property
+    def question(self) -> Question:
+        """What the pickers ask."""
+        return Question(
+            self.model_a.value,
+            self.models_b.value,
+            self.measure.value,
+            dict(self.measure.params),
+            self.corpus.value,
+            self.corpus.split,
+            self.corpus.rows,
+            self.corpus.n_rows,
+            self.corpus.seed,
+            self.layers_a.value,
+            self.layers_b.value,
+            self.uncertainty.value,
+        )
+
+    def choose(self, question: Question) -> None:
+        """Set all pickers."""
+        q = question
+        self.model_a.value, self.models_b.value = q.model_a, q.models_b
+        self.layers_a.value, self.layers_b.value = q.layers_a, q.layers_b
+        self.measure.value = q.measure
+        self.measure.params = q.params
+        self.corpus.value, self.corpus.split, self.corpus.rows = q.corpus, q.split, q.rows
+        self.corpus.n_rows, self.corpus.seed = q.n_rows, q.seed
+        self.uncertainty.value = q.uncertainty
+
+    def renumber(self) -> None:
+        """Layers to choose from are those of A, and those of the shallowest B, as far as they are known."""
+        for picker, names in ((self.layers_a, self.model_a.names), (self.layers_b, self.models_b.names)):
+            depths = [described(name).get("n_layers") or self._depth(name) for name in names]
+            if any(depths):
+                picker.n_layers = min(int(depth) for depth in depths if depth)
+
+    def on_change(self, handler: Callable[[Any], None]) -> None:
+        """Call `handler` whenever something else is picked."""
+        for picker in (self.model_a, self.models_b, self.layers_a, self.layers_b, self.measure, self.corpus):
+            picker.observe(handler, [name for name in picker.trait_names() if name in PICKED])
+        self.uncertainty.observe(handler, "value")
+
+
+def _card(*pickers: widgets.Widget) -> widgets.VBox:
+    card = widgets.VBox(pickers)
+    card.add_class("repsim-card")
+    return card
