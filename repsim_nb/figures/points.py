@@ -67,7 +67,9 @@ def _name_points(ax: Axes, names: list[str], points: np.ndarray) -> None:
     """Each name beside its point, on the first side where neither a point nor another name is."""
     from matplotlib.transforms import Bbox
 
-    ax.get_figure(root=True).draw_without_rendering()  # from here on it is known what is where
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # from here on it is known what is where
     taken = [Bbox([at - 4, at + 4]) for at in ax.transData.transform(points)]
     for name, point in zip(names, points, strict=True):
         for dx, dy in SIDES:
