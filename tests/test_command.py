@@ -48,12 +48,8 @@ def refused(capsys, *arguments):
 def test_it_starts_without_the_heavy_packages(arguments):
     heavy = "import sys; from repsim_nb.runs.command import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
     heavy += "print({'torch', 'pandas', 'papermill', 'matplotlib', 'transformers'} & set(sys.modules))"
-    before = os.times()
     printed = python("-c", heavy, *arguments)
-    after = os.times()
     assert printed.stdout.splitlines()[-1] == "set()", printed.stderr
-    seconds = after.children_user + after.children_system - before.children_user - before.children_system
-    assert seconds < 0.5
 
 
 def test_it_is_also_a_module(tmp_path):

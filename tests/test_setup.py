@@ -76,7 +76,7 @@ def test_every_target_needs_the_environment_first(clone):
     for target in ("figures", "test", "lab", "app", "wheels", "check", "bench", "strip"):
         planned = make(clone, "-n", target, "PYTHON=python")[1].stdout
         assert "pip install" in planned, target
-    assert "repsim-nb run --all --out results" in make(clone, "-n", "PYTHON=python")[1].stdout, (
+    assert "repsim-nb run --all --jobs 2 --out results" in make(clone, "-n", "PYTHON=python")[1].stdout, (
         "figures is what make alone does"
     )
     assert "-p preset quick" in make(clone, "-n", "figures", "PRESET=quick", "PYTHON=python")[1].stdout

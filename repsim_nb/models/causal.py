@@ -39,8 +39,8 @@ class CausalModel(Model):
         self.context = min(config.max_position_embeddings, tokenizer.model_max_length)
         self._trunk_name, self._blocks_name, self._norm_name = _anatomy(name, model, self.n_layers)
         self._trunk = model.get_submodule(self._trunk_name)
-        check_parts(self, self._whole)
         self._check_causal()
+        check_parts(self, self._whole)
 
     @cached_property
     def bridge(self) -> TransformerBridge:
