@@ -216,3 +216,18 @@ def test_models_too_large_for_the_limit_are_streamed_to_the_same_values():
         rs.compare("tiny-neox-w32-d2", n_rows=3000, interval=True, memory_limit=needed.activations - 1)
     with pytest.raises(InputError, match="Raise memory_limit"):
         rs.compare("tiny-neox-w32-d2", n_rows=3000, memory_limit=1000)
+
+
+@pytest.mark.parametrize("measure", ["cka", "linear_regression"])
+def test_all_pairs_are_what_each_gives_by_itself(measure):
+    acts = {name: rs.extract(name, n_rows=200) for name in ("tiny-neox-w32-d2", "tiny-neox-w64-d2")}
+    maps = rs.compare_all(acts, measure)
+    small, large = acts
+    assert list(maps) == [(small, small), (large, small), (large, large)]
+    for (a, b), found in maps.items():
+        expected = rs.compare(acts[a], acts[b], measure=measure)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert (found.attrs["model_a"], found.attrs["model_b"]) == (a, b)
+    acts[large] = rs.extract(large, n_rows=200, seed=1)
+    with pytest.raises(InputError, match="Row i must be the same place"):
+        rs.compare_all(acts, measure)
