@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 PROBE_TOKENS = 1024  # run to see how fast a model is
 PROBE_WIDTH = 768  # of a product, to see how fast this machine multiplies
-RETAINED = 2.8  # times what a batch needs at once, malloc keeps of it: 2.3 to 3.1 over six shapes of model
+RETAINED = 2.6  # times what a batch needs at once, malloc keeps of it: 1.9 to 3.2 over six shapes of model
 # Work on one pair beyond its product, in d^3 float32 operations: eigenvalues for shapes, whitening for subspaces.
 SPECTRAL = {torch.float32: 12, torch.float64: 30}
 
