@@ -81,8 +81,8 @@ class Estimate:
 
     @property
     def peak(self) -> int:
-        """Bytes at most at any time, of weights, activations or sums, and work: within 15% on three shapes of job, see
-        tests/benchmarks/bench_extraction.py.
+        """Bytes at most at any time, of weights, activations or sums, and work. What was measured was mostly within 15%
+        of it, see tests/benchmarks/bench_extraction.py; how much malloc keeps differs from run to run.
 
         Raises:
             InputError: as `route`.

@@ -370,7 +370,8 @@ def _finite(values: Tensor) -> bool:
 
 
 def _batches(model: Model, selection: Selection, tokens: int) -> list[list[tuple[int, int]]]:
-    """Batches of (window, tokens to run), windows of like length together.
+    """Batches of (window, tokens to run), windows of like length together, the longest first: what malloc has freed of
+    one batch then has room for the next.
 
     A causal model runs no further than the last row of a window: what comes after cannot change it.
     """
