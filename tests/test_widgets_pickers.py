@@ -119,7 +119,27 @@ def test_what_is_typed_can_be_chosen_if_a_model_may_be_there():
     picker._list.value = "owner/some-model"
     assert picker.value == "owner/some-model"
     picker._search.value = "no model at all"
-    assert picker._list.options == ("owner/some-model",)
+    assert picker._list.options == ["owner/some-model"]
+
+
+def test_what_is_chosen_counts_though_the_list_has_changed_meanwhile():
+    model, several = rs.ModelPicker(SMALL), rs.ModelPicker(SMALL, multiple=True)
+    for picker in (model, several):
+        picker._search.value = "solu-3l-s1"
+    seen = "tiny-solu-3l-s4"  # on the page, which has not heard of the last letter yet
+    assert seen not in model._list.options
+    model._list.set_state({"value": seen})
+    several._list.set_state({"value": [seen, SMALL]})
+    assert (model.value, set(several.value)) == (seen, {seen, SMALL})
+    layers = rs.LayerPicker(6, (5,))
+    layers.n_layers = 2
+    layers._first.set_state({"value": 6})
+    assert "Layer 6 does not exist" in layers.alert.text
+    assert layers.value == (layers._first.value,) == (2,)
+    corpus = rs.CorpusPicker("python-docs")
+    corpus._split.set_state({"value": "none such"})
+    assert "none such" in corpus.alert.text
+    assert corpus.split is corpus._split.value is None
 
 
 def test_several_models_are_a_tuple():

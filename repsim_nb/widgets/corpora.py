@@ -13,6 +13,7 @@ from repsim_nb.corpora import list_corpora
 from repsim_nb.corpora.corpus import paragraphs
 from repsim_nb.corpora.hub import HUB_ID
 from repsim_nb.errors import InputError, unknown
+from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.picker import FULL, Picker
 
 OWN, PASTED, PATH, HUB = "own", "pasted", "path", "hub"
@@ -71,7 +72,7 @@ class CorpusPicker(Picker):
             layout=FULL,
         )
         self._place = widgets.Text(continuous_update=False, layout=FULL)
-        self._split = widgets.Dropdown(description="split", tooltip="Which part of the corpus", layout=FULL)
+        self._split = Choice(description="split", tooltip="Which part of the corpus", layout=FULL)
         self._rows = widgets.Dropdown(
             options=ROWS,
             description="rows are",
@@ -92,7 +93,7 @@ class CorpusPicker(Picker):
         self._when(self._source, self._choose_source)
         self._when(self._pasted, lambda change: setattr(self, "value", tuple(paragraphs(change.new))))
         self._when(self._place, lambda change: setattr(self, "value", change.new.strip()))
-        self._when(self._split, lambda change: setattr(self, "split", change.new))
+        self._when(self._split, self._choose_split)
         self._when(self._rows, lambda change: setattr(self, "rows", change.new))
         self._when(self._n_rows, lambda change: setattr(self, "n_rows", change.new))
         self._when(self._seed, lambda change: setattr(self, "seed", change.new))
@@ -178,6 +179,12 @@ class CorpusPicker(Picker):
             self.value = None
         elif change.new in list_corpora().index:
             self.value = change.new
+
+    def _choose_split(self, change: Any) -> None:
+        try:
+            self.split = change.new
+        finally:
+            self._show()  # what was refused is not chosen
 
 
 def splits(corpus: Any) -> list[str]:

@@ -8,6 +8,7 @@ import ipywidgets as widgets
 import traitlets
 
 from repsim_nb.errors import InputError
+from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.picker import FULL, Picker
 
 ALL, RANGE, ONE = "all", "range", "one"
@@ -39,8 +40,8 @@ class LayerPicker(Picker):
             tooltip="Which positions of the residual stream; 0 is the embedding, l comes after block l",
             layout=FULL,
         )
-        self._first = widgets.Dropdown(description="from", tooltip="First layer, with its relative depth", layout=FULL)
-        self._last = widgets.Dropdown(description="to", tooltip="Last layer, with its relative depth", layout=FULL)
+        self._first = Choice(description="from", tooltip="First layer, with its relative depth", layout=FULL)
+        self._last = Choice(description="to", tooltip="Last layer, with its relative depth", layout=FULL)
         super().__init__(title, "layer", [self._which, self._first, self._last])
         self.n_layers = n_layers
         self._offer()
@@ -98,8 +99,7 @@ class LayerPicker(Picker):
     def _offer(self) -> None:
         options = [(f"{p}  ({p / max(self.n_layers, 1):.0%} deep)", p) for p in range(self.n_layers + 1)]
         with self._updating():
-            for control in (self._first, self._last):
-                control.options = options
+            self._first.options = self._last.options = options
 
     @traitlets.observe("value")
     def _show(self, change: Any = None) -> None:
@@ -113,6 +113,12 @@ class LayerPicker(Picker):
             self._first.description = "layer" if which == ONE else "from"
 
     def _choose(self, change: Any) -> None:
+        try:
+            self._take(change)
+        finally:
+            self._show()  # what was refused is not chosen
+
+    def _take(self, change: Any) -> None:
         if self._which.value == ALL:
             self.value = ALL
         elif self._which.value == ONE:

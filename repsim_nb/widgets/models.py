@@ -13,6 +13,7 @@ from repsim_nb.errors import InputError, unknown
 from repsim_nb.memory import readable_size
 from repsim_nb.models.catalogue import list_models
 from repsim_nb.models.place import HUB_ID
+from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.picker import FULL, NARROW, Picker, facts
 
 if TYPE_CHECKING:
@@ -60,13 +61,12 @@ class ModelPicker(Picker):
             "activation": _filter("activation", frame.activation),
         }
         several = "; Ctrl or Shift for several" if multiple else ""
-        self._list = (widgets.SelectMultiple if multiple else widgets.Select)(
-            options=list(frame.index),
+        self._list = Choice(
             description="model",
             tooltip=f"Models that pass the filters{several}",
             rows=6,
+            multiple=multiple,
             layout=FULL,
-            style=NARROW,
         )
         self._about = widgets.HTML()
         more = widgets.ToggleButton(description="Filters", tooltip="Show the filters")
@@ -117,14 +117,15 @@ class ModelPicker(Picker):
         if typed not in _catalogue().index and _is_elsewhere(typed):
             names.insert(0, typed)
         names = [*(name for name in self.names if name not in names), *names]
-        # New options make the list forget what is chosen; in one message, or the page looks for it among the old ones.
         with self._updating(), self._list.hold_sync():
             self._list.options = names
-            self._list.value = self.value
+            self._list.value = list(self.value) if self.multiple else self.value
 
     def _choose(self, change: Any) -> None:
-        if change.new:
+        try:
             self.value = change.new
+        finally:
+            self._filter()  # what was refused is not chosen
 
 
 def _filter(name: str, choices: Any) -> widgets.Dropdown:

@@ -1,0 +1,33 @@
+"""A list or a menu whose options may change while somebody chooses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from repsim_nb.widgets.picker import STYLE
+
+
+class Choice(anywidget.AnyWidget):
+    """A list of `rows` lines, or a menu of one.
+
+    The widgets of ipywidgets tell Python the place of what was chosen in the list. Where the list has changed
+    meanwhile, as it does with every letter of a search, that is something else or nothing, without a word. This one
+    tells the value itself.
+
+    Attributes:
+        options: trait, values, or pairs (text, value); a value is a str, int or None.
+        value: trait, what is chosen; with `multiple` a list. Not checked against the options.
+        description, tooltip: traits, its label, and more words.
+    """
+
+    _esm = Path(__file__).with_name("choice.js")
+    _css = STYLE
+    options = traitlets.List(traitlets.Any()).tag(sync=True)
+    value = traitlets.Any(None, allow_none=True).tag(sync=True)
+    description = traitlets.Unicode().tag(sync=True)
+    rows = traitlets.Int(1).tag(sync=True)
+    multiple = traitlets.Bool(False).tag(sync=True)
