@@ -36,7 +36,7 @@ figures: $(INSTALLED)
 	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/repsim-nb run --all --jobs 2 --out results $(if $(PRESET),-p preset $(PRESET))
 
 test: $(INSTALLED)
-	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/python -m pytest -n 2
 
 # Not an error where it fails: the browser tests then say why they are skipped.
 browser:
