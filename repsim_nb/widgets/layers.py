@@ -97,7 +97,7 @@ class LayerPicker(Picker):
         self._show()
 
     def _offer(self) -> None:
-        options = [(f"{p}  ({p / max(self.n_layers, 1):.0%} deep)", p) for p in range(self.n_layers + 1)]
+        options: list[Any] = [(f"{p}  ({p / max(self.n_layers, 1):.0%} deep)", p) for p in range(self.n_layers + 1)]
         with self._updating():
             self._first.options = self._last.options = options
 
