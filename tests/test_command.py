@@ -27,7 +27,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE)}
 
 
 def python(*arguments, **options):
-    options = {"env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 60, **options}
+    options = {"env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 240, **options}
     return subprocess.run([sys.executable, *arguments], check=False, **options)
 
 
@@ -175,7 +175,7 @@ def test_a_stopped_run_leaves_nothing(tmp_path, stop):
             assert running.poll() is None, running.communicate()
             time.sleep(0.05)
         running.send_signal(stop)
-        printed = running.communicate(timeout=30)
+        printed = running.communicate(timeout=120)
     assert running.returncode == 130
     assert printed == ("", "interrupted\n")
     assert list(out.iterdir()) == []

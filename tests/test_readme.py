@@ -13,7 +13,7 @@ TEXT = README.read_text(encoding="utf-8")
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TEXT, re.S))
 def test_the_examples_run(code, tmp_path):
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=300)
     if "savefig" in code:
         assert (tmp_path / "map.svg").stat().st_size > 1000
 

@@ -32,7 +32,7 @@ def make(clone, *arguments):
     (clone / "log").write_text("")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(
-        ["make", "-C", clone, *arguments], capture_output=True, text=True, check=False, env=environment, timeout=30
+        ["make", "-C", clone, *arguments], capture_output=True, text=True, check=False, env=environment, timeout=120
     )
     return (clone / "log").read_text().splitlines(), done
 
@@ -67,7 +67,7 @@ def test_a_python_that_is_too_old_is_passed_over(clone):
         (clone / "bin" / name).chmod(0o755)
     path = f"PATH={clone / 'bin'}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["env", path, "make", "-C", clone, "-n", "test"], capture_output=True, text=True, check=True, timeout=30
+        ["env", path, "make", "-C", clone, "-n", "test"], capture_output=True, text=True, check=True, timeout=120
     )
     assert '"python3.12" -m venv .venv' in done.stdout
 

@@ -33,7 +33,7 @@ def wheel(tmp_path_factory):
 def elsewhere(wheel, tmp_path_factory):
     """The environment of a process that sees the wheel's content and not the checkout."""
     site = tmp_path_factory.mktemp("site")
-    call("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel, timeout=120)
+    call("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel, timeout=300)
     return {**os.environ, "PYTHONPATH": str(site)}
 
 
@@ -60,6 +60,6 @@ def test_an_installed_wheel_lists_its_notebooks_and_runs_one(elsewhere, tmp_path
     assert {line.split(",")[0] for line in names.splitlines()[1:]} == shipped
 
     path = write(tmp_path, "nb", save("one"), "import repsim_nb; print(repsim_nb.__file__)")
-    call("-m", "repsim_nb", "run", path, env=elsewhere, cwd=tmp_path, timeout=120)
+    call("-m", "repsim_nb", "run", path, env=elsewhere, cwd=tmp_path, timeout=300)
     assert (tmp_path / "results" / "nb" / "one.svg").is_file()
     assert elsewhere["PYTHONPATH"] in (tmp_path / "results" / "nb" / "nb.ipynb").read_text()

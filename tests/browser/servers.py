@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 TOP = Path(__file__).parents[2]
 TOKEN = "browser-tests"
-_DEADLINE = 60  # seconds for a server to answer
+_DEADLINE = 240  # seconds for a server to answer
 
 
 @contextmanager
