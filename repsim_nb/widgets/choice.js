@@ -5,7 +5,7 @@ function render({ model, el }) {
   const tall = model.get("rows") > 1;
   el.classList.add("jupyter-widgets", "widget-inline-hbox", tall ? "widget-select" : "widget-dropdown");
   label.className = "widget-label";
-  label.htmlFor = list.id = `repsim-choice-${crypto.randomUUID()}`;
+  label.htmlFor = list.id = `repsim-choice-${Math.random().toString(36).slice(2)}`;
   list.title = model.get("tooltip") ?? "";
   list.multiple = model.get("multiple");
   if (tall) list.size = model.get("rows");
