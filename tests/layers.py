@@ -14,6 +14,17 @@ def smooth(seed, n_layers=9, keep=0.9, n=300, d=24):
     return dict(enumerate(layers))
 
 
+def apart_at_both_ends(seed, ratio, n_layers=9, keep=0.9, n=300, d=24):
+    """Layers that forget without blocks, `ratio` times as much at the first and last step as in the middle."""
+    rng = np.random.default_rng(seed)
+    steps = np.exp(np.log(ratio) * np.linspace(-1, 1, n_layers - 1) ** 2)
+    layers = [rng.normal(size=(n, d))]
+    for step in steps / steps.mean():
+        kept = keep**step
+        layers.append(kept * layers[-1] + np.sqrt(1 - kept**2) * rng.normal(size=(n, d)))
+    return dict(enumerate(layers))
+
+
 def planted(seed, sizes, n=300, d=24, drift=0.97, between=0.3):
     """Blocks of these sizes: layers of a block forget slowly, different blocks share little."""
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ from repsim_nb.depth import find_blocks
 from repsim_nb.depth.blocks import _halves, _partition
 from repsim_nb.errors import InputError
 from repsim_nb.uncertainty import Documents
-from tests.layers import massive, planted, smooth
+from tests.layers import apart_at_both_ends, massive, planted, smooth
 
 FEW = {"n_null": 99, "n_halves": 12}  # no p-value is below 0.01
 
@@ -28,6 +28,11 @@ def test_smooth_decay_is_called_blocks_no_more_often_than_the_level_says():
     small = {"n_null": 99, "n_halves": 8}
     alarms = sum(find_blocks(smooth(s, 6, n=120, d=8), seed=s, **small).p_value <= 0.01 for s in range(200))
     assert alarms <= 6
+
+
+def test_layers_that_stand_apart_at_both_ends_make_no_block_of_the_rest():
+    alarms = sum(find_blocks(apart_at_both_ends(s, 4), seed=s, **FEW).p_value <= 0.05 for s in range(20))
+    assert alarms <= 3  # P(more at a true level of 0.05) = 0.016
 
 
 def test_massive_activations_make_a_block_that_every_control_takes_away():

@@ -30,6 +30,17 @@ def test_decay_agrees_with_scipy_and_passes_over_maps_between_models():
     assert decay(maps(grid, np.ones((3, 6)))) == pytest.approx(expected)
 
 
+def test_decay_is_within_models_however_far_apart_their_levels_are():
+    distance = np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
+    two = {(n, n): maps(level - distance / 10)["a", "a"] for n, level in (("a", 1.0), ("b", 9.0))}
+    assert decay(two) == pytest.approx(-1)
+
+
+def test_correspondence_is_zero_where_nothing_corresponds_whatever_the_levels():
+    flat = {("a", "b"): maps(np.full((3, 3), 0.9))["a", "a"], ("a", "c"): maps(np.full((9, 9), 0.5))["a", "a"]}
+    assert correspondence(flat) == pytest.approx(0)
+
+
 def test_correspondence_compares_equal_relative_depth_with_the_rest():
     other = np.zeros((3, 5))
     other[0, 0] = other[1, 2] = other[2, 4] = 1  # 0, 1/2 and 1 of the depth
@@ -38,9 +49,9 @@ def test_correspondence_compares_equal_relative_depth_with_the_rest():
 
 
 def test_too_little_says_so():
-    with pytest.raises(InputError, match="at least three pairs"):
+    with pytest.raises(InputError, match="at least three positions"):
         decay(maps(np.eye(2)))
-    with pytest.raises(InputError, match="undefined"):
+    with pytest.raises(InputError, match="undefined: all values of the map of a"):
         decay(maps(np.ones((4, 4))))
     with pytest.raises(InputError, match="two different models"):
         correspondence(maps(np.eye(4)))
@@ -57,19 +68,27 @@ def test_equal_depth_of_models_that_share_some_depths():
     assert equal_depth(similar(grid)).to_dict() == {0.0: grid[0, 0], 0.5: grid[2, 3], 1.0: grid[4, 6]}
 
 
-def test_sizes_are_told_apart_from_seeds():
-    sizes = {"a": (32, 2), "b": (32, 2), "c": (64, 2), "d": (32, 4)}
-    level = {("b", "a"): 0.9, ("c", "a"): 0.8, ("c", "b"): 0.6, ("d", "a"): 0.5, ("d", "b"): 0.5, ("d", "c"): 0.1}
+def test_sizes_are_held_against_seeds_at_the_depths_that_both_have():
+    sizes = {"a": (32, 4), "b": (32, 4), "c": (64, 4), "d": (32, 2), "e": (64, 2)}
+    seeds = np.full((5, 5), 0.9)
+    seeds[1, 1] = seeds[3, 3] = 0.1  # where models of depth 2 have no layer
     found = by_size(
-        {pair: similar(np.full((5 if "d" in pair else 3, 3), v)) for pair, v in level.items()}
-        | {("a", "a"): similar(np.ones((3, 3)))},
+        {("a", "a"): similar(np.ones((5, 5))), ("b", "a"): similar(seeds)}
+        | {("c", m): similar(np.full((5, 5), v)) for m, v in (("a", 0.6), ("b", 0.4))}
+        | {("d", m): similar(np.full((3, 5), v)) for m, v in (("a", 0.8), ("b", 0.9))}
+        | {("e", "d"): similar(np.full((3, 3), 0.2)), ("e", "a"): similar(np.full((3, 5), 0.3))},
         sizes,
     )
-    assert found.to_dict() == pytest.approx(
-        {"same size": 0.9, "same depth": 0.7, "same width": 0.5, "both differ": 0.1}
-    )
+    assert found.index.get_level_values("seeds").unique().tolist() == ["(32, 4)"]
+    found = found.droplevel("seeds")
+    assert found.kind.to_dict() == {"(64, 4)": "same depth", "(32, 2)": "same width", "(64, 2)": "both differ"}
+    assert found.similarity.to_dict() == pytest.approx({"(64, 4)": 0.5, "(32, 2)": 0.85, "(64, 2)": 0.3})
+    assert found.ceiling.to_dict() == pytest.approx({"(64, 4)": 0.58, "(32, 2)": 0.9, "(64, 2)": 0.9})
+    assert found.difference.to_dict() == pytest.approx({"(64, 4)": -0.08, "(32, 2)": -0.05, "(64, 2)": -0.6})
     with pytest.raises(InputError, match="no entry for a; it has x"):
         by_size({("a", "b"): similar(np.eye(3))}, {"x": (1, 1)})
+    with pytest.raises(InputError, match="a size that two models have"):
+        by_size({("a", "c"): similar(np.eye(5))}, sizes)
 
 
 def test_model_distances_are_the_papers_and_obey_the_triangle():

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEAST = 4  # layers: three have a middle one only
-RATES = np.linspace(-2, 2, 9)  # of the steps' log-linear change over depth
+RATES = np.linspace(-2, 2, 9)  # of the logarithm of steps from the first to the last, as a straight line
+BENDS = np.linspace(0, 2, 5)  # of the same from the middle to both ends, as a parabola
 IRREGULARITY = 0.25
 
 
@@ -68,10 +69,11 @@ def find_blocks(
     """Find blocks of layers in a model, say how firm their boundaries are, and test them against smooth decay.
 
     Smooth decay: the similarity of layers i and j is a decreasing function g of the way u_j - u_i between them, where
-    the steps of u grow or shrink log-linearly with depth. g is the isotonic regression of the map on that way, the
-    change of the steps the one of nine rates that fits best. What the map has above it is the residual; the blocks are
-    the stretches of neighbouring layers whose pairs have the largest sum of residuals, found exactly by dynamic
-    programming (modularity against a null that knows about distance, as for communities in space).
+    the logarithm of the steps of u is a parabola over depth: steps may grow or shrink, and be longer at both ends than in
+    the middle, as where the embedding and the last layer stand apart. g is the isotonic regression of the map on that
+    way, the parabola the one of 45 that fits best. What the map has above it is the residual; the blocks are the
+    stretches of neighbouring layers whose pairs have the largest sum of residuals, found exactly by dynamic programming
+    (modularity against a null that knows about distance, as for communities in space).
 
     The null draws maps of that smooth decay whose steps are irregular as well (log-normal, `irregularity` being the
     standard deviation of their logarithm, so that steps of one model differ by a quarter or so without being called a
@@ -112,12 +114,12 @@ def find_blocks(
     rng = np.random.default_rng(seed)
     similarity = _map(chosen, xs, np.ones(documents.n, dtype=bool))
     way = _Way(len(layers))
-    smooth, rate, curve = way.fit(similarity)
+    smooth, steps, curve = way.fit(similarity)
     score, starts = _partition(similarity - smooth)
     halves = np.stack([_map(chosen, xs, half) for half in _halves(documents, n_halves, rng)])
     found = [_partition(half - way.fit(half)[0])[1] for half in halves]
     noise = halves - halves.mean(0)
-    null = np.array([way.draw(rate, curve, irregularity, noise, rng) for _ in range(n_null)])
+    null = np.array([way.draw(steps, curve, irregularity, noise, rng) for _ in range(n_null)])
     inner = [s for s in starts if s]
     return Blocks(
         layers=layers,
@@ -175,8 +177,9 @@ class _Way:
 
     def __init__(self, n_layers: int) -> None:
         self.pairs = np.triu_indices(n_layers, 1)
-        self.middle = (np.arange(n_layers - 1) + 0.5) / (n_layers - 1) - 0.5  # of each step, over depth
-        lengths = [np.round(self._length(np.exp(rate * self.middle)), 9) for rate in RATES]
+        middle = (np.arange(n_layers - 1) + 0.5) / (n_layers - 1) - 0.5  # of each step, over depth
+        self.steps = [rate * middle + bend * 4 * middle**2 for bend in BENDS for rate in RATES]  # their logarithms
+        lengths = [np.round(self._length(np.exp(steps)), 9) for steps in self.steps]
         self.lengths = [np.unique(length, return_inverse=True, return_counts=True) for length in lengths]
 
     def _length(self, steps: np.ndarray) -> np.ndarray:
@@ -184,8 +187,8 @@ class _Way:
         place = np.concatenate([[0], np.cumsum(steps / steps.mean())])
         return place[self.pairs[1]] - place[self.pairs[0]]
 
-    def fit(self, similarity: np.ndarray) -> tuple[np.ndarray, float, tuple[np.ndarray, np.ndarray]]:
-        """The smooth decay nearest to a map: as a map, the rate of its steps, and (way, similarity) along its curve."""
+    def fit(self, similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """The smooth decay nearest to a map: as a map, the logarithms of its steps, (way, similarity) on its curve."""
         from scipy.optimize import isotonic_regression
 
         values = similarity[self.pairs]
@@ -197,20 +200,20 @@ class _Way:
         best = int(np.argmin([np.square(values - f).sum() for f in fitted]))
         smooth = np.diag(np.diag(similarity)).astype(np.float64)
         smooth[self.pairs] = smooth.T[self.pairs] = fitted[best]
-        return smooth, RATES[best], (self.lengths[best][0], curves[best])
+        return smooth, self.steps[best], (self.lengths[best][0], curves[best])
 
     def draw(
         self,
-        rate: float,
+        steps: np.ndarray,
         curve: tuple[np.ndarray, np.ndarray],
         irregularity: float,
         noise: np.ndarray,
         rng: np.random.Generator,
     ) -> float:
         """Score of a random map of smooth decay, with the noise of one half-sample."""
-        steps = np.exp(rate * self.middle + irregularity * rng.normal(size=len(self.middle)))
+        uneven = np.exp(steps + irregularity * rng.normal(size=len(steps)))
         similarity = noise[rng.integers(len(noise))].copy()
-        similarity[self.pairs] += np.interp(self._length(steps), *curve)
+        similarity[self.pairs] += np.interp(self._length(uneven), *curve)
         similarity.T[self.pairs] = similarity[self.pairs]
         return _partition(similarity - self.fit(similarity)[0])[0]
 

@@ -17,33 +17,33 @@ Maps = Mapping[tuple[str, str], "xr.DataArray"]
 
 
 def decay(maps: Maps) -> float:
-    """Spearman correlation of layer distance and similarity, over pairs of different layers within each model.
+    """Spearman correlation of layer distance and similarity within a model, mean over models.
 
     Args:
-        maps: (model, model) -> its map, as `compare_all` returns; maps between different models are passed over.
+        maps: (model, model) -> its map, as `compare_all` returns; maps between different models are passed over, and
+            models with fewer than three positions, which have one distance only.
 
     Returns:
         In [-1, 1]; negative when distant layers are less alike.
 
     Raises:
-        InputError: fewer than three pairs of layers, or a constant map.
+        InputError: no model with three positions, or a constant map.
 
     Reference: Brown et al. 2023, section 5 (there in words).
     """
     from scipy.stats import rankdata
 
-    distances, values = [], []
+    found = []
     for (a, b), result in maps.items():
-        if a == b:
+        if a == b and len(result) > 2:
             upper = np.triu_indices(len(result), k=1)
-            distances.append(upper[1] - upper[0])
-            values.append(result.values[upper])
-    if sum(map(len, values)) < 3:
-        raise InputError("decay needs at least three pairs of different layers within models.")
-    x, y = rankdata(np.concatenate(distances)), rankdata(np.concatenate(values))
-    if not x.std() or not y.std():
-        raise InputError("decay is undefined: all layer distances or all values are equal.")
-    return float(np.corrcoef(x, y)[0, 1])
+            x, y = rankdata(upper[1] - upper[0]), rankdata(result.values[upper])
+            if not y.std():
+                raise InputError(f"decay is undefined: all values of the map of {a} are equal.")
+            found.append(np.corrcoef(x, y)[0, 1])
+    if not found:
+        raise InputError("decay needs a model of at least three positions, with itself.")
+    return float(np.mean(found))
 
 
 def equal_depth(result: xr.DataArray) -> pd.Series:
@@ -72,7 +72,7 @@ def _equally_deep(result: xr.DataArray) -> np.ndarray:
 
 
 def correspondence(maps: Maps) -> float:
-    """Mean similarity at equal relative depth (see `equal_depth`) less the mean elsewhere, over maps between models.
+    """Mean similarity at equal relative depth (see `equal_depth`) less the mean elsewhere, mean over pairs of models.
 
     Args:
         maps: (model, other model) -> their map; maps of a model with itself are passed over.
@@ -83,12 +83,11 @@ def correspondence(maps: Maps) -> float:
     Raises:
         InputError: no map between different models.
     """
-    equal, other = [], []
+    found = []
     for (a, b), result in maps.items():
         if a != b:
             same = _equally_deep(result)
-            equal.append(result.values[same])
-            other.append(result.values[~same])
-    if not equal:
+            found.append(result.values[same].mean() - result.values[~same].mean())
+    if not found:
         raise InputError("correspondence needs at least one map between two different models.")
-    return float(np.concatenate(equal).mean() - np.concatenate(other).mean())
+    return float(np.mean(found))

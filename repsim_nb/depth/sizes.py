@@ -1,10 +1,10 @@
-"""Models of a family by their size: how alike two sizes are beside two seeds of one, and how far apart all are."""
+"""Models of a family by their size: how alike two sizes are beside seeds of one, and how far apart all are."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,44 +14,59 @@ from repsim_nb.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-KINDS = ("same size", "same depth", "same width", "both differ")
+KINDS = ("same depth", "same width", "both differ")
 
 
-def by_size(maps: Maps, sizes: Mapping[str, tuple[Hashable, Hashable]]) -> pd.Series:
-    """Mean similarity of two models at equal relative depth, by what they differ in.
+def by_size(maps: Maps, sizes: Mapping[str, tuple[Hashable, Hashable]]) -> pd.DataFrame:
+    """How alike models of a size are to those of every other size, beside how alike they are among each other.
+
+    Like is held against like: the size that comes in several seeds is compared with each other size at the relative
+    depths that both have, and with itself at the same ones. That other pairs of sizes are more alike, or less, says
+    nothing of how much size matters: there are no seeds to hold them against.
 
     Args:
         maps: (model, other model) -> their map, as `compare_all` returns; maps of a model with itself are passed over.
-        sizes: model -> (width, depth).
+        sizes: model -> (width, depth). Models of one size are taken for independent seeds.
 
     Returns:
-        Series by "same size" (independent seeds: the ceiling that any two sizes are measured against), "same depth"
-        (widths differ), "same width" (depths differ), "both differ"; each the mean over its pairs of models of the mean
-        over relative depths. Kinds without a pair are absent.
+        DataFrame by (seeds, other): the size with several models, and another size. Columns: kind ("same depth",
+        "same width" or "both differ"), similarity (mean over pairs of models, of the mean over depths), ceiling (the
+        same among the seeds), difference (similarity - ceiling; negative where size costs likeness).
 
     Raises:
-        InputError: a model without a size, or no pair of models.
+        InputError: a model without a size, or no size with two models and another size beside it.
     """
     import pandas as pd
 
-    lines = []
+    alike: dict[tuple[Any, Any], list[pd.Series]] = {}
     for (a, b), result in maps.items():
         if a != b:
-            lines.append((KINDS[_kind(_size(sizes, a), _size(sizes, b))], equal_depth(result).mean()))
+            pair = _size(sizes, a), _size(sizes, b)
+            for one, other in dict.fromkeys((pair, pair[::-1])):
+                alike.setdefault((one, other), []).append(equal_depth(result))
+    lines = []
+    for (one, other), found in alike.items():
+        if one != other and (one, one) in alike:
+            depths = found[0].index
+            similarity, ceiling = (
+                np.mean([_at(s, depths).mean() for s in group]) for group in (found, alike[one, one])
+            )
+            kind = KINDS[(one[0] != other[0]) + 2 * (one[1] != other[1]) - 1]
+            lines.append((str(one), str(other), kind, similarity, ceiling, similarity - ceiling))
     if not lines:
-        raise InputError("by_size needs at least one map between two different models.")
-    means = pd.DataFrame(lines, columns=["kind", "similarity"]).groupby("kind").similarity.mean()
-    return means.reindex([kind for kind in KINDS if kind in means.index])
+        raise InputError("by_size needs a size that two models have, and a model of another size.")
+    columns = ["seeds", "other", "kind", "similarity", "ceiling", "difference"]
+    return pd.DataFrame(lines, columns=columns).set_index(columns[:2])
+
+
+def _at(series: pd.Series, depths: pd.Index) -> pd.Series:
+    return series[np.isclose(np.subtract.outer(series.index, depths), 0).any(1)]
 
 
 def _size(sizes: Mapping[str, tuple[Hashable, Hashable]], model: str) -> tuple[Hashable, Hashable]:
     if model not in sizes:
         raise InputError(f"sizes has no entry for {model}; it has {', '.join(sizes) or 'none'}.")
     return sizes[model]
-
-
-def _kind(a: tuple[Hashable, Hashable], b: tuple[Hashable, Hashable]) -> int:
-    return (a[0] != b[0]) + 2 * (a[1] != b[1])
 
 
 def model_distances(maps: Maps) -> pd.DataFrame:
