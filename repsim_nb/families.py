@@ -18,11 +18,13 @@ from repsim_nb.errors import InputError
 from repsim_nb.labels import labelled
 from repsim_nb.measures import get_measure
 from repsim_nb.models import Model, Packing, load_model
+from repsim_nb.models.batch import Windows
 
 if TYPE_CHECKING:
     import xarray as xr
 
-CHARACTERS = 4  # of text per token, roughly: how much text is cut into windows at once
+AHEAD = 8  # characters of text per token that are looked at for a cut; few texts have more
+SPARE = 8  # tokens: a text that is cut may fall into fewer
 LEAST = 4  # tokens of a sequence: HSIC1 needs them
 
 
@@ -45,8 +47,8 @@ def compare_family(
 
     For every sequence the U-centred Gram matrices of all layers of all models are vectors, whose inner products are all
     HSIC1 at once (Szekely and Rizzo 2014), so that the cost hardly grows with the number of pairs. What is held is
-    the Gram matrices of `at_once` sequences, 4 * at_once * (layers of all models) * length^2 bytes, and the activations
-    of one model on these, however many sequences there are.
+    the Gram matrices of `at_once` sequences, 4 * at_once * (layers of all models) * length^2 bytes, and one model and
+    its activations on these, however many sequences there are.
 
     Args:
         models: of one tokenizer. Those given by name are loaded for every `at_once` sequences anew, so that no two are
@@ -69,30 +71,29 @@ def compare_family(
     for name, value, least in (("n_sequences", n_sequences, 1), ("at_once", at_once, 1), ("length", length, LEAST)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise InputError(f"{name}={value!r}; expected a whole number, at least {least}.")
-    texts, length = _settled(models, corpus, length)
+    texts, length, windows, n_layers = _settled(models, corpus, length)
     packing = Packing("packed", length)
+    held = torch.empty(min(at_once, n_sequences), n_layers, length**2)  # once: it is nearly all the memory there is
     ends: dict[str, Activations] = {}
     total: Any = 0.0
     seen = 0
     with tqdm(total=n_sequences, desc="sequences", delay=PATIENCE, leave=False) as bar:
-        for part in _parts(texts, at_once * length * CHARACTERS, seed):
-            wanted = min(at_once, n_sequences - seen)
-            grams: list[Tensor] = []
+        for part in _parts(windows, texts, packing, at_once, seed):
+            wanted = min(at_once, n_sequences - seen, _sequences(windows, part, packing))
+            if not wanted:
+                break
+            vectors, layer = held[:wanted], 0
             for given in models:
                 model = load_model(given)
-                wanted = min(wanted, _sequences(model, part, packing))
-                if not wanted:
-                    break
                 acts = extract(model, part, rows="padded", n_rows=wanted * length, seed=seed, packing=packing)
-                if grams:
-                    same_rows(next(iter(ends.values())), acts)
-                grams.append(_grams(acts, length))
-                ends[model.name] = acts
-            if wanted:
-                vectors = torch.cat(grams, dim=1)
-                total = total + torch.bmm(vectors, vectors.mT).double().sum(0).numpy(force=True)
-                seen += wanted
-                bar.update(wanted)
+                same_rows(next(iter(ends.values()), acts) if layer else acts, acts)
+                for x in acts.values():
+                    vectors[:, layer] = _gram(x, length)
+                    layer += 1
+                ends[model.name] = _emptied(acts, acts.provenance)
+            total = total + torch.bmm(vectors, vectors.mT).double().sum(0).numpy(force=True)
+            seen += wanted
+            bar.update(wanted)
             if seen == n_sequences:
                 break
     if not seen:
@@ -102,61 +103,72 @@ def compare_family(
     return _maps(total, ends, length, seen, texts, seed)
 
 
-def _settled(models: Sequence[Model | str], corpus: Any, length: int | None) -> tuple[Corpus, int]:
-    """The corpus and the length, from what models say of themselves; each is loaded and let go."""
+def _settled(models: Sequence[Model | str], corpus: Any, length: int | None) -> tuple[Corpus, int, Windows, int]:
+    """The corpus, the length, the tokenizer and the layers of all models; each model is loaded and let go."""
     if isinstance(models, str | Model) or not models:
         raise InputError(f"models={models!r}; expected a list of models or names.")
-    names, contexts = [], []
+    names, contexts, n_layers = [], [], 0
     for given in models:
         model = load_model(given)
         names.append(model.name)
         contexts.append(model.context)
+        n_layers += model.n_layers + 1
         corpus = model.made_for if corpus is None else corpus
     if len(set(names)) < len(names):
         raise InputError(f"A family has each model once; received {', '.join(names)}.")
     if length is not None and length > min(contexts):
         short = names[contexts.index(min(contexts))]
         raise InputError(f"length={length} is more than the {min(contexts)} tokens that {short} reads at once.")
-    return load_corpus(corpus), length or min(contexts)
+    return load_corpus(corpus), length or min(contexts), model.windows, n_layers
 
 
-def _parts(corpus: Corpus, characters: int, seed: int) -> Iterator[Corpus]:
-    """The documents in a random order, so many at a time that they hold about as many characters."""
-    waiting: list[int] = []
-    held = 0
+def _parts(windows: Windows, corpus: Corpus, packing: Packing, at_once: int, seed: int) -> Iterator[Corpus]:
+    """All of the text, documents in a random order, cut where `at_once` sequences are full."""
+    room = at_once * windows.room(packing.length or 0, packing.bos) + SPARE
+    waiting: list[str] = []
+    free = room
     for document in np.random.default_rng(seed).permutation(len(corpus)).tolist():
-        waiting.append(document)
-        held += len(corpus.texts[document])
-        if held >= characters:
-            yield corpus.take(waiting)
-            waiting, held = [], 0
+        text = corpus.texts[document]
+        while text.strip():
+            spans = windows.tokens([text[: room * AHEAD]])[0][1]
+            if len(spans) < free and len(text) <= room * AHEAD:
+                waiting.append(text)
+                free -= len(spans) + 1
+                break
+            cut = int(spans[min(free, len(spans)) - 1, 1])
+            waiting.append(text[:cut])
+            text = text[cut:]
+            yield load_corpus(waiting)
+            waiting, free = [], room
     if waiting:
-        yield corpus.take(waiting)
+        yield load_corpus(waiting)
 
 
-def _sequences(model: Model, part: Corpus, packing: Packing) -> int:
+def _sequences(windows: Windows, part: Corpus, packing: Packing) -> int:
     """How many packed windows the documents fill."""
-    tokens = sum(len(ids) + 1 for ids, _ in model.windows.tokens(part.texts)) - 1
-    return tokens // model.windows.room(packing.length or model.context, packing.bos)
+    tokens = sum(len(ids) + 1 for ids, _ in windows.tokens(part.texts)) - 1
+    return tokens // windows.room(packing.length or 0, packing.bos)
 
 
-def _grams(acts: Activations, length: int) -> Tensor:
-    """U-centred Gram matrices as vectors, float32 (sequences, layers, length^2).
+def _emptied(acts: Activations, provenance: dict[str, Any]) -> Activations:
+    """Rows and names of the layers without what they hold."""
+    return Activations({layer: torch.empty(len(acts.rows), 0) for layer in acts}, acts.rows, provenance)
+
+
+def _gram(x: Tensor, length: int) -> Tensor:
+    """U-centred Gram matrices of a layer as vectors, float32 (sequences, length^2).
 
     Their inner products over length (length - 3) are HSIC1 (Szekely and Rizzo 2014, eq. 2.1).
     """
-    vectors = []
-    for x in acts.values():
-        rows = x.view(-1, length, x.shape[1]).double()
-        rows = rows - rows.mean(1, keepdim=True)
-        gram = rows @ rows.mT
-        gram.diagonal(dim1=1, dim2=2).zero_()
-        sums = gram.sum(2)
-        gram -= (sums[:, :, None] + sums[:, None, :]) / (length - 2)
-        gram += sums.sum(1)[:, None, None] / ((length - 1) * (length - 2))
-        gram.diagonal(dim1=1, dim2=2).zero_()
-        vectors.append(gram.flatten(1).float())
-    return torch.stack(vectors, dim=1)
+    rows = x.view(-1, length, x.shape[1]).double()
+    rows = rows - rows.mean(1, keepdim=True)
+    gram = rows @ rows.mT
+    gram.diagonal(dim1=1, dim2=2).zero_()
+    sums = gram.sum(2)
+    gram -= (sums[:, :, None] + sums[:, None, :]) / (length - 2)
+    gram += sums.sum(1)[:, None, None] / ((length - 1) * (length - 2))
+    gram.diagonal(dim1=1, dim2=2).zero_()
+    return gram.flatten(1)
 
 
 def _maps(

@@ -69,9 +69,9 @@ def find_blocks(
     """Find blocks of layers in a model, say how firm their boundaries are, and test them against smooth decay.
 
     Smooth decay: the similarity of layers i and j is a decreasing function g of the way u_j - u_i between them, where
-    the logarithm of the steps of u is a parabola over depth: steps may grow or shrink, and be longer at both ends than in
-    the middle, as where the embedding and the last layer stand apart. g is the isotonic regression of the map on that
-    way, the parabola the one of 45 that fits best. What the map has above it is the residual; the blocks are the
+    the logarithm of the steps of u is a parabola over depth: steps may grow or shrink, and be longer at both ends than
+    in the middle, as where the embedding and the last layer stand apart. g is the isotonic regression of the map on
+    that way, the parabola the one of 45 that fits best. What the map has above it is the residual; the blocks are the
     stretches of neighbouring layers whose pairs have the largest sum of residuals, found exactly by dynamic programming
     (modularity against a null that knows about distance, as for communities in space).
 

@@ -59,8 +59,9 @@ def by_size(maps: Maps, sizes: Mapping[str, tuple[Hashable, Hashable]]) -> pd.Da
     return pd.DataFrame(lines, columns=columns).set_index(columns[:2])
 
 
-def _at(series: pd.Series, depths: pd.Index) -> pd.Series:
-    return series[np.isclose(np.subtract.outer(series.index, depths), 0).any(1)]
+def _at(series: pd.Series, depths: pd.Index) -> np.ndarray:
+    there = np.isclose(np.subtract.outer(series.index.to_numpy(), depths.to_numpy()), 0).any(1)
+    return series.to_numpy()[there]
 
 
 def _size(sizes: Mapping[str, tuple[Hashable, Hashable]], model: str) -> tuple[Hashable, Hashable]:
