@@ -230,6 +230,7 @@ def key_of(
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
         "pooling": str(getattr(model, "pooling", None)),  # what a mean is over, of sentence-embedding models
+        "segments": "token_type_ids" in model.tokenizer.model_input_names,
         "precision": torch.get_float32_matmul_precision(),
         "corpus": corpus_sha256,
         "rows": rows,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,10 @@ class Model(ABC):
 
     def collate(self, windows: Sequence[Window], length: int = 0) -> Batch:
         """Windows as a batch on the model's device, padded to the longest of them, or to `length` if that is more."""
-        return collate(windows, self.tokenizer.pad_token_id or 0, length).to(self.device)
+        batch = collate(windows, self.tokenizer.pad_token_id or 0, length)
+        if "token_type_ids" not in self.tokenizer.model_input_names:  # they may come from another model's windows
+            batch = replace(batch, types=None)
+        return batch.to(self.device)
 
     def batch(self, texts: Texts) -> Batch:
         """Tokenize texts, or pairs of texts; one longer than the context becomes several sequences, none is truncated.
