@@ -1,9 +1,12 @@
 """Loading by other ways than a name: from memory, by transformers' options, onto devices and into precisions."""
 
+import io
+import json
 import logging
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from test_classifiers import random_classifier, word_tokenizer
 from test_encoders import random_module
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, BitsAndBytesConfig
@@ -11,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.models import loading
+from repsim_nb.models.shape import shape_of
 
 NAME = "tiny-neox-w32-d2"
 TEXTS = ["Return a new array of given shape and type.", "Short.", "Ünïcödé 🦊, too."]
@@ -139,6 +143,20 @@ def test_options_that_are_not_taken_are_one_clear_message(options, message):
         rs.load_model(NAME, options=options)
     assert "\n" not in str(refused.value)
     assert "hf_x" not in str(refused.value)
+
+
+def test_code_of_a_model_is_not_run_whatever_stdin_answers(tmp_path, monkeypatch):
+    auto = {"AutoConfig": "conf.C", "AutoModelForCausalLM": "conf.M"}
+    config = {"model_type": "of its own", "architectures": ["OwnForCausalLM"], "auto_map": auto}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "conf.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    save_file({"w": torch.zeros(1)}, tmp_path / "model.safetensors", {"format": "pt"})
+    for read in (rs.load_model, shape_of):
+        monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+        with pytest.raises(InputError, match="comes with code of its own, which is never run") as refused:
+            read(tmp_path)
+        assert "\n" not in str(refused.value)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_options_and_device_do_not_contradict_each_other():

@@ -13,6 +13,7 @@ from repsim_nb.models.checkpoint import read_metadata, weight_files
 from repsim_nb.models.loading import find_config, is_native, load_model
 from repsim_nb.models.model import RESIDUAL, Model, positions
 from repsim_nb.models.place import find
+from repsim_nb.models.pretrained import NO_CODE, reason
 
 if TYPE_CHECKING:
     import torch
@@ -107,14 +108,14 @@ def _of_transformers(name: str, folder: Path, known: int, item: int) -> Shape:
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
     try:
-        whole = AutoConfig.from_pretrained(folder)
+        whole = AutoConfig.from_pretrained(folder, **NO_CODE)
         if not known:
             trained_as = (whole.architectures or [""])[0]
             kind: Any = AutoModelForCausalLM if trained_as.endswith(("CausalLM", "LMHeadModel")) else AutoModel
             with torch.device("meta"):
-                known = _count(kind.from_config(whole))
+                known = _count(kind.from_config(whole, **NO_CODE))
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"Cannot read the config of {name!r}: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"Cannot read the config of {name!r}: {reason(error)}") from error
     config = whole.get_text_config()
     width = config.hidden_size
     return Shape(
