@@ -114,7 +114,8 @@ def compare(
 
     Returns:
         DataArray with dims ("layer_a", "layer_b"), named like the measure; attrs["provenance"] is one JSON string, and
-        attrs["coverage"] the share of places at which both tokenizers end a token, of those of the one with fewer.
+        attrs["coverage"] the share of places at which both tokenizers end a token, of those of the one with fewer; of
+        rows="mean" and "cls" of different tokenizers, the share of documents that are one window in both.
         With a null it has the coordinates null_mean, null_high (the 5% level of each cell by itself),
         null_high_family (of the whole grid: a cell beyond it has p_value <= 0.05) and p_value, with an interval low
         and high, all on both dims. For a dissimilarity the null levels are on the low side.
