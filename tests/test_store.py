@@ -218,6 +218,18 @@ def test_it_is_listed_and_cleared(tmp_path, model):
     assert one.entries().empty
 
 
+def test_files_of_others_in_its_folder_are_left_alone(tmp_path):
+    one, size = filled(tmp_path, 10**6)
+    others = [tmp_path / "adapter.safetensors", tmp_path / f"{'0' * 33}.safetensors"]
+    for path in others:
+        path.write_bytes(b"1" * size)
+        os.utime(path, (1, 1))
+    one.limit = 3 * size + 10
+    entry(one, 3, {0: torch.ones(100, 10)})
+    assert len(one.entries()) == one.clear() == 3
+    assert all(path.exists() for path in others)
+
+
 def test_true_is_the_users_cache(tmp_path, monkeypatch):
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / name))
     assert store.as_store(True).folder == tmp_path / "repsim-nb" / "activations"

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = "1"
+DIGITS = 32  # of an entry's name
 LIMIT = 20 * 10**9  # bytes of a store
 LEFT_OVER = 3600.0  # seconds after which a file that nobody goes on writing is what a killed process left
 PLACES = ("sequence", "position", "char_end")  # columns of rows that are numbers
@@ -153,12 +154,12 @@ class Store:
 
     def _path(self, key: Mapping[str, Any]) -> Path:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        return self.folder / f"{digest[:32]}.safetensors"
+        return self.folder / f"{digest[:DIGITS]}.safetensors"
 
     def _files(self) -> list[tuple[float, int, Path]]:
         """(last use, bytes, path) of every entry."""
         found = []
-        for path in self.folder.glob("[0-9a-f]*.safetensors"):
+        for path in self.folder.glob(f"{'[0-9a-f]' * DIGITS}.safetensors"):  # files of others stay out of it
             try:
                 about = path.stat()
             except FileNotFoundError:  # another process made room
