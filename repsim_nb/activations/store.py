@@ -17,6 +17,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,18 +85,14 @@ class Store:
                     return None
                 # Copied, because another process may remove the file while its pages are still read from disk.
                 found = {layer: opened.get_tensor(f"layer_{layer}").clone() for layer in key["layers"]}
+        except (SafetensorError, KeyError, TypeError, ValueError):  # broken by something else: as good as absent
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            return None
+        except OSError:  # absent, or another user's who lets nobody read it: it may well be whole
+            return None
+        with suppress(OSError):  # another user's, whose times are not ours to set
             os.utime(path)  # when it was last used
-        except FileNotFoundError:
-            return None
-        except (
-            SafetensorError,
-            OSError,
-            KeyError,
-            TypeError,
-            ValueError,
-        ):  # broken by something else: as good as absent
-            path.unlink(missing_ok=True)
-            return None
         return found
 
     def keep(
@@ -113,7 +110,11 @@ class Store:
                 raise OutputError(f"they take {readable_size(size)}, and its limit is {readable_size(self.limit)}")
             self._make_room(size)
             with atomic(self._path(key)) as path:
+                path.touch()  # with the rights that any new file gets; save_file then leaves 0600 behind
+                rights = path.stat().st_mode
                 save_file(tensors, path, {"format": "pt", **{name: json.dumps(value) for name, value in about.items()}})
+                with suppress(OSError):  # file systems without rights
+                    path.chmod(rights)
         except (OSError, SafetensorError, OutputError) as error:
             self._complain(error)
 
