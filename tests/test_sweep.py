@@ -17,6 +17,8 @@ import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.runs import cells, sweep
 from repsim_nb.runs.command import main
+from repsim_nb.runs.folder import write_record
+from repsim_nb.runs.notebooks import find_notebook
 
 PARAMETERS = 'k: int = 3\nnames: list[str] = ["a"]\nword: str = "x"  # x | y | odd-one\nmb: int = 0\n'
 SAVE = """\
@@ -71,6 +73,33 @@ def test_a_grid_is_run_summed_up_and_only_what_failed_is_run_again(tmp_path, log
     write(tmp_path, "nb", SAVE, parameters=PARAMETERS)  # another notebook of the same name
     cells = sweep._cells(sweep.find_notebook(path), {"k": [1], "word": ["x"]}, tmp_path / "out")
     assert [cell.finished for cell in cells] == [False]
+
+
+def finished_cell(tmp_path, notebook, k, **files):
+    """A cell that is done, without having run."""
+    cell = sweep.Cell(find_notebook(notebook), {"k": k}, tmp_path / f"k={k}", exit_code=0)
+    cell.folder.mkdir(parents=True)
+    write_record(
+        cell.folder, {"given": ["k"], "parameters": {"k": k}, "notebook_sha256": cell.notebook.sha256, "seconds": 1.0}
+    )
+    for stem, text in files.items():
+        (cell.folder / f"{stem}.csv").write_text(text)
+    return cell
+
+
+def test_tables_of_the_user_stay_and_empty_ones_are_left_out(tmp_path):
+    path = write(tmp_path, "nb", parameters=PARAMETERS)
+    out = tmp_path / "out"
+    (out / "tables").mkdir(parents=True)
+    (out / "tables" / "mine.csv").write_text("a\n1\n")
+    both = [finished_cell(out, path, 1, values="x\n1\n", gone="x\n1\n"), finished_cell(out, path, 2, values="", no="")]
+    sweep._summarised(both, out)
+    assert visible(out / "tables") == [sweep.WRITTEN, "gone.csv", "mine.csv", "values.csv"]
+    assert pd.read_csv(out / "tables" / "values.csv").k.tolist() == [1]
+    (both[0].folder / "gone.csv").unlink()
+    sweep._summarised(both, out)
+    assert visible(out / "tables") == [sweep.WRITTEN, "mine.csv", "values.csv"]
+    assert json.loads((out / "tables" / sweep.WRITTEN).read_text()) == ["values"]
 
 
 def test_a_killed_sweep_takes_its_cells_along_and_goes_on(tmp_path, log):
