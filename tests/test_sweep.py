@@ -102,6 +102,18 @@ def test_tables_of_the_user_stay_and_empty_ones_are_left_out(tmp_path):
     assert json.loads((out / "tables" / sweep.WRITTEN).read_text()) == ["values"]
 
 
+def test_a_notebook_that_is_only_opened_and_saved_keeps_finished_cells(tmp_path):
+    path = write(tmp_path, "nb", "print(k)", parameters=PARAMETERS)
+    cell = finished_cell(tmp_path / "out", path, 1)
+    content = json.loads(path.read_text())
+    content["cells"][-1] |= {"execution_count": 7, "outputs": [{"output_type": "stream", "name": "s", "text": "1"}]}
+    path.write_text(json.dumps(content, indent=3))
+    assert cell.finished
+    content["cells"][-1]["source"] = "print(k + 1)"
+    path.write_text(json.dumps(content))
+    assert not cell.finished
+
+
 def test_a_killed_sweep_takes_its_cells_along_and_goes_on(tmp_path, log):
     path = write(
         tmp_path,
