@@ -17,7 +17,7 @@ import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.runs import cells, sweep
 from repsim_nb.runs.command import main
-from repsim_nb.runs.folder import write_record
+from repsim_nb.runs.folder import OWNER, claim, write_record
 from repsim_nb.runs.notebooks import find_notebook
 
 PARAMETERS = 'k: int = 3\nnames: list[str] = ["a"]\nword: str = "x"  # x | y | odd-one\nmb: int = 0\n'
@@ -114,6 +114,24 @@ def test_a_notebook_that_is_only_opened_and_saved_keeps_finished_cells(tmp_path)
     assert not cell.finished
 
 
+def test_a_cell_removes_drafts_of_processes_that_are_gone_alone(tmp_path, monkeypatch):
+    path = write(tmp_path, "nb", parameters=PARAMETERS)
+    cell = sweep.Cell(find_notebook(path), {"k": 1}, tmp_path / "out" / "k=1")
+    drafts = {
+        name: tmp_path / "out" / f".k=1.{name}.partial" for name in ("mine", "gone", "again", "far", "new", "old")
+    }
+    for draft in drafts.values():
+        draft.mkdir(parents=True)
+    claim(drafts["mine"])
+    host, pid, since = json.loads((drafts["mine"] / OWNER).read_text())
+    for name, owner in {"gone": [host, 2**30, since], "again": [host, pid, since - 9], "far": ["far", 1, 1.0]}.items():
+        (drafts[name] / OWNER).write_text(json.dumps(owner))
+    os.utime(drafts["old"], (1, 1))
+    monkeypatch.setattr(cells, "_PROGRAM", "")
+    cell.start({}).stop()
+    assert [name for name, draft in drafts.items() if draft.exists()] == ["mine", "far", "new"]
+
+
 def test_a_killed_sweep_takes_its_cells_along_and_goes_on(tmp_path, log):
     path = write(
         tmp_path,
@@ -157,7 +175,7 @@ def test_a_killed_sweep_takes_its_cells_along_and_goes_on(tmp_path, log):
 HOLDS_MEMORY = """
 import json, sys, time
 from pathlib import Path
-from repsim_nb.runs.folder import write_record
+from repsim_nb.runs.folder import OWNER, claim, write_record
 from repsim_nb.runs.notebooks import find_notebook
 cell = json.loads(sys.argv[1])
 given = cell["parameters"]
