@@ -132,6 +132,16 @@ def test_a_cell_removes_drafts_of_processes_that_are_gone_alone(tmp_path, monkey
     assert [name for name, draft in drafts.items() if draft.exists()] == ["mine", "far", "new"]
 
 
+def test_a_cell_that_was_stopped_does_not_report_an_earlier_attempt(tmp_path):
+    path = write(tmp_path, "nb", parameters=PARAMETERS)
+    cell = sweep.Cell(find_notebook(path), {"k": 1}, tmp_path / "k=1", -15, cells.TOO_LARGE)
+    cell.failed.mkdir()
+    write_record(cell.failed, {"error": "in cell 1: bad luck", "seconds": 3.0})
+    assert [cell.line()[name] for name in ("seconds", "error", "folder")] == [None, cells.TOO_LARGE, ""]
+    cell.exit_code, cell.error = 1, "Notebook 'nb' failed"
+    assert cell.line()["error"] == "in cell 1: bad luck"
+
+
 def test_a_killed_sweep_takes_its_cells_along_and_goes_on(tmp_path, log):
     path = write(
         tmp_path,

@@ -129,6 +129,8 @@ class Cell:
     def line(self) -> dict[str, Any]:
         """Its row in the table."""
         record = read_record(self.folder if self.exit_code == 0 else self.failed)
+        if self.error == TOO_LARGE or self.exit_code not in (0, 1):
+            record = {}  # one that was stopped wrote none: it is of an earlier attempt
         return {
             **self.parameters,
             "status": "done" if self.exit_code == 0 else "failed",
