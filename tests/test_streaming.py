@@ -19,6 +19,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.measures import get_measure
 from repsim_nb.measures.moments import Moments
 from repsim_nb.memory import available_memory
+from repsim_nb.models import loading
 from repsim_nb.models.shape import shape_of
 from repsim_nb.resources import data_dir
 from repsim_nb.streaming import Estimate, accumulate, estimate, expected_bytes, stream
@@ -209,6 +210,16 @@ def test_a_config_alone_tells_how_many_weights_there_will_be(tmp_path):
             shape_of(given)
     with pytest.raises(FileNotFoundError, match="No model directory"):
         shape_of("./missing")
+
+
+def test_half_of_a_download_is_as_good_as_none(tmp_path, models, monkeypatch):
+    """Loading goes on with it, while a folder of the user's that lacks a file is an error."""
+    models[1].module.save_pretrained(tmp_path, max_shard_size="100KB")
+    next(tmp_path.glob("model-00002-*")).unlink()
+    with pytest.raises(InputError, match="lacks 1 of the"):
+        shape_of(tmp_path)
+    monkeypatch.setattr(loading, "download", lambda *_: tmp_path)
+    assert shape_of("some/shards").parameters == shape_of(LARGE).parameters
 
 
 def test_what_does_not_fit_beside_each_other_is_said_and_loaded_in_turns(monkeypatch, texts):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError
-from repsim_nb.models.checkpoint import read_metadata, weight_files
+from repsim_nb.models.checkpoint import INDEX, read_metadata, shards, weight_files
 from repsim_nb.models.loading import find_config, is_native, load_model
 from repsim_nb.models.model import RESIDUAL, Model, positions
 from repsim_nb.models.place import find
@@ -69,11 +69,18 @@ def shape_of(model: Model | str | os.PathLike[str], dtype: str = "float32") -> S
         return _of_loaded(load_model(model))
     place = find(model)
     folder, config = find_config(place)
-    files = weight_files(folder) if list(folder.glob("*.safetensors")) else []
+    files = weight_files(folder) if _whole(folder) or (place.folder and list(folder.glob("*.safetensors"))) else []
     known = sum(int(read_metadata(file)["parameters"]) for file in files)
     if is_native(config):
         return _of_native(place.full, config, known, SIZES[dtype])
     return _of_transformers(place.full, folder, known, SIZES[dtype])
+
+
+def _whole(folder: Path) -> bool:
+    """Whether all weights are there: of a download that broke off some are not, and loading goes on with it."""
+    index = folder / INDEX
+    files = [folder / name for name in shards(index)] if index.is_file() else list(folder.glob("*.safetensors"))
+    return bool(files) and all(file.is_file() for file in files)
 
 
 def _of_loaded(model: Model) -> Shape:
