@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import repsim_nb as rs
 from repsim_nb import memory, streaming
@@ -19,7 +20,8 @@ from repsim_nb.errors import InputError
 from repsim_nb.measures import get_measure
 from repsim_nb.measures.moments import Moments
 from repsim_nb.memory import available_memory
-from repsim_nb.models import loading
+from repsim_nb.models import Packing, loading
+from repsim_nb.models.checkpoint import read_metadata
 from repsim_nb.models.shape import shape_of
 from repsim_nb.resources import data_dir
 from repsim_nb.streaming import Estimate, accumulate, estimate, expected_bytes, stream
@@ -210,6 +212,32 @@ def test_a_config_alone_tells_how_many_weights_there_will_be(tmp_path):
             shape_of(given)
     with pytest.raises(FileNotFoundError, match="No model directory"):
         shape_of("./missing")
+
+
+def test_an_estimate_knows_how_long_windows_are(monkeypatch):
+    long = replace(shape_of(SMALL), context=10**6)
+    monkeypatch.setattr(streaming, "shape_of", lambda _: long)
+    how = {"n_rows": 10, "memory_limit": GB}
+    full = estimate(SMALL, **how).batch
+    assert full == int(streaming.RETAINED * 10**6 * long.token_bytes)
+    for known in ({"packing": Packing("packed", 128)}, {"corpus": ["Short.", "Short too."]}, {"corpus": [("a", "b")]}):
+        assert estimate(SMALL, **known, **how).batch < full / 100
+    for unknown in ({"packing": "packed", "corpus": ["Short."]}, {"corpus": ["x" * 10**6]}):
+        assert estimate(SMALL, **unknown, **how).batch == full
+
+
+def test_two_models_of_one_name_are_two(models):
+    other = rs.load_model(models[0].module, tokenizer=models[0].tokenizer)
+    other.name = models[0].name
+    assert len(estimate(models[0], other).weights) == 2
+    assert len(estimate(models[0], models[0], layers_b=1).weights) == 1
+    assert len(estimate(SMALL, SMALL, layers_b=1).weights) == 1
+
+
+def test_masks_of_attention_are_no_parameters(tmp_path):
+    tensors = {"w": torch.zeros(3, 5), "attn.bias": torch.ones(1, 1, 8, 8), "mask": torch.ones(8, 8).bool()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert read_metadata(tmp_path / "model.safetensors")["parameters"] == "15"
 
 
 def test_half_of_a_download_is_as_good_as_none(tmp_path, models, monkeypatch):

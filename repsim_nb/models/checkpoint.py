@@ -49,10 +49,17 @@ def shards(index: Path) -> list[str]:
 
 
 def read_metadata(file: Path) -> dict[str, str]:
-    """The free metadata of a safetensors file, and under "parameters" the number of its values."""
+    """The free metadata of a safetensors file, and under "parameters" the number of its values but masks."""
     header = _header(file)
-    values = sum(_size(about["shape"]) for key, about in header.items() if key != "__metadata__")
+    values = sum(
+        _size(about["shape"]) for key, about in header.items() if key != "__metadata__" and not _is_mask(about)
+    )
     return header.get("__metadata__", {}) | {"parameters": str(values)}
+
+
+def _is_mask(about: dict[str, Any]) -> bool:
+    """Older files hold the mask of causal attention, (1, 1, length, length) in every block, which is no parameter."""
+    return about["dtype"] == "BOOL" or (len(about["shape"]) == 4 and about["shape"][:2] == [1, 1])
 
 
 def _size(shape: list[int]) -> int:
