@@ -314,3 +314,29 @@ def test_available_memory_is_what_the_system_or_the_container_leaves(monkeypatch
     assert available_memory() is None
     assert Estimate("cka", 10**9, 10**15, 10**3, 8, None).route == "memory"
     assert "unknown" in str(Estimate("cka", 10**9, 10**15, 10**3, 8, None))
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "left"),
+    [
+        ("0::/", {".": ("max", 500, 0)}, None),
+        ("0::/a/b", {".": ("max", 500, 0), "a": (1000, 900, 300), "a/b": ("max", 100, 0)}, 400),
+        ("0::/a", {".": (1000, 900, 0)}, 100),  # the group mounted at the top
+        ("5:cpu:/x\n4:memory:/a", {"memory": (2**63, 500, 0), "memory/a": (1000, 900, 300)}, 400),
+        (None, {".": (1000, 1100, 0)}, 0),
+    ],
+)
+def test_a_container_leaves_what_its_groups_do_and_what_they_keep_of_files(tmp_path, monkeypatch, own, files, left):
+    for folder, (most, used, kept) in files.items():
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        old = folder.startswith("memory")
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if old else ("memory.max", "memory.current")
+        for name, value in zip(names, (most, used), strict=True):
+            (tmp_path / folder / name).write_text(f"{value}\n")
+        told = f"anon 5\n{'total_' if old else ''}inactive_file {kept}\n"
+        (tmp_path / folder / "memory.stat").write_text(told)
+    if own is not None:
+        (tmp_path / "own").write_text(own + "\n")
+    monkeypatch.setattr(memory, "CGROUPS", str(tmp_path), raising=False)
+    monkeypatch.setattr(memory, "OWN_CGROUPS", str(tmp_path / "own"), raising=False)
+    assert memory._left_in_container() == left
