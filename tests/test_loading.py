@@ -86,6 +86,18 @@ def test_a_language_model_that_looks_ahead_is_not_taken_for_causal():
                 rs.load_model(module, tokenizer=word_tokenizer("roberta"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "sizes", "context"),
+    [
+        ("bloom", {"hidden_size": 16, "n_layer": 3, "n_head": 2}, 2048),
+        ("mpt", {"d_model": 16, "n_layers": 3, "n_heads": 2, "max_seq_len": 64}, 64),
+    ],
+)
+def test_models_whose_config_names_no_positions_load(kind, sizes, context):
+    module = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=70, **sizes))
+    assert rs.load_model(module, tokenizer=word_tokenizer("roberta")).context == context
+
+
 @pytest.fixture(scope="module")
 def plain():
     return rs.load_model(NAME)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Hidden, Logits, Model, Tap
+from repsim_nb.models.model import Hidden, Logits, Model, Tap, longest
 from repsim_nb.models.parts import check_parts, hidden_enters, shallow, tapped, with_submodule
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class CausalModel(Model):
         super().__init__(name, model, tokenizer, source)
         config = model.config.get_text_config()
         self.n_layers, self.d_model = config.num_hidden_layers, config.hidden_size
-        self.context = min(config.max_position_embeddings, tokenizer.model_max_length)
+        self.context = min(longest(config), tokenizer.model_max_length)
         self._trunk_name, self._blocks_name, self._norm_name = _anatomy(name, model, self.n_layers)
         self._trunk = model.get_submodule(self._trunk_name)
         self._check_causal()

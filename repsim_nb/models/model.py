@@ -25,6 +25,8 @@ Hidden = Float[Tensor, "sequences length d_model"]
 Logits = Float[Tensor, "sequences length vocabulary"] | Float[Tensor, "sequences classes"]
 Tap = Callable[[int, Tensor], Any]
 RESIDUAL = "resid_post"
+LENGTHS = ("max_position_embeddings", "max_seq_len")  # by architecture
+UNSAID = 2048  # tokens at once, of a model that says nothing
 
 
 class Model(ABC):
@@ -218,6 +220,12 @@ class Model(ABC):
                 f"hidden has shape {tuple(hidden.shape)}; {self.name} expects (sequences, length, d_model) = "
                 f"{expected} for this batch."
             )
+
+
+def longest(config: Any) -> int:
+    """Tokens that a model reads at once, as its config says; architectures without learned positions may not say."""
+    said = (getattr(config, name, None) for name in LENGTHS)
+    return next((length for length in said if isinstance(length, int)), UNSAID)
 
 
 def positions(name: str, n_layers: int, layers: str | int | Iterable[int], site: str = RESIDUAL) -> list[int]:

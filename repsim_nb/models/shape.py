@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from repsim_nb.errors import InputError
 from repsim_nb.models.checkpoint import INDEX, read_metadata, shards, weight_files
 from repsim_nb.models.loading import find_config, is_native, load_model
-from repsim_nb.models.model import RESIDUAL, Model, positions
+from repsim_nb.models.model import RESIDUAL, Model, longest, positions
 from repsim_nb.models.place import find
 from repsim_nb.models.pretrained import NO_CODE, reason
 
@@ -130,7 +130,7 @@ def _of_transformers(name: str, folder: Path, known: int, item: int) -> Shape:
         config.num_hidden_layers,
         width,
         _mlp(config, width),
-        _first(config, ("max_position_embeddings",)) or 2048,
+        longest(config),
         known,
         item,
     )
