@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from test_classifiers import random_classifier, word_tokenizer
 from test_encoders import random_module
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, BitsAndBytesConfig, GPTNeoXForCausalLM
 
 import repsim_nb as rs
 from repsim_nb.errors import InputError
@@ -96,6 +96,13 @@ def test_a_language_model_that_looks_ahead_is_not_taken_for_causal():
 def test_models_whose_config_names_no_positions_load(kind, sizes, context):
     module = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=70, **sizes))
     assert rs.load_model(module, tokenizer=word_tokenizer("roberta")).context == context
+
+
+def test_a_class_of_the_users_is_what_it_derives_from():
+    class Mine(GPTNeoXForCausalLM):
+        pass
+
+    assert rs.load_model(Mine(random_causal().config), tokenizer=word_tokenizer("roberta")).kind == "causal"
 
 
 @pytest.fixture(scope="module")

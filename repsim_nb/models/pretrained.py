@@ -156,7 +156,9 @@ def as_model(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     from repsim_nb.models.classifier import ClassifierModel
     from repsim_nb.models.encoder import EncoderModel
 
-    config = module.config.to_dict() | {"architectures": [type(module).__name__]}
+    own = type(module)
+    known = next((kind for kind in own.__mro__ if kind.__module__.startswith("transformers.models.")), own)
+    config = module.config.to_dict() | {"architectures": [known.__name__]}  # a subclass may be called anything
     kinds: dict[str, type[Model]] = {"causal": CausalModel, "classifier": ClassifierModel, "encoder": EncoderModel}
     return kinds[kind_of(name, config)](name, module, tokenizer, about)
 
