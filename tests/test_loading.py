@@ -105,6 +105,15 @@ def test_a_class_of_the_users_is_what_it_derives_from():
     assert rs.load_model(Mine(random_causal().config), tokenizer=word_tokenizer("roberta")).kind == "causal"
 
 
+@pytest.mark.parametrize("kind", IN_MEMORY)
+def test_values_that_are_not_finite_are_named_so(kind):
+    module = IN_MEMORY[kind]()
+    next(p for name, p in module.named_parameters() if "layer" in name).data.fill_(float("nan"))
+    for dtype, advice in (("float32", "Check its weights"), ("float16", "Load it with dtype='float32'")):
+        with pytest.raises(InputError, match=rf"values that are not finite at its .* in torch\.{dtype}\. {advice}"):
+            rs.load_model(module, tokenizer=word_tokenizer("roberta"), dtype=dtype)
+
+
 @pytest.fixture(scope="module")
 def plain():
     return rs.load_model(NAME)

@@ -20,6 +20,7 @@ from repsim_nb.errors import InputError, unknown
 from repsim_nb.memory import limit_bytes
 from repsim_nb.models import Model, Packing, load_model
 from repsim_nb.models.batch import Windows
+from repsim_nb.models.model import not_finite
 from repsim_nb.models.shape import Shape, shape_of
 from repsim_nb.progress import PATIENCE as PATIENCE
 from repsim_nb.progress import steps
@@ -344,10 +345,7 @@ def _run(
         def keep(layer: int, hidden: Tensor, take: Callable[[Tensor], Tensor] = take, into: Tensor = into) -> None:
             values = take(hidden).float().cpu()
             if not _finite(values):
-                raise InputError(
-                    f"{model.name} gives values that are not finite at layer {layer} in {model.dtype}. "
-                    "Load it with dtype='float32'."
-                )
+                raise not_finite(model, f"at layer {layer}")
             kept[layer].index_copy_(0, into, values)
 
         model.read(tokens, layers, keep, site)

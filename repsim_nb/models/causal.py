@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Hidden, Logits, Model, Tap, longest
+from repsim_nb.models.model import Hidden, Logits, Model, Tap, longest, not_finite
 from repsim_nb.models.parts import check_parts, hidden_enters, shallow, tapped, with_submodule
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class CausalModel(Model):
         whole = self._whole(self.collate(windows))[:, :half].float()
         alone = self._whole(self.collate([windows[0].truncated(half)])).float()
         off = (whole - alone).abs().max() / whole.abs().max()
+        if off.isnan():
+            raise not_finite(self, "at its logits")
         if not off < (1e-3 if self.dtype == torch.float32 else 0.1):
             raise InputError(
                 f"{self.name} ({type(self.module).__name__}) looks ahead: later tokens change its earlier logits by "

@@ -222,6 +222,12 @@ class Model(ABC):
             )
 
 
+def not_finite(model: Model, where: str) -> InputError:
+    """The error to raise of values that overflowed, or of weights that are broken."""
+    advice = "Check its weights." if model.dtype == torch.float32 else "Load it with dtype='float32'."
+    return InputError(f"{model.name} gives values that are not finite {where} in {model.dtype}. {advice}")
+
+
 def longest(config: Any) -> int:
     """Tokens that a model reads at once, as its config says; architectures without learned positions may not say."""
     said = (getattr(config, name, None) for name in LENGTHS)
