@@ -23,7 +23,7 @@ def weight_files(folder: Path) -> list[Path]:
     files = [folder / name for name in shards(index)] if index.is_file() else sorted(folder.glob("*.safetensors"))
     if not files:
         pickles = [*folder.glob("*.bin"), *folder.glob("*.pt")]
-        why = "only pickled weights, which are never loaded; convert them to safetensors" if pickles else "no weights"
+        why = f"only {pickles[0].name}, which is not loaded; convert it to safetensors" if pickles else "no weights"
         raise InputError(f"'{folder}' holds {why} (expected a file such as model.safetensors).")
     missing = [file.name for file in files if not file.is_file()]
     if missing:
