@@ -29,6 +29,7 @@ from repsim_nb.measures.kernels import STRIP_BYTES
 from repsim_nb.measures.moments import PrecisionError
 from repsim_nb.memory import limit_bytes, readable_size
 from repsim_nb.models import Model, Packing
+from repsim_nb.models.model import as_layers
 from repsim_nb.models.shape import Shape, shape_of
 from repsim_nb.progress import steps
 
@@ -178,6 +179,7 @@ def estimate(
     ((626176,), 72)
     """
     chosen = get_measure(measure, **measure_params)
+    layers_a, layers_b = as_layers(layers_a), as_layers(layers_b)
     _only_models(a, b)
     shapes, layers = shapes_and_layers(a, b, layers_a, layers_b, site)
     longest = _longest_window(corpus, Packing.of(packing))
@@ -293,6 +295,7 @@ def stream(
     (3, 3)
     """
     chosen = get_measure(measure, **measure_params)
+    layers_a, layers_b = as_layers(layers_a), as_layers(layers_b)
     plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing)
     try:
         values = chosen.from_moments(accumulate(plans, chosen, memory_limit))

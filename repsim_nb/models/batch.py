@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -53,8 +54,12 @@ class Packing:
     def __post_init__(self) -> None:
         if self.kind not in PACKINGS:
             raise unknown("packing", self.kind, PACKINGS)
-        if self.length is not None and (isinstance(self.length, bool) or self.length < 1):
+        whole = isinstance(self.length, Integral) and not isinstance(self.length, bool)
+        if self.length is not None and not (whole and self.length > 0):
             raise InputError(f"length={self.length!r}; expected a positive whole number of tokens, or None.")
+
+        if self.length is not None:  # as JSON, too
+            object.__setattr__(self, "length", int(self.length))
 
     @classmethod
     def of(cls, given: str | Packing) -> Packing:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 from jaxtyping import Bool, Float
@@ -203,7 +204,7 @@ class Model(ABC):
         if site not in self.sites:
             raise unknown("site", site, self.sites, f"{self.name} is a {self.kind} model.")
 
-    def positions(self, layers: str | int | Iterable[int], site: str = RESIDUAL) -> list[int]:
+    def positions(self, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL) -> list[int]:
         """Layer argument -> positions: "all", one position or several; negative ones count from the end.
 
         Raises:
@@ -222,6 +223,21 @@ class Model(ABC):
             )
 
 
+def as_layers(layers: Any) -> Any:
+    """A layer argument with Python's own ints where it holds whole numbers of NumPy; all else as it is."""
+    if isinstance(layers, str):
+        return layers
+    one = _whole(layers)
+    return one if isinstance(one, int) or not isinstance(layers, Iterable) else [_whole(layer) for layer in layers]
+
+
+def _whole(number: Any) -> Any:
+    try:
+        return operator.index(number)
+    except TypeError:
+        return number
+
+
 def not_finite(model: Model, where: str) -> InputError:
     """The error to raise of values that overflowed, or of weights that are broken."""
     advice = "Check its weights." if model.dtype == torch.float32 else "Load it with dtype='float32'."
@@ -234,13 +250,16 @@ def longest(config: Any) -> int:
     return next((length for length in said if isinstance(length, int)), UNSAID)
 
 
-def positions(name: str, n_layers: int, layers: str | int | Iterable[int], site: str = RESIDUAL) -> list[int]:
+def positions(
+    name: str, n_layers: int, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL
+) -> list[int]:
     """`Model.positions` of a model with that name and depth, which has `site`."""
     if isinstance(layers, str):
         if layers != "all":
             raise InputError(f'layers={layers!r} was given; expected "all", a position or a list of positions.')
         return list(range(0 if site == RESIDUAL else 1, n_layers + 1))
-    asked = [layers] if isinstance(layers, int) else list(layers)
+    layers = as_layers(layers)
+    asked = list(layers) if isinstance(layers, Iterable) else [layers]
     total = n_layers + 1
     wrong = [p for p in asked if not isinstance(p, int) or not -total <= p < total]
     if wrong or not asked:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.checkpoint import INDEX, read_metadata, shards, weight_files
@@ -51,7 +51,7 @@ class Shape:
         """Bytes that one token needs inside a block, about: in its MLP, or where queries and keys are turned."""
         return self.item * max(4 * self.d_model + 2 * self.d_mlp, 10 * self.d_model)
 
-    def positions(self, layers: str | int | Iterable[int], site: str = RESIDUAL) -> list[int]:
+    def positions(self, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL) -> list[int]:
         """As `Model.positions`, of a model that has `site`."""
         return positions(self.name, self.n_layers, layers, site)
 
