@@ -61,6 +61,14 @@ def test_a_model_in_memory_is_left_unchanged(kind):
     assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
 
 
+def test_a_tokenizer_that_is_given_is_in_the_provenance():
+    own = rs.load_model(NAME)
+    given = [rs.load_model(NAME, tokenizer=t).provenance for t in (own.tokenizer, word_tokenizer("bert"))]
+    hashes = [about.pop("tokenizer_sha256") for about in given]
+    assert hashes[0] != hashes[1]
+    assert given == [own.provenance] * 2
+
+
 def test_what_cannot_be_taken_from_memory_says_why():
     module, tokenizer = random_causal(), word_tokenizer("bert")
     with pytest.raises(InputError, match="pass tokenizer"):

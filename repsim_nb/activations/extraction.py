@@ -94,7 +94,7 @@ def extract(
             different tokenizers "mean" and "cls" take only documents that are one window in all, since others would be
             of different text. Special tokens and padding are rows in "padded" alone: every position of whole windows,
             filled up to the model's context.
-        n_rows: rows at most; a corpus with fewer gives a FewerRowsWarning and all it has.
+        n_rows: rows at most; a corpus with fewer gives all it has, and of "tokens" and "padded" a FewerRowsWarning.
         seed: of the choice of rows.
         packing: "documents" (every window is of one document, a long one has several), "packed" (documents joined by
             the end-of-text token and cut into windows of one length) or a `models.Packing`, which also says how long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 import os
@@ -77,10 +78,10 @@ def load_model(
         raise InputError(
             f"device={device!r} and the options {', '.join(options)} both say where the model is put. Give one of them."
         )
-    if isinstance(given, torch.nn.Module):
-        return _from_memory(given, how)
-    place = find(given, revision)
-    return _from_hub(place, how) if place.folder is None else _from_directory(place, place.folder, how)
+    model = _from_memory(given, how) if isinstance(given, torch.nn.Module) else _from_place(find(given, revision), how)
+    if tokenizer is not None:  # no name or hash of weights tells which one
+        model._source["tokenizer_sha256"] = hashlib.sha256(model.windows.key.encode()).hexdigest()
+    return model
 
 
 def _device(asked: str) -> torch.device:
@@ -110,6 +111,10 @@ def _automatic() -> torch.device:
     kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     logging.getLogger("repsim_nb").info("device='auto' is %s on this machine.", kind)
     return torch.device(kind)
+
+
+def _from_place(place: Place, how: How) -> Model:
+    return _from_hub(place, how) if place.folder is None else _from_directory(place, place.folder, how)
 
 
 def _from_directory(place: Place, folder: Path, how: How) -> Model:
