@@ -19,6 +19,7 @@ from repsim_nb.measures.cka import CKA
 from repsim_nb.measures.features import as_matrix
 from repsim_nb.measures.registry import Prepared
 from repsim_nb.models import Model, Packing
+from repsim_nb.models.model import as_layers
 from repsim_nb.progress import steps
 from repsim_nb.streaming import expected_bytes, shapes_and_layers, stream
 from repsim_nb.uncertainty import (
@@ -114,7 +115,8 @@ def compare(
 
     Returns:
         DataArray with dims ("layer_a", "layer_b"), named like the measure; attrs["provenance"] is one JSON string, and
-        attrs["coverage"] the share of places at which both tokenizers end a token, of those of the one with fewer.
+        attrs["coverage"] the share of places at which both tokenizers end a token, of those of the one with fewer; of
+        rows="mean" and "cls" of different tokenizers, the share of documents that are one window in both.
         With a null it has the coordinates null_mean, null_high (the 5% level of each cell by itself),
         null_high_family (of the whole grid: a cell beyond it has p_value <= 0.05) and p_value, with an interval low
         and high, all on both dims. For a dissimilarity the null levels are on the low side.
@@ -136,6 +138,7 @@ def compare(
     ['0.46', '0.52', '0.01']
     """
     kind, level = _kind_of_null(null), _level(interval)
+    layers_a, layers_b = as_layers(layers_a), as_layers(layers_b)
     controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
     if not isinstance(a, Mapping) and not isinstance(b, Mapping):
         how: dict[str, Any] = {
@@ -319,7 +322,7 @@ def _layers_of(acts: Mapping[int, Any], layers: Layers) -> Mapping[int, Any]:
         if not acts:
             raise InputError("The activations hold no layer.")
         return acts
-    asked = [layers] if isinstance(layers, int) else list(layers)
+    asked = list(layers) if isinstance(layers, Iterable) else [layers]
     missing = [layer for layer in asked if layer not in acts]
     if missing:
         raise InputError(f"Layer {missing[0]!r} is not among the activations' layers {list(acts)}.")

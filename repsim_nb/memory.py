@@ -8,6 +8,7 @@ from pathlib import Path
 from repsim_nb.errors import InputError
 
 SHARE = 0.5  # of the memory that is available, the default limit
+CGROUPS, OWN_CGROUPS = "/sys/fs/cgroup", "/proc/self/cgroup"
 LIMIT = "REPSIM_NB_MEMORY"  # the environment variable that sets another default, in bytes
 
 
@@ -31,10 +32,37 @@ def _free() -> int | None:
 
 
 def _left_in_container() -> int | None:
-    folder = Path("/sys/fs/cgroup")
+    """What the tightest of the control groups that this process is in leaves, of version 2 or 1."""
+    left = [bytes_ for folder, names in _groups() if (bytes_ := _left_in_group(folder, *names)) is not None]
+    return min(left, default=None)
+
+
+def _groups() -> list[tuple[Path, tuple[str, str, str]]]:
+    """Folders of the control groups, from this process's own up, with the names of files in them: see `_left_in_group`.
+
+    Inside a container its own group may be mounted at the top, and the path that the system tells be missing.
+    """
+    two, one = Path(CGROUPS), Path(CGROUPS, "memory")
     try:
-        most = (folder / "memory.max").read_text(encoding="ascii").strip()
-        return None if most == "max" else int(most) - int((folder / "memory.current").read_text(encoding="ascii"))
+        lines = Path(OWN_CGROUPS).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        lines = []
+    own = {kinds: Path(path) for _, kinds, path in (line.split(":", 2) for line in lines if line.count(":") > 1)}
+    found = []
+    for top, path, names in (
+        (two, own.get("", Path("/")), ("memory.max", "memory.current", "inactive_file")),
+        (one, own.get("memory", Path("/")), ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+    ):
+        found += [(top / part.relative_to("/"), names) for part in (path, *path.parents)]
+    return found
+
+
+def _left_in_group(folder: Path, most: str, used: str, reclaimable: str) -> int | None:
+    """Bytes; what the system keeps of files there, and gives away when asked for memory, is free."""
+    try:
+        limit, taken, told = ((folder / name).read_text(encoding="ascii") for name in (most, used, "memory.stat"))
+        kept = dict(line.split(maxsplit=1) for line in told.splitlines()).get(reclaimable, "0")
+        return None if limit.strip() == "max" else max(0, int(limit) - int(taken) + int(kept))
     except (OSError, ValueError):
         return None
 

@@ -19,6 +19,7 @@ from repsim_nb.activations.extraction import (
     plan_aligned,
     tokens_per_batch,
 )
+from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError
 from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
@@ -28,14 +29,14 @@ from repsim_nb.measures.kernels import STRIP_BYTES
 from repsim_nb.measures.moments import PrecisionError
 from repsim_nb.memory import limit_bytes, readable_size
 from repsim_nb.models import Model, Packing
+from repsim_nb.models.model import as_layers
 from repsim_nb.models.shape import Shape, shape_of
 from repsim_nb.progress import steps
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from repsim_nb.corpora import Corpus
-
+SPECIAL = 4  # tokens around a text, at most
 PROBE_TOKENS = 1024  # run to see how fast a model is
 PROBE_WIDTH = 768  # of a product, to see how fast this machine multiplies
 RETAINED = 2.6  # times what a batch needs at once, malloc keeps of it: 1.9 to 3.2 over six shapes of model
@@ -178,9 +179,11 @@ def estimate(
     ((626176,), 72)
     """
     chosen = get_measure(measure, **measure_params)
+    layers_a, layers_b = as_layers(layers_a), as_layers(layers_b)
     _only_models(a, b)
     shapes, layers = shapes_and_layers(a, b, layers_a, layers_b, site)
-    bare = expected_bytes(shapes, layers, chosen, n_rows, memory_limit)
+    longest = _longest_window(corpus, Packing.of(packing))
+    bare = expected_bytes(shapes, layers, chosen, n_rows, memory_limit, longest)
     sides: list[Any] = [a, b or a][: len(shapes)]
     bare = replace(bare, one_at_a_time=one_at_a_time(sides, layers, site, n_rows, memory_limit))
     if not trial:
@@ -195,16 +198,40 @@ def shapes_and_layers(
 ) -> tuple[list[Shape], list[list[int]]]:
     """Of one side when a is compared with itself, all its layers; otherwise of two."""
     sides = [(a, layers_a)] if b is None and layers_a == layers_b else [(a, layers_a), (b or a, layers_b)]
-    shapes = [shape_of(model) for model, _ in sides]
+    once = {model: shape_of(model) for model, _ in sides}  # the same object where it is the same model
+    shapes = [once[model] for model, _ in sides]
     return shapes, [shape.positions(layers, site) for shape, (_, layers) in zip(shapes, sides, strict=True)]
 
 
+def _longest_window(corpus: Any, packing: Packing) -> int | None:
+    """Tokens at most, where that is less than the context: as packing says, or a token for each byte of texts at hand.
+
+    Nothing is loaded for it.
+    """
+    if packing.length is not None or packing.kind == "packed":
+        return packing.length
+    texts = corpus.inputs if isinstance(corpus, Corpus) else corpus
+    if not isinstance(texts, list | tuple):
+        return None
+    pairs = [[text] if isinstance(text, str) else text for text in texts]
+    if not all(isinstance(pair, list | tuple) and all(isinstance(part, str) for part in pair) for pair in pairs):
+        return None  # no texts, as load_corpus will say
+    sizes = [sum(len(part.encode("utf-8", "surrogatepass")) for part in pair) for pair in pairs]
+    return SPECIAL + max(sizes, default=0)
+
+
 def expected_bytes(
-    models: Sequence[Shape], layers: Sequence[Sequence[int]], measure: Measure, n_rows: int, limit: int | None = None
+    models: Sequence[Shape],
+    layers: Sequence[Sequence[int]],
+    measure: Measure,
+    n_rows: int,
+    limit: int | None = None,
+    longest: int | None = None,
 ) -> Estimate:
     """`estimate` from widths and depths alone.
 
-    One model with its layers stands for a comparison with itself, two for one another.
+    One model with its layers stands for a comparison with itself, two for one another. `longest` is the length of the
+    longest window, where that is less than the context.
     """
     widths = [dict.fromkeys(positions, model.d_model) for model, positions in zip(models, layers, strict=True)]
     rows = sum(sum(side.values()) for side in widths) * n_rows
@@ -219,8 +246,11 @@ def expected_bytes(
         moments=moments,
         result=8 * len(widths[0]) * len(widths[-1]),
         limit=limit_bytes(limit),
-        weights=tuple({model.name: model.weights for model in models}.values()),
-        batch=int(RETAINED * max(max(tokens_per_batch(m), m.context) * m.token_bytes for m in models)),
+        weights=tuple({id(model): model.weights for model in models}.values()),  # two models may have one name
+        batch=int(
+            RETAINED
+            * max(max(tokens_per_batch(m), min(m.context, longest or m.context)) * m.token_bytes for m in models)
+        ),
     )
 
 
@@ -265,6 +295,7 @@ def stream(
     (3, 3)
     """
     chosen = get_measure(measure, **measure_params)
+    layers_a, layers_b = as_layers(layers_a), as_layers(layers_b)
     plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing)
     try:
         values = chosen.from_moments(accumulate(plans, chosen, memory_limit))

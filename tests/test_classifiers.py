@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 import repsim_nb as rs
+from repsim_nb.activations import extract_aligned
 from repsim_nb.activations.selection import FewerRowsWarning
 from repsim_nb.corpora import nli_heuristics
 from repsim_nb.errors import InputError
@@ -117,6 +118,16 @@ def test_offsets_of_a_pair_count_on_behind_the_first_text(model):
         joined = f"{a}\n{b}"
         assert [joined[i:j] for i, j in offsets[real].tolist()] == joined.split()
     assert (batch.types is not None) == (model.module.config.model_type == "bert")
+
+
+def test_which_model_comes_first_changes_no_segment():
+    """A tokenizer that says nothing of segments may cut for a model that asks for them: both cut alike."""
+    kinds = "distilbert", "bert"
+    plain, segmented = (rs.load_model(random_classifier(kind), tokenizer=word_tokenizer(kind)) for kind in kinds)
+    corpus = rs.load_corpus("nli-heuristics", limit=20)
+    alone = rs.extract(segmented, corpus, rows="cls", n_rows=20)
+    beside = extract_aligned([plain, segmented], corpus, rows="cls", n_rows=20)[1]
+    assert (beside[3] - alone[3]).abs().max() < 1e-5
 
 
 def test_a_saved_classifier_loads_from_its_directory(model, module, tmp_path):

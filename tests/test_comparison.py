@@ -9,6 +9,7 @@ import repsim_nb as rs
 from repsim_nb.activations import Activations
 from repsim_nb.errors import InputError
 from repsim_nb.measures import measure, registry
+from repsim_nb.streaming import stream
 from tests.simulated import Population, unrelated_grids
 
 COORDINATES = ("null_mean", "null_high", "null_high_family", "p_value", "low", "high")
@@ -231,3 +232,17 @@ def test_all_pairs_are_what_each_gives_by_itself(measure):
     acts[large] = rs.extract(large, n_rows=200, seed=1)
     with pytest.raises(InputError, match="Row i must be the same place"):
         rs.compare_all(acts, measure)
+
+
+def test_layers_may_be_numbers_of_numpy():
+    model, texts = rs.load_model("tiny-neox-w32-d2"), ["One short text.", "And another one."]
+    how = {"corpus": texts, "n_rows": 8, "memory_limit": 10**9}
+    for given, meant in ((np.int64(1), [1]), (np.array([0, 1]), [0, 1]), (np.arange(2), [0, 1]), (range(2), [0, 1])):
+        assert model.positions(given) == meant
+        found = rs.compare(model, layers_a=given, layers_b=given, **how)
+        assert found.layer_a.values.tolist() == meant
+        assert found.identical(rs.compare(model, layers_a=meant, layers_b=meant, **how))
+        assert stream(model, layers_a=given, **how).layer_a.values.tolist() == meant
+        assert rs.estimate(model, layers_a=given, layers_b=given, **how).result == 8 * len(meant) ** 2
+    acts = rs.extract(model, texts, np.array([0, 1]), n_rows=8)
+    assert rs.compare(acts, layers_a=np.int64(1), layers_b=np.array([1])).shape == (1, 1)

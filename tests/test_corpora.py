@@ -116,6 +116,16 @@ def test_bad_splits_files_and_folders_say_what_is_wrong(tmp_path):
         rs.load_corpus(tmp_path / "latin.txt")
 
 
+def test_a_mark_in_front_and_hidden_files_are_no_text(tmp_path):
+    for name in ("a.txt", "deep/b.md", ".c.txt", ".ipynb_checkpoints/a-checkpoint.txt", "deep/.git/d.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"In {name}.", encoding="utf-8-sig")
+    assert rs.load_corpus(tmp_path).texts == ("In a.txt.", "In deep/b.md.")
+    assert rs.load_corpus(tmp_path / ".c.txt").texts == ("In .c.txt.",)
+    (tmp_path / "rows.jsonl").write_text('{"text": "One."}\n{"text": "Two."}\n', encoding="utf-8-sig")
+    assert rs.load_corpus(tmp_path / "rows.jsonl").texts == ("One.", "Two.")
+
+
 def test_list_corpora_names_what_can_be_loaded():
     for name in rs.list_corpora().index:
         assert len(rs.load_corpus(name)) > 0

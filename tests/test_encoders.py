@@ -9,7 +9,9 @@ from test_classifiers import KINDS, word_tokenizer
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
 import repsim_nb as rs
+from repsim_nb.activations import extract_aligned
 from repsim_nb.errors import InputError
+from repsim_nb.models import Packing
 
 TEXTS = [
     "the baker admired the clerk",
@@ -184,13 +186,26 @@ def test_rows_of_means_are_the_sentences_of_a_model_that_pools_by_the_mean(tmp_p
 
 
 def test_an_encoder_is_compared_with_a_causal_model_across_tokenizers(tmp_path):
-    sentence_model(tmp_path)
+    sentence_model(tmp_path, longest=40)
     texts = [f"{a} {b}" for a in TEXTS for b in TEXTS]
     result = rs.compare(tmp_path, "tiny-neox-w32-d2", corpus=texts, rows="mean", n_rows=16)
     assert result.shape == (4, 3)
     assert np.isfinite(result).all()
     own = rs.compare(tmp_path, corpus=texts, rows="mean", n_rows=16)
     assert np.abs(np.diag(own) - 1).max() < 1e-5
+
+
+def test_means_across_tokenizers_are_of_whole_documents(tmp_path):
+    """Of a longer one, the last window begins elsewhere in each model, and so is other text."""
+    sentence_model(tmp_path, longest=40)
+    short, long = [f"{a} and {b}" for a in TEXTS[3:] for b in TEXTS[3:]] + TEXTS[:3], ["the baker yawned " * 9]
+    pair = [rs.load_model(tmp_path), rs.load_model("tiny-neox-w32-d2")]
+    both = extract_aligned(pair, [*long * 3, *short], rows="mean", n_rows=9, packing=Packing(length=24))
+    kept = both[0].rows.document.tolist()
+    assert set(kept) <= {f"texts:{i}" for i in range(3, 7)}
+    assert len(kept) == round(7 * both[0].provenance["coverage"]) > 0
+    with pytest.raises(InputError, match="needs documents that are one window in every model; of 3 documents none"):
+        extract_aligned(pair, long * 3, rows="mean", n_rows=9, packing=Packing(length=24))
 
 
 def test_layouts_that_cannot_be_followed_say_why(tmp_path):

@@ -1,16 +1,20 @@
 """Loading by other ways than a name: from memory, by transformers' options, onto devices and into precisions."""
 
+import io
+import json
 import logging
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from test_classifiers import random_classifier, word_tokenizer
 from test_encoders import random_module
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, BitsAndBytesConfig, GPTNeoXForCausalLM
 
 import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.models import loading
+from repsim_nb.models.shape import shape_of
 
 NAME = "tiny-neox-w32-d2"
 TEXTS = ["Return a new array of given shape and type.", "Short.", "Ünïcödé 🦊, too."]
@@ -57,6 +61,14 @@ def test_a_model_in_memory_is_left_unchanged(kind):
     assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
 
 
+def test_a_tokenizer_that_is_given_is_in_the_provenance():
+    own = rs.load_model(NAME)
+    given = [rs.load_model(NAME, tokenizer=t).provenance for t in (own.tokenizer, word_tokenizer("bert"))]
+    hashes = [about.pop("tokenizer_sha256") for about in given]
+    assert hashes[0] != hashes[1]
+    assert given == [own.provenance] * 2
+
+
 def test_what_cannot_be_taken_from_memory_says_why():
     module, tokenizer = random_causal(), word_tokenizer("bert")
     with pytest.raises(InputError, match="pass tokenizer"):
@@ -80,6 +92,34 @@ def test_a_language_model_that_looks_ahead_is_not_taken_for_causal():
         else:
             with pytest.raises(InputError, match=r"\(Gemma3ForCausalLM\) looks ahead: later tokens change"):
                 rs.load_model(module, tokenizer=word_tokenizer("roberta"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "context"),
+    [
+        ("bloom", {"hidden_size": 16, "n_layer": 3, "n_head": 2}, 2048),
+        ("mpt", {"d_model": 16, "n_layers": 3, "n_heads": 2, "max_seq_len": 64}, 64),
+    ],
+)
+def test_models_whose_config_names_no_positions_load(kind, sizes, context):
+    module = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=70, **sizes))
+    assert rs.load_model(module, tokenizer=word_tokenizer("roberta")).context == context
+
+
+def test_a_class_of_the_users_is_what_it_derives_from():
+    class Mine(GPTNeoXForCausalLM):
+        pass
+
+    assert rs.load_model(Mine(random_causal().config), tokenizer=word_tokenizer("roberta")).kind == "causal"
+
+
+@pytest.mark.parametrize("kind", IN_MEMORY)
+def test_values_that_are_not_finite_are_named_so(kind):
+    module = IN_MEMORY[kind]()
+    next(p for name, p in module.named_parameters() if "layer" in name).data.fill_(float("nan"))
+    for dtype, advice in (("float32", "Check its weights"), ("float16", "Load it with dtype='float32'")):
+        with pytest.raises(InputError, match=rf"values that are not finite at its .* in torch\.{dtype}\. {advice}"):
+            rs.load_model(module, tokenizer=word_tokenizer("roberta"), dtype=dtype)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +179,20 @@ def test_options_that_are_not_taken_are_one_clear_message(options, message):
         rs.load_model(NAME, options=options)
     assert "\n" not in str(refused.value)
     assert "hf_x" not in str(refused.value)
+
+
+def test_code_of_a_model_is_not_run_whatever_stdin_answers(tmp_path, monkeypatch):
+    auto = {"AutoConfig": "conf.C", "AutoModelForCausalLM": "conf.M"}
+    config = {"model_type": "of its own", "architectures": ["OwnForCausalLM"], "auto_map": auto}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "conf.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    save_file({"w": torch.zeros(1)}, tmp_path / "model.safetensors", {"format": "pt"})
+    for read in (rs.load_model, shape_of):
+        monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+        with pytest.raises(InputError, match="comes with code of its own, which is never run") as refused:
+            read(tmp_path)
+        assert "\n" not in str(refused.value)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_options_and_device_do_not_contradict_each_other():

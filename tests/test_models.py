@@ -1,3 +1,4 @@
+import pickle
 import shutil
 
 import pytest
@@ -189,9 +190,16 @@ def test_broken_checkpoints_say_what_is_wrong(tmp_path):
     weights.unlink()
     with pytest.raises(InputError, match="holds no weights"):
         rs.load_model(broken)
-    (broken / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(InputError, match="never loaded"):
+    (broken / "training_args.bin").write_bytes(b"")
+    with pytest.raises(InputError, match=r"only training_args\.bin, which is not loaded"):
         rs.load_model(broken)
+    for content in (b"", pickle.dumps(pytest.fail, protocol=2)):
+        (broken / "pytorch_model.bin").write_bytes(content)
+        with (
+            pytest.warns(UserWarning, match="Tensors alone are read"),
+            pytest.raises(InputError, match="broken or hold more than tensors"),
+        ):
+            rs.load_model(broken)
     (broken / "pytorch_model.bin").unlink()
     weights.write_bytes(whole)
     config = (source / "config.json").read_text()
@@ -207,6 +215,15 @@ def test_broken_checkpoints_say_what_is_wrong(tmp_path):
     (broken / "config.json").write_text(config.replace('"hidden_size": 32', '"hidden_size": 48'))
     with pytest.raises(InputError, match="as a causal language model"):
         rs.load_model(broken)
+
+
+def test_tensors_of_a_pickle_in_a_folder_are_read_as_from_the_hub(tmp_path, model, reference):
+    shutil.copytree(data_dir() / model.name, tmp_path / "mine", ignore=shutil.ignore_patterns("*.safetensors"))
+    torch.save(reference.state_dict(), tmp_path / "mine" / "pytorch_model.bin")
+    with pytest.warns(UserWarning, match="holds its weights as a pickle only"):
+        loaded = rs.load_model(tmp_path / "mine")
+    assert loaded.weights_sha256 == model.weights_sha256
+    assert loaded.provenance["pickled"]
 
 
 @pytest.fixture(scope="module")

@@ -160,3 +160,11 @@ def test_bad_packing_says_what_is_wrong(model, how, message):
 
 def made(given):
     return Packing(**given) if isinstance(given, dict) else given
+
+
+@pytest.mark.parametrize("length", [8.5, "64"])
+def test_lengths_that_are_no_numbers_of_tokens_say_so(length):
+    packing = Packing()
+    object.__setattr__(packing, "length", length)  # tests check types, users need not
+    with pytest.raises(InputError, match=f"length={length!r}; expected a positive whole number"):
+        packing.__post_init__()

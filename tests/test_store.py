@@ -218,6 +218,39 @@ def test_it_is_listed_and_cleared(tmp_path, model):
     assert one.entries().empty
 
 
+def test_files_of_others_in_its_folder_are_left_alone(tmp_path):
+    one, size = filled(tmp_path, 10**6)
+    others = [tmp_path / "adapter.safetensors", tmp_path / f"{'0' * 33}.safetensors"]
+    for path in others:
+        path.write_bytes(b"1" * size)
+        os.utime(path, (1, 1))
+    one.limit = 3 * size + 10
+    entry(one, 3, {0: torch.ones(100, 10)})
+    assert len(one.entries()) == one.clear() == 3
+    assert all(path.exists() for path in others)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file modes")
+def test_a_store_is_shared_with_other_users(tmp_path, monkeypatch):
+    before = os.umask(0o022)
+    try:
+        one, _ = filled(tmp_path, 10**6)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
+
+    def refused(*_):
+        raise PermissionError
+
+    key = {"number": 0, "layers": [0], "dtype": "float32"}
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "utime", refused)
+        assert one.find(key) is not None
+        patched.setattr(store, "safe_open", refused)
+        assert one.find(key) is None
+    assert one.find(key) is not None, "what this user may not read is left to those who may"
+
+
 def test_true_is_the_users_cache(tmp_path, monkeypatch):
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / name))
     assert store.as_store(True).folder == tmp_path / "repsim-nb" / "activations"

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import repsim_nb as rs
 from repsim_nb import memory, streaming
@@ -19,6 +20,8 @@ from repsim_nb.errors import InputError
 from repsim_nb.measures import get_measure
 from repsim_nb.measures.moments import Moments
 from repsim_nb.memory import available_memory
+from repsim_nb.models import Packing, loading
+from repsim_nb.models.checkpoint import read_metadata
 from repsim_nb.models.shape import shape_of
 from repsim_nb.resources import data_dir
 from repsim_nb.streaming import Estimate, accumulate, estimate, expected_bytes, stream
@@ -211,6 +214,42 @@ def test_a_config_alone_tells_how_many_weights_there_will_be(tmp_path):
         shape_of("./missing")
 
 
+def test_an_estimate_knows_how_long_windows_are(monkeypatch):
+    long = replace(shape_of(SMALL), context=10**6)
+    monkeypatch.setattr(streaming, "shape_of", lambda _: long)
+    how = {"n_rows": 10, "memory_limit": GB}
+    full = estimate(SMALL, **how).batch
+    assert full == int(streaming.RETAINED * 10**6 * long.token_bytes)
+    for known in ({"packing": Packing("packed", 128)}, {"corpus": ["Short.", "Short too."]}, {"corpus": [("a", "b")]}):
+        assert estimate(SMALL, **known, **how).batch < full / 100
+    for unknown in ({"packing": "packed", "corpus": ["Short."]}, {"corpus": ["x" * 10**6]}):
+        assert estimate(SMALL, **unknown, **how).batch == full
+
+
+def test_two_models_of_one_name_are_two(models):
+    other = rs.load_model(models[0].module, tokenizer=models[0].tokenizer)
+    other.name = models[0].name
+    assert len(estimate(models[0], other).weights) == 2
+    assert len(estimate(models[0], models[0], layers_b=1).weights) == 1
+    assert len(estimate(SMALL, SMALL, layers_b=1).weights) == 1
+
+
+def test_masks_of_attention_are_no_parameters(tmp_path):
+    tensors = {"w": torch.zeros(3, 5), "attn.bias": torch.ones(1, 1, 8, 8), "mask": torch.ones(8, 8).bool()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert read_metadata(tmp_path / "model.safetensors")["parameters"] == "15"
+
+
+def test_half_of_a_download_is_as_good_as_none(tmp_path, models, monkeypatch):
+    """Loading goes on with it, while a folder of the user's that lacks a file is an error."""
+    models[1].module.save_pretrained(tmp_path, max_shard_size="100KB")
+    next(tmp_path.glob("model-00002-*")).unlink()
+    with pytest.raises(InputError, match="lacks 1 of the"):
+        shape_of(tmp_path)
+    monkeypatch.setattr(loading, "download", lambda *_: tmp_path)
+    assert shape_of("some/shards").parameters == shape_of(LARGE).parameters
+
+
 def test_what_does_not_fit_beside_each_other_is_said_and_loaded_in_turns(monkeypatch, texts):
     both = ["all", "all"]
     needed = sum(estimate(SMALL, LARGE).weights) + 4 * 10 * (3 * 32 + 5 * 64)
@@ -275,3 +314,29 @@ def test_available_memory_is_what_the_system_or_the_container_leaves(monkeypatch
     assert available_memory() is None
     assert Estimate("cka", 10**9, 10**15, 10**3, 8, None).route == "memory"
     assert "unknown" in str(Estimate("cka", 10**9, 10**15, 10**3, 8, None))
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "left"),
+    [
+        ("0::/", {".": ("max", 500, 0)}, None),
+        ("0::/a/b", {".": ("max", 500, 0), "a": (1000, 900, 300), "a/b": ("max", 100, 0)}, 400),
+        ("0::/a", {".": (1000, 900, 0)}, 100),  # the group mounted at the top
+        ("5:cpu:/x\n4:memory:/a", {"memory": (2**63, 500, 0), "memory/a": (1000, 900, 300)}, 400),
+        (None, {".": (1000, 1100, 0)}, 0),
+    ],
+)
+def test_a_container_leaves_what_its_groups_do_and_what_they_keep_of_files(tmp_path, monkeypatch, own, files, left):
+    for folder, (most, used, kept) in files.items():
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        old = folder.startswith("memory")
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if old else ("memory.max", "memory.current")
+        for name, value in zip(names, (most, used), strict=True):
+            (tmp_path / folder / name).write_text(f"{value}\n")
+        told = f"anon 5\n{'total_' if old else ''}inactive_file {kept}\n"
+        (tmp_path / folder / "memory.stat").write_text(told)
+    if own is not None:
+        (tmp_path / "own").write_text(own + "\n")
+    monkeypatch.setattr(memory, "CGROUPS", str(tmp_path), raising=False)
+    monkeypatch.setattr(memory, "OWN_CGROUPS", str(tmp_path / "own"), raising=False)
+    assert memory._left_in_container() == left

@@ -17,6 +17,8 @@ import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.runs import cells, sweep
 from repsim_nb.runs.command import main
+from repsim_nb.runs.folder import OWNER, claim, write_record
+from repsim_nb.runs.notebooks import find_notebook
 
 PARAMETERS = 'k: int = 3\nnames: list[str] = ["a"]\nword: str = "x"  # x | y | odd-one\nmb: int = 0\n'
 SAVE = """\
@@ -73,6 +75,73 @@ def test_a_grid_is_run_summed_up_and_only_what_failed_is_run_again(tmp_path, log
     assert [cell.finished for cell in cells] == [False]
 
 
+def finished_cell(tmp_path, notebook, k, **files):
+    """A cell that is done, without having run."""
+    cell = sweep.Cell(find_notebook(notebook), {"k": k}, tmp_path / f"k={k}", exit_code=0)
+    cell.folder.mkdir(parents=True)
+    write_record(
+        cell.folder, {"given": ["k"], "parameters": {"k": k}, "notebook_sha256": cell.notebook.sha256, "seconds": 1.0}
+    )
+    for stem, text in files.items():
+        (cell.folder / f"{stem}.csv").write_text(text)
+    return cell
+
+
+def test_tables_of_the_user_stay_and_empty_ones_are_left_out(tmp_path):
+    path = write(tmp_path, "nb", parameters=PARAMETERS)
+    out = tmp_path / "out"
+    (out / "tables").mkdir(parents=True)
+    (out / "tables" / "mine.csv").write_text("a\n1\n")
+    both = [finished_cell(out, path, 1, values="x\n1\n", gone="x\n1\n"), finished_cell(out, path, 2, values="", no="")]
+    sweep._summarised(both, out)
+    assert visible(out / "tables") == [sweep.WRITTEN, "gone.csv", "mine.csv", "values.csv"]
+    assert pd.read_csv(out / "tables" / "values.csv").k.tolist() == [1]
+    (both[0].folder / "gone.csv").unlink()
+    sweep._summarised(both, out)
+    assert visible(out / "tables") == [sweep.WRITTEN, "mine.csv", "values.csv"]
+    assert json.loads((out / "tables" / sweep.WRITTEN).read_text()) == ["values"]
+
+
+def test_a_notebook_that_is_only_opened_and_saved_keeps_finished_cells(tmp_path):
+    path = write(tmp_path, "nb", "print(k)", parameters=PARAMETERS)
+    cell = finished_cell(tmp_path / "out", path, 1)
+    content = json.loads(path.read_text())
+    content["cells"][-1] |= {"execution_count": 7, "outputs": [{"output_type": "stream", "name": "s", "text": "1"}]}
+    path.write_text(json.dumps(content, indent=3))
+    assert cell.finished
+    content["cells"][-1]["source"] = "print(k + 1)"
+    path.write_text(json.dumps(content))
+    assert not cell.finished
+
+
+def test_a_cell_removes_drafts_of_processes_that_are_gone_alone(tmp_path, monkeypatch):
+    path = write(tmp_path, "nb", parameters=PARAMETERS)
+    cell = sweep.Cell(find_notebook(path), {"k": 1}, tmp_path / "out" / "k=1")
+    drafts = {
+        name: tmp_path / "out" / f".k=1.{name}.partial" for name in ("mine", "gone", "again", "far", "new", "old")
+    }
+    for draft in drafts.values():
+        draft.mkdir(parents=True)
+    claim(drafts["mine"])
+    host, pid, since = json.loads((drafts["mine"] / OWNER).read_text())
+    for name, owner in {"gone": [host, 2**30, since], "again": [host, pid, since - 9], "far": ["far", 1, 1.0]}.items():
+        (drafts[name] / OWNER).write_text(json.dumps(owner))
+    os.utime(drafts["old"], (1, 1))
+    monkeypatch.setattr(cells, "_PROGRAM", "")
+    cell.start({}).stop()
+    assert [name for name, draft in drafts.items() if draft.exists()] == ["mine", "far", "new"]
+
+
+def test_a_cell_that_was_stopped_does_not_report_an_earlier_attempt(tmp_path):
+    path = write(tmp_path, "nb", parameters=PARAMETERS)
+    cell = sweep.Cell(find_notebook(path), {"k": 1}, tmp_path / "k=1", -15, cells.TOO_LARGE)
+    cell.failed.mkdir()
+    write_record(cell.failed, {"error": "in cell 1: bad luck", "seconds": 3.0})
+    assert [cell.line()[name] for name in ("seconds", "error", "folder")] == [None, cells.TOO_LARGE, ""]
+    cell.exit_code, cell.error = 1, "Notebook 'nb' failed"
+    assert cell.line()["error"] == "in cell 1: bad luck"
+
+
 def test_a_killed_sweep_takes_its_cells_along_and_goes_on(tmp_path, log):
     path = write(
         tmp_path,
@@ -116,7 +185,7 @@ def test_a_killed_sweep_takes_its_cells_along_and_goes_on(tmp_path, log):
 HOLDS_MEMORY = """
 import json, sys, time
 from pathlib import Path
-from repsim_nb.runs.folder import write_record
+from repsim_nb.runs.folder import OWNER, claim, write_record
 from repsim_nb.runs.notebooks import find_notebook
 cell = json.loads(sys.argv[1])
 given = cell["parameters"]

@@ -20,6 +20,7 @@ from repsim_nb.errors import InputError, unknown
 from repsim_nb.memory import limit_bytes
 from repsim_nb.models import Model, Packing, load_model
 from repsim_nb.models.batch import Windows
+from repsim_nb.models.model import not_finite
 from repsim_nb.models.shape import Shape, shape_of
 from repsim_nb.progress import PATIENCE as PATIENCE
 from repsim_nb.progress import steps
@@ -89,9 +90,11 @@ def extract(
         rows: "tokens" (one row per chosen token, spread over documents), "last" (one per document: its last token),
             "mean" (one per document: the mean over the window that its last token is in; of encoders, as
             sentence-transformers pools, with special tokens, else over text alone) or, of classifiers and encoders,
-            "cls" (one per document: the token that a classifier's head reads, the first of that window). Special tokens
-            and padding are rows in "padded" alone: every position of whole windows, filled up to the model's context.
-        n_rows: rows at most; a corpus with fewer gives a FewerRowsWarning and all it has.
+            "cls" (one per document: the token that a classifier's head reads, the first of that window). Of models with
+            different tokenizers "mean" and "cls" take only documents that are one window in all, since others would be
+            of different text. Special tokens and padding are rows in "padded" alone: every position of whole windows,
+            filled up to the model's context.
+        n_rows: rows at most; a corpus with fewer gives all it has, and of "tokens" and "padded" a FewerRowsWarning.
         seed: of the choice of rows.
         packing: "documents" (every window is of one document, a long one has several), "packed" (documents joined by
             the end-of-text token and cut into windows of one length) or a `models.Packing`, which also says how long
@@ -342,10 +345,7 @@ def _run(
         def keep(layer: int, hidden: Tensor, take: Callable[[Tensor], Tensor] = take, into: Tensor = into) -> None:
             values = take(hidden).float().cpu()
             if not _finite(values):
-                raise InputError(
-                    f"{model.name} gives values that are not finite at layer {layer} in {model.dtype}. "
-                    "Load it with dtype='float32'."
-                )
+                raise not_finite(model, f"at layer {layer}")
             kept[layer].index_copy_(0, into, values)
 
         model.read(tokens, layers, keep, site)

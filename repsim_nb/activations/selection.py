@@ -34,7 +34,8 @@ class Selection:
             For rows="cls" it is 0.
         document: index into the corpus, (n_rows,).
         char_end: character at which the row's token ends, (n_rows,); -1 at special tokens and padding.
-        coverage: share of the places of the tokenizer with fewer at which all end a token, 0 to 1.
+        coverage: share of the places of the tokenizer with fewer at which all end a token, 0 to 1. For rows="mean" and
+            "cls" of different tokenizers: share of the documents that are one window in all of them.
     """
 
     windows: list[Window]
@@ -94,6 +95,8 @@ def select(
     coverage = covered(models, [len(table.key) for table in tables], len(keys))
     if kind != "tokens":
         keys = _last_of_each_document(keys)
+    if kind in ("mean", "cls") and len(by_tokenizer) > 1:  # of one window, which then must hold the same text in all
+        keys, coverage = _whole_documents(models, corpus, list(by_tokenizer.values()), keys, kind)
     if not len(keys):
         raise InputError(f"{corpus!r} gives no row that {' and '.join(m.name for m in models)} share.")
     if len(keys) < n_rows and kind == "tokens":
@@ -210,6 +213,25 @@ def covered(models: Sequence[Model], places: Sequence[int], shared: int) -> floa
 def _last_of_each_document(keys: np.ndarray) -> np.ndarray:
     document = keys >> 32
     return keys[np.append(document[1:] != document[:-1], True)] if len(keys) else keys
+
+
+def _whole_documents(
+    models: Sequence[Model], corpus: Corpus, tables: Sequence[_Places], keys: np.ndarray, kind: str
+) -> tuple[np.ndarray, float]:
+    """Those of the places that end a document which is one window in every model, and their share of all documents.
+
+    Raises:
+        InputError: none.
+    """
+    counts = [np.bincount([window.text for window in table.windows], minlength=len(corpus)) for table in tables]
+    whole = np.all([count == 1 for count in counts], axis=0)[keys >> 32]
+    if not whole.any():
+        raise InputError(
+            f'rows="{kind}" of different tokenizers needs documents that are one window in every model; of '
+            f"{len(keys):,} documents none is one in {' and '.join(m.name for m in models)}. Give shorter documents or "
+            'longer windows, or take rows="tokens" or rows="last".'
+        )
+    return keys[whole], float(whole.sum() / len(corpus))
 
 
 def _spread(table: _Places, keys: np.ndarray, n_rows: int, rng: np.random.Generator) -> np.ndarray:

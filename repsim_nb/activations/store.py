@@ -17,6 +17,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = "1"
+DIGITS = 32  # of an entry's name
 LIMIT = 20 * 10**9  # bytes of a store
 LEFT_OVER = 3600.0  # seconds after which a file that nobody goes on writing is what a killed process left
 PLACES = ("sequence", "position", "char_end")  # columns of rows that are numbers
@@ -83,18 +85,14 @@ class Store:
                     return None
                 # Copied, because another process may remove the file while its pages are still read from disk.
                 found = {layer: opened.get_tensor(f"layer_{layer}").clone() for layer in key["layers"]}
+        except (SafetensorError, KeyError, TypeError, ValueError):  # broken by something else: as good as absent
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            return None
+        except OSError:  # absent, or another user's who lets nobody read it: it may well be whole
+            return None
+        with suppress(OSError):  # another user's, whose times are not ours to set
             os.utime(path)  # when it was last used
-        except FileNotFoundError:
-            return None
-        except (
-            SafetensorError,
-            OSError,
-            KeyError,
-            TypeError,
-            ValueError,
-        ):  # broken by something else: as good as absent
-            path.unlink(missing_ok=True)
-            return None
         return found
 
     def keep(
@@ -112,7 +110,11 @@ class Store:
                 raise OutputError(f"they take {readable_size(size)}, and its limit is {readable_size(self.limit)}")
             self._make_room(size)
             with atomic(self._path(key)) as path:
+                path.touch()  # with the rights that any new file gets; save_file then leaves 0600 behind
+                rights = path.stat().st_mode
                 save_file(tensors, path, {"format": "pt", **{name: json.dumps(value) for name, value in about.items()}})
+                with suppress(OSError):  # file systems without rights
+                    path.chmod(rights)
         except (OSError, SafetensorError, OutputError) as error:
             self._complain(error)
 
@@ -153,12 +155,12 @@ class Store:
 
     def _path(self, key: Mapping[str, Any]) -> Path:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        return self.folder / f"{digest[:32]}.safetensors"
+        return self.folder / f"{digest[:DIGITS]}.safetensors"
 
     def _files(self) -> list[tuple[float, int, Path]]:
         """(last use, bytes, path) of every entry."""
         found = []
-        for path in self.folder.glob("[0-9a-f]*.safetensors"):
+        for path in self.folder.glob(f"{'[0-9a-f]' * DIGITS}.safetensors"):  # files of others stay out of it
             try:
                 about = path.stat()
             except FileNotFoundError:  # another process made room
@@ -230,6 +232,7 @@ def key_of(
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
         "pooling": str(getattr(model, "pooling", None)),  # what a mean is over, of sentence-embedding models
+        "segments": "token_type_ids" in model.tokenizer.model_input_names,
         "precision": torch.get_float32_matmul_precision(),
         "corpus": corpus_sha256,
         "rows": rows,

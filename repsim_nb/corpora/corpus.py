@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 TEXT_SUFFIXES = (".txt", ".md", ".rst")
+ENCODING = "utf-8-sig"  # editors on Windows put a mark in front, which is no text
 TABLE_SUFFIXES = (".jsonl", ".ndjson")
 
 
@@ -124,9 +125,9 @@ def load_corpus(
 ) -> Corpus:
     """Load documents by corpus name, from a text file or folder, from a hub dataset, or from a list of strings.
 
-    In text files blank lines separate documents. A folder contributes every .txt, .md and .rst file below it, in
-    the order of their paths. In a file of JSON lines (.jsonl) every line is a document, or a labelled pair. The user's
-    own text has no splits and is always used whole (`split` "all").
+    In text files blank lines separate documents. A folder contributes every .txt, .md and .rst file below it that is
+    not hidden, in the order of their paths. In a file of JSON lines (.jsonl) every line is a document, or a labelled
+    pair. The user's own text has no splits and is always used whole (`split` "all").
 
     A dataset on the hub is streamed: no more of its files is read than holds the documents asked for. Its documents are
     named by their rows ("owner/name:split:row"), rows without text are left out, and its provenance holds the commit.
@@ -245,7 +246,7 @@ def _from_json_lines(path: Path, column: str | None, limit: int | None) -> Corpu
         raise FileNotFoundError(f"No file at '{path}'. Give a path that exists, or a corpus name.")
     read = Documents.none()
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding=ENCODING) as lines:
             first = next(_objects(lines), {})
             wanted = Wanted.of(list(first), column)
             lines.seek(0)
@@ -310,7 +311,7 @@ def _from_path(given: str | os.PathLike[str]) -> Corpus:
             raise unknown("corpus", given, list_corpora().index, "Or give the path of a text file or folder.")
         raise FileNotFoundError(f"No text file or folder at '{path}'. Give a path that exists, or a corpus name.")
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in TEXT_SUFFIXES and p.is_file())
+        files = sorted(p for p in path.rglob("*") if _is_text(p, path))
         if not files:
             raise InputError(f"The folder '{path}' holds no text file ({', '.join(TEXT_SUFFIXES)}).")
     else:
@@ -326,9 +327,15 @@ def _from_path(given: str | os.PathLike[str]) -> Corpus:
     return Corpus(str(given), tuple(texts), tuple(documents), "all", source=(("path", str(given)),))
 
 
+def _is_text(file: Path, top: Path) -> bool:
+    """Whether it is a text file, and neither hidden nor in a hidden folder, where Jupyter and git keep copies."""
+    hidden = any(part.startswith(".") for part in file.relative_to(top).parts)
+    return not hidden and file.suffix.lower() in TEXT_SUFFIXES and file.is_file()
+
+
 def _paragraphs(file: Path) -> list[str]:
     try:
-        content = file.read_text(encoding="utf-8")
+        content = file.read_text(encoding=ENCODING)
     except UnicodeDecodeError:
         raise _not_utf8(file) from None
     return paragraphs(content)

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -53,8 +54,12 @@ class Packing:
     def __post_init__(self) -> None:
         if self.kind not in PACKINGS:
             raise unknown("packing", self.kind, PACKINGS)
-        if self.length is not None and (isinstance(self.length, bool) or self.length < 1):
+        whole = isinstance(self.length, Integral) and not isinstance(self.length, bool)
+        if self.length is not None and not (whole and self.length > 0):
             raise InputError(f"length={self.length!r}; expected a positive whole number of tokens, or None.")
+
+        if self.length is not None:  # as JSON, too
+            object.__setattr__(self, "length", int(self.length))
 
     @classmethod
     def of(cls, given: str | Packing) -> Packing:
@@ -315,8 +320,10 @@ class Windows:
         if wrong is not None:
             raise InputError(f"Expected texts or pairs of texts; received {wrong!r:.80}.")
         first, second = map(list, zip(*pairs, strict=True))
-        encoded = self.tokenizer(first, second, return_offsets_mapping=True, return_attention_mask=False)
-        types = encoded.get("token_type_ids")  # given by the tokenizers whose models ask for them
+        # Types even where this tokenizer's model asks for none: windows are shared with models that do.
+        asked = {"return_offsets_mapping": True, "return_attention_mask": False, "return_token_type_ids": True}
+        encoded = self.tokenizer(first, second, **asked)
+        types = encoded["token_type_ids"]
         windows = []
         for text, (a, b) in enumerate(pairs):
             ids = np.array(encoded["input_ids"][text], dtype=np.int64)
@@ -329,7 +336,7 @@ class Windows:
             offsets = np.array(encoded["offset_mapping"][text], dtype=np.int64)
             offsets[of == 1] += len(a) + 1
             offsets[of == -1] = -1
-            windows.append(Window(text, ids, offsets, np.array(types[text], dtype=np.int64) if types else None))
+            windows.append(Window(text, ids, offsets, np.array(types[text], dtype=np.int64)))
         return windows
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Hidden, Logits, Model, Tap
+from repsim_nb.models.model import Hidden, Logits, Model, Tap, longest, not_finite
 from repsim_nb.models.parts import check_parts, hidden_enters, shallow, tapped, with_submodule
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class CausalModel(Model):
         super().__init__(name, model, tokenizer, source)
         config = model.config.get_text_config()
         self.n_layers, self.d_model = config.num_hidden_layers, config.hidden_size
-        self.context = min(config.max_position_embeddings, tokenizer.model_max_length)
+        self.context = min(longest(config), tokenizer.model_max_length)
         self._trunk_name, self._blocks_name, self._norm_name = _anatomy(name, model, self.n_layers)
         self._trunk = model.get_submodule(self._trunk_name)
         self._check_causal()
@@ -63,6 +63,8 @@ class CausalModel(Model):
         whole = self._whole(self.collate(windows))[:, :half].float()
         alone = self._whole(self.collate([windows[0].truncated(half)])).float()
         off = (whole - alone).abs().max() / whole.abs().max()
+        if off.isnan():
+            raise not_finite(self, "at its logits")
         if not off < (1e-3 if self.dtype == torch.float32 else 0.1):
             raise InputError(
                 f"{self.name} ({type(self.module).__name__}) looks ahead: later tokens change its earlier logits by "

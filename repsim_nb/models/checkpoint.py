@@ -23,7 +23,7 @@ def weight_files(folder: Path) -> list[Path]:
     files = [folder / name for name in shards(index)] if index.is_file() else sorted(folder.glob("*.safetensors"))
     if not files:
         pickles = [*folder.glob("*.bin"), *folder.glob("*.pt")]
-        why = "only pickled weights, which are never loaded; convert them to safetensors" if pickles else "no weights"
+        why = f"only {pickles[0].name}, which is not loaded; convert it to safetensors" if pickles else "no weights"
         raise InputError(f"'{folder}' holds {why} (expected a file such as model.safetensors).")
     missing = [file.name for file in files if not file.is_file()]
     if missing:
@@ -49,10 +49,17 @@ def shards(index: Path) -> list[str]:
 
 
 def read_metadata(file: Path) -> dict[str, str]:
-    """The free metadata of a safetensors file, and under "parameters" the number of its values."""
+    """The free metadata of a safetensors file, and under "parameters" the number of its values but masks."""
     header = _header(file)
-    values = sum(_size(about["shape"]) for key, about in header.items() if key != "__metadata__")
+    values = sum(
+        _size(about["shape"]) for key, about in header.items() if key != "__metadata__" and not _is_mask(about)
+    )
     return header.get("__metadata__", {}) | {"parameters": str(values)}
+
+
+def _is_mask(about: dict[str, Any]) -> bool:
+    """Older files hold the mask of causal attention, (1, 1, length, length) in every block, which is no parameter."""
+    return about["dtype"] == "BOOL" or (len(about["shape"]) == 4 and about["shape"][:2] == [1, 1])
 
 
 def _size(shape: list[int]) -> int:

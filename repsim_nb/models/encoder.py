@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import RESIDUAL, Hidden, Logits, Model, Tap
+from repsim_nb.models.model import RESIDUAL, Hidden, Logits, Model, Tap, longest
 from repsim_nb.models.parts import check_parts, outputs_tapped, tapped, with_submodule
 from repsim_nb.models.sentences import Pooling
 
@@ -153,7 +153,7 @@ def _places(model: PreTrainedModel) -> int:
     """Longest sequence; RoBERTa's positions begin behind the number of its padding token."""
     embedding = next((m for n, m in model.named_modules() if n.endswith("position_embeddings")), None)
     before = getattr(embedding, "padding_idx", None)
-    return model.config.max_position_embeddings - (0 if before is None else before + 1)
+    return longest(model.config) - (0 if before is None else before + 1)
 
 
 def _anatomy(name: str, model: PreTrainedModel, n_layers: int) -> tuple[str, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 import os
@@ -77,10 +78,10 @@ def load_model(
         raise InputError(
             f"device={device!r} and the options {', '.join(options)} both say where the model is put. Give one of them."
         )
-    if isinstance(given, torch.nn.Module):
-        return _from_memory(given, how)
-    place = find(given, revision)
-    return _from_hub(place, how) if place.folder is None else _from_directory(place, place.folder, how)
+    model = _from_memory(given, how) if isinstance(given, torch.nn.Module) else _from_place(find(given, revision), how)
+    if tokenizer is not None:  # no name or hash of weights tells which one
+        model._source["tokenizer_sha256"] = hashlib.sha256(model.windows.key.encode()).hexdigest()
+    return model
 
 
 def _device(asked: str) -> torch.device:
@@ -112,16 +113,28 @@ def _automatic() -> torch.device:
     return torch.device(kind)
 
 
+def _from_place(place: Place, how: How) -> Model:
+    return _from_hub(place, how) if place.folder is None else _from_directory(place, place.folder, how)
+
+
 def _from_directory(place: Place, folder: Path, how: How) -> Model:
     layout = read_layout(folder)
     inside = folder / layout.encoder
     config = _config_of(inside, str(inside))
-    about = {"source": place.source, "revision": place.revision or "main"}
+    about: dict[str, Any] = {"source": place.source, "revision": place.revision or "main"}
     if is_native(config):
         return _native(inside, config, place.full, how, about)
     kind_of(place.full, config)  # raises for models of other kinds, before the weights are looked at
-    weight_files(inside)  # raises when absent or truncated
+    if not _any_safetensors(inside) and list(inside.glob(PICKLES)):
+        _say_pickled(str(inside))
+        about["pickled"] = True
+    else:
+        weight_files(inside)  # raises when absent or truncated
     return load_pretrained(inside, config, place.full, how, about, layout)
+
+
+def _any_safetensors(folder: Path) -> bool:
+    return (folder / INDEX).is_file() or any(folder.glob("*.safetensors"))
 
 
 def _from_hub(place: Place, how: How) -> Model:
@@ -178,9 +191,9 @@ def _native(folder: Path, config: Mapping[str, Any], name: str, how: How, about:
     return load_native(folder, config, name, how.device, how.dtype, how.tokenizer, about)
 
 
-def _say_pickled(repository: str) -> None:
+def _say_pickled(where: str) -> None:
     warnings.warn(
-        f"'{repository}' holds its weights as a pickle only. Tensors alone are read from it, no code is run.",
+        f"'{where}' holds its weights as a pickle only. Tensors alone are read from it, no code is run.",
         stacklevel=4,
     )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,6 +26,8 @@ Hidden = Float[Tensor, "sequences length d_model"]
 Logits = Float[Tensor, "sequences length vocabulary"] | Float[Tensor, "sequences classes"]
 Tap = Callable[[int, Tensor], Any]
 RESIDUAL = "resid_post"
+LENGTHS = ("max_position_embeddings", "max_seq_len")  # by architecture
+UNSAID = 2048  # tokens at once, of a model that says nothing
 
 
 class Model(ABC):
@@ -113,7 +117,10 @@ class Model(ABC):
 
     def collate(self, windows: Sequence[Window], length: int = 0) -> Batch:
         """Windows as a batch on the model's device, padded to the longest of them, or to `length` if that is more."""
-        return collate(windows, self.tokenizer.pad_token_id or 0, length).to(self.device)
+        batch = collate(windows, self.tokenizer.pad_token_id or 0, length)
+        if "token_type_ids" not in self.tokenizer.model_input_names:  # they may come from another model's windows
+            batch = replace(batch, types=None)
+        return batch.to(self.device)
 
     def batch(self, texts: Texts) -> Batch:
         """Tokenize texts, or pairs of texts; one longer than the context becomes several sequences, none is truncated.
@@ -197,7 +204,7 @@ class Model(ABC):
         if site not in self.sites:
             raise unknown("site", site, self.sites, f"{self.name} is a {self.kind} model.")
 
-    def positions(self, layers: str | int | Iterable[int], site: str = RESIDUAL) -> list[int]:
+    def positions(self, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL) -> list[int]:
         """Layer argument -> positions: "all", one position or several; negative ones count from the end.
 
         Raises:
@@ -216,13 +223,43 @@ class Model(ABC):
             )
 
 
-def positions(name: str, n_layers: int, layers: str | int | Iterable[int], site: str = RESIDUAL) -> list[int]:
+def as_layers(layers: Any) -> Any:
+    """A layer argument with Python's own ints where it holds whole numbers of NumPy; all else as it is."""
+    if isinstance(layers, str):
+        return layers
+    one = _whole(layers)
+    return one if isinstance(one, int) or not isinstance(layers, Iterable) else [_whole(layer) for layer in layers]
+
+
+def _whole(number: Any) -> Any:
+    try:
+        return operator.index(number)
+    except TypeError:
+        return number
+
+
+def not_finite(model: Model, where: str) -> InputError:
+    """The error to raise of values that overflowed, or of weights that are broken."""
+    advice = "Check its weights." if model.dtype == torch.float32 else "Load it with dtype='float32'."
+    return InputError(f"{model.name} gives values that are not finite {where} in {model.dtype}. {advice}")
+
+
+def longest(config: Any) -> int:
+    """Tokens that a model reads at once, as its config says; architectures without learned positions may not say."""
+    said = (getattr(config, name, None) for name in LENGTHS)
+    return next((length for length in said if isinstance(length, int)), UNSAID)
+
+
+def positions(
+    name: str, n_layers: int, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL
+) -> list[int]:
     """`Model.positions` of a model with that name and depth, which has `site`."""
     if isinstance(layers, str):
         if layers != "all":
             raise InputError(f'layers={layers!r} was given; expected "all", a position or a list of positions.')
         return list(range(0 if site == RESIDUAL else 1, n_layers + 1))
-    asked = [layers] if isinstance(layers, int) else list(layers)
+    layers = as_layers(layers)
+    asked = list(layers) if isinstance(layers, Iterable) else [layers]
     total = n_layers + 1
     wrong = [p for p in asked if not isinstance(p, int) or not -total <= p < total]
     if wrong or not asked:

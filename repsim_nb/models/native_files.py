@@ -13,6 +13,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.models.checkpoint import weight_files
 from repsim_nb.models.hub import download
 from repsim_nb.models.native import Native, NativeConfig, NativeModel, checked, renamed
+from repsim_nb.models.pretrained import NO_CODE, reason
 
 OLDER_WEIGHTS = "*final.pth"
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt")
@@ -59,10 +60,9 @@ def _tokenizer(folder: Path, config: Mapping[str, Any], name: str) -> PreTrained
     try:
         if named and not (folder / "tokenizer.json").is_file():
             folder = Path(named) if Path(named).is_dir() else download(named, None, TOKENIZER_FILES)
-        return _with_start(AutoTokenizer.from_pretrained(folder))
+        return _with_start(AutoTokenizer.from_pretrained(folder, **NO_CODE))
     except (OSError, ValueError) as error:  # InputError is a ValueError
-        why = str(error).strip().splitlines()[0]
-        raise InputError(f"Cannot load the tokenizer of {name!r}: {why} Or pass tokenizer=...") from None
+        raise InputError(f"Cannot load the tokenizer of {name!r}: {reason(error)} Or pass tokenizer=...") from None
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Model, Tap
+from repsim_nb.models.model import Model, Tap, not_finite
 
 PLACED = ("forward", "_old_forward", "_hf_hook")  # what accelerate puts on a module, bound to that very one
 
@@ -56,6 +56,8 @@ def check_parts(model: Model, whole: Callable[[Batch], Tensor]) -> None:
     except Exception as error:  # whatever comes of running an architecture in a way that it was not made for
         why = " ".join(str(error).split()) or type(error).__name__
         raise InputError(refused % f"{why:.200}") from error
+    if off.isnan():
+        raise not_finite(model, "at its last layer")
     if not off < (1e-4 if model.dtype == torch.float32 else 1e-2):
         raise InputError(refused % f"joined parts differ from the whole by {off:.0e} of its largest value")
 

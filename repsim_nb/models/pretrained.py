@@ -27,6 +27,7 @@ REFUSED = {  # options of transformers that are decided here, and how
     "torch_dtype": "give dtype=... to load_model",
     "ignore_mismatched_sizes": "weights that do not fit are an error, not random numbers",
 }
+NO_CODE: dict[str, Any] = {"trust_remote_code": False}  # left out, transformers asks on stdin whether to run it
 LANGUAGE_HEADS = ("ForCausalLM", "LMHeadModel")
 MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")
 
@@ -125,19 +126,20 @@ def load_pretrained(
             use_safetensors=not pickled,
             weights_only=True,
             output_loading_info=True,
+            **NO_CODE,
             **how.options,
         )
-        tokenizer = how.tokenizer or transformers.AutoTokenizer.from_pretrained(folder)
+        tokenizer = how.tokenizer or transformers.AutoTokenizer.from_pretrained(folder, **NO_CODE)
     except (UnpicklingError, EOFError, RuntimeError) as error:  # code in a pickle, or half of one
         if not pickled:
-            raise InputError(f"Cannot load {name!r} as a {LOADABLE}: {_first_line(error)}") from error
+            raise InputError(f"Cannot load {name!r} as a {LOADABLE}: {reason(error)}") from error
         raise InputError(
             f"Cannot load {name!r}: its weights are broken or hold more than tensors, so none of them was read. "
             "Load a conversion to safetensors."
         ) from error
     except (OSError, ValueError, SafetensorError, *own_faults) as error:
         with_options = f" with the options {', '.join(how.options)}" if how.options else ""
-        raise InputError(f"Cannot load {name!r} as a {LOADABLE}{with_options}: {_first_line(error)}") from error
+        raise InputError(f"Cannot load {name!r} as a {LOADABLE}{with_options}: {reason(error)}") from error
     finally:
         logging.set_verbosity(said)
         if bars:
@@ -154,7 +156,9 @@ def as_model(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     from repsim_nb.models.classifier import ClassifierModel
     from repsim_nb.models.encoder import EncoderModel
 
-    config = module.config.to_dict() | {"architectures": [type(module).__name__]}
+    own = type(module)
+    known = next((kind for kind in own.__mro__ if kind.__module__.startswith("transformers.models.")), own)
+    config = module.config.to_dict() | {"architectures": [known.__name__]}  # a subclass may be called anything
     kinds: dict[str, type[Model]] = {"causal": CausalModel, "classifier": ClassifierModel, "encoder": EncoderModel}
     return kinds[kind_of(name, config)](name, module, tokenizer, about)
 
@@ -191,6 +195,9 @@ def _check_complete(name: str, module: PreTrainedModel, missing: Collection[str]
         )
 
 
-def _first_line(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What transformers says, in one line, without advice to run code."""
+    if "trust_remote_code" in str(error):
+        return "it comes with code of its own, which is never run. Load a model that transformers knows."
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from repsim_nb.errors import InputError
-from repsim_nb.models.checkpoint import read_metadata, weight_files
+from repsim_nb.models.checkpoint import INDEX, read_metadata, shards, weight_files
 from repsim_nb.models.loading import find_config, is_native, load_model
-from repsim_nb.models.model import RESIDUAL, Model, positions
+from repsim_nb.models.model import RESIDUAL, Model, longest, positions
 from repsim_nb.models.place import find
+from repsim_nb.models.pretrained import NO_CODE, reason
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ class Shape:
         """Bytes that one token needs inside a block, about: in its MLP, or where queries and keys are turned."""
         return self.item * max(4 * self.d_model + 2 * self.d_mlp, 10 * self.d_model)
 
-    def positions(self, layers: str | int | Iterable[int], site: str = RESIDUAL) -> list[int]:
+    def positions(self, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL) -> list[int]:
         """As `Model.positions`, of a model that has `site`."""
         return positions(self.name, self.n_layers, layers, site)
 
@@ -68,11 +69,18 @@ def shape_of(model: Model | str | os.PathLike[str], dtype: str = "float32") -> S
         return _of_loaded(load_model(model))
     place = find(model)
     folder, config = find_config(place)
-    files = weight_files(folder) if list(folder.glob("*.safetensors")) else []
+    files = weight_files(folder) if _whole(folder) or (place.folder and list(folder.glob("*.safetensors"))) else []
     known = sum(int(read_metadata(file)["parameters"]) for file in files)
     if is_native(config):
         return _of_native(place.full, config, known, SIZES[dtype])
     return _of_transformers(place.full, folder, known, SIZES[dtype])
+
+
+def _whole(folder: Path) -> bool:
+    """Whether all weights are there: of a download that broke off some are not, and loading goes on with it."""
+    index = folder / INDEX
+    files = [folder / name for name in shards(index)] if index.is_file() else list(folder.glob("*.safetensors"))
+    return bool(files) and all(file.is_file() for file in files)
 
 
 def _of_loaded(model: Model) -> Shape:
@@ -107,14 +115,14 @@ def _of_transformers(name: str, folder: Path, known: int, item: int) -> Shape:
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
     try:
-        whole = AutoConfig.from_pretrained(folder)
+        whole = AutoConfig.from_pretrained(folder, **NO_CODE)
         if not known:
             trained_as = (whole.architectures or [""])[0]
             kind: Any = AutoModelForCausalLM if trained_as.endswith(("CausalLM", "LMHeadModel")) else AutoModel
             with torch.device("meta"):
-                known = _count(kind.from_config(whole))
+                known = _count(kind.from_config(whole, **NO_CODE))
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"Cannot read the config of {name!r}: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"Cannot read the config of {name!r}: {reason(error)}") from error
     config = whole.get_text_config()
     width = config.hidden_size
     return Shape(
@@ -122,7 +130,7 @@ def _of_transformers(name: str, folder: Path, known: int, item: int) -> Shape:
         config.num_hidden_layers,
         width,
         _mlp(config, width),
-        _first(config, ("max_position_embeddings",)) or 2048,
+        longest(config),
         known,
         item,
     )

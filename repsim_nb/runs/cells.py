@@ -17,7 +17,7 @@ from typing import IO, Any
 from repsim_nb.atomic import OutputError
 from repsim_nb.errors import InputError
 from repsim_nb.memory import LIMIT
-from repsim_nb.runs.folder import read_record
+from repsim_nb.runs.folder import abandoned, read_record
 from repsim_nb.runs.kernel import same_package
 from repsim_nb.runs.notebooks import Notebook
 
@@ -100,7 +100,8 @@ class Cell:
         """In a process of its own."""
         left_over = f".{self.folder.stem}.*.partial{self.folder.suffix}"  # by a process that was killed
         for left in self.folder.parent.glob(left_over):
-            shutil.rmtree(left, ignore_errors=True)
+            if abandoned(left):
+                shutil.rmtree(left, ignore_errors=True)
         what = {
             "notebook": str(self.notebook.path),
             "parameters": self.parameters,
@@ -128,6 +129,8 @@ class Cell:
     def line(self) -> dict[str, Any]:
         """Its row in the table."""
         record = read_record(self.folder if self.exit_code == 0 else self.failed)
+        if self.error == TOO_LARGE or self.exit_code not in (0, 1):
+            record = {}  # one that was stopped wrote none: it is of an earlier attempt
         return {
             **self.parameters,
             "status": "done" if self.exit_code == 0 else "failed",

@@ -13,7 +13,7 @@ from typing import Any
 from repsim_nb.atomic import atomic, atomic_folder, replace_folder
 from repsim_nb.runs.failures import Failure, failures
 from repsim_nb.runs.failures import place as place_of
-from repsim_nb.runs.folder import RUN_DIR, figures, replaceable, tables, write_record
+from repsim_nb.runs.folder import RUN_DIR, claim, disclaim, figures, replaceable, tables, write_record
 from repsim_nb.runs.index import write_index
 from repsim_nb.runs.notebooks import Notebook, find_notebook
 from repsim_nb.runs.parameters import check
@@ -70,9 +70,11 @@ def run_notebook(
     replaceable(place)
     replaceable(failed)
     with atomic_folder(place) as draft, closing(Progress(notebook.name, notebook.n_cells, progress)) as watch:
+        claim(draft)  # another sweep leaves it alone
         record = _record(notebook, values)
         failure = _execute(notebook, values, draft, watch)
         record["seconds"] = round(watch.seconds, 2)
+        disclaim(draft)
         if failure:
             write_record(draft, {**record, "error": f"{failure.place}: {failure.reason}"})
             replace_folder(draft, failed)

@@ -6,6 +6,8 @@ when the run has succeeded; in an interactive session, `results/<name of the not
 
 import json
 import os
+import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from repsim_nb.atomic import OutputError, atomic
 
 RUN_DIR = "REPSIM_NB_RUN_DIR"  #: the environment variable that tells a running notebook its folder
 RECORD = "run.json"  #: what makes a folder a run's folder, the only kind that a later run may replace
+OWNER = ".owner.json"  # in a draft: the machine, the process and when it began
+CLAIMED = 60.0  # seconds in which a draft has an owner
 _TABLES = (".csv", ".nc")
 
 
@@ -67,6 +71,35 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write `run.json`."""
     with atomic(folder / RECORD) as path:
         path.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def claim(draft: Path) -> None:
+    """Note in a draft that this process is at work on it."""
+    import psutil
+
+    owner = [socket.gethostname(), os.getpid(), psutil.Process().create_time()]
+    with atomic(draft / OWNER) as path:
+        path.write_text(json.dumps(owner), encoding="utf-8")
+
+
+def disclaim(draft: Path) -> None:
+    """Take the note out again, before the draft becomes a run's folder."""
+    (draft / OWNER).unlink(missing_ok=True)
+
+
+def abandoned(draft: Path) -> bool:
+    """Whether the process that was at work on a draft is gone, as far as this machine can tell."""
+    import psutil
+
+    try:
+        host, pid, since = json.loads((draft / OWNER).read_text(encoding="utf-8"))
+        return bool(host == socket.gethostname() and abs(psutil.Process(pid).create_time() - since) > 1)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:  # it is there, and another user's
+        return False
+    except (OSError, ValueError):  # begun in this moment, or killed in that one
+        return draft.exists() and time.time() - draft.stat().st_mtime > CLAIMED
 
 
 def replaceable(folder: Path) -> None:

@@ -31,8 +31,13 @@ class Notebook:
 
     @property
     def sha256(self) -> str:
-        """Hash of the file as it is now."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        """Hash of the cells as they are now: kinds, sources, tags. To open and save a file changes the rest of it."""
+        cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
+        parts = [
+            [cell["cell_type"], "".join(cell["source"]), sorted(cell.get("metadata", {}).get("tags", []))]
+            for cell in cells
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def list_notebooks() -> pd.DataFrame:

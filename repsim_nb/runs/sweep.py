@@ -13,7 +13,6 @@ import hashlib
 import itertools
 import json
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from repsim_nb.runs.parameters import Parameter, ParameterError, check, match, t
 if TYPE_CHECKING:
     import pandas as pd
 
+WRITTEN = ".sweep.json"  # in the folder of tables: the stems of those that sweeps wrote
 LONGEST = 80  # characters of a folder's name
 
 
@@ -133,12 +133,29 @@ def _summarised(cells: list[Cell], out: Path) -> pd.DataFrame:
     table = pd.DataFrame([cell.line() for cell in cells])
     with atomic(out / "sweep.csv") as path:
         table.to_csv(path, index=False)
-    shutil.rmtree(out / "tables", ignore_errors=True)
-    for stem, frames in _by_stem(cells):
-        with atomic(out / "tables" / f"{stem}.csv") as path:
-            pd.concat(frames, ignore_index=True).to_csv(path, index=False)
+    _write_tables({stem: pd.concat(frames, ignore_index=True) for stem, frames in _by_stem(cells)}, out / "tables")
     write_index(out)
     return table
+
+
+def _write_tables(found: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """In place of those that were written before, which a record names: other files may be the user's own."""
+    record = folder / WRITTEN
+
+    def note(stems: set[str]) -> None:
+        with atomic(record) as path:
+            path.write_text(json.dumps(sorted(stems)), encoding="utf-8")
+
+    before = set(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else set()
+    if not found and not before:
+        return
+    note(before | set(found))  # first, so that one that is killed leaves none unnamed
+    for stem, table in found.items():
+        with atomic(folder / f"{stem}.csv") as path:
+            table.to_csv(path, index=False)
+    for stem in before - set(found):
+        (folder / f"{stem}.csv").unlink(missing_ok=True)
+    note(set(found))
 
 
 def _by_stem(cells: list[Cell]) -> Iterator[tuple[str, list[pd.DataFrame]]]:
@@ -151,14 +168,18 @@ def _by_stem(cells: list[Cell]) -> Iterator[tuple[str, list[pd.DataFrame]]]:
         frames = []
         for cell in done:
             for path in (path for path in files[cell.folder] if path.stem == stem):
-                frame = pd.read_csv(path)
+                try:
+                    frame = pd.read_csv(path)
+                except pd.errors.EmptyDataError:  # a run that had nothing to say
+                    continue
                 for name, value in reversed(cell.parameters.items()):
                     column = f"parameter_{name}" if name in frame else name
                     frame.insert(
                         0, column, [value if isinstance(value, str | int | float) else str(value)] * len(frame)
                     )
                 frames.append(frame)
-        yield stem, frames
+        if frames:
+            yield stem, frames
 
 
 def _positive(name: str, given: float | None, otherwise: int) -> int:
