@@ -258,6 +258,34 @@ def test_text_is_embedded_pasted_a_file_or_on_the_hub(tmp_path):
     assert picker._source.value == "own"
 
 
+def test_the_text_that_is_shown_is_the_text_that_is_used(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("Text.")
+    picker = rs.CorpusPicker()
+    for source, field, typed, value in [
+        ("pasted", picker._pasted, "One.\n\nTwo.", ("One.", "Two.")),
+        ("path", picker._place, str(file), str(file)),
+        ("hub", picker._place, "owner/dataset", "owner/dataset"),
+    ]:
+        picker._source.value = source
+        field.value = typed
+        assert picker.value == value
+        picker._source.value = "own"
+        assert picker.value is None
+        picker._source.value = source
+        assert (field.value, picker.value) == (typed, value)
+    picker._source.value = "path"
+    assert picker._place.value == ""  # a dataset is no path
+
+
+def test_a_source_stays_chosen_while_its_field_is_empty():
+    picker = rs.CorpusPicker()
+    picker._source.value = "pasted"
+    picker._n_rows.value = 70
+    assert picker._source.value == "pasted"
+    assert picker._pasted.layout.display == ""
+
+
 def test_wrong_texts_rows_and_seeds_are_refused():
     picker = rs.CorpusPicker()
     with pytest.raises(InputError, match="Did you mean 'python-docs'"):

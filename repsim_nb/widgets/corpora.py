@@ -144,25 +144,29 @@ class CorpusPicker(Picker):
 
     @traitlets.observe("value", "split", "n_rows", "seed", "rows")
     def _show(self, change: Any = None) -> None:
-        source = self._kind()
+        # A source chosen whose field is still empty stays chosen while other things change.
+        source = self._kind(self.value) if change is None or change.name == "value" else self._source.value
         with self._updating():
             self._source.value = source
-            self._pasted.value = "\n\n".join(self.value) if source == PASTED else self._pasted.value
-            self._place.value = self.value if source in (PATH, HUB) else self._place.value
+            self._pasted.value = "\n\n".join(self.value) if isinstance(self.value, tuple) else self._pasted.value
+            if self._kind(self.value) == source and source in (PATH, HUB):
+                self._place.value = self.value
             choices = splits(self.value)
             self._split.options = [("test (default)" if "test" in choices else "all", None), *choices]
             self._split.value = self.split
             self._rows.value, self._n_rows.value, self._seed.value = self.rows, self.n_rows, self.seed
         self._show_source(source)
 
-    def _kind(self) -> str:
-        if self.value is None:
+    @staticmethod
+    def _kind(value: Any) -> str:
+        """The source that a value is of."""
+        if value is None:
             return OWN
-        if isinstance(self.value, tuple):
+        if isinstance(value, tuple):
             return PASTED
-        if self.value in list_corpora().index:
-            return self.value
-        return PATH if Path(self.value).exists() else HUB
+        if value in list_corpora().index:
+            return value
+        return PATH if Path(value).exists() else HUB
 
     def _show_source(self, source: str) -> None:
         self._pasted.layout.display = "" if source == PASTED else "none"
@@ -173,12 +177,19 @@ class CorpusPicker(Picker):
         self._place.tooltip = self._place.placeholder
 
     def _choose_source(self, change: Any) -> None:
-        """A corpus by its name at once; the others when their field has been filled in."""
+        """A corpus by its name at once; the others as soon as their field is filled in."""
+        place, pasted = self._place.value.strip(), tuple(paragraphs(self._pasted.value))
+        if change.new in (PATH, HUB) and (not place or self._kind(place) != change.new):
+            place = ""  # a dataset is no path
+            with self._updating():
+                self._place.value = ""
         self._show_source(change.new)
         if change.new == OWN:
             self.value = None
         elif change.new in list_corpora().index:
             self.value = change.new
+        elif field := pasted if change.new == PASTED else place:
+            self.value = field
 
     def _choose_split(self, change: Any) -> None:
         try:
