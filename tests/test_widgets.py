@@ -99,6 +99,42 @@ def test_activations_are_kept_for_the_next_measure(monkeypatch):
     assert "extracted already" in explorer._estimate.value
 
 
+def test_a_text_is_read_once_when_a_run_starts(monkeypatch):
+    read = []
+
+    def load_corpus(*given):
+        read.append(given)
+        return rs.load_corpus(TEXTS)
+
+    monkeypatch.setattr("repsim_nb.widgets.question.load_corpus", load_corpus)
+    explorer = rs.Explorer(A, [B, A], corpus="owner/name", split="train", n_rows=80)
+    explorer._repr_mimebundle_()
+    explorer.wait()
+    assert read == []
+    assert "reads owner/name" in explorer._estimate.value
+    explorer.run()
+    explorer.selected = (1, 1)
+    explorer.wait()
+    assert "<svg" in explorer._closeup.points.value
+    explorer.run()
+    assert read == [("owner/name", "train")]
+    assert "reads" not in explorer._estimate.value
+
+
+def test_a_file_that_was_changed_is_read_again_by_the_next_run(tmp_path):
+    file = tmp_path / "text.txt"
+    explorer = rs.Explorer(A, B, corpus=str(tmp_path), n_rows=80)
+    for texts in (TEXTS, tuple(text.replace("Document", "A text") for text in TEXTS[:9])):
+        file.write_text("\n\n".join(texts))
+        explorer.run()
+        np.testing.assert_allclose(explorer.result, rs.compare(A, B, list(texts), n_rows=80), atol=1e-6)
+        explorer.selected = None
+        explorer.selected = (1, 1)
+        explorer.wait()
+        assert explorer.error == ""
+        assert "<svg" in explorer._closeup.points.value
+
+
 def test_what_is_kept_is_bounded_in_bytes():
     kept = Kept(limit=100_000)
     for seed in range(4):
@@ -119,7 +155,7 @@ def test_cancelling_leaves_the_last_result_and_takes_effect_at_once(monkeypatch)
             began.append(True)
             time.sleep(0.01)
 
-    monkeypatch.setattr("repsim_nb.widgets.explorer.answer", slow)
+    monkeypatch.setattr("repsim_nb.widgets.explorer.answers", slow)
     explorer.start()
     while not began:
         time.sleep(0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from repsim_nb.corpora.corpus import _hub_id as hub_id
 from repsim_nb.memory import readable_size
 from repsim_nb.streaming import estimate
 from repsim_nb.widgets.models import described, needs_download
@@ -14,9 +15,13 @@ def in_words(question: Question, kept: Kept, seconds: float | None) -> str:
     """Rows, bytes and seconds; the latter from a trial, None while there has been none."""
     q, known = question, activation_bytes(question)
     parts = [f"{q.n_rows:,} rows", f"{readable_size(known)} in memory" if known else "bytes known after loading"]
-    downloads = downloaded(q)
+    downloads, unread = downloaded(q), unread_dataset(q, kept)
     if downloads:
         parts.append(f"downloads {', '.join(downloads)}")
+    if unread:
+        parts.append(f"reads {unread}")
+    if downloads or unread:
+        pass  # how long that takes is not known before
     elif all(kept.holds(q, b) for b in q.models_b):
         parts.append("extracted already")
     else:
@@ -29,6 +34,11 @@ def in_words(question: Question, kept: Kept, seconds: float | None) -> str:
 def downloaded(question: Question) -> list[str]:
     """The models that a run would download."""
     return [name for name in dict.fromkeys((question.model_a, *question.models_b)) if needs_download(name)]
+
+
+def unread_dataset(question: Question, kept: Kept) -> str | None:
+    """The dataset on the hub that a run would read."""
+    return None if kept.has_text(question) else hub_id(question.corpus)
 
 
 def activation_bytes(question: Question) -> int | None:
@@ -46,7 +56,9 @@ def activation_bytes(question: Question) -> int | None:
 
 def worth_trying(question: Question, kept: Kept) -> bool:
     """Whether a trial would say more, and download nothing."""
-    return not downloaded(question) and not all(kept.holds(question, b) for b in question.models_b)
+    if downloaded(question) or unread_dataset(question, kept):
+        return False
+    return not all(kept.holds(question, b) for b in question.models_b)
 
 
 def seconds(question: Question, kept: Kept) -> float:
@@ -57,7 +69,9 @@ def seconds(question: Question, kept: Kept) -> float:
         how: dict[str, Any] = {"rows": q.rows, "n_rows": q.n_rows, "seed": q.seed, **q.params}
         how |= {"layers_a": q.layers("a"), "layers_b": q.layers("b")}
         total += (
-            estimate(models[0], models[1] if len(models) == 2 else None, q.text(), q.measure, trial=True, **how).seconds
+            estimate(
+                models[0], models[1] if len(models) == 2 else None, kept.text(q), q.measure, trial=True, **how
+            ).seconds
             or 0.0
         )
     return total

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from repsim_nb.closeup import SharedAxes, most_different, shared_axes
+from repsim_nb.corpora import list_corpora
 from repsim_nb.figures import projection
 from repsim_nb.stitching import stitch
 from repsim_nb.stitching.maps import MAPS
@@ -59,7 +60,7 @@ def look(question: Question, b: str, selected: tuple[int, int], kept: Kept) -> t
     """The close-up of a pair of layers whose activations are kept, and the tokens that differ most."""
     pair = kept.activations(question, b)
     closeup = shared_axes(pair[0][selected[0]], pair[-1][selected[1]], seed=question.seed)
-    return closeup, most_different(closeup, kept.models(question, b)[0], pair[0], question.text())
+    return closeup, most_different(closeup, kept.models(question, b)[0], pair[0], kept.text(question))
 
 
 def _token_table(tokens: pd.DataFrame) -> str:
@@ -163,12 +164,16 @@ def _predictions(table: pd.DataFrame, prompt: str) -> str:
 
 
 def run_stitch(question: Question, b: str, selected: tuple[int, int], kept: Kept, how: dict[str, Any]) -> Stitched:
-    """Stitch layer selected[0] of a into layer selected[1] of b."""
+    """Stitch layer selected[0] of a into layer selected[1] of b.
+
+    Of a corpus that has splits, `stitch` takes its own, to fit on and to report on.
+    """
+    named = isinstance(question.corpus, str) and question.corpus in list_corpora().index
     return stitch(
         kept.model(question.model_a),
         kept.model(b),
         selected[0],
-        question.corpus,
+        question.corpus if named else kept.text(question),
         into=selected[1],
         seed=question.seed,
         **{**WINDOWS, **how},

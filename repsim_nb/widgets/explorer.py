@@ -20,7 +20,7 @@ from repsim_nb.widgets.details import Closeup, StitchPanel, look, run_stitch
 from repsim_nb.widgets.guard import Alert
 from repsim_nb.widgets.job import Job
 from repsim_nb.widgets.picker import Frame
-from repsim_nb.widgets.question import Kept, Question, answer, as_commands, as_python
+from repsim_nb.widgets.question import Kept, Question, answers, as_commands, as_python
 from repsim_nb.widgets.setup import Setup
 from repsim_nb.widgets.takeaway import TakeAway, write
 from repsim_nb.widgets.views import Maps, Pair, curves_as_html, heading
@@ -34,7 +34,8 @@ IDLE, RUNNING, DONE, CANCELLED, FAILED = "idle", "running", "done", "cancelled",
 class Explorer(widgets.VBox):
     """Pickers, the map, and linked views of what lies behind the cell that is selected.
 
-    Nothing runs and nothing is downloaded before `Run` is pressed, or `run()` called.
+    Nothing is downloaded before `Run` is pressed, or `run()` called. A displayed explorer tries for about a second, in
+    the background, how long a run will take.
 
     Args:
         model_a: name of a model, compared with each of `models_b` (a name or several; the same name compares it with
@@ -175,7 +176,7 @@ class Explorer(widgets.VBox):
 
             self.status = RUNNING
             self._say("Starting")
-            self._job("run", lambda: {b: answer(question, b, self._kept) for b in question.models_b}, done, failed)
+            self._job("run", lambda: answers(question, self._kept), done, failed)
 
     def cancel(self) -> None:
         """Stop a run, a stitch or a close-up that is under way; what was found before stays."""

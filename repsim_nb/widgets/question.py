@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from repsim_nb.activations import Activations, extract_aligned
 from repsim_nb.comparison import compare
 from repsim_nb.corpora import Corpus, load_corpus
+from repsim_nb.corpora.corpus import _hub_id as hub_id
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures import get_measure
 from repsim_nb.models import Model, load_model
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 KEPT_BYTES = 10**9
-KEPT_MODELS = 6
+KEPT_MODELS = KEPT_TEXTS = 6
 NOTEBOOK = "00_start_here"
 
 
@@ -49,10 +50,6 @@ class Question:
         """Layers of "a" or "b" as `compare` takes them."""
         chosen = self.layers_a if side == "a" else self.layers_b
         return chosen if isinstance(chosen, str) else list(chosen)
-
-    def text(self) -> Corpus | None:
-        """The corpus, loaded."""
-        return None if self.corpus is None else load_corpus(self.corpus, self.split)
 
     def how(self) -> dict[str, Any]:
         """Arguments of `compare` for models that differ from its defaults, models, corpus and parameters apart."""
@@ -93,11 +90,12 @@ def _as_tuple(value: Any) -> Any:
 
 
 class Kept:
-    """Models and activations used lately, up to a number of each and of bytes; the oldest go first."""
+    """Models, texts and activations used lately, up to a number of each and of bytes; the oldest go first."""
 
     def __init__(self, limit: int = KEPT_BYTES):
         self.limit = limit
         self._models: OrderedDict[str, Model] = OrderedDict()
+        self._texts: OrderedDict[Any, tuple[Corpus, str]] = OrderedDict()  # with its hash
         self._pairs: OrderedDict[tuple[Any, ...], list[Activations]] = OrderedDict()
 
     @property
@@ -114,6 +112,23 @@ class Kept:
         self._models.move_to_end(name)
         return self._models[name]
 
+    def text(self, question: Question, anew: bool = False) -> Corpus | None:
+        """The corpus, loaded unless it is kept; `anew` reads files again, which may have changed, but no dataset."""
+        q = question
+        if q.corpus is None:
+            return None
+        if not self.has_text(q) or (anew and not hub_id(q.corpus)):
+            corpus = load_corpus(q.corpus, q.split)
+            self._texts[q.corpus, q.split] = corpus, corpus.sha256
+            while len(self._texts) > KEPT_TEXTS:
+                self._texts.popitem(last=False)
+        self._texts.move_to_end((q.corpus, q.split))
+        return self._texts[q.corpus, q.split][0]
+
+    def has_text(self, question: Question) -> bool:
+        """Whether `text` would read nothing."""
+        return question.corpus is None or (question.corpus, question.split) in self._texts
+
     def depth(self, name: str) -> int | None:
         """Layers of a model that is kept; None of others."""
         return self._models[name].n_layers if name in self._models else None
@@ -125,12 +140,12 @@ class Kept:
 
     def activations(self, question: Question, b: str) -> list[Activations]:
         """One for each of `models`, at the same rows; extracted unless they are kept."""
-        key = self._key(question, b)
+        text, key = self.text(question), self._key(question, b)
         if key not in self._pairs:
             models = self.models(question, b)
             layers = [question.layers("a"), question.layers("b")][: len(models)]
             self._pairs[key] = extract_aligned(
-                models, question.text(), layers, rows=question.rows, n_rows=question.n_rows, seed=question.seed
+                models, text, layers, rows=question.rows, n_rows=question.n_rows, seed=question.seed
             )
             while self.nbytes > self.limit and len(self._pairs) > 1:
                 self._pairs.popitem(last=False)
@@ -139,11 +154,17 @@ class Kept:
 
     def holds(self, question: Question, b: str) -> bool:
         """Whether `activations` would extract nothing."""
-        return self._key(question, b) in self._pairs
+        return self.has_text(question) and self._key(question, b) in self._pairs
 
-    @staticmethod
-    def _key(q: Question, b: str) -> tuple[Any, ...]:
-        return (q.model_a, b, q.corpus, q.split, q.rows, q.n_rows, q.seed, q.layers_a, q.layers_b)
+    def _key(self, q: Question, b: str) -> tuple[Any, ...]:
+        sha256 = None if q.corpus is None else self._texts[q.corpus, q.split][1]
+        return (q.model_a, b, sha256, q.rows, q.n_rows, q.seed, q.layers_a, q.layers_b)
+
+
+def answers(question: Question, kept: Kept) -> dict[str, xr.DataArray]:
+    """`answer` for every model on the side of b, of one text that is read once."""
+    kept.text(question, anew=True)
+    return {b: answer(question, b, kept) for b in question.models_b}
 
 
 def answer(question: Question, b: str, kept: Kept) -> xr.DataArray:
@@ -154,7 +175,7 @@ def answer(question: Question, b: str, kept: Kept) -> xr.DataArray:
     layers = [m.positions(question.layers(side)) for m, side in zip(models, "ab", strict=False)]
     if expected_bytes([shape_of(m) for m in models], layers, measure, question.n_rows).route == "stream":
         how.pop("measure", None)
-        return compare(models[0], models[1] if len(models) == 2 else None, question.text(), measure, **how)
+        return compare(models[0], models[1] if len(models) == 2 else None, kept.text(question), measure, **how)
     pair = kept.activations(question, b)
     uncertainty = {name: how[name] for name in ("null", "interval") if name in how}
     return compare(pair[0], pair[1] if len(pair) == 2 else None, measure=measure, seed=question.seed, **uncertainty)
