@@ -15,6 +15,7 @@ import xarray as xr
 import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.progress import steps, watched
+from repsim_nb.resources import data_dir
 from repsim_nb.runs.command import _parser, main
 from repsim_nb.widgets.cost import activation_bytes
 from repsim_nb.widgets.job import Job
@@ -296,6 +297,20 @@ def test_the_state_restores_what_was_chosen_and_selected(shown):
     other = rs.Explorer()
     other.state = shown.state
     assert other.question == shown.question
+
+
+def test_layers_of_a_folder_are_those_of_its_config_before_and_after_a_run(tmp_path):
+    folder = tmp_path / "model"
+    folder.symlink_to(data_dir() / "tiny-neox-w64-d8")
+    explorer = rs.Explorer(str(folder), B, layers_a=(6,), **SMALL)
+    assert explorer.layers_a.n_layers == 8
+    explorer.run()
+    assert explorer.result.layer_a.values.tolist() == [6]
+    assert explorer.question.layers_a == (6,)
+    assert rs.Explorer.from_state(explorer.state).question == explorer.question
+    unknown = rs.Explorer("owner/name", B, layers_a=(9,))
+    assert unknown.layers_a.n_layers is None
+    assert rs.Explorer.from_state(unknown.state).question.layers_a == (9,)
 
 
 def test_a_bad_state_changes_nothing():

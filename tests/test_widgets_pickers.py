@@ -192,6 +192,19 @@ def test_relative_depth_is_kept_when_the_model_changes():
         picker.depth = (0.8, 0.2)
 
 
+def test_layers_of_a_model_of_unknown_depth_are_neither_refused_nor_rescaled():
+    picker = rs.LayerPicker(None, (6,))
+    assert (picker.value, picker._first.value) == ((6,), 6)
+    picker.n_layers = 8
+    assert picker.value == (6,)
+    picker.n_layers = None
+    assert picker.value == (6,)
+    with pytest.raises(InputError, match="to the last"):
+        picker.value = (-1,)
+    picker.n_layers = 4
+    assert picker.value == (4,)  # never one that does not exist
+
+
 def test_a_measure_has_its_declarations_and_its_parameters_as_controls():
     picker = rs.MeasurePicker()
     picker._by_name["debiased"].value = False

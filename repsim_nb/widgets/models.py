@@ -173,6 +173,24 @@ def described(name: str) -> dict[str, Any]:
     return {str(k): v for k, v in frame.loc[name].dropna().items()} if name in frame.index else {}
 
 
+def depth_of(name: str) -> int | None:
+    """Layers of a model of the catalogue or in a folder, of which the config alone is read; None where not known."""
+    known = described(name).get("n_layers")
+    if known is None and (Path(name).expanduser() / "config.json").is_file():
+        known = _depth_in_folder(name)
+    return None if known is None else int(known)
+
+
+@cache
+def _depth_in_folder(name: str) -> int | None:
+    from repsim_nb.models.shape import shape_of
+
+    try:
+        return shape_of(name).n_layers
+    except (InputError, OSError):  # the run will say what is wrong with it
+        return None
+
+
 def needs_download(name: str) -> bool:
     """Whether loading it would use the network."""
     return bool(described(name).get("needs_download", not Path(name).expanduser().exists()))
