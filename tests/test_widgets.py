@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import redirect_stdout
 from io import StringIO
+from threading import Event
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -194,6 +195,32 @@ def test_a_job_that_was_given_up_says_nothing_any_more():
     other.start()
     other.join()
     assert said == [(1, [])]
+
+
+def test_giving_up_waits_for_what_is_being_said():
+    order, speaking = [], Event()
+
+    def done(*said):
+        speaking.set()
+        time.sleep(0.2)
+        order.append("said")
+
+    job = Job(lambda: 1, done, order.append, lambda *a: None)
+    job.start()
+    speaking.wait(10)
+    job.give_up()
+    order.append("given up")
+    job.join()
+    assert order == ["said", "given up"]
+
+
+def test_a_result_that_cannot_be_shown_is_a_failed_run(monkeypatch):
+    explorer = rs.Explorer(A, B, **SMALL)
+    monkeypatch.setattr(explorer._maps, "take", lambda found: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        explorer.run()
+    assert explorer.status == "failed"
+    assert not explorer._run.disabled
 
 
 def test_errors_are_shown_and_raised(monkeypatch):

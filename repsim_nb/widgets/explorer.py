@@ -163,11 +163,9 @@ class Explorer(widgets.VBox):
             began = time.perf_counter()
 
             def done(found: dict[str, xr.DataArray], said: list[str]) -> None:
-                with self._guard():
-                    self._take(question, found)
-                    notes = " ".join(said)
-                    self._say(f"Done in {time.perf_counter() - began:.1f} s. {notes}")
-                    self.status = DONE
+                self._take(question, found)
+                self._say(f"Done in {time.perf_counter() - began:.1f} s. {' '.join(said)}")
+                self.status = DONE
 
             def failed(error: Exception) -> None:
                 self.status = FAILED

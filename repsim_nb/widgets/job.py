@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from threading import Lock, Thread
+from threading import Lock, RLock, Thread
 from typing import Any
 
 from repsim_nb.progress import watched
@@ -22,7 +22,7 @@ class Job(Thread):
     Args:
         work: what is to be done.
         done: called with what it returned and the warnings it gave.
-        failed: called with the exception it raised.
+        failed: called with the exception that it or `done` raised.
         step: called before each step with (what is done, steps done, steps in all).
 
     A job that was given up calls nothing any more, from the moment on when `give_up` returns; its thread ends at the
@@ -39,10 +39,12 @@ class Job(Thread):
         super().__init__(daemon=True, name="repsim-nb explorer")
         self._work, self._done, self._failed, self._step = work, done, failed, step
         self.given_up = False
+        self._telling = RLock()  # not to be given up while `done` or `failed` is under way; those give up other jobs
 
     def give_up(self) -> None:
         """Stop at the next step, and say nothing any more."""
-        self.given_up = True
+        with self._telling:
+            self.given_up = True
 
     def run(self) -> None:
         """What the thread does."""
@@ -52,13 +54,15 @@ class Job(Thread):
                 self._check()
                 result = self._work()
             said = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-            if not self.given_up:
-                self._done(result, list(dict.fromkeys(said)))
+            with self._telling:
+                if not self.given_up:
+                    self._done(result, list(dict.fromkeys(said)))
         except GivenUp:
             pass
         except Exception as error:
-            if not self.given_up:
-                self._failed(error)
+            with self._telling:
+                if not self.given_up:
+                    self._failed(error)
 
     def _watch(self, what: str, done: int, of: int) -> None:
         self._check()
