@@ -7,6 +7,8 @@ import time
 from contextlib import redirect_stdout
 from io import StringIO
 from threading import Event
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +18,7 @@ import xarray as xr
 import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.progress import steps, watched
-from repsim_nb.resources import data_dir
+from repsim_nb.resources import data_dir, notebooks_dir
 from repsim_nb.runs.command import _parser, main
 from repsim_nb.widgets.cost import activation_bytes
 from repsim_nb.widgets.job import Job
@@ -308,6 +310,28 @@ def test_the_commands_are_ones_that_the_command_line_knows(tmp_path, monkeypatch
         assert written.layer_a.values.tolist() == [0, 1]
 
 
+def test_the_command_asks_one_question_whatever_is_picked_meanwhile():
+    explorer = rs.Explorer(A, B, **SMALL)
+    explorer.run()
+    explorer.selected = (1, 1)
+    before = explorer.command
+    explorer.model_a.value, explorer.corpus.seed = C, 5
+    assert explorer.command == before
+    explorer.wait()
+
+
+def test_the_exercise_of_the_notebook_asks_for_a_layer_that_the_map_has():
+    notebook = json.loads((notebooks_dir() / "00_start_here.ipynb").read_text(encoding="utf-8"))
+    (cell,) = ("".join(c["source"]) for c in notebook["cells"] if "check_nearest_layer(" in "".join(c["source"]))
+    for layers, asked in [((0, 1, 2), 1), ((0, 2), 0)]:
+        explorer = SimpleNamespace(
+            result=xr.DataArray(np.eye(len(layers)), coords={"layer_a": list(layers)}, dims=["layer_a", "layer_b"])
+        )
+        check = Mock()
+        exec(cell, {"explorer": explorer, "check_nearest_layer": check})
+        assert check.call_args.kwargs == {"layer": asked}
+
+
 def test_what_no_single_comparison_says_has_the_notebook_alone():
     for question in (Question(A, (B,), corpus=TEXTS), Question(A, (B,), params={"debiased": False})):
         assert [line.split()[1] for line in as_commands(question, "{}").splitlines()] == ["run"]
@@ -323,6 +347,7 @@ def test_the_state_restores_what_was_chosen_and_selected(shown):
     again.wait()
     other = rs.Explorer()
     other.state = shown.state
+    assert other.state == other._take_away.state.value == shown.state  # also before it is run
     assert other.question == shown.question
 
 
@@ -340,6 +365,10 @@ def test_layers_of_a_folder_are_those_of_its_config_before_and_after_a_run(tmp_p
     assert rs.Explorer.from_state(unknown.state).question.layers_a == (9,)
 
 
+WRONG = [("selected", [1]), ("selected", ["a", 2]), ("against", 3), ("params", None), ("rows", None), ("seed", "0")]
+WRONG += [("n_rows", True), ("layers_b", [0.5]), ("corpus", 1), ("models_b", [])]
+
+
 def test_a_bad_state_changes_nothing():
     explorer = rs.Explorer(A, B)
     before = explorer.question
@@ -350,6 +379,10 @@ def test_a_bad_state_changes_nothing():
         (json.dumps({"model_a": A, "models_b": [B], "mesure": "cka"}), "Did you mean 'measure'"),
         (json.dumps({"model_a": C, "models_b": [B], "measure": "ckaa"}), "Did you mean 'cka'"),
         (json.dumps({"model_a": A, "models_b": [B], "layers_a": [7]}), "Layer 7"),
+        *(
+            (json.dumps({"model_a": C, "models_b": [A], name: wrong}), f"{name} is .*; expected")
+            for name, wrong in WRONG
+        ),
     ]:
         with pytest.raises(InputError, match=message):
             explorer.state = text

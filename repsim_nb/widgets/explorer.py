@@ -137,7 +137,9 @@ class Explorer(widgets.VBox):
     @property
     def command(self) -> str:
         """The same as commands for a shell."""
-        return as_commands(self._asked or self.question, self.state)
+        if self._asked is None:
+            return as_commands(self.question, self.state)
+        return as_commands(self._asked, _state(self._asked, self.against, self.selected))
 
     def run(self) -> xr.DataArray:
         """Compare, wait, and return the result of the map in focus.
@@ -196,7 +198,7 @@ class Explorer(widgets.VBox):
     @property
     def state(self) -> str:
         """What is chosen and selected, as one line of JSON; set it to restore."""
-        return self.question.to_json(against=self.against, selected=list(self.selected) if self.selected else None)
+        return _state(self.question, *(self._wanted or (self.against, self.selected)))
 
     @state.setter
     def state(self, text: str) -> None:
@@ -207,8 +209,8 @@ class Explorer(widgets.VBox):
         except Exception:
             self._setup.choose(before)
             raise
-        selected = more.get("selected")
-        self._wanted = more.get("against") or "", tuple(selected) if selected else None
+        self._wanted = more.get("against", ""), more.get("selected")
+        self._refresh()
 
     @classmethod
     def from_state(cls, text: str) -> Explorer:
@@ -483,6 +485,10 @@ class Explorer(widgets.VBox):
             self._details,
             self._take_away,
         ]
+
+
+def _state(question: Question, against: str, selected: Pair | None) -> str:
+    return question.to_json(against=against, selected=selected)
 
 
 def _box(name: str, *children: widgets.Widget) -> widgets.Box:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.activations import Activations, extract_aligned
@@ -78,11 +80,47 @@ class Question:
         names = [f.name for f in fields(cls)]
         if not isinstance(saved, dict) or not {"model_a", "models_b"} <= saved.keys():
             raise InputError("This is no saved state of an explorer: it names no models. Give the whole text.")
-        own = {name: _as_tuple(saved.pop(name)) for name in names if name in saved}
-        known = {"selected", "against"}
-        if set(saved) - known:
-            raise unknown("entry of a saved state", min(set(saved) - known), [*names, *known])
+        if set(saved) - EXPECTED.keys():
+            raise unknown("entry of a saved state", min(set(saved) - EXPECTED.keys()), EXPECTED)
+        saved = {name: _as_tuple(value) for name, value in saved.items()}
+        for name, value in saved.items():
+            if not EXPECTED[name][0](value):
+                raise InputError(f"Saved state: {name} is {value!r}; expected {EXPECTED[name][1]}.")
+        own = {name: saved.pop(name) for name in names if name in saved}
         return cls(**own), saved
+
+
+def _is(*types: type) -> Callable[[Any], bool]:
+    return lambda value: type(value) in types
+
+
+def _all(kind: type) -> Callable[[Any], bool]:
+    return lambda value: type(value) is tuple and len(value) > 0 and all(type(item) is kind for item in value)
+
+
+def _either(*checks: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: any(check(value) for check in checks)
+
+
+_NAME, _NUMBER = (_is(str), "a text"), (_is(int), "a whole number")
+_LAYERS = _either(_is(str), _all(int)), '"all" or a list of positions'
+# What each entry of a saved state may be, lists as tuples.
+EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model_a": _NAME,
+    "models_b": (_either(_is(str), _all(str)), "a list of names"),
+    "measure": _NAME,
+    "params": (_is(dict), "names with their values"),
+    "corpus": (_either(_is(str, NoneType), _all(str)), "a name, a list of texts or null"),
+    "split": (_is(str, NoneType), "a name or null"),
+    "rows": _NAME,
+    "n_rows": _NUMBER,
+    "seed": _NUMBER,
+    "layers_a": _LAYERS,
+    "layers_b": _LAYERS,
+    "uncertainty": (_is(bool), "true or false"),
+    "against": _NAME,
+    "selected": (lambda value: value is None or (_all(int)(value) and len(value) == 2), "two layers or null"),
+}
 
 
 def _as_tuple(value: Any) -> Any:
