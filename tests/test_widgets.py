@@ -439,6 +439,37 @@ def test_stitching_shows_three_models_side_by_side(monkeypatch):
     direct = rs.stitch(B, C, 1, into=2, fit="least_squares", n_fit=24, n_report=12)
     assert f"{direct.penalty:.2f}" in found
     assert all(name in found for name in ("sender", "receiver", "stitched"))
+    assert f"On {len(direct.documents)} documents of python-docs (split test)" in found
+    made = {}
+    exec(explorer.code.splitlines()[-1], {"rs": rs}, made)
+    assert made["stitched"].penalty == pytest.approx(direct.penalty)
+    explorer.selected = (0, 0)
+    explorer.wait()
+    assert "stitch" not in explorer.code
+
+
+def test_a_stitch_that_fails_is_refused_or_given_up_says_no_more(monkeypatch):
+    explorer = rs.Explorer(A, B, **SMALL)
+    explorer.run()
+    explorer.selected = (1, 1)
+    explorer.wait()
+    fits = Mock(side_effect=InputError("No fit."))
+    monkeypatch.setattr("repsim_nb.widgets.explorer.run_stitch", fits)
+    prompt, explorer._stitch.prompt.value = explorer._stitch.prompt.value, " "
+    explorer._stitch.button.click()
+    assert "prompt is empty" in explorer.error
+    assert not fits.called
+    explorer._stitch.prompt.value = prompt
+    explorer._stitch.button.click()
+    explorer.wait()
+    assert (explorer.error, "Stitching" in explorer._said.value) == ("No fit.", False)
+    fits.side_effect = lambda *given: [time.sleep(0.01) for _ in steps(range(10_000), "slowly")]
+    explorer._stitch.button.click()
+    assert not explorer._cancel.disabled
+    explorer.selected = (0, 1)
+    explorer.wait()
+    assert explorer._cancel.disabled
+    assert "Stitching" not in explorer._said.value
 
 
 def test_import_stays_light():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from repsim_nb.closeup import SharedAxes, most_different, shared_axes
-from repsim_nb.corpora import list_corpora
+from repsim_nb.errors import InputError
 from repsim_nb.figures import projection
 from repsim_nb.stitching import stitch
 from repsim_nb.stitching.maps import MAPS
@@ -82,9 +82,9 @@ def _visible(text: str) -> str:
 
 
 class StitchPanel(widgets.VBox):
-    """Stitch the selected layer of A into the selected layer of B; `run` is called with the arguments of `stitch`."""
+    """Stitch the selected layer of A into the selected layer of B; its button calls `run`."""
 
-    def __init__(self, run: Callable[[dict[str, Any]], None]):
+    def __init__(self, run: Callable[[], None]):
         self.map = widgets.Dropdown(
             options=list(MAPS), value="affine", description="map", tooltip="What joins the two models", layout=FULL
         )
@@ -109,7 +109,7 @@ class StitchPanel(widgets.VBox):
         controls = widgets.VBox([self.map, self.fit, self.prompt, self.button])
         controls.add_class("repsim-controls")
         super().__init__([self.heading, controls, self.found])
-        self.button.on_click(lambda _: run({"map": self.map.value, "fit": self.fit.value}))
+        self.button.on_click(lambda _: run())
         self.reset("", "")
 
     def reset(self, sender: str, receiver: str) -> None:
@@ -118,15 +118,29 @@ class StitchPanel(widgets.VBox):
         pair = f": {escape(sender)} into {escape(receiver)}" if sender else ""
         self.heading.value = f'<h3 class="repsim-h3">Stitching{pair}</h3>'
 
-    def show(self, stitched: Stitched) -> None:
-        """What stitching costs, and what the three models predict."""
+    def arguments(self) -> dict[str, Any]:
+        """Of `stitch`, as they are chosen.
+
+        Raises:
+            InputError: no prompt, which would be missed only after the fit.
+        """
+        if not self.prompt.value.strip(" /"):
+            raise InputError("The prompt is empty. Write some text that the models are to go on from.")
+        return {**WINDOWS, "map": self.map.value, "fit": self.fit.value}
+
+    def show(self, stitched: Stitched, given: str) -> None:
+        """What stitching costs and on which text, and what the three models predict after the prompt `given`."""
+        corpora = stitched.ground.corpora
+        report = corpora["report"]
+        unseen = ", none of which the map was fitted on" if "fit" in corpora else ""
         low, high = stitched.interval()
         units = stitched.ground.task.units
-        prompt = self.prompt.value if stitched.receiver.kind == "causal" else _as_pair(self.prompt.value)
+        prompt = given if stitched.receiver.kind == "causal" else _as_pair(given)
         self.found.value = (
             f'<p class="repsim-lead"><b>{stitched.penalty:.2f}</b> {units} dearer than the receiver alone '
             f"(95% interval {low:.2f} to {high:.2f}); {stitched.recovered:.0%} of what it needs comes through."
-            f"</p>{_predictions(stitched.predictions(prompt), self.prompt.value)}"
+            f'</p><p class="repsim-note">On {len(stitched.documents):,} documents of {escape(report.name)} (split '
+            f"{escape(report.split)}){unseen}.</p>{_predictions(stitched.predictions(prompt), given)}"
         )
 
 
@@ -168,13 +182,12 @@ def run_stitch(question: Question, b: str, selected: tuple[int, int], kept: Kept
 
     Of a corpus that has splits, `stitch` takes its own, to fit on and to report on.
     """
-    named = isinstance(question.corpus, str) and question.corpus in list_corpora().index
     return stitch(
         kept.model(question.model_a),
         kept.model(b),
         selected[0],
-        question.corpus if named else kept.text(question),
+        question.corpus if question.named else kept.text(question),
         into=selected[1],
         seed=question.seed,
-        **{**WINDOWS, **how},
+        **how,
     )

@@ -23,7 +23,7 @@ from repsim_nb.widgets.picker import Frame
 from repsim_nb.widgets.question import Kept, Question, answers, as_commands, as_python
 from repsim_nb.widgets.setup import Setup
 from repsim_nb.widgets.takeaway import TakeAway, write
-from repsim_nb.widgets.views import Maps, Pair, curves_as_html, heading
+from repsim_nb.widgets.views import Maps, Pair, box, curves_as_html, heading
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -82,6 +82,7 @@ class Explorer(widgets.VBox):
         self._jobs: dict[str, Job] = {}
         self._displayed = False
         self._wanted: tuple[str, Pair | None] | None = None  # to be selected after the next run
+        self._stitched: dict[str, Any] | None = None  # how the selected pair was stitched
 
         several = (models_b,) if isinstance(models_b, str) else tuple(models_b)
         asked = Question(
@@ -132,14 +133,14 @@ class Explorer(widgets.VBox):
     def code(self) -> str:
         """Python that gives the results and the close-up shown; of what the pickers ask before the first run."""
         question = self._asked or self.question
-        return as_python(question, self.against or question.models_b[0], self.selected)
+        return as_python(question, self.against or question.models_b[0], self.selected, self._stitched)
 
     @property
     def command(self) -> str:
         """The same as commands for a shell."""
         if self._asked is None:
             return as_commands(self.question, self.state)
-        return as_commands(self._asked, _state(self._asked, self.against, self.selected))
+        return as_commands(self._asked, self._asked.to_json(against=self.against, selected=self.selected))
 
     def run(self) -> xr.DataArray:
         """Compare, wait, and return the result of the map in focus.
@@ -198,7 +199,8 @@ class Explorer(widgets.VBox):
     @property
     def state(self) -> str:
         """What is chosen and selected, as one line of JSON; set it to restore."""
-        return _state(self.question, *(self._wanted or (self.against, self.selected)))
+        against, selected = self._wanted or (self.against, self.selected)
+        return self.question.to_json(against=against, selected=selected)
 
     @state.setter
     def state(self, text: str) -> None:
@@ -380,6 +382,10 @@ class Explorer(widgets.VBox):
     def _show_pair(self, change: Any) -> None:
         with self._guard():
             self._give_up("look", "stitch")
+            self._stitched = None
+            if self.status != RUNNING and not self._cancel.disabled:  # a stitch was under way
+                self._busy(False)
+                self._say("")
             self._maps.mark(self.against, self.selected)
             self._closeup.clear()
             self._refresh()
@@ -414,22 +420,25 @@ class Explorer(widgets.VBox):
         assert self._asked is not None
         return f"{self._asked.model_a}, layer {self.selected[0]}", f"{self.against}, layer {self.selected[1]}"
 
-    def _start_stitch(self, how: dict[str, Any]) -> None:
+    def _start_stitch(self) -> None:
         """Stitch the selected pair in the background."""
         self._clear()
         with self._guard():
             question, b, selected = self._asked, self.against, self.selected
             if question is None or selected is None:
                 raise InputError("Select a cell of the map first: its layers are stitched.")
+            how, prompt = self._stitch.arguments(), self._stitch.prompt.value
 
             def done(stitched: Any, said: list[str]) -> None:
+                self._stitch.show(stitched, prompt)
+                self._stitched = how
+                self._refresh()
                 self._busy(False)
-                with self._guard():
-                    self._stitch.show(stitched)
-                    self._say("Stitched.")
+                self._say("Stitched.")
 
             def failed(error: Exception) -> None:
                 self._busy(False)
+                self._say("")
                 self._fail(error)
 
             self._busy(True)
@@ -468,11 +477,11 @@ class Explorer(widgets.VBox):
 
     def _laid_out(self) -> list[widgets.Widget]:
         """Top to bottom, which is the order under the Tab key."""
-        bar = _box("repsim-bar", self._run, self._cancel, self._progress, self._said, self._estimate)
-        self._details = _box(
+        bar = box("repsim-bar", self._run, self._cancel, self._progress, self._said, self._estimate)
+        self._details = box(
             "repsim-details",
             self._pair,
-            _box("repsim-panels", self._closeup.points, self._closeup.tokens, self._stitch),
+            box("repsim-panels", self._closeup.points, self._closeup.tokens, self._stitch),
         )
         self._details.layout.display = "none"
         self._progress.layout.display = "none"
@@ -481,17 +490,7 @@ class Explorer(widgets.VBox):
             self._setup,
             bar,
             self.alert,
-            _box("repsim-results", self._maps, self._curves),
+            box("repsim-results", self._maps, self._curves),
             self._details,
             self._take_away,
         ]
-
-
-def _state(question: Question, against: str, selected: Pair | None) -> str:
-    return question.to_json(against=against, selected=selected)
-
-
-def _box(name: str, *children: widgets.Widget) -> widgets.Box:
-    box = widgets.Box(children)
-    box.add_class(name)
-    return box

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from repsim_nb.activations import Activations, extract_aligned
 from repsim_nb.comparison import compare
-from repsim_nb.corpora import Corpus, load_corpus
+from repsim_nb.corpora import Corpus, list_corpora, load_corpus
 from repsim_nb.corpora.corpus import _hub_id as hub_id
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures import get_measure
@@ -52,6 +52,11 @@ class Question:
         """Layers of "a" or "b" as `compare` takes them."""
         chosen = self.layers_a if side == "a" else self.layers_b
         return chosen if isinstance(chosen, str) else list(chosen)
+
+    @property
+    def named(self) -> bool:
+        """Whether the corpus is one of the package's own."""
+        return isinstance(self.corpus, str) and self.corpus in list_corpora().index
 
     def how(self) -> dict[str, Any]:
         """Arguments of `compare` for models that differ from its defaults, models, corpus and parameters apart."""
@@ -219,8 +224,16 @@ def answer(question: Question, b: str, kept: Kept) -> xr.DataArray:
     return compare(pair[0], pair[1] if len(pair) == 2 else None, measure=measure, seed=question.seed, **uncertainty)
 
 
-def as_python(question: Question, against: str, selected: tuple[int, int] | None = None) -> str:
-    """Python that gives the maps of the explorer and, for a selected pair of layers, its close-up."""
+def as_python(
+    question: Question,
+    against: str,
+    selected: tuple[int, int] | None = None,
+    stitched: dict[str, Any] | None = None,
+) -> str:
+    """Python that gives the maps of the explorer and, for a selected pair of layers, its close-up.
+
+    `stitched` are the arguments of a stitch that was made of that pair.
+    """
     q, lines = question, ["import repsim_nb as rs", ""]
     if isinstance(q.corpus, tuple) or q.split is not None:
         split = f", split={q.split!r}" if q.split is not None else ""
@@ -242,6 +255,10 @@ def as_python(question: Question, against: str, selected: tuple[int, int] | None
     lines.append("ax = rs.figures.heatmap(result)")
     if selected is not None:
         lines += ["", *_closeup_lines(q, against, selected, corpus)]
+        if stitched is not None:
+            of = [repr(q.model_a), repr(against), str(selected[0]), repr(q.corpus) if q.named else corpus]
+            of += [f"{name}={value!r}" for name, value in {"into": selected[1], "seed": q.seed, **stitched}.items()]
+            lines.append(f"stitched = rs.stitch({', '.join(of)})")
     return "\n".join(lines) + "\n"
 
 

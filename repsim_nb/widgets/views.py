@@ -94,3 +94,10 @@ def heading(labels: tuple[str, str], cell: xr.DataArray) -> str:
         f'<h2 class="repsim-h2">{a} <span class="repsim-and">against</span> {b}</h2>'
         f'<p class="repsim-lead">{measure}: {escape(in_words(cell))}</p>'
     )
+
+
+def box(name: str, *children: widgets.Widget) -> widgets.Box:
+    """Widgets laid out under the class `name`."""
+    made = widgets.Box(children)
+    made.add_class(name)
+    return made
