@@ -409,7 +409,8 @@ def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
     # 3 layers of width 32 and 3 of width 64, in float32
     assert activation_bytes(explorer.question) == 4 * 500 * (3 * 32 + 3 * 64)
     assert "500 rows" in explorer._estimate.value
-    assert "576 kB" in explorer._estimate.value
+    assert "576 kB of activations" in explorer._estimate.value
+    assert activation_bytes(Question(A, (A,), n_rows=500)) == 4 * 500 * 3 * 32  # one side
     explorer.models_b.value = "gelu-3l"
     assert "downloads gelu-3l" in explorer._estimate.value
     explorer.models_b.value = ("EleutherAI/pythia-70m", B)
@@ -418,10 +419,36 @@ def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
 
 def test_seconds_come_from_a_trial_once_the_explorer_is_displayed():
     explorer = rs.Explorer(A, B, **SMALL)
-    assert "trying" in explorer._estimate.value
+    assert "trying" not in explorer._estimate.value
     explorer._repr_mimebundle_()
     explorer.wait()
     assert "about" in explorer._estimate.value
+
+
+def test_the_estimate_never_says_for_good_that_it_is_trying(monkeypatch):
+    explorer = rs.Explorer(A, B, **SMALL)
+    explorer._repr_mimebundle_()
+    explorer.run()
+    assert "extracted already" in explorer._estimate.value
+    running = Event()
+
+    def slow(*given):
+        running.set()
+        for _ in steps(range(10_000), "slowly"):
+            time.sleep(0.01)
+
+    monkeypatch.setattr("repsim_nb.widgets.explorer.answers", slow)
+    explorer.start()
+    running.wait(10)
+    explorer.corpus.seed = 4
+    assert "trying" not in explorer._estimate.value
+    explorer.cancel()
+    explorer.wait()
+    assert "about" in explorer._estimate.value
+    monkeypatch.setattr("repsim_nb.widgets.cost.seconds", lambda *given: 1 / 0)
+    explorer.corpus.seed = 5
+    explorer.wait()
+    assert "time not known" in explorer._estimate.value
 
 
 def test_stitching_shows_three_models_side_by_side(monkeypatch):

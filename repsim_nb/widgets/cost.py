@@ -11,10 +11,10 @@ from repsim_nb.widgets.models import described, needs_download
 from repsim_nb.widgets.question import Kept, Question
 
 
-def in_words(question: Question, kept: Kept, seconds: float | None) -> str:
-    """Rows, bytes and seconds; the latter from a trial, None while there has been none."""
+def in_words(question: Question, kept: Kept, time: str = "") -> str:
+    """Rows, bytes and the time, as far as that is known of it."""
     q, known = question, activation_bytes(question)
-    parts = [f"{q.n_rows:,} rows", f"{readable_size(known)} in memory" if known else "bytes known after loading"]
+    parts = [f"{q.n_rows:,} rows", f"{readable_size(known)} of activations" if known else "bytes known after loading"]
     downloads, unread = downloaded(q), unread_dataset(q, kept)
     if downloads:
         parts.append(f"downloads {', '.join(downloads)}")
@@ -24,8 +24,8 @@ def in_words(question: Question, kept: Kept, seconds: float | None) -> str:
         pass  # how long that takes is not known before
     elif all(kept.holds(q, b) for b in q.models_b):
         parts.append("extracted already")
-    else:
-        parts.append("seconds: trying" if seconds is None else f"about {max(1, round(seconds))} s")
+    elif time:
+        parts.append(time)
     if q.uncertainty:
         parts.append("and the time for null and interval")
     return " · ".join(parts)
@@ -45,7 +45,8 @@ def activation_bytes(question: Question) -> int | None:
     """Of all rows and layers in float32, from what the catalogue says; None for models that are not in it."""
     q, total = question, 0
     for b in q.models_b:
-        for side, name in (("a", q.model_a), ("b", b)):
+        same = b == q.model_a and q.layers_a == q.layers_b
+        for side, name in [("b", b)] if same else [("a", q.model_a), ("b", b)]:
             about, layers = described(name), q.layers(side)
             if "d_model" not in about:
                 return None

@@ -296,31 +296,33 @@ class Explorer(widgets.VBox):
         """Something was picked: say what a run would take, and keep the texts to take away up to date."""
         with self._guard():
             self._setup.renumber()
-            self._tell_cost(None)
             self._refresh()
-            if self._displayed:
-                self._try()
+            self._try()
 
     def _refresh(self) -> None:
         self._take_away.code.text, self._take_away.command.text = self.code, self.command
         self._take_away.state.value = self.state
 
-    def _tell_cost(self, seconds: float | None) -> None:
-        words = cost.in_words(self.question, self._kept, seconds)
+    def _tell_cost(self, time: str = "") -> None:
+        words = cost.in_words(self.question, self._kept, time)
         self._estimate.value = f'<span class="repsim-note">{escape(words)}</span>'
 
     def _try(self) -> None:
-        """See in the background how long a run will take."""
+        """Say what a run will take; once displayed, see in the background how long."""
+        self._give_up("trial")
+        self._tell_cost()
         question = self.question
-        if self.status == RUNNING or not cost.worth_trying(question, self._kept):
+        if not self._displayed or self.status == RUNNING or not cost.worth_trying(question, self._kept):
             return
 
         def done(seconds: float, said: list[str]) -> None:
-            with self._guard():
-                self._tell_cost(seconds)
+            self._tell_cost(f"about {max(1, round(seconds))} s")
 
         # Should it fail, the run itself will say why.
-        self._job("trial", lambda: cost.seconds(question, self._kept), done, lambda error: None)
+        self._tell_cost("seconds: trying")
+        self._job(
+            "trial", lambda: cost.seconds(question, self._kept), done, lambda _: self._tell_cost("time not known")
+        )
 
     def _take(self, question: Question, found: dict[str, xr.DataArray]) -> None:
         """Show new results, all on one scale."""
@@ -337,7 +339,6 @@ class Explorer(widgets.VBox):
             self._draw_curves()
         self._setup.renumber()
         self._refresh()
-        self._tell_cost(None)
         self._maps.appear()  # last: from now on it can be clicked on
 
     def _exists(self, pair: Pair) -> bool:
@@ -449,6 +450,7 @@ class Explorer(widgets.VBox):
     def _show_status(self, change: Any) -> None:
         self._run.disabled = self.status == RUNNING
         self._busy(self.status == RUNNING)
+        self._try()
 
     def _busy(self, busy: bool) -> None:
         """Whether there is something to cancel."""
