@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import redirect_stdout
 from io import StringIO
 from threading import Event
@@ -22,6 +23,7 @@ from repsim_nb.resources import data_dir, notebooks_dir
 from repsim_nb.runs.command import _parser, main
 from repsim_nb.widgets.cost import activation_bytes
 from repsim_nb.widgets.job import Job
+from repsim_nb.widgets.picture import empty, inline_svg
 from repsim_nb.widgets.question import Kept, Question, answer, as_commands, as_python
 
 A, B, C = "tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w64-d4"
@@ -197,6 +199,35 @@ def test_a_job_that_was_given_up_says_nothing_any_more():
     other.start()
     other.join()
     assert said == [(1, [])]
+
+
+def test_a_job_hears_its_own_warnings_and_leaves_those_of_others_alone():
+    heard, told, inside, outside = [], [], Event(), Event()
+
+    def work():
+        inside.set()
+        outside.wait(10)
+        warnings.warn("of the job", stacklevel=1)
+
+    job = Job(work, lambda result, said: told.extend(said), told.append, lambda *a: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *where, **more: heard.append(str(message))
+        job.start()
+        inside.wait(10)
+        warnings.warn("of a cell", stacklevel=1)
+        outside.set()
+        job.join()
+    assert (told, heard) == (["of the job"], ["of a cell"])
+
+
+def test_a_picture_leaves_settings_of_figures_alone(monkeypatch):
+    ax = empty(1, 1)
+    plt.rcParams["svg.hashsalt"] = "mine"
+    monkeypatch.setattr(ax.figure, "savefig", lambda out, **how: (plt.rc("font", size=7), out.write("<svg ")))
+    inline_svg(ax, "")  # in a thread of its own, while a cell sets the size of the font
+    assert (plt.rcParams["font.size"], plt.rcParams["svg.hashsalt"]) == (7, "mine")
+    plt.rcdefaults()
 
 
 def test_giving_up_waits_for_what_is_being_said():

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from threading import Lock, RLock, Thread
+from threading import Lock, RLock, Thread, local
 from typing import Any
 
 from repsim_nb.progress import watched
 
-_ONE_AT_A_TIME = Lock()  # warnings are recorded for the whole process, and two jobs would only slow each other down
+_ONE_AT_A_TIME = Lock()  # two jobs would only slow each other down
+_HEARD = local()  # `said`: warnings of this thread, in threads of jobs
+
+
+def _listen() -> None:
+    """Have warnings of jobs kept for their status, and all others shown as before.
+
+    `warnings.catch_warnings` will not do: it records those of every thread, and two of them that overlap leave the
+    recording on for good.
+    """
+    before = warnings.showwarning
+    if getattr(before, "of_jobs", False):
+        return
+
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        said = getattr(_HEARD, "said", None)
+        if said is None:
+            before(message, category, *where, **more)
+        elif issubclass(category, UserWarning):
+            said.append(str(message))
+
+    show.of_jobs = True  # type: ignore[attr-defined]
+    warnings.showwarning = show
 
 
 class GivenUp(BaseException):
@@ -49,11 +71,13 @@ class Job(Thread):
     def run(self) -> None:
         """What the thread does."""
         try:
-            with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught, watched(self._watch):
-                warnings.simplefilter("always")
+            with _ONE_AT_A_TIME, watched(self._watch):
+                _listen()
+                said: list[str] = []
+                _HEARD.said = said
                 self._check()
                 result = self._work()
-            said = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+            _HEARD.said = None
             with self._telling:
                 if not self.given_up:
                     self._done(result, list(dict.fromkeys(said)))
