@@ -23,6 +23,7 @@ from repsim_nb.resources import data_dir, notebooks_dir
 from repsim_nb.runs.command import _parser, main
 from repsim_nb.widgets.cost import activation_bytes
 from repsim_nb.widgets.job import Job
+from repsim_nb.widgets.map import view_of
 from repsim_nb.widgets.picture import empty, inline_svg
 from repsim_nb.widgets.question import Kept, Question, answer, as_commands, as_python
 
@@ -64,7 +65,7 @@ def test_the_map_shows_each_value_with_the_colour_the_heatmap_has(shown):
     from matplotlib.colors import to_hex
 
     assert [to_hex(c) for c in painted] == np.array(view["colours"]).ravel().tolist()
-    assert "layer 2 of" in view["labels"][0][2]
+    assert "layer 2 of" in view["readouts"][0][2]
     assert view["scale"]["low"] == "0 = nothing shared"
     assert view["scale"]["high"] == "1 = same"
 
@@ -256,6 +257,7 @@ def test_a_result_that_cannot_be_shown_is_a_failed_run(monkeypatch):
     assert not explorer._run.disabled
 
 
+@pytest.mark.filterwarnings("always")  # too few rows are told in the status, unless somebody makes that an error
 def test_errors_are_shown_and_raised(monkeypatch):
     explorer = rs.Explorer(A, B, corpus=("one text",), n_rows=80)
     with pytest.raises(InputError):
@@ -432,6 +434,29 @@ def test_export_writes_figures_and_numbers(shown, tmp_path):
         np.testing.assert_array_equal(written.values, shown.results[B].values)
     with pytest.raises(InputError, match="Run a comparison first"):
         rs.Explorer(A, B).export(tmp_path)
+
+
+def test_export_never_overwrites_another_result(shown, tmp_path):
+    first = shown.export(tmp_path)
+    assert shown.export(tmp_path) == first
+    other = rs.Explorer(A, B, corpus=TEXTS, n_rows=60)
+    other.run()
+    assert {file.name.partition(".")[0] for file in other.export(tmp_path)} == {f"cka--{A}--{B}-2"}
+
+
+def test_the_map_shows_small_values_and_closes_what_it_replaces():
+    small = xr.DataArray([[0.0, 2.5e-6]], {"layer_a": [0], "layer_b": [0, 1]}, ("layer_a", "layer_b"), "imd")
+    view = view_of(small.assign_attrs(direction="dissimilarity"))
+    assert view["values"] == [["0.00", "2.5e-06"]]
+    assert view["readouts"][0][1].endswith("2.5e-06")
+    explorer = rs.Explorer(A, B, rows="mean", corpus=TEXTS, n_rows=10)
+    explorer.run()
+    old = explorer._maps.by_model[B]
+    explorer.run()
+    assert old.comm is None
+    explorer.selected = (1, 1)
+    explorer.wait()
+    assert "token" not in (explorer._closeup.points.value + explorer._closeup.tokens.value).replace("repsim-tokens", "")
 
 
 def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):

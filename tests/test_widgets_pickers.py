@@ -142,6 +142,28 @@ def test_what_is_chosen_counts_though_the_list_has_changed_meanwhile():
     assert corpus.split is corpus._split.value is None
 
 
+def test_models_are_known_by_what_load_model_takes():
+    picker = rs.ModelPicker("pythia-70m")
+    assert "<dd>6</dd>" in picker._about.value
+    picker.value = "EleutherAI/pythia-70m@step3000"
+    assert "<dd>6</dd>" in picker._about.value
+    picker._search.value = "pythia-70m@"
+    assert picker._list.options
+    assert not [name for name in picker._list.options if "..." in name]
+
+
+def test_a_split_has_a_corpus_and_a_missing_file_is_no_dataset():
+    with pytest.raises(InputError, match="without a corpus"):
+        rs.CorpusPicker(split="train")
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        rs.CorpusPicker("data/nothing.txt")
+
+
+def test_a_measure_without_an_upper_bound_says_no_value_for_the_same():
+    for name, same in [("cka", True), ("hsic", False), ("cknna", False)]:
+        assert ("1 = same" in rs.MeasurePicker(name)._about.value) is same
+
+
 def test_several_models_are_a_tuple():
     picker = rs.ModelPicker(SMALL, multiple=True)
     assert picker.value == (SMALL,)

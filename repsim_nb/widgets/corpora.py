@@ -10,8 +10,8 @@ import traitlets
 
 from repsim_nb.activations.selection import KINDS
 from repsim_nb.corpora import list_corpora
+from repsim_nb.corpora.corpus import _hub_id as hub_id
 from repsim_nb.corpora.corpus import paragraphs
-from repsim_nb.corpora.hub import HUB_ID
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.picker import FULL, Picker
@@ -106,7 +106,7 @@ class CorpusPicker(Picker):
         if isinstance(given, Path):
             given = str(given)
         if isinstance(given, str):
-            if HUB_ID.fullmatch(given) or Path(given).exists():
+            if hub_id(given) or Path(given).exists():
                 return given
             if "/" in given or Path(given).suffix:
                 raise FileNotFoundError(f"No text file or folder at '{given}'. Give a path that exists.")
@@ -119,6 +119,8 @@ class CorpusPicker(Picker):
     @traitlets.validate("split")
     def _valid_split(self, proposal: Any) -> Any:
         given, choices = proposal["value"], splits(self.value)
+        if given is not None and self.value is None:
+            raise InputError(f"split={given!r} was given without a corpus; name the corpus too, or leave split out.")
         if given is not None and choices and given not in choices:
             raise unknown("split", given, choices)
         return given

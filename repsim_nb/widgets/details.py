@@ -38,19 +38,20 @@ class Closeup:
         """Show nothing."""
         self.points.value = self.tokens.value = ""
 
-    def show(self, labels: tuple[str, str], closeup: SharedAxes, tokens: pd.DataFrame) -> None:
-        """Show what `look` found."""
+    def show(self, labels: tuple[str, str], rows: str, closeup: SharedAxes, tokens: pd.DataFrame) -> None:
+        """Show what `look` found; `rows` are as in `extract`."""
+        noun = "token" if rows == "tokens" else "document"
         ax = projection(closeup, empty(3.8, 3.5), labels=labels)
         name = f"{labels[0]} and {labels[1]} on shared axes, {closeup}"
         self.points.value = (
             '<h3 class="repsim-h3">Both on shared axes</h3>'
             + inline_svg(ax, name)
             + '<p class="repsim-note">Procrustes: both centred and scaled, B rotated onto A; the axes are the '
-            f"principal axes of both together. A line joins the same token; shown are {closeup}.</p>"
+            f"principal axes of both together. A line joins the same {noun}; shown are {closeup}.</p>"
         )
         self.tokens.value = (
-            '<h3 class="repsim-h3">Tokens they differ on most</h3>'
-            + _token_table(tokens)
+            f'<h3 class="repsim-h3">{noun.capitalize()}s they differ on most</h3>'
+            + _token_table(tokens, "token in its text" if noun == "token" else "end of the row in its document")
             + '<p class="repsim-note">Distance after the same alignment, in units of the typical length of a row; '
             f"of all {len(closeup.difference):,} rows.</p>"
         )
@@ -63,7 +64,7 @@ def look(question: Question, b: str, selected: tuple[int, int], kept: Kept) -> t
     return closeup, most_different(closeup, kept.models(question, b)[0], pair[0], kept.text(question))
 
 
-def _token_table(tokens: pd.DataFrame) -> str:
+def _token_table(tokens: pd.DataFrame, title: str) -> str:
     lines = []
     for _, row in tokens.iterrows():
         before, token, after = (_visible(text) for text in (row.before[-18:], row.token, row.after[:14]))
@@ -72,7 +73,7 @@ def _token_table(tokens: pd.DataFrame) -> str:
             f'<td class="repsim-context" title="{escape(str(row.document))}">'
             f"<span>{before}</span><mark>{token}</mark><span>{after}</span></td></tr>"
         )
-    head = "<thead><tr><th>distance</th><th>token in its text</th></tr></thead>"
+    head = f"<thead><tr><th>distance</th><th>{title}</th></tr></thead>"
     return f'<table class="repsim-table">{head}<tbody>{"".join(lines)}</tbody></table>'
 
 

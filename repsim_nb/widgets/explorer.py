@@ -412,7 +412,7 @@ class Explorer(widgets.VBox):
 
         def done(found: Any, said: list[str]) -> None:
             with self._guard():
-                self._closeup.show(labels, *found)
+                self._closeup.show(labels, question.rows, *found)
 
         self._job("look", lambda: look(question, b, selected, self._kept), done)
 
