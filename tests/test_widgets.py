@@ -4,8 +4,12 @@ import json
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import redirect_stdout
 from io import StringIO
+from threading import Event
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,9 +19,12 @@ import xarray as xr
 import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.progress import steps, watched
+from repsim_nb.resources import data_dir, notebooks_dir
 from repsim_nb.runs.command import _parser, main
 from repsim_nb.widgets.cost import activation_bytes
 from repsim_nb.widgets.job import Job
+from repsim_nb.widgets.map import view_of
+from repsim_nb.widgets.picture import empty, inline_svg
 from repsim_nb.widgets.question import Kept, Question, answer, as_commands, as_python
 
 A, B, C = "tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w64-d4"
@@ -58,7 +65,7 @@ def test_the_map_shows_each_value_with_the_colour_the_heatmap_has(shown):
     from matplotlib.colors import to_hex
 
     assert [to_hex(c) for c in painted] == np.array(view["colours"]).ravel().tolist()
-    assert "layer 2 of" in view["labels"][0][2]
+    assert "layer 2 of" in view["readouts"][0][2]
     assert view["scale"]["low"] == "0 = nothing shared"
     assert view["scale"]["high"] == "1 = same"
 
@@ -99,6 +106,42 @@ def test_activations_are_kept_for_the_next_measure(monkeypatch):
     assert "extracted already" in explorer._estimate.value
 
 
+def test_a_text_is_read_once_when_a_run_starts(monkeypatch):
+    read = []
+
+    def load_corpus(*given):
+        read.append(given)
+        return rs.load_corpus(TEXTS)
+
+    monkeypatch.setattr("repsim_nb.widgets.question.load_corpus", load_corpus)
+    explorer = rs.Explorer(A, [B, A], corpus="owner/name", split="train", n_rows=80)
+    explorer._repr_mimebundle_()
+    explorer.wait()
+    assert read == []
+    assert "reads owner/name" in explorer._estimate.value
+    explorer.run()
+    explorer.selected = (1, 1)
+    explorer.wait()
+    assert "<svg" in explorer._closeup.points.value
+    explorer.run()
+    assert read == [("owner/name", "train")]
+    assert "reads" not in explorer._estimate.value
+
+
+def test_a_file_that_was_changed_is_read_again_by_the_next_run(tmp_path):
+    file = tmp_path / "text.txt"
+    explorer = rs.Explorer(A, B, corpus=str(tmp_path), n_rows=80)
+    for texts in (TEXTS, tuple(text.replace("Document", "A text") for text in TEXTS[:9])):
+        file.write_text("\n\n".join(texts))
+        explorer.run()
+        np.testing.assert_allclose(explorer.result, rs.compare(A, B, list(texts), n_rows=80), atol=1e-6)
+        explorer.selected = None
+        explorer.selected = (1, 1)
+        explorer.wait()
+        assert explorer.error == ""
+        assert "<svg" in explorer._closeup.points.value
+
+
 def test_what_is_kept_is_bounded_in_bytes():
     kept = Kept(limit=100_000)
     for seed in range(4):
@@ -119,7 +162,7 @@ def test_cancelling_leaves_the_last_result_and_takes_effect_at_once(monkeypatch)
             began.append(True)
             time.sleep(0.01)
 
-    monkeypatch.setattr("repsim_nb.widgets.explorer.answer", slow)
+    monkeypatch.setattr("repsim_nb.widgets.explorer.answers", slow)
     explorer.start()
     while not began:
         time.sleep(0.01)
@@ -159,6 +202,62 @@ def test_a_job_that_was_given_up_says_nothing_any_more():
     assert said == [(1, [])]
 
 
+def test_a_job_hears_its_own_warnings_and_leaves_those_of_others_alone():
+    heard, told, inside, outside = [], [], Event(), Event()
+
+    def work():
+        inside.set()
+        outside.wait(10)
+        warnings.warn("of the job", stacklevel=1)
+
+    job = Job(work, lambda result, said: told.extend(said), told.append, lambda *a: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *where, **more: heard.append(str(message))
+        job.start()
+        inside.wait(10)
+        warnings.warn("of a cell", stacklevel=1)
+        outside.set()
+        job.join()
+    assert (told, heard) == (["of the job"], ["of a cell"])
+
+
+def test_a_picture_leaves_settings_of_figures_alone(monkeypatch):
+    ax = empty(1, 1)
+    plt.rcParams["svg.hashsalt"] = "mine"
+    monkeypatch.setattr(ax.figure, "savefig", lambda out, **how: (plt.rc("font", size=7), out.write("<svg ")))
+    inline_svg(ax, "")  # in a thread of its own, while a cell sets the size of the font
+    assert (plt.rcParams["font.size"], plt.rcParams["svg.hashsalt"]) == (7, "mine")
+    plt.rcdefaults()
+
+
+def test_giving_up_waits_for_what_is_being_said():
+    order, speaking = [], Event()
+
+    def done(*said):
+        speaking.set()
+        time.sleep(0.2)
+        order.append("said")
+
+    job = Job(lambda: 1, done, order.append, lambda *a: None)
+    job.start()
+    speaking.wait(10)
+    job.give_up()
+    order.append("given up")
+    job.join()
+    assert order == ["said", "given up"]
+
+
+def test_a_result_that_cannot_be_shown_is_a_failed_run(monkeypatch):
+    explorer = rs.Explorer(A, B, **SMALL)
+    monkeypatch.setattr(explorer._maps, "take", lambda found: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        explorer.run()
+    assert explorer.status == "failed"
+    assert not explorer._run.disabled
+
+
+@pytest.mark.filterwarnings("always")  # too few rows are told in the status, unless somebody makes that an error
 def test_errors_are_shown_and_raised(monkeypatch):
     explorer = rs.Explorer(A, B, corpus=("one text",), n_rows=80)
     with pytest.raises(InputError):
@@ -244,6 +343,28 @@ def test_the_commands_are_ones_that_the_command_line_knows(tmp_path, monkeypatch
         assert written.layer_a.values.tolist() == [0, 1]
 
 
+def test_the_command_asks_one_question_whatever_is_picked_meanwhile():
+    explorer = rs.Explorer(A, B, **SMALL)
+    explorer.run()
+    explorer.selected = (1, 1)
+    before = explorer.command
+    explorer.model_a.value, explorer.corpus.seed = C, 5
+    assert explorer.command == before
+    explorer.wait()
+
+
+def test_the_exercise_of_the_notebook_asks_for_a_layer_that_the_map_has():
+    notebook = json.loads((notebooks_dir() / "00_start_here.ipynb").read_text(encoding="utf-8"))
+    (cell,) = ("".join(c["source"]) for c in notebook["cells"] if "check_nearest_layer(" in "".join(c["source"]))
+    for layers, asked in [((0, 1, 2), 1), ((0, 2), 0)]:
+        explorer = SimpleNamespace(
+            result=xr.DataArray(np.eye(len(layers)), coords={"layer_a": list(layers)}, dims=["layer_a", "layer_b"])
+        )
+        check = Mock()
+        exec(cell, {"explorer": explorer, "check_nearest_layer": check})
+        assert check.call_args.kwargs == {"layer": asked}
+
+
 def test_what_no_single_comparison_says_has_the_notebook_alone():
     for question in (Question(A, (B,), corpus=TEXTS), Question(A, (B,), params={"debiased": False})):
         assert [line.split()[1] for line in as_commands(question, "{}").splitlines()] == ["run"]
@@ -259,7 +380,26 @@ def test_the_state_restores_what_was_chosen_and_selected(shown):
     again.wait()
     other = rs.Explorer()
     other.state = shown.state
+    assert other.state == other._take_away.state.value == shown.state  # also before it is run
     assert other.question == shown.question
+
+
+def test_layers_of_a_folder_are_those_of_its_config_before_and_after_a_run(tmp_path):
+    folder = tmp_path / "model"
+    folder.symlink_to(data_dir() / "tiny-neox-w64-d8")
+    explorer = rs.Explorer(str(folder), B, layers_a=(6,), **SMALL)
+    assert explorer.layers_a.n_layers == 8
+    explorer.run()
+    assert explorer.result.layer_a.values.tolist() == [6]
+    assert explorer.question.layers_a == (6,)
+    assert rs.Explorer.from_state(explorer.state).question == explorer.question
+    unknown = rs.Explorer("owner/name", B, layers_a=(9,))
+    assert unknown.layers_a.n_layers is None
+    assert rs.Explorer.from_state(unknown.state).question.layers_a == (9,)
+
+
+WRONG = [("selected", [1]), ("selected", ["a", 2]), ("against", 3), ("params", None), ("rows", None), ("seed", "0")]
+WRONG += [("n_rows", True), ("layers_b", [0.5]), ("corpus", 1), ("models_b", [])]
 
 
 def test_a_bad_state_changes_nothing():
@@ -272,6 +412,10 @@ def test_a_bad_state_changes_nothing():
         (json.dumps({"model_a": A, "models_b": [B], "mesure": "cka"}), "Did you mean 'measure'"),
         (json.dumps({"model_a": C, "models_b": [B], "measure": "ckaa"}), "Did you mean 'cka'"),
         (json.dumps({"model_a": A, "models_b": [B], "layers_a": [7]}), "Layer 7"),
+        *(
+            (json.dumps({"model_a": C, "models_b": [A], name: wrong}), f"{name} is .*; expected")
+            for name, wrong in WRONG
+        ),
     ]:
         with pytest.raises(InputError, match=message):
             explorer.state = text
@@ -292,13 +436,37 @@ def test_export_writes_figures_and_numbers(shown, tmp_path):
         rs.Explorer(A, B).export(tmp_path)
 
 
+def test_export_never_overwrites_another_result(shown, tmp_path):
+    first = shown.export(tmp_path)
+    assert shown.export(tmp_path) == first
+    other = rs.Explorer(A, B, corpus=TEXTS, n_rows=60)
+    other.run()
+    assert {file.name.partition(".")[0] for file in other.export(tmp_path)} == {f"cka--{A}--{B}-2"}
+
+
+def test_the_map_shows_small_values_and_closes_what_it_replaces():
+    small = xr.DataArray([[0.0, 2.5e-6]], {"layer_a": [0], "layer_b": [0, 1]}, ("layer_a", "layer_b"), "imd")
+    view = view_of(small.assign_attrs(direction="dissimilarity"))
+    assert view["values"] == [["0.00", "2.5e-06"]]
+    assert view["readouts"][0][1].endswith("2.5e-06")
+    explorer = rs.Explorer(A, B, rows="mean", corpus=TEXTS, n_rows=10)
+    explorer.run()
+    old = explorer._maps.by_model[B]
+    explorer.run()
+    assert old.comm is None
+    explorer.selected = (1, 1)
+    explorer.wait()
+    assert "token" not in (explorer._closeup.points.value + explorer._closeup.tokens.value).replace("repsim-tokens", "")
+
+
 def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
     monkeypatch.setattr("repsim_nb.models.loading.download", lambda *a, **k: pytest.fail("downloaded"))
     explorer = rs.Explorer(A, B, n_rows=500)
     # 3 layers of width 32 and 3 of width 64, in float32
     assert activation_bytes(explorer.question) == 4 * 500 * (3 * 32 + 3 * 64)
     assert "500 rows" in explorer._estimate.value
-    assert "576 kB" in explorer._estimate.value
+    assert "576 kB of activations" in explorer._estimate.value
+    assert activation_bytes(Question(A, (A,), n_rows=500)) == 4 * 500 * 3 * 32  # one side
     explorer.models_b.value = "gelu-3l"
     assert "downloads gelu-3l" in explorer._estimate.value
     explorer.models_b.value = ("EleutherAI/pythia-70m", B)
@@ -307,10 +475,36 @@ def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
 
 def test_seconds_come_from_a_trial_once_the_explorer_is_displayed():
     explorer = rs.Explorer(A, B, **SMALL)
-    assert "trying" in explorer._estimate.value
+    assert "trying" not in explorer._estimate.value
     explorer._repr_mimebundle_()
     explorer.wait()
     assert "about" in explorer._estimate.value
+
+
+def test_the_estimate_never_says_for_good_that_it_is_trying(monkeypatch):
+    explorer = rs.Explorer(A, B, **SMALL)
+    explorer._repr_mimebundle_()
+    explorer.run()
+    assert "extracted already" in explorer._estimate.value
+    running = Event()
+
+    def slow(*given):
+        running.set()
+        for _ in steps(range(10_000), "slowly"):
+            time.sleep(0.01)
+
+    monkeypatch.setattr("repsim_nb.widgets.explorer.answers", slow)
+    explorer.start()
+    running.wait(10)
+    explorer.corpus.seed = 4
+    assert "trying" not in explorer._estimate.value
+    explorer.cancel()
+    explorer.wait()
+    assert "about" in explorer._estimate.value
+    monkeypatch.setattr("repsim_nb.widgets.cost.seconds", lambda *given: 1 / 0)
+    explorer.corpus.seed = 5
+    explorer.wait()
+    assert "time not known" in explorer._estimate.value
 
 
 def test_stitching_shows_three_models_side_by_side(monkeypatch):
@@ -328,6 +522,37 @@ def test_stitching_shows_three_models_side_by_side(monkeypatch):
     direct = rs.stitch(B, C, 1, into=2, fit="least_squares", n_fit=24, n_report=12)
     assert f"{direct.penalty:.2f}" in found
     assert all(name in found for name in ("sender", "receiver", "stitched"))
+    assert f"On {len(direct.documents)} documents of python-docs (split test)" in found
+    made = {}
+    exec(explorer.code.splitlines()[-1], {"rs": rs}, made)
+    assert made["stitched"].penalty == pytest.approx(direct.penalty)
+    explorer.selected = (0, 0)
+    explorer.wait()
+    assert "stitch" not in explorer.code
+
+
+def test_a_stitch_that_fails_is_refused_or_given_up_says_no_more(monkeypatch):
+    explorer = rs.Explorer(A, B, **SMALL)
+    explorer.run()
+    explorer.selected = (1, 1)
+    explorer.wait()
+    fits = Mock(side_effect=InputError("No fit."))
+    monkeypatch.setattr("repsim_nb.widgets.explorer.run_stitch", fits)
+    prompt, explorer._stitch.prompt.value = explorer._stitch.prompt.value, " "
+    explorer._stitch.button.click()
+    assert "prompt is empty" in explorer.error
+    assert not fits.called
+    explorer._stitch.prompt.value = prompt
+    explorer._stitch.button.click()
+    explorer.wait()
+    assert (explorer.error, "Stitching" in explorer._said.value) == ("No fit.", False)
+    fits.side_effect = lambda *given: [time.sleep(0.01) for _ in steps(range(10_000), "slowly")]
+    explorer._stitch.button.click()
+    assert not explorer._cancel.disabled
+    explorer.selected = (0, 1)
+    explorer.wait()
+    assert explorer._cancel.disabled
+    assert "Stitching" not in explorer._said.value
 
 
 def test_import_stays_light():

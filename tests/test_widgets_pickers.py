@@ -142,6 +142,28 @@ def test_what_is_chosen_counts_though_the_list_has_changed_meanwhile():
     assert corpus.split is corpus._split.value is None
 
 
+def test_models_are_known_by_what_load_model_takes():
+    picker = rs.ModelPicker("pythia-70m")
+    assert "<dd>6</dd>" in picker._about.value
+    picker.value = "EleutherAI/pythia-70m@step3000"
+    assert "<dd>6</dd>" in picker._about.value
+    picker._search.value = "pythia-70m@"
+    assert picker._list.options
+    assert not [name for name in picker._list.options if "..." in name]
+
+
+def test_a_split_has_a_corpus_and_a_missing_file_is_no_dataset():
+    with pytest.raises(InputError, match="without a corpus"):
+        rs.CorpusPicker(split="train")
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        rs.CorpusPicker("data/nothing.txt")
+
+
+def test_a_measure_without_an_upper_bound_says_no_value_for_the_same():
+    for name, same in [("cka", True), ("hsic", False), ("cknna", False)]:
+        assert ("1 = same" in rs.MeasurePicker(name)._about.value) is same
+
+
 def test_several_models_are_a_tuple():
     picker = rs.ModelPicker(SMALL, multiple=True)
     assert picker.value == (SMALL,)
@@ -190,6 +212,19 @@ def test_relative_depth_is_kept_when_the_model_changes():
     assert picker.value == (1, 2)
     with pytest.raises(InputError, match="shares of the depth"):
         picker.depth = (0.8, 0.2)
+
+
+def test_layers_of_a_model_of_unknown_depth_are_neither_refused_nor_rescaled():
+    picker = rs.LayerPicker(None, (6,))
+    assert (picker.value, picker._first.value) == ((6,), 6)
+    picker.n_layers = 8
+    assert picker.value == (6,)
+    picker.n_layers = None
+    assert picker.value == (6,)
+    with pytest.raises(InputError, match="to the last"):
+        picker.value = (-1,)
+    picker.n_layers = 4
+    assert picker.value == (4,)  # never one that does not exist
 
 
 def test_a_measure_has_its_declarations_and_its_parameters_as_controls():
@@ -256,6 +291,34 @@ def test_text_is_embedded_pasted_a_file_or_on_the_hub(tmp_path):
     assert picker._source.value == "hub"
     picker.value = None
     assert picker._source.value == "own"
+
+
+def test_the_text_that_is_shown_is_the_text_that_is_used(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("Text.")
+    picker = rs.CorpusPicker()
+    for source, field, typed, value in [
+        ("pasted", picker._pasted, "One.\n\nTwo.", ("One.", "Two.")),
+        ("path", picker._place, str(file), str(file)),
+        ("hub", picker._place, "owner/dataset", "owner/dataset"),
+    ]:
+        picker._source.value = source
+        field.value = typed
+        assert picker.value == value
+        picker._source.value = "own"
+        assert picker.value is None
+        picker._source.value = source
+        assert (field.value, picker.value) == (typed, value)
+    picker._source.value = "path"
+    assert picker._place.value == ""  # a dataset is no path
+
+
+def test_a_source_stays_chosen_while_its_field_is_empty():
+    picker = rs.CorpusPicker()
+    picker._source.value = "pasted"
+    picker._n_rows.value = 70
+    assert picker._source.value == "pasted"
+    assert picker._pasted.layout.display == ""
 
 
 def test_wrong_texts_rows_and_seeds_are_refused():

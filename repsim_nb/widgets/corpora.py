@@ -10,8 +10,8 @@ import traitlets
 
 from repsim_nb.activations.selection import KINDS
 from repsim_nb.corpora import list_corpora
+from repsim_nb.corpora.corpus import _hub_id as hub_id
 from repsim_nb.corpora.corpus import paragraphs
-from repsim_nb.corpora.hub import HUB_ID
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.picker import FULL, Picker
@@ -106,7 +106,7 @@ class CorpusPicker(Picker):
         if isinstance(given, Path):
             given = str(given)
         if isinstance(given, str):
-            if HUB_ID.fullmatch(given) or Path(given).exists():
+            if hub_id(given) or Path(given).exists():
                 return given
             if "/" in given or Path(given).suffix:
                 raise FileNotFoundError(f"No text file or folder at '{given}'. Give a path that exists.")
@@ -119,6 +119,8 @@ class CorpusPicker(Picker):
     @traitlets.validate("split")
     def _valid_split(self, proposal: Any) -> Any:
         given, choices = proposal["value"], splits(self.value)
+        if given is not None and self.value is None:
+            raise InputError(f"split={given!r} was given without a corpus; name the corpus too, or leave split out.")
         if given is not None and choices and given not in choices:
             raise unknown("split", given, choices)
         return given
@@ -144,25 +146,29 @@ class CorpusPicker(Picker):
 
     @traitlets.observe("value", "split", "n_rows", "seed", "rows")
     def _show(self, change: Any = None) -> None:
-        source = self._kind()
+        # A source chosen whose field is still empty stays chosen while other things change.
+        source = self._kind(self.value) if change is None or change.name == "value" else self._source.value
         with self._updating():
             self._source.value = source
-            self._pasted.value = "\n\n".join(self.value) if source == PASTED else self._pasted.value
-            self._place.value = self.value if source in (PATH, HUB) else self._place.value
+            self._pasted.value = "\n\n".join(self.value) if isinstance(self.value, tuple) else self._pasted.value
+            if self._kind(self.value) == source and source in (PATH, HUB):
+                self._place.value = self.value
             choices = splits(self.value)
             self._split.options = [("test (default)" if "test" in choices else "all", None), *choices]
             self._split.value = self.split
             self._rows.value, self._n_rows.value, self._seed.value = self.rows, self.n_rows, self.seed
         self._show_source(source)
 
-    def _kind(self) -> str:
-        if self.value is None:
+    @staticmethod
+    def _kind(value: Any) -> str:
+        """The source that a value is of."""
+        if value is None:
             return OWN
-        if isinstance(self.value, tuple):
+        if isinstance(value, tuple):
             return PASTED
-        if self.value in list_corpora().index:
-            return self.value
-        return PATH if Path(self.value).exists() else HUB
+        if value in list_corpora().index:
+            return value
+        return PATH if Path(value).exists() else HUB
 
     def _show_source(self, source: str) -> None:
         self._pasted.layout.display = "" if source == PASTED else "none"
@@ -173,12 +179,19 @@ class CorpusPicker(Picker):
         self._place.tooltip = self._place.placeholder
 
     def _choose_source(self, change: Any) -> None:
-        """A corpus by its name at once; the others when their field has been filled in."""
+        """A corpus by its name at once; the others as soon as their field is filled in."""
+        place, pasted = self._place.value.strip(), tuple(paragraphs(self._pasted.value))
+        if change.new in (PATH, HUB) and (not place or self._kind(place) != change.new):
+            place = ""  # a dataset is no path
+            with self._updating():
+                self._place.value = ""
         self._show_source(change.new)
         if change.new == OWN:
             self.value = None
         elif change.new in list_corpora().index:
             self.value = change.new
+        elif field := pasted if change.new == PASTED else place:
+            self.value = field
 
     def _choose_split(self, change: Any) -> None:
         try:

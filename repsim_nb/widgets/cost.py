@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from repsim_nb.corpora.corpus import _hub_id as hub_id
 from repsim_nb.memory import readable_size
 from repsim_nb.streaming import estimate
 from repsim_nb.widgets.models import described, needs_download
 from repsim_nb.widgets.question import Kept, Question
 
 
-def in_words(question: Question, kept: Kept, seconds: float | None) -> str:
-    """Rows, bytes and seconds; the latter from a trial, None while there has been none."""
+def in_words(question: Question, kept: Kept, time: str = "") -> str:
+    """Rows, bytes and the time, as far as that is known of it."""
     q, known = question, activation_bytes(question)
-    parts = [f"{q.n_rows:,} rows", f"{readable_size(known)} in memory" if known else "bytes known after loading"]
-    downloads = downloaded(q)
+    parts = [f"{q.n_rows:,} rows", f"{readable_size(known)} of activations" if known else "bytes known after loading"]
+    downloads, unread = downloaded(q), unread_dataset(q, kept)
     if downloads:
         parts.append(f"downloads {', '.join(downloads)}")
+    if unread:
+        parts.append(f"reads {unread}")
+    if downloads or unread:
+        pass  # how long that takes is not known before
     elif all(kept.holds(q, b) for b in q.models_b):
         parts.append("extracted already")
-    else:
-        parts.append("seconds: trying" if seconds is None else f"about {max(1, round(seconds))} s")
+    elif time:
+        parts.append(time)
     if q.uncertainty:
         parts.append("and the time for null and interval")
     return " · ".join(parts)
@@ -31,11 +36,17 @@ def downloaded(question: Question) -> list[str]:
     return [name for name in dict.fromkeys((question.model_a, *question.models_b)) if needs_download(name)]
 
 
+def unread_dataset(question: Question, kept: Kept) -> str | None:
+    """The dataset on the hub that a run would read."""
+    return None if kept.has_text(question) else hub_id(question.corpus)
+
+
 def activation_bytes(question: Question) -> int | None:
     """Of all rows and layers in float32, from what the catalogue says; None for models that are not in it."""
     q, total = question, 0
     for b in q.models_b:
-        for side, name in (("a", q.model_a), ("b", b)):
+        same = b == q.model_a and q.layers_a == q.layers_b
+        for side, name in [("b", b)] if same else [("a", q.model_a), ("b", b)]:
             about, layers = described(name), q.layers(side)
             if "d_model" not in about:
                 return None
@@ -46,7 +57,9 @@ def activation_bytes(question: Question) -> int | None:
 
 def worth_trying(question: Question, kept: Kept) -> bool:
     """Whether a trial would say more, and download nothing."""
-    return not downloaded(question) and not all(kept.holds(question, b) for b in question.models_b)
+    if downloaded(question) or unread_dataset(question, kept):
+        return False
+    return not all(kept.holds(question, b) for b in question.models_b)
 
 
 def seconds(question: Question, kept: Kept) -> float:
@@ -57,7 +70,9 @@ def seconds(question: Question, kept: Kept) -> float:
         how: dict[str, Any] = {"rows": q.rows, "n_rows": q.n_rows, "seed": q.seed, **q.params}
         how |= {"layers_a": q.layers("a"), "layers_b": q.layers("b")}
         total += (
-            estimate(models[0], models[1] if len(models) == 2 else None, q.text(), q.measure, trial=True, **how).seconds
+            estimate(
+                models[0], models[1] if len(models) == 2 else None, kept.text(q), q.measure, trial=True, **how
+            ).seconds
             or 0.0
         )
     return total

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from repsim_nb.closeup import SharedAxes, most_different, shared_axes
+from repsim_nb.errors import InputError
 from repsim_nb.figures import projection
 from repsim_nb.stitching import stitch
 from repsim_nb.stitching.maps import MAPS
@@ -37,19 +38,20 @@ class Closeup:
         """Show nothing."""
         self.points.value = self.tokens.value = ""
 
-    def show(self, labels: tuple[str, str], closeup: SharedAxes, tokens: pd.DataFrame) -> None:
-        """Show what `look` found."""
+    def show(self, labels: tuple[str, str], rows: str, closeup: SharedAxes, tokens: pd.DataFrame) -> None:
+        """Show what `look` found; `rows` are as in `extract`."""
+        noun = "token" if rows == "tokens" else "document"
         ax = projection(closeup, empty(3.8, 3.5), labels=labels)
         name = f"{labels[0]} and {labels[1]} on shared axes, {closeup}"
         self.points.value = (
             '<h3 class="repsim-h3">Both on shared axes</h3>'
             + inline_svg(ax, name)
             + '<p class="repsim-note">Procrustes: both centred and scaled, B rotated onto A; the axes are the '
-            f"principal axes of both together. A line joins the same token; shown are {closeup}.</p>"
+            f"principal axes of both together. A line joins the same {noun}; shown are {closeup}.</p>"
         )
         self.tokens.value = (
-            '<h3 class="repsim-h3">Tokens they differ on most</h3>'
-            + _token_table(tokens)
+            f'<h3 class="repsim-h3">{noun.capitalize()}s they differ on most</h3>'
+            + _token_table(tokens, "token in its text" if noun == "token" else "end of the row in its document")
             + '<p class="repsim-note">Distance after the same alignment, in units of the typical length of a row; '
             f"of all {len(closeup.difference):,} rows.</p>"
         )
@@ -59,10 +61,10 @@ def look(question: Question, b: str, selected: tuple[int, int], kept: Kept) -> t
     """The close-up of a pair of layers whose activations are kept, and the tokens that differ most."""
     pair = kept.activations(question, b)
     closeup = shared_axes(pair[0][selected[0]], pair[-1][selected[1]], seed=question.seed)
-    return closeup, most_different(closeup, kept.models(question, b)[0], pair[0], question.text())
+    return closeup, most_different(closeup, kept.models(question, b)[0], pair[0], kept.text(question))
 
 
-def _token_table(tokens: pd.DataFrame) -> str:
+def _token_table(tokens: pd.DataFrame, title: str) -> str:
     lines = []
     for _, row in tokens.iterrows():
         before, token, after = (_visible(text) for text in (row.before[-18:], row.token, row.after[:14]))
@@ -71,7 +73,7 @@ def _token_table(tokens: pd.DataFrame) -> str:
             f'<td class="repsim-context" title="{escape(str(row.document))}">'
             f"<span>{before}</span><mark>{token}</mark><span>{after}</span></td></tr>"
         )
-    head = "<thead><tr><th>distance</th><th>token in its text</th></tr></thead>"
+    head = f"<thead><tr><th>distance</th><th>{title}</th></tr></thead>"
     return f'<table class="repsim-table">{head}<tbody>{"".join(lines)}</tbody></table>'
 
 
@@ -81,9 +83,9 @@ def _visible(text: str) -> str:
 
 
 class StitchPanel(widgets.VBox):
-    """Stitch the selected layer of A into the selected layer of B; `run` is called with the arguments of `stitch`."""
+    """Stitch the selected layer of A into the selected layer of B; its button calls `run`."""
 
-    def __init__(self, run: Callable[[dict[str, Any]], None]):
+    def __init__(self, run: Callable[[], None]):
         self.map = widgets.Dropdown(
             options=list(MAPS), value="affine", description="map", tooltip="What joins the two models", layout=FULL
         )
@@ -108,7 +110,7 @@ class StitchPanel(widgets.VBox):
         controls = widgets.VBox([self.map, self.fit, self.prompt, self.button])
         controls.add_class("repsim-controls")
         super().__init__([self.heading, controls, self.found])
-        self.button.on_click(lambda _: run({"map": self.map.value, "fit": self.fit.value}))
+        self.button.on_click(lambda _: run())
         self.reset("", "")
 
     def reset(self, sender: str, receiver: str) -> None:
@@ -117,15 +119,29 @@ class StitchPanel(widgets.VBox):
         pair = f": {escape(sender)} into {escape(receiver)}" if sender else ""
         self.heading.value = f'<h3 class="repsim-h3">Stitching{pair}</h3>'
 
-    def show(self, stitched: Stitched) -> None:
-        """What stitching costs, and what the three models predict."""
+    def arguments(self) -> dict[str, Any]:
+        """Of `stitch`, as they are chosen.
+
+        Raises:
+            InputError: no prompt, which would be missed only after the fit.
+        """
+        if not self.prompt.value.strip(" /"):
+            raise InputError("The prompt is empty. Write some text that the models are to go on from.")
+        return {**WINDOWS, "map": self.map.value, "fit": self.fit.value}
+
+    def show(self, stitched: Stitched, given: str) -> None:
+        """What stitching costs and on which text, and what the three models predict after the prompt `given`."""
+        corpora = stitched.ground.corpora
+        report = corpora["report"]
+        unseen = ", none of which the map was fitted on" if "fit" in corpora else ""
         low, high = stitched.interval()
         units = stitched.ground.task.units
-        prompt = self.prompt.value if stitched.receiver.kind == "causal" else _as_pair(self.prompt.value)
+        prompt = given if stitched.receiver.kind == "causal" else _as_pair(given)
         self.found.value = (
             f'<p class="repsim-lead"><b>{stitched.penalty:.2f}</b> {units} dearer than the receiver alone '
             f"(95% interval {low:.2f} to {high:.2f}); {stitched.recovered:.0%} of what it needs comes through."
-            f"</p>{_predictions(stitched.predictions(prompt), self.prompt.value)}"
+            f'</p><p class="repsim-note">On {len(stitched.documents):,} documents of {escape(report.name)} (split '
+            f"{escape(report.split)}){unseen}.</p>{_predictions(stitched.predictions(prompt), given)}"
         )
 
 
@@ -163,13 +179,16 @@ def _predictions(table: pd.DataFrame, prompt: str) -> str:
 
 
 def run_stitch(question: Question, b: str, selected: tuple[int, int], kept: Kept, how: dict[str, Any]) -> Stitched:
-    """Stitch layer selected[0] of a into layer selected[1] of b."""
+    """Stitch layer selected[0] of a into layer selected[1] of b.
+
+    Of a corpus that has splits, `stitch` takes its own, to fit on and to report on.
+    """
     return stitch(
         kept.model(question.model_a),
         kept.model(b),
         selected[0],
-        question.corpus,
+        question.corpus if question.named else kept.text(question),
         into=selected[1],
         seed=question.seed,
-        **{**WINDOWS, **how},
+        **how,
     )

@@ -20,10 +20,10 @@ from repsim_nb.widgets.details import Closeup, StitchPanel, look, run_stitch
 from repsim_nb.widgets.guard import Alert
 from repsim_nb.widgets.job import Job
 from repsim_nb.widgets.picker import Frame
-from repsim_nb.widgets.question import Kept, Question, answer, as_commands, as_python
+from repsim_nb.widgets.question import Kept, Question, answers, as_commands, as_python
 from repsim_nb.widgets.setup import Setup
 from repsim_nb.widgets.takeaway import TakeAway, write
-from repsim_nb.widgets.views import Maps, Pair, curves_as_html, heading
+from repsim_nb.widgets.views import Maps, Pair, box, curves_as_html, heading
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,7 +34,8 @@ IDLE, RUNNING, DONE, CANCELLED, FAILED = "idle", "running", "done", "cancelled",
 class Explorer(widgets.VBox):
     """Pickers, the map, and linked views of what lies behind the cell that is selected.
 
-    Nothing runs and nothing is downloaded before `Run` is pressed, or `run()` called.
+    Nothing is downloaded before `Run` is pressed, or `run()` called. A displayed explorer tries for about a second, in
+    the background, how long a run will take.
 
     Args:
         model_a: name of a model, compared with each of `models_b` (a name or several; the same name compares it with
@@ -81,6 +82,7 @@ class Explorer(widgets.VBox):
         self._jobs: dict[str, Job] = {}
         self._displayed = False
         self._wanted: tuple[str, Pair | None] | None = None  # to be selected after the next run
+        self._stitched: dict[str, Any] | None = None  # how the selected pair was stitched
 
         several = (models_b,) if isinstance(models_b, str) else tuple(models_b)
         asked = Question(
@@ -131,12 +133,14 @@ class Explorer(widgets.VBox):
     def code(self) -> str:
         """Python that gives the results and the close-up shown; of what the pickers ask before the first run."""
         question = self._asked or self.question
-        return as_python(question, self.against or question.models_b[0], self.selected)
+        return as_python(question, self.against or question.models_b[0], self.selected, self._stitched)
 
     @property
     def command(self) -> str:
         """The same as commands for a shell."""
-        return as_commands(self._asked or self.question, self.state)
+        if self._asked is None:
+            return as_commands(self.question, self.state)
+        return as_commands(self._asked, self._asked.to_json(against=self.against, selected=self.selected))
 
     def run(self) -> xr.DataArray:
         """Compare, wait, and return the result of the map in focus.
@@ -162,11 +166,9 @@ class Explorer(widgets.VBox):
             began = time.perf_counter()
 
             def done(found: dict[str, xr.DataArray], said: list[str]) -> None:
-                with self._guard():
-                    self._take(question, found)
-                    notes = " ".join(said)
-                    self._say(f"Done in {time.perf_counter() - began:.1f} s. {notes}")
-                    self.status = DONE
+                self._take(question, found)
+                self._say(f"Done in {time.perf_counter() - began:.1f} s. {' '.join(said)}")
+                self.status = DONE
 
             def failed(error: Exception) -> None:
                 self.status = FAILED
@@ -175,7 +177,7 @@ class Explorer(widgets.VBox):
 
             self.status = RUNNING
             self._say("Starting")
-            self._job("run", lambda: {b: answer(question, b, self._kept) for b in question.models_b}, done, failed)
+            self._job("run", lambda: answers(question, self._kept), done, failed)
 
     def cancel(self) -> None:
         """Stop a run, a stitch or a close-up that is under way; what was found before stays."""
@@ -197,7 +199,8 @@ class Explorer(widgets.VBox):
     @property
     def state(self) -> str:
         """What is chosen and selected, as one line of JSON; set it to restore."""
-        return self.question.to_json(against=self.against, selected=list(self.selected) if self.selected else None)
+        against, selected = self._wanted or (self.against, self.selected)
+        return self.question.to_json(against=against, selected=selected)
 
     @state.setter
     def state(self, text: str) -> None:
@@ -208,8 +211,8 @@ class Explorer(widgets.VBox):
         except Exception:
             self._setup.choose(before)
             raise
-        selected = more.get("selected")
-        self._wanted = more.get("against") or "", tuple(selected) if selected else None
+        self._wanted = more.get("against", ""), more.get("selected")
+        self._refresh()
 
     @classmethod
     def from_state(cls, text: str) -> Explorer:
@@ -293,31 +296,33 @@ class Explorer(widgets.VBox):
         """Something was picked: say what a run would take, and keep the texts to take away up to date."""
         with self._guard():
             self._setup.renumber()
-            self._tell_cost(None)
             self._refresh()
-            if self._displayed:
-                self._try()
+            self._try()
 
     def _refresh(self) -> None:
         self._take_away.code.text, self._take_away.command.text = self.code, self.command
         self._take_away.state.value = self.state
 
-    def _tell_cost(self, seconds: float | None) -> None:
-        words = cost.in_words(self.question, self._kept, seconds)
+    def _tell_cost(self, time: str = "") -> None:
+        words = cost.in_words(self.question, self._kept, time)
         self._estimate.value = f'<span class="repsim-note">{escape(words)}</span>'
 
     def _try(self) -> None:
-        """See in the background how long a run will take."""
+        """Say what a run will take; once displayed, see in the background how long."""
+        self._give_up("trial")
+        self._tell_cost()
         question = self.question
-        if self.status == RUNNING or not cost.worth_trying(question, self._kept):
+        if not self._displayed or self.status == RUNNING or not cost.worth_trying(question, self._kept):
             return
 
         def done(seconds: float, said: list[str]) -> None:
-            with self._guard():
-                self._tell_cost(seconds)
+            self._tell_cost(f"about {max(1, round(seconds))} s")
 
         # Should it fail, the run itself will say why.
-        self._job("trial", lambda: cost.seconds(question, self._kept), done, lambda error: None)
+        self._tell_cost("seconds: trying")
+        self._job(
+            "trial", lambda: cost.seconds(question, self._kept), done, lambda _: self._tell_cost("time not known")
+        )
 
     def _take(self, question: Question, found: dict[str, xr.DataArray]) -> None:
         """Show new results, all on one scale."""
@@ -334,7 +339,6 @@ class Explorer(widgets.VBox):
             self._draw_curves()
         self._setup.renumber()
         self._refresh()
-        self._tell_cost(None)
         self._maps.appear()  # last: from now on it can be clicked on
 
     def _exists(self, pair: Pair) -> bool:
@@ -379,6 +383,10 @@ class Explorer(widgets.VBox):
     def _show_pair(self, change: Any) -> None:
         with self._guard():
             self._give_up("look", "stitch")
+            self._stitched = None
+            if self.status != RUNNING and not self._cancel.disabled:  # a stitch was under way
+                self._busy(False)
+                self._say("")
             self._maps.mark(self.against, self.selected)
             self._closeup.clear()
             self._refresh()
@@ -404,7 +412,7 @@ class Explorer(widgets.VBox):
 
         def done(found: Any, said: list[str]) -> None:
             with self._guard():
-                self._closeup.show(labels, *found)
+                self._closeup.show(labels, question.rows, *found)
 
         self._job("look", lambda: look(question, b, selected, self._kept), done)
 
@@ -413,22 +421,25 @@ class Explorer(widgets.VBox):
         assert self._asked is not None
         return f"{self._asked.model_a}, layer {self.selected[0]}", f"{self.against}, layer {self.selected[1]}"
 
-    def _start_stitch(self, how: dict[str, Any]) -> None:
+    def _start_stitch(self) -> None:
         """Stitch the selected pair in the background."""
         self._clear()
         with self._guard():
             question, b, selected = self._asked, self.against, self.selected
             if question is None or selected is None:
                 raise InputError("Select a cell of the map first: its layers are stitched.")
+            how, prompt = self._stitch.arguments(), self._stitch.prompt.value
 
             def done(stitched: Any, said: list[str]) -> None:
+                self._stitch.show(stitched, prompt)
+                self._stitched = how
+                self._refresh()
                 self._busy(False)
-                with self._guard():
-                    self._stitch.show(stitched)
-                    self._say("Stitched.")
+                self._say("Stitched.")
 
             def failed(error: Exception) -> None:
                 self._busy(False)
+                self._say("")
                 self._fail(error)
 
             self._busy(True)
@@ -439,6 +450,7 @@ class Explorer(widgets.VBox):
     def _show_status(self, change: Any) -> None:
         self._run.disabled = self.status == RUNNING
         self._busy(self.status == RUNNING)
+        self._try()
 
     def _busy(self, busy: bool) -> None:
         """Whether there is something to cancel."""
@@ -467,11 +479,11 @@ class Explorer(widgets.VBox):
 
     def _laid_out(self) -> list[widgets.Widget]:
         """Top to bottom, which is the order under the Tab key."""
-        bar = _box("repsim-bar", self._run, self._cancel, self._progress, self._said, self._estimate)
-        self._details = _box(
+        bar = box("repsim-bar", self._run, self._cancel, self._progress, self._said, self._estimate)
+        self._details = box(
             "repsim-details",
             self._pair,
-            _box("repsim-panels", self._closeup.points, self._closeup.tokens, self._stitch),
+            box("repsim-panels", self._closeup.points, self._closeup.tokens, self._stitch),
         )
         self._details.layout.display = "none"
         self._progress.layout.display = "none"
@@ -480,13 +492,7 @@ class Explorer(widgets.VBox):
             self._setup,
             bar,
             self.alert,
-            _box("repsim-results", self._maps, self._curves),
+            box("repsim-results", self._maps, self._curves),
             self._details,
             self._take_away,
         ]
-
-
-def _box(name: str, *children: widgets.Widget) -> widgets.Box:
-    box = widgets.Box(children)
-    box.add_class(name)
-    return box

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from threading import Lock, Thread
+from threading import Lock, RLock, Thread, local
 from typing import Any
 
 from repsim_nb.progress import watched
 
-_ONE_AT_A_TIME = Lock()  # warnings are recorded for the whole process, and two jobs would only slow each other down
+_ONE_AT_A_TIME = Lock()  # two jobs would only slow each other down
+_HEARD = local()  # `said`: warnings of this thread, in threads of jobs
+
+
+def _listen() -> None:
+    """Have warnings of jobs kept for their status, and all others shown as before.
+
+    `warnings.catch_warnings` will not do: it records those of every thread, and two of them that overlap leave the
+    recording on for good.
+    """
+    before = warnings.showwarning
+    if getattr(before, "of_jobs", False):
+        return
+
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        said = getattr(_HEARD, "said", None)
+        if said is None:
+            before(message, category, *where, **more)
+        elif issubclass(category, UserWarning):
+            said.append(str(message))
+
+    show.of_jobs = True  # type: ignore[attr-defined]
+    warnings.showwarning = show
 
 
 class GivenUp(BaseException):
@@ -22,7 +44,7 @@ class Job(Thread):
     Args:
         work: what is to be done.
         done: called with what it returned and the warnings it gave.
-        failed: called with the exception it raised.
+        failed: called with the exception that it or `done` raised.
         step: called before each step with (what is done, steps done, steps in all).
 
     A job that was given up calls nothing any more, from the moment on when `give_up` returns; its thread ends at the
@@ -39,26 +61,32 @@ class Job(Thread):
         super().__init__(daemon=True, name="repsim-nb explorer")
         self._work, self._done, self._failed, self._step = work, done, failed, step
         self.given_up = False
+        self._telling = RLock()  # not to be given up while `done` or `failed` is under way; those give up other jobs
 
     def give_up(self) -> None:
         """Stop at the next step, and say nothing any more."""
-        self.given_up = True
+        with self._telling:
+            self.given_up = True
 
     def run(self) -> None:
         """What the thread does."""
         try:
-            with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught, watched(self._watch):
-                warnings.simplefilter("always")
+            with _ONE_AT_A_TIME, watched(self._watch):
+                _listen()
+                said: list[str] = []
+                _HEARD.said = said
                 self._check()
                 result = self._work()
-            said = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-            if not self.given_up:
-                self._done(result, list(dict.fromkeys(said)))
+            _HEARD.said = None
+            with self._telling:
+                if not self.given_up:
+                    self._done(result, list(dict.fromkeys(said)))
         except GivenUp:
             pass
         except Exception as error:
-            if not self.given_up:
-                self._failed(error)
+            with self._telling:
+                if not self.given_up:
+                    self._failed(error)
 
     def _watch(self, what: str, done: int, of: int) -> None:
         self._check()

@@ -12,28 +12,30 @@ from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.picker import FULL, Picker
 
 ALL, RANGE, ONE = "all", "range", "one"
+UNKNOWN = 4  # positions beyond the embedding that are offered of a model of unknown depth
 
 
 class LayerPicker(Picker):
     """All layers, a range or a single one; each is named with its relative depth.
 
     Args:
-        n_layers: blocks of the model; positions run from 0, the embedding, to n_layers.
+        n_layers: blocks of the model; positions run from 0, the embedding, to n_layers. None where it is not known:
+            any position may be set, and a few are offered.
         value: "all" or positions.
         title: the heading.
 
     Attributes:
         value: trait, "all" or a tuple of positions in rising order.
-        n_layers: trait; where it changes, the choice stays at its relative depth.
+        n_layers: trait; where it changes, the choice stays at its relative depth; where it was not known, as it is.
 
     Raises:
         InputError: positions that the model does not have.
     """
 
     value = traitlets.Any("all", help='"all" or a tuple of positions')
-    n_layers = traitlets.Int(4, min=0)
+    n_layers = traitlets.Int(4, min=0, allow_none=True)
 
-    def __init__(self, n_layers: int = 4, value: Any = ALL, *, title: str = "Layers"):
+    def __init__(self, n_layers: int | None = 4, value: Any = ALL, *, title: str = "Layers"):
         self._which = widgets.Dropdown(
             options=[("all layers", ALL), ("a range", RANGE), ("one layer", ONE)],
             description="layers",
@@ -53,19 +55,26 @@ class LayerPicker(Picker):
     @property
     def positions(self) -> tuple[int, ...]:
         """The chosen positions, one by one."""
-        return tuple(range(self.n_layers + 1)) if self.value == ALL else self.value
+        return tuple(range(self._top + 1)) if self.value == ALL else self.value
+
+    @property
+    def _top(self) -> int:
+        """The last position to be offered."""
+        if self.n_layers is not None:
+            return self.n_layers
+        return UNKNOWN if self.value == ALL else max(UNKNOWN, *self.value)
 
     @property
     def depth(self) -> tuple[float, float]:
         """Relative depth of the first and the last chosen layer, 0 to 1."""
-        return self.positions[0] / max(self.n_layers, 1), self.positions[-1] / max(self.n_layers, 1)
+        return self.positions[0] / max(self._top, 1), self.positions[-1] / max(self._top, 1)
 
     @depth.setter
     def depth(self, ends: tuple[float, float]) -> None:
         low, high = ends
         if not 0 <= low <= high <= 1:
             raise InputError(f"depth={ends!r}; expected two shares of the depth, 0 <= first <= last <= 1.")
-        self.value = tuple(range(round(low * self.n_layers), round(high * self.n_layers) + 1))
+        self.value = tuple(range(round(low * self._top), round(high * self._top) + 1))
 
     @traitlets.validate("value")
     def _valid(self, proposal: Any) -> str | tuple[int, ...]:
@@ -75,11 +84,11 @@ class LayerPicker(Picker):
         asked = (given,) if isinstance(given, int) else given
         if isinstance(asked, str) or not hasattr(asked, "__iter__"):
             raise InputError(f'layers={given!r} was given; expected "all", a position or a list of positions.')
-        asked = list(asked)
-        wrong = [p for p in asked if isinstance(p, bool) or not isinstance(p, int) or not 0 <= p <= self.n_layers]
+        asked, top = list(asked), float("inf") if self.n_layers is None else self.n_layers
+        wrong = [p for p in asked if isinstance(p, bool) or not isinstance(p, int) or not 0 <= p <= top]
         if wrong or not asked:
             raise InputError(
-                f"Layer {wrong[0]!r} does not exist: positions are 0 (embedding) to {self.n_layers}."
+                f"Layer {wrong[0]!r} does not exist: positions are 0 (embedding) to {self.n_layers or 'the last'}."
                 if wrong
                 else 'layers is empty; expected "all", a position or a list of positions.'
             )
@@ -87,22 +96,24 @@ class LayerPicker(Picker):
 
     @traitlets.observe("n_layers")
     def _renumber(self, change: Any) -> None:
-        if self.value != ALL and change.old:
-            scale = change.new / change.old
-            kept: str | tuple[int, ...] = tuple(sorted({min(change.new, round(p * scale)) for p in self.value}))
-        else:
-            kept = ALL
+        kept = self.value
+        if kept != ALL and change.new is not None:
+            scale = change.new / change.old if change.old else 1  # not known before: the same positions
+            kept = tuple(sorted({min(change.new, round(p * scale)) for p in kept}))
         self._offer()
         self.value = kept
         self._show()
 
     def _offer(self) -> None:
-        options: list[Any] = [(f"{p}  ({p / max(self.n_layers, 1):.0%} deep)", p) for p in range(self.n_layers + 1)]
+        deep = (lambda p: f"{p}  ({p / max(self._top, 1):.0%} deep)") if self.n_layers is not None else str
+        options: list[Any] = [(deep(p), p) for p in range(self._top + 1)]
         with self._updating():
             self._first.options = self._last.options = options
 
     @traitlets.observe("value")
     def _show(self, change: Any = None) -> None:
+        if self.n_layers is None:
+            self._offer()
         positions = self.positions
         which = ALL if self.value == ALL else ONE if len(positions) == 1 else RANGE
         with self._updating():
@@ -126,7 +137,7 @@ class LayerPicker(Picker):
         else:
             first, last = self._first.value, self._last.value
             if change.owner is self._which and first == last:
-                last = self.n_layers
+                last = self._top
             if first > last:  # the end that was moved takes the other along
                 first, last = (first, first) if change.owner is self._first else (last, last)
             self.value = tuple(range(first, last + 1)) if first < last else (first,)

@@ -38,7 +38,7 @@ function draw(model, el) {
     for (let column = 0; column < width; column++) {
       const cell = make("div", "repsim-map-cell", view.values[row][column]);
       cell.setAttribute("role", "gridcell");
-      cell.setAttribute("aria-label", view.labels[row][column]);
+      cell.setAttribute("aria-label", view.readouts[row][column]);
       cell.dataset.layerA = view.rows[row];
       cell.dataset.layerB = view.columns[column];
       cell.style.backgroundColor = view.colours[row][column];

@@ -33,11 +33,6 @@ class LayerMap(anywidget.AnyWidget):
     def __init__(self, result: xr.DataArray, limits: tuple[float, float] | None = None):
         super().__init__(view=view_of(result, limits))
 
-    def show(self, result: xr.DataArray, limits: tuple[float, float] | None = None) -> None:
-        """Another result in its place, with nothing selected."""
-        self.selected = []
-        self.view = view_of(result, limits)
-
 
 def view_of(result: xr.DataArray, limits: tuple[float, float] | None = None) -> dict[str, Any]:
     """A result as words and colours, cell by cell."""
@@ -48,6 +43,7 @@ def view_of(result: xr.DataArray, limits: tuple[float, float] | None = None) -> 
     rows, columns = ([str(layer) for layer in result[f"layer_{side}"].values] for side in "ab")
     hatched = unrelated(result)
     alike = result.attrs.get("direction") == "similarity"
+    bounded = float(result.attrs.get("upper_bound", "inf")) == high
     readouts = [
         [f"Layer {r} of {a}, layer {c} of {b}: {in_words(result[i, j])}" for j, c in enumerate(columns)]
         for i, r in enumerate(rows)
@@ -60,8 +56,7 @@ def view_of(result: xr.DataArray, limits: tuple[float, float] | None = None) -> 
         "x_axis": f"layer of {b}",
         "rows": rows,
         "columns": columns,
-        "values": [[f"{float(v):.2f}" for v in row] for row in result.values],
-        "labels": readouts,
+        "values": [[_number(v, 2) for v in row] for row in result.values],
         "readouts": readouts,
         "colours": painted.tolist(),
         "inks": [[_ink(colour) for colour in row] for row in painted],
@@ -71,7 +66,7 @@ def view_of(result: xr.DataArray, limits: tuple[float, float] | None = None) -> 
             "colours": scale,
             "title": str(result.attrs.get("long_name", result.name)),
             "low": f"{low:.3g} {_meaning(low, alike)}".strip(),
-            "high": f"{high:.3g} {_meaning(high, alike)}".strip(),
+            "high": f"{high:.3g} {_meaning(high, alike) if bounded or not alike else '(more alike)'}".strip(),
         },
     }
 
@@ -82,13 +77,20 @@ def _meaning(end: float, similarity: bool) -> str:
     return "= same" if end == 0 else "(less alike)"
 
 
+def _number(value: Any, decimals: int) -> str:
+    """With so many decimals, or where those say nothing with three significant digits."""
+    value = float(value)
+    fixed = f"{value:.{decimals}f}"
+    return f"{value:.3g}" if float(fixed) == 0 != value else fixed
+
+
 def in_words(cell: xr.DataArray) -> str:
     """The value with its interval and null as far as it has them."""
-    words = [f"{float(cell):.3f}"]
+    words = [_number(cell, 3)]
     if "low" in cell.coords:
-        words.append(f"95% interval {float(cell.low):.3f} to {float(cell.high):.3f}")
+        words.append(f"95% interval {_number(cell.low, 3)} to {_number(cell.high, 3)}")
     if "null_mean" in cell.coords:
-        words.append(f"unrelated text {float(cell.null_mean):.3f}, p = {float(cell.p_value):.3f}")
+        words.append(f"unrelated text {_number(cell.null_mean, 3)}, p = {float(cell.p_value):.3f}")
     return "; ".join(words)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from functools import partial
 from html import escape
@@ -135,7 +136,10 @@ def _first_line(measure: Measure) -> str:
 
 
 def _meaning(measure: Measure) -> str:
-    return "0 = same" if measure.direction == "dissimilarity" else "1 = same, 0 = nothing shared"
+    if measure.direction == "dissimilarity":
+        return "0 = same"
+    most = measure.bounds[1]
+    return f"{most:g} = same, 0 = nothing shared" if math.isfinite(most) else "larger = more alike, 0 = nothing shared"
 
 
 def _invariances(measure: Measure) -> str:

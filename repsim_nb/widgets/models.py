@@ -12,6 +12,7 @@ import traitlets
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.memory import readable_size
 from repsim_nb.models.catalogue import list_models
+from repsim_nb.models.families import repositories
 from repsim_nb.models.place import HUB_ID
 from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.picker import FULL, NARROW, Picker, facts
@@ -143,7 +144,8 @@ def _catalogue() -> pd.DataFrame:
     for name, row in frame.iterrows():
         rows.append(row)
         for revision in str(row.revisions).split(", ") if isinstance(row.revisions, str) and row.revisions else []:
-            rows.append(row.rename(f"{name}@{revision}"))
+            if revision != "...":  # which stands for what a long list leaves out
+                rows.append(row.rename(f"{name}@{revision}"))
     return pd.DataFrame(rows).convert_dtypes()
 
 
@@ -161,16 +163,40 @@ def check_name(name: Any) -> str:
 
 
 def _is_elsewhere(name: str) -> bool:
-    """A hub id or a folder with a model in it."""
-    return bool(HUB_ID.fullmatch(name.partition("@")[0])) or (
-        bool(name) and (Path(name).expanduser() / "config.json").is_file()
+    """A hub id, another name of one, or a folder with a model in it."""
+    base = name.partition("@")[0]
+    return (
+        bool(HUB_ID.fullmatch(base))
+        or base in repositories()
+        or (bool(name) and (Path(name).expanduser() / "config.json").is_file())
     )
 
 
 def described(name: str) -> dict[str, Any]:
-    """What the catalogue says of a model; nothing for those that are not in it."""
-    frame = _catalogue()
-    return {str(k): v for k, v in frame.loc[name].dropna().items()} if name in frame.index else {}
+    """What the catalogue says of a model, also by another name or revision; nothing for those that are not in it."""
+    frame, base = _catalogue(), name.partition("@")[0]
+    for known in (name, base, *frame.index[frame.repository == repositories().get(base, "")][:1]):
+        if known in frame.index:
+            return {str(k): v for k, v in frame.loc[known].dropna().items()}
+    return {}
+
+
+def depth_of(name: str) -> int | None:
+    """Layers of a model of the catalogue or in a folder, of which the config alone is read; None where not known."""
+    known = described(name).get("n_layers")
+    if known is None and (Path(name).expanduser() / "config.json").is_file():
+        known = _depth_in_folder(name)
+    return None if known is None else int(known)
+
+
+@cache
+def _depth_in_folder(name: str) -> int | None:
+    from repsim_nb.models.shape import shape_of
+
+    try:
+        return shape_of(name).n_layers
+    except (InputError, OSError):  # the run will say what is wrong with it
+        return None
 
 
 def needs_download(name: str) -> bool:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from html import escape
 from io import StringIO
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": None}
+_SAVING = Lock()  # settings are of the process: these two alone are set back, and what a cell sets meanwhile stays
 
 
 def empty(width: float, height: float) -> Axes:
@@ -23,12 +27,18 @@ def empty(width: float, height: float) -> Axes:
 
 def inline_svg(ax: Axes, label: str) -> str:
     """The figure of some Axes as SVG for a page, `label` its name; what is black takes the colour of text."""
-    from matplotlib import rc_context
+    import matplotlib as mpl
 
+    settings: Any = mpl.rcParams
     figure, written = ax.get_figure(root=True), StringIO()
     assert figure is not None
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": None}):
-        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+    with _SAVING:
+        before = {name: settings[name] for name in SETTINGS}
+        settings.update(SETTINGS)
+        try:
+            figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+        finally:
+            settings.update(before)
     svg = written.getvalue()
     svg = svg[svg.index("<svg") :].replace("#000000", "currentColor")
     svg = re.sub(r'<g id="[a-z]+(?:\\.[a-z]+)*_\d+"', "<g", svg)  # the same in every figure of a page

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.activations import Activations, extract_aligned
 from repsim_nb.comparison import compare
-from repsim_nb.corpora import Corpus, load_corpus
+from repsim_nb.corpora import Corpus, list_corpora, load_corpus
+from repsim_nb.corpora.corpus import _hub_id as hub_id
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures import get_measure
 from repsim_nb.models import Model, load_model
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 KEPT_BYTES = 10**9
-KEPT_MODELS = 6
+KEPT_MODELS = KEPT_TEXTS = 6
 NOTEBOOK = "00_start_here"
 
 
@@ -50,9 +53,10 @@ class Question:
         chosen = self.layers_a if side == "a" else self.layers_b
         return chosen if isinstance(chosen, str) else list(chosen)
 
-    def text(self) -> Corpus | None:
-        """The corpus, loaded."""
-        return None if self.corpus is None else load_corpus(self.corpus, self.split)
+    @property
+    def named(self) -> bool:
+        """Whether the corpus is one of the package's own."""
+        return isinstance(self.corpus, str) and self.corpus in list_corpora().index
 
     def how(self) -> dict[str, Any]:
         """Arguments of `compare` for models that differ from its defaults, models, corpus and parameters apart."""
@@ -81,11 +85,47 @@ class Question:
         names = [f.name for f in fields(cls)]
         if not isinstance(saved, dict) or not {"model_a", "models_b"} <= saved.keys():
             raise InputError("This is no saved state of an explorer: it names no models. Give the whole text.")
-        own = {name: _as_tuple(saved.pop(name)) for name in names if name in saved}
-        known = {"selected", "against"}
-        if set(saved) - known:
-            raise unknown("entry of a saved state", min(set(saved) - known), [*names, *known])
+        if set(saved) - EXPECTED.keys():
+            raise unknown("entry of a saved state", min(set(saved) - EXPECTED.keys()), EXPECTED)
+        saved = {name: _as_tuple(value) for name, value in saved.items()}
+        for name, value in saved.items():
+            if not EXPECTED[name][0](value):
+                raise InputError(f"Saved state: {name} is {value!r}; expected {EXPECTED[name][1]}.")
+        own = {name: saved.pop(name) for name in names if name in saved}
         return cls(**own), saved
+
+
+def _is(*types: type) -> Callable[[Any], bool]:
+    return lambda value: type(value) in types
+
+
+def _all(kind: type) -> Callable[[Any], bool]:
+    return lambda value: type(value) is tuple and len(value) > 0 and all(type(item) is kind for item in value)
+
+
+def _either(*checks: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: any(check(value) for check in checks)
+
+
+_NAME, _NUMBER = (_is(str), "a text"), (_is(int), "a whole number")
+_LAYERS = _either(_is(str), _all(int)), '"all" or a list of positions'
+# What each entry of a saved state may be, lists as tuples.
+EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model_a": _NAME,
+    "models_b": (_either(_is(str), _all(str)), "a list of names"),
+    "measure": _NAME,
+    "params": (_is(dict), "names with their values"),
+    "corpus": (_either(_is(str, NoneType), _all(str)), "a name, a list of texts or null"),
+    "split": (_is(str, NoneType), "a name or null"),
+    "rows": _NAME,
+    "n_rows": _NUMBER,
+    "seed": _NUMBER,
+    "layers_a": _LAYERS,
+    "layers_b": _LAYERS,
+    "uncertainty": (_is(bool), "true or false"),
+    "against": _NAME,
+    "selected": (lambda value: value is None or (_all(int)(value) and len(value) == 2), "two layers or null"),
+}
 
 
 def _as_tuple(value: Any) -> Any:
@@ -93,11 +133,12 @@ def _as_tuple(value: Any) -> Any:
 
 
 class Kept:
-    """Models and activations used lately, up to a number of each and of bytes; the oldest go first."""
+    """Models, texts and activations used lately, up to a number of each and of bytes; the oldest go first."""
 
     def __init__(self, limit: int = KEPT_BYTES):
         self.limit = limit
         self._models: OrderedDict[str, Model] = OrderedDict()
+        self._texts: OrderedDict[Any, tuple[Corpus, str]] = OrderedDict()  # with its hash
         self._pairs: OrderedDict[tuple[Any, ...], list[Activations]] = OrderedDict()
 
     @property
@@ -114,6 +155,23 @@ class Kept:
         self._models.move_to_end(name)
         return self._models[name]
 
+    def text(self, question: Question, anew: bool = False) -> Corpus | None:
+        """The corpus, loaded unless it is kept; `anew` reads files again, which may have changed, but no dataset."""
+        q = question
+        if q.corpus is None:
+            return None
+        if not self.has_text(q) or (anew and not hub_id(q.corpus)):
+            corpus = load_corpus(q.corpus, q.split)
+            self._texts[q.corpus, q.split] = corpus, corpus.sha256
+            while len(self._texts) > KEPT_TEXTS:
+                self._texts.popitem(last=False)
+        self._texts.move_to_end((q.corpus, q.split))
+        return self._texts[q.corpus, q.split][0]
+
+    def has_text(self, question: Question) -> bool:
+        """Whether `text` would read nothing."""
+        return question.corpus is None or (question.corpus, question.split) in self._texts
+
     def depth(self, name: str) -> int | None:
         """Layers of a model that is kept; None of others."""
         return self._models[name].n_layers if name in self._models else None
@@ -125,12 +183,12 @@ class Kept:
 
     def activations(self, question: Question, b: str) -> list[Activations]:
         """One for each of `models`, at the same rows; extracted unless they are kept."""
-        key = self._key(question, b)
+        text, key = self.text(question), self._key(question, b)
         if key not in self._pairs:
             models = self.models(question, b)
             layers = [question.layers("a"), question.layers("b")][: len(models)]
             self._pairs[key] = extract_aligned(
-                models, question.text(), layers, rows=question.rows, n_rows=question.n_rows, seed=question.seed
+                models, text, layers, rows=question.rows, n_rows=question.n_rows, seed=question.seed
             )
             while self.nbytes > self.limit and len(self._pairs) > 1:
                 self._pairs.popitem(last=False)
@@ -139,11 +197,17 @@ class Kept:
 
     def holds(self, question: Question, b: str) -> bool:
         """Whether `activations` would extract nothing."""
-        return self._key(question, b) in self._pairs
+        return self.has_text(question) and self._key(question, b) in self._pairs
 
-    @staticmethod
-    def _key(q: Question, b: str) -> tuple[Any, ...]:
-        return (q.model_a, b, q.corpus, q.split, q.rows, q.n_rows, q.seed, q.layers_a, q.layers_b)
+    def _key(self, q: Question, b: str) -> tuple[Any, ...]:
+        sha256 = None if q.corpus is None else self._texts[q.corpus, q.split][1]
+        return (q.model_a, b, sha256, q.rows, q.n_rows, q.seed, q.layers_a, q.layers_b)
+
+
+def answers(question: Question, kept: Kept) -> dict[str, xr.DataArray]:
+    """`answer` for every model on the side of b, of one text that is read once."""
+    kept.text(question, anew=True)
+    return {b: answer(question, b, kept) for b in question.models_b}
 
 
 def answer(question: Question, b: str, kept: Kept) -> xr.DataArray:
@@ -154,14 +218,22 @@ def answer(question: Question, b: str, kept: Kept) -> xr.DataArray:
     layers = [m.positions(question.layers(side)) for m, side in zip(models, "ab", strict=False)]
     if expected_bytes([shape_of(m) for m in models], layers, measure, question.n_rows).route == "stream":
         how.pop("measure", None)
-        return compare(models[0], models[1] if len(models) == 2 else None, question.text(), measure, **how)
+        return compare(models[0], models[1] if len(models) == 2 else None, kept.text(question), measure, **how)
     pair = kept.activations(question, b)
     uncertainty = {name: how[name] for name in ("null", "interval") if name in how}
     return compare(pair[0], pair[1] if len(pair) == 2 else None, measure=measure, seed=question.seed, **uncertainty)
 
 
-def as_python(question: Question, against: str, selected: tuple[int, int] | None = None) -> str:
-    """Python that gives the maps of the explorer and, for a selected pair of layers, its close-up."""
+def as_python(
+    question: Question,
+    against: str,
+    selected: tuple[int, int] | None = None,
+    stitched: dict[str, Any] | None = None,
+) -> str:
+    """Python that gives the maps of the explorer and, for a selected pair of layers, its close-up.
+
+    `stitched` are the arguments of a stitch that was made of that pair.
+    """
     q, lines = question, ["import repsim_nb as rs", ""]
     if isinstance(q.corpus, tuple) or q.split is not None:
         split = f", split={q.split!r}" if q.split is not None else ""
@@ -183,6 +255,10 @@ def as_python(question: Question, against: str, selected: tuple[int, int] | None
     lines.append("ax = rs.figures.heatmap(result)")
     if selected is not None:
         lines += ["", *_closeup_lines(q, against, selected, corpus)]
+        if stitched is not None:
+            of = [repr(q.model_a), repr(against), str(selected[0]), repr(q.corpus) if q.named else corpus]
+            of += [f"{name}={value!r}" for name, value in {"into": selected[1], "seed": q.seed, **stitched}.items()]
+            lines.append(f"stitched = rs.stitch({', '.join(of)})")
     return "\n".join(lines) + "\n"
 
 

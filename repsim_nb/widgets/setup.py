@@ -8,9 +8,9 @@ from typing import Any
 import ipywidgets as widgets
 
 from repsim_nb.widgets.corpora import CorpusPicker
-from repsim_nb.widgets.layers import LayerPicker
+from repsim_nb.widgets.layers import ALL, LayerPicker
 from repsim_nb.widgets.measures import MeasurePicker
-from repsim_nb.widgets.models import ModelPicker, described
+from repsim_nb.widgets.models import ModelPicker, depth_of
 from repsim_nb.widgets.question import Question
 
 PICKED = ("value", "params", "split", "rows", "n_rows", "seed")  # traits of pickers that a run depends on
@@ -35,7 +35,7 @@ class Setup(widgets.Box):
         q, self._depth = question, depth
         self.model_a = ModelPicker(q.model_a, title="Model A")
         self.models_b = ModelPicker(q.models_b, multiple=True, title="Model B, one or several")
-        self.layers_a, self.layers_b = LayerPicker(title="Layers of A"), LayerPicker(title="Layers of B")
+        self.layers_a, self.layers_b = LayerPicker(None, title="Layers of A"), LayerPicker(None, title="Layers of B")
         self.measure = MeasurePicker(q.measure, **q.params)
         self.corpus = CorpusPicker(q.corpus, split=q.split, n_rows=q.n_rows, seed=q.seed, rows=q.rows)
         self.uncertainty = widgets.Checkbox(
@@ -77,7 +77,9 @@ class Setup(widgets.Box):
     def choose(self, question: Question) -> None:
         """Set all pickers."""
         q = question
+        self.layers_a.value = self.layers_b.value = ALL  # so that none of another model is rescaled
         self.model_a.value, self.models_b.value = q.model_a, q.models_b
+        self.renumber()
         self.layers_a.value, self.layers_b.value = q.layers_a, q.layers_b
         self.measure.value = q.measure
         self.measure.params = q.params
@@ -88,9 +90,8 @@ class Setup(widgets.Box):
     def renumber(self) -> None:
         """Layers to choose from are those of A, and those of the shallowest B, as far as they are known."""
         for picker, names in ((self.layers_a, self.model_a.names), (self.layers_b, self.models_b.names)):
-            depths = [described(name).get("n_layers") or self._depth(name) for name in names]
-            if any(depths):
-                picker.n_layers = min(int(depth) for depth in depths if depth)
+            depths = [self._depth(name) or depth_of(name) for name in names]
+            picker.n_layers = min((depth for depth in depths if depth), default=None)
 
     def on_change(self, handler: Callable[[Any], None]) -> None:
         """Call `handler` whenever something else is picked."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,21 @@ class TakeAway(widgets.Box):
         self.add_class("repsim-actions")
 
 
+def _free(stem: str, result: xr.DataArray, folder: Path) -> str:
+    """The stem, numbered where another result was written under it."""
+    import xarray as xr
+
+    for number in count(1):
+        name = stem if number == 1 else f"{stem}-{number}"
+        file = folder / f"{name}.nc"
+        if not file.exists():
+            return name
+        with xr.open_dataarray(file, engine="h5netcdf") as written:
+            if written.equals(result):
+                return name
+    raise AssertionError("count does not end")
+
+
 def write(results: Mapping[str, xr.DataArray], folder: Path) -> list[Path]:
     """Every map as SVG and PNG with a caption, its numbers as CSV and NetCDF; the files written.
 
@@ -53,7 +69,7 @@ def write(results: Mapping[str, xr.DataArray], folder: Path) -> list[Path]:
     stems = []
     for b, result in results.items():
         a, title = result.attrs["model_a"], result.attrs["long_name"]
-        stem = f"{result.name}--{a}--{b}".replace("/", "_")
+        stem = _free(f"{result.name}--{a}--{b}".replace("/", "_"), result, folder)
         figure = heatmap(result, empty(4.6, 3.8))
         caption = f"{title} of every layer of {a} (rows) and {b} (columns), {result.attrs['n_rows']:,} rows."
         save_figure(figure, stem, caption, folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ class Maps(widgets.HBox):
         self.by_model: dict[str, LayerMap] = {}
         self._results: Mapping[str, xr.DataArray] = {}
         self._chosen, self._marking = chosen, False
+        self._shown: Iterable[LayerMap] = ()
 
     def take(self, results: Mapping[str, xr.DataArray]) -> None:
         """Make the maps of new results; `appear` shows them."""
@@ -46,6 +47,9 @@ class Maps(widgets.HBox):
     def appear(self) -> None:
         """Put the new maps in place of the old ones."""
         self.children = tuple(self.by_model.values())
+        for old in self._shown:
+            old.close()
+        self._shown = self.by_model.values()
 
     def mark(self, against: str, pair: Pair | None) -> None:
         """Show which cell of which map is selected."""
@@ -94,3 +98,10 @@ def heading(labels: tuple[str, str], cell: xr.DataArray) -> str:
         f'<h2 class="repsim-h2">{a} <span class="repsim-and">against</span> {b}</h2>'
         f'<p class="repsim-lead">{measure}: {escape(in_words(cell))}</p>'
     )
+
+
+def box(name: str, *children: widgets.Widget) -> widgets.Box:
+    """Widgets laid out under the class `name`."""
+    made = widgets.Box(children)
+    made.add_class(name)
+    return made
