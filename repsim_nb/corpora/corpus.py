@@ -155,7 +155,7 @@ def load_corpus(
     given = name_or_path_or_texts
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise InputError(f"limit={limit!r}; expected a positive whole number of documents, or None.")
-    if hub := _hub_id(given):
+    if hub := hub_id(given):
         return _from_hub(hub, split or "all", column, config, limit)
     if config is not None:
         raise InputError(f"config={config!r} is for datasets on the hub; leave it out.")
@@ -185,7 +185,7 @@ def _first(corpus: Corpus, limit: int | None) -> Corpus:
     return corpus if limit is None or limit >= len(corpus) else corpus.take(range(limit))
 
 
-def _hub_id(given: Any) -> str | None:
+def hub_id(given: Any) -> str | None:
     """The id of a dataset, where that is what was given: what exists here is not looked for elsewhere."""
     if not isinstance(given, str) or given in _NAMED or not HUB_ID.fullmatch(given):
         return None

@@ -10,8 +10,7 @@ import traitlets
 
 from repsim_nb.activations.selection import KINDS
 from repsim_nb.corpora import list_corpora
-from repsim_nb.corpora.corpus import _hub_id as hub_id
-from repsim_nb.corpora.corpus import paragraphs
+from repsim_nb.corpora.corpus import hub_id, paragraphs
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.picker import FULL, Picker

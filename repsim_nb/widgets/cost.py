@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from repsim_nb.corpora.corpus import _hub_id as hub_id
+from repsim_nb.corpora.corpus import hub_id
 from repsim_nb.memory import readable_size
 from repsim_nb.streaming import estimate
 from repsim_nb.widgets.models import described, needs_download
@@ -20,15 +20,11 @@ def in_words(question: Question, kept: Kept, time: str = "") -> str:
         parts.append(f"downloads {', '.join(downloads)}")
     if unread:
         parts.append(f"reads {unread}")
-    if downloads or unread:
-        pass  # how long that takes is not known before
-    elif all(kept.holds(q, b) for b in q.models_b):
-        parts.append("extracted already")
-    elif time:
-        parts.append(time)
+    if not downloads and not unread:  # how long those take is not known before
+        parts.append("extracted already" if all(kept.holds(q, b) for b in q.models_b) else time)
     if q.uncertainty:
         parts.append("and the time for null and interval")
-    return " · ".join(parts)
+    return " · ".join(filter(None, parts))
 
 
 def downloaded(question: Question) -> list[str]:

@@ -181,9 +181,8 @@ class Explorer(widgets.VBox):
 
     def cancel(self) -> None:
         """Stop a run, a stitch or a close-up that is under way; what was found before stays."""
-        running = self.status == RUNNING
         self._give_up("run", "look", "stitch")
-        if running:
+        if self.status == RUNNING:
             self.status = CANCELLED
         self._busy(False)
         self._say("Cancelled. The last result stands." if self.results else "Cancelled.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from repsim_nb.activations import Activations, extract_aligned
 from repsim_nb.comparison import compare
 from repsim_nb.corpora import Corpus, list_corpora, load_corpus
-from repsim_nb.corpora.corpus import _hub_id as hub_id
+from repsim_nb.corpora.corpus import hub_id
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures import get_measure
 from repsim_nb.models import Model, load_model
