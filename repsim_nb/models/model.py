@@ -259,7 +259,7 @@ def positions(
             raise InputError(f'layers={layers!r} was given; expected "all", a position or a list of positions.')
         return list(range(0 if site == RESIDUAL else 1, n_layers + 1))
     layers = as_layers(layers)
-    asked = list(layers) if isinstance(layers, Iterable) else [layers]
+    asked: list[Any] = list(layers) if isinstance(layers, Iterable) else [layers]
     total = n_layers + 1
     wrong = [p for p in asked if not isinstance(p, int) or not -total <= p < total]
     if wrong or not asked:
