@@ -182,3 +182,10 @@ def test_training_is_drawn_layer_by_layer():
     assert [line.get_ydata().tolist() for line in ax.lines] == steps.values.T.tolist()
     assert ax.get_ylabel() == "effective rank"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["layer 0", "layer 1"]
+
+
+def test_a_scale_without_an_upper_end_promises_none():
+    rows = np.random.default_rng(0).normal(size=(2, 50, 4))
+    assert "1 = same" in rs.figures.scale_label(rs.compare(dict(enumerate(rows))))
+    for name in ("hsic", "cknna"):
+        assert "(larger = more alike," in rs.figures.scale_label(rs.compare(dict(enumerate(rows)), measure=name))

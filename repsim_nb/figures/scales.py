@@ -30,7 +30,9 @@ def scale_label(result: xr.DataArray) -> str:
     title = result.attrs.get("long_name", result.name)
     if result.attrs.get("direction") == "dissimilarity":
         return f"{title}\n(0 = same, larger = less alike)"
-    return f"{title}\n(1 = same, 0 = nothing shared)"
+    most = float(result.attrs.get("upper_bound", np.inf))
+    same = f"{most:g} = same" if np.isfinite(most) else "larger = more alike"
+    return f"{title}\n({same}, 0 = nothing shared)"
 
 
 def limits_of(result: xr.DataArray) -> tuple[float, float]:
