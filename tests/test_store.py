@@ -8,6 +8,7 @@ import re
 import resource
 import signal
 import sys
+import threading
 import time
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file
+from tqdm.auto import tqdm
 from transformers import GPTNeoXForCausalLM
 
 import repsim_nb as rs
@@ -328,6 +330,7 @@ def test_two_processes_at_once_leave_one_right_entry(tmp_path, model):
 
 
 def _stored_again(model, folder, started):
+    tqdm.set_lock(threading.RLock())  # its own is shared with this process, which would wait for what was killed
     started.set()
     while True:
         for path in folder.glob("[!.]*"):
