@@ -71,9 +71,10 @@ def over_training(
         made.append(acts.provenance["model"])
     order = np.argsort(steps, kind="stable")
     dims = ("step", "layer")
+    about = {k: result.attrs[k] for k in ("long_name", "direction", "lower_bound", "upper_bound") if k in result.attrs}
     return xr.Dataset(
         {
-            "similarity_to_final": (dims, alike[order], {k: result.attrs[k] for k in ("long_name", "direction")}),
+            "similarity_to_final": (dims, alike[order], about),
             "effective_rank": (dims, ranks[order], {"long_name": "effective rank"}),
         },
         coords={"step": np.array(steps)[order], "layer": list(end)},
