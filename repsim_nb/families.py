@@ -86,11 +86,11 @@ def compare_family(
             for given in models:
                 model = load_model(given)
                 acts = extract(model, part, rows="padded", n_rows=wanted * length, seed=seed, packing=packing)
-                same_rows(next(iter(ends.values()), acts) if layer else acts, acts)
+                ends[model.name] = _emptied(acts)
+                same_rows(next(iter(ends.values())), acts)
                 for x in acts.values():
                     vectors[:, layer] = _gram(x, length)
                     layer += 1
-                ends[model.name] = _emptied(acts, acts.provenance)
             total = total + torch.bmm(vectors, vectors.mT).double().sum(0).numpy(force=True)
             seen += wanted
             bar.update(wanted)
@@ -150,9 +150,9 @@ def _sequences(windows: Windows, part: Corpus, packing: Packing) -> int:
     return tokens // windows.room(packing.length or 0, packing.bos)
 
 
-def _emptied(acts: Activations, provenance: dict[str, Any]) -> Activations:
+def _emptied(acts: Activations) -> Activations:
     """Rows and names of the layers without what they hold."""
-    return Activations({layer: torch.empty(len(acts.rows), 0) for layer in acts}, acts.rows, provenance)
+    return Activations({layer: torch.empty(len(acts.rows), 0) for layer in acts}, acts.rows, acts.provenance)
 
 
 def _gram(x: Tensor, length: int) -> Tensor:

@@ -47,17 +47,17 @@ class TakeAway(widgets.Box):
 
 def _free(stem: str, result: xr.DataArray, folder: Path) -> str:
     """The stem, numbered where another result was written under it."""
+    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    return next(name for name in names if not _holds_another(folder / f"{name}.nc", result))
+
+
+def _holds_another(file: Path, result: xr.DataArray) -> bool:
     import xarray as xr
 
-    for number in count(1):
-        name = stem if number == 1 else f"{stem}-{number}"
-        file = folder / f"{name}.nc"
-        if not file.exists():
-            return name
-        with xr.open_dataarray(file, engine="h5netcdf") as written:
-            if written.equals(result):
-                return name
-    raise AssertionError("count does not end")
+    if not file.exists():
+        return False
+    with xr.open_dataarray(file, engine="h5netcdf") as written:
+        return not written.equals(result)
 
 
 def write(results: Mapping[str, xr.DataArray], folder: Path) -> list[Path]:
