@@ -332,6 +332,7 @@ def _run(
 ) -> dict[int, Tensor]:
     kept = {layer: torch.empty(len(selection), model.d_model) for layer in layers}
     batches = steps(_batches(model, selection, batch_tokens), model.name, shown=progress)
+    filled = dict.fromkeys(layers, 0)
     by_window = selection.by_window()
     for batch in batches:
         longest = max(end for _, end in batch)
@@ -347,8 +348,12 @@ def _run(
             if not _finite(values):
                 raise not_finite(model, f"at layer {layer}")
             kept[layer].index_copy_(0, into, values)
+            filled[layer] += len(values)
 
         model.read(tokens, layers, keep, site)
+    wrong = next((layer for layer in layers if filled[layer] != len(selection)), None)
+    if wrong is not None:
+        raise InputError(f"{model.name} gave {filled[wrong]:,} of {len(selection):,} rows at layer {wrong}.")
     return kept
 
 
@@ -373,16 +378,26 @@ def _batches(model: Model, selection: Selection, tokens: int) -> list[list[tuple
     """Batches of (window, tokens to run), windows of like length together, the longest first: what malloc has freed of
     one batch then has room for the next.
 
-    A causal model runs no further than the last row of a window: what comes after cannot change it.
+    A causal model runs no further than the last row of a window where what comes after cannot change it, and windows
+    are together only where they leave each other as they are (`model.neutral`).
+
+    Raises:
+        InputError: windows to be padded, of a model that padding reaches.
     """
+    neutral = model.neutral
     end: dict[int, int] = {}
     for window, position in zip(selection.window.tolist(), selection.position.tolist(), strict=True):
         end[window] = max(end.get(window, 0), position + 1)
-    if model.kind != "causal":
-        end = {w: max(e, len(selection.windows[w])) for w, e in end.items()}
-    batches: list[list[tuple[int, int]]] = [[]]
+    for window, wanted in end.items():
+        length = len(selection.windows[window])
+        if model.kind != "causal" or not neutral.cut(length):
+            end[window] = max(wanted, length)
+        if end[window] > length:
+            neutral.check(model.name, [length], end[window])
+    batches: list[list[tuple[int, int]]] = []
     for window, length in sorted(end.items(), key=lambda item: -item[1]):
-        if batches[-1] and (len(batches[-1]) + 1) * batches[-1][0][1] > tokens:
+        room = batches and (len(batches[-1]) + 1) * batches[-1][0][1] <= tokens
+        if not room or not neutral.together(batches[-1][0][1], length):
             batches.append([])
         batches[-1].append((window, length))
     return batches

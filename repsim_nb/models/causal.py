@@ -6,13 +6,14 @@ import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Hidden, Logits, Model, Tap, longest, not_finite
-from repsim_nb.models.parts import check_parts, hidden_enters, shallow, tapped, with_submodule
+from repsim_nb.models.model import Hidden, Logits, Model, Tap, longest
+from repsim_nb.models.parts import hidden_enters, shallow, tapped, with_submodule
+from repsim_nb.models.probe import probe, rotary_state, turning
+from repsim_nb.models.trial import Whole, check_parts, run_whole
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -39,8 +40,9 @@ class CausalModel(Model):
         self.context = min(longest(config), tokenizer.model_max_length)
         self._trunk_name, self._blocks_name, self._norm_name = _anatomy(name, model, self.n_layers)
         self._trunk = model.get_submodule(self._trunk_name)
-        self._check_causal()
-        check_parts(self, self._whole)
+        self._rotary = [m for m in self._trunk.modules() if turning(m)]
+        blocks = list(self._trunk.get_submodule(self._blocks_name).children())
+        self.neutral = probe(self, check_parts(self, blocks, self._whole), blocks)
 
     @cached_property
     def bridge(self) -> TransformerBridge:
@@ -52,24 +54,10 @@ class CausalModel(Model):
             self.name, hf_model=own, tokenizer=self.tokenizer, device=self.device, dtype=self.dtype
         )
 
-    def _whole(self, batch: Batch) -> Tensor:
-        return self.module(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False).logits
-
-    @torch.no_grad()
-    def _check_causal(self) -> None:
-        """Some are called causal whatever their config says: of Gemma 3 it may say use_bidirectional_attention."""
-        windows = self.windows(["What comes later must change nothing before it."], min(16, self.context))[:1]
-        half = len(windows[0]) // 2
-        whole = self._whole(self.collate(windows))[:, :half].float()
-        alone = self._whole(self.collate([windows[0].truncated(half)])).float()
-        off = (whole - alone).abs().max() / whole.abs().max()
-        if off.isnan():
-            raise not_finite(self, "at its logits")
-        if not off < (1e-3 if self.dtype == torch.float32 else 0.1):
-            raise InputError(
-                f"{self.name} ({type(self.module).__name__}) looks ahead: later tokens change its earlier logits by "
-                f"{off:.0e} of the largest, so that it is no causal language model."
-            )
+    def _whole(self, batch: Batch) -> Whole:
+        given = {"input_ids": batch.ids, "attention_mask": batch.mask.long()}
+        out = run_whole(self.module, use_cache=False, **given)
+        return Whole(out.logits, getattr(out, "hidden_states", None))
 
     def _part(self, k: int, m: int, norm: bool) -> nn.Module:
         """A shallow copy of the trunk with blocks k+1..m only; parameters are shared, the original is untouched."""
@@ -86,7 +74,8 @@ class CausalModel(Model):
 
     def _forward(self, part: nn.Module, **given: Tensor) -> Tensor:
         """Without a mask: padding is on the right, where no token looks, and masked attention is much slower."""
-        return part(attention_mask=None, use_cache=False, **given).last_hidden_state.to(self.device)
+        with rotary_state(self._rotary):
+            return part(attention_mask=None, use_cache=False, **given).last_hidden_state.to(self.device)
 
     def embed(self, batch: Batch) -> Hidden:
         """Position 0: (sequences, length, d_model)."""

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
 from repsim_nb.models.model import RESIDUAL, Hidden, Logits, Model, Tap, longest
-from repsim_nb.models.parts import check_parts, outputs_tapped, tapped, with_submodule
+from repsim_nb.models.parts import outputs_tapped, tapped, with_submodule
+from repsim_nb.models.probe import probe
 from repsim_nb.models.sentences import Pooling
+from repsim_nb.models.trial import Whole, check_parts, run_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -57,11 +59,12 @@ class EncoderModel(Model):
         if not self._trunk_name and getattr(model, "pooler", None) is not None:
             model.pooler = nn.Identity()  # where a checkpoint lacks one, transformers would make it up
         self._trunk = model.get_submodule(self._trunk_name)
-        check_parts(self, self._whole)
+        blocks = list(self._trunk.get_submodule(self._blocks_name).children())
+        self.neutral = probe(self, check_parts(self, blocks, self._whole), blocks)
 
-    def _whole(self, batch: Batch) -> Tensor:
-        out = self.module(input_ids=batch.ids, **self._seen(batch))
-        return out.logits if self._trunk_name else out.last_hidden_state
+    def _whole(self, batch: Batch) -> Whole:
+        out = run_whole(self.module, input_ids=batch.ids, **self._seen(batch))
+        return Whole(out.logits if self._trunk_name else out.last_hidden_state, getattr(out, "hidden_states", None))
 
     def _seen(self, batch: Batch) -> dict[str, Tensor]:
         """Which tokens are real, and, for architectures that ask, which text of a pair they are of."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.batch import Batch, Texts, Window, Windows, collate
+from repsim_nb.models.neutral import NEUTRAL, Neutral
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,6 +44,7 @@ class Model(ABC):
         d_model: width of the residual stream.
         context: longest sequence in tokens, special tokens included.
         made_for: name of the corpus that stands in where none is given.
+        neutral: whether a text's activations depend on what else is in its batch; see `models.neutral`.
         tokenizer: its Hugging Face tokenizer.
         device, dtype: where and in what precision it computes.
     """
@@ -49,6 +52,7 @@ class Model(ABC):
     kind: str
     sites: tuple[str, ...] = (RESIDUAL,)
     made_for: str = "python-docs"
+    neutral: Neutral = NEUTRAL
     n_layers: int
     d_model: int
     context: int
@@ -116,7 +120,13 @@ class Model(ABC):
         return Windows(self.tokenizer, self.context)
 
     def collate(self, windows: Sequence[Window], length: int = 0) -> Batch:
-        """Windows as a batch on the model's device, padded to the longest of them, or to `length` if that is more."""
+        """Windows as a batch on the model's device, padded to the longest of them, or to `length` if that is more.
+
+        Raises:
+            InputError: windows that change each other's activations in this model (`neutral`).
+        """
+        lengths = [len(window) for window in windows]
+        self.neutral.check(self.name, lengths, max(length, *lengths))
         batch = collate(windows, self.tokenizer.pad_token_id or 0, length)
         if "token_type_ids" not in self.tokenizer.model_input_names:  # they may come from another model's windows
             batch = replace(batch, types=None)
@@ -126,7 +136,8 @@ class Model(ABC):
         """Tokenize texts, or pairs of texts; one longer than the context becomes several sequences, none is truncated.
 
         Raises:
-            InputError: no text, one string instead of a sequence, or a pair longer than the context.
+            InputError: no text, one string instead of a sequence, a pair longer than the context, or texts that change
+                each other's activations in this model (`neutral`).
         """
         windows = self.windows(texts)
         if not windows:
@@ -169,7 +180,12 @@ class Model(ABC):
                 f"Cannot run {self.name} from position {k} to {m}: positions go up from 0 to {self.n_layers}."
             )
         self._check(hidden, batch)
-        return hidden if k == m else self._blocks(hidden, k, m, batch, None)
+        if k == m:
+            return hidden
+        out = self._blocks(hidden, k, m, batch, None)
+        if out.shape != hidden.shape:
+            raise InputError(f"{self.name} makes {tuple(out.shape)} of {tuple(hidden.shape)} from position {k} to {m}.")
+        return out
 
     def logits(self, batch: Batch) -> Logits:
         """The whole model, shapes as of `head`."""
@@ -178,11 +194,13 @@ class Model(ABC):
     def residuals(self, batch: Batch, layers: Iterable[int], tap: Tap) -> None:
         """One pass that calls `tap(layer, hidden)` at each position of `layers`; nothing above the highest is run."""
         wanted = set(layers)
-        hidden = self.embed(batch)
-        if max(wanted) == 0:
-            tap(0, hidden)
-        else:
-            self._blocks(hidden, 0, max(wanted), batch, lambda p, h: tap(p, h) if p in wanted else None)
+        self._check_company(batch)
+        with self._once(batch, wanted, tap) as see:
+            hidden = self.embed(batch)
+            if max(wanted) == 0:
+                see(0, hidden)
+            else:
+                self._blocks(hidden, 0, max(wanted), batch, lambda p, h: see(p, h) if p in wanted else None)
 
     def read(self, batch: Batch, layers: Iterable[int], tap: Tap, site: str = RESIDUAL) -> None:
         """`residuals` at any site; elsewhere than in the residual stream layer l is inside block l, and there is no 0.
@@ -194,7 +212,32 @@ class Model(ABC):
         if site == RESIDUAL:
             self.residuals(batch, layers, tap)
         else:
-            self._read_inside(batch, sorted(set(layers)), tap, site)
+            self._check_company(batch)
+            with self._once(batch, layers, tap) as see:
+                self._read_inside(batch, sorted(set(layers)), see, site)
+
+    @contextmanager
+    def _once(self, batch: Batch, layers: Iterable[int], tap: Tap) -> Iterator[Tap]:
+        """`tap`, of which each layer must be seen exactly once, (sequences, length, d_model).
+
+        Raises:
+            InputError: a layer that is not, so that what `tap` fills would hold something else.
+        """
+        waiting, expected = set(layers), (*batch.ids.shape, self.d_model)
+        known = set(waiting)
+
+        def see(layer: int, hidden: Tensor) -> None:
+            found = tuple(hidden.shape) if isinstance(hidden, Tensor) else type(hidden).__name__
+            if layer in known and layer not in waiting:
+                raise InputError(f"{self.name} passed layer {layer} twice in one run, so that it cannot be read there.")
+            if found != expected:
+                raise InputError(f"{self.name} holds {found} at layer {layer}; expected {expected} for this batch.")
+            waiting.discard(layer)
+            tap(layer, hidden)
+
+        yield see
+        if waiting:
+            raise InputError(f"{self.name} did not pass layer {min(waiting)} in this run, so that it cannot be read.")
 
     def _read_inside(self, batch: Batch, layers: list[int], tap: Tap, site: str) -> None:
         """`read` at the other sites, for models that name any."""
@@ -221,6 +264,12 @@ class Model(ABC):
                 f"hidden has shape {tuple(hidden.shape)}; {self.name} expects (sequences, length, d_model) = "
                 f"{expected} for this batch."
             )
+        self._check_company(batch)
+
+    def _check_company(self, batch: Batch) -> None:
+        """Also of batches that were made for another model."""
+        if self.neutral != NEUTRAL:
+            self.neutral.check(self.name, batch.mask.sum(1).tolist(), batch.ids.shape[1])
 
 
 def as_layers(layers: Any) -> Any:

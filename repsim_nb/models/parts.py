@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from repsim_nb.errors import InputError
-from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Model, Tap, not_finite
+from repsim_nb.models.model import Tap
 
 PLACED = ("forward", "_old_forward", "_hf_hook")  # what accelerate puts on a module, bound to that very one
 
@@ -34,34 +32,6 @@ def with_submodule(module: nn.Module, path: str, new: nn.Module) -> nn.Module:
     return changed
 
 
-@torch.no_grad()
-def check_parts(model: Model, whole: Callable[[Batch], Tensor]) -> None:
-    """Parts that are joined again must give what `whole` does: logits, or whatever else the head gives.
-
-    Raises:
-        InputError: they do not: this architecture does more between embedding and head than run its blocks.
-    """
-    texts = ["Parts that are joined again must be the whole.", "Short."]
-    batch = model.collate(model.windows(texts, min(16, model.context)))
-    middle = model.n_layers // 2
-    refused = f"{model.name} ({type(model.module).__name__}) cannot be run part by part: %s. It is not supported."
-    try:
-        lower = model.run(model.embed(batch), 0, middle, batch)
-        joined = model.head(model.run(lower, middle, model.n_layers, batch), batch).float()
-        expected = whole(batch).float().to(joined.device)
-        real = batch.mask if joined.dim() == 3 else slice(None)  # behind padding, anything may come out
-        off = (joined - expected)[real].abs().max() / expected[real].abs().max()
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # whatever comes of running an architecture in a way that it was not made for
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(refused % f"{why:.200}") from error
-    if off.isnan():
-        raise not_finite(model, "at its last layer")
-    if not off < (1e-4 if model.dtype == torch.float32 else 1e-2):
-        raise InputError(refused % f"joined parts differ from the whole by {off:.0e} of its largest value")
-
-
 @contextmanager
 def hidden_enters(module: nn.Module, hidden: Tensor) -> Iterator[None]:
     """Inside, `module` receives `hidden` whatever it is called with: some architectures change inputs_embeds first."""
@@ -73,7 +43,7 @@ def hidden_enters(module: nn.Module, hidden: Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def tapped(blocks: list[nn.Module], first: int, tap: Tap | None) -> Iterator[None]:
+def tapped(blocks: Sequence[nn.Module], first: int, tap: Tap | None) -> Iterator[None]:
     """Inside, `tap(position, hidden)` is called with the input of every block."""
     if tap is None:
         yield

@@ -16,7 +16,8 @@ from repsim_nb.activations.selection import covered
 from repsim_nb.corpora import Corpus, list_corpora, load_corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, Window
-from repsim_nb.stitching.shared import carried, collated, stretches
+from repsim_nb.models.neutral import NEUTRAL
+from repsim_nb.stitching.shared import carried, collated, stretches, window_of
 from repsim_nb.stitching.task import KINDS, Losses, Task, predicted
 
 PARTS = ("fit", "stop", "report")
@@ -115,10 +116,24 @@ class Ground:
         """The batches of each part, in the tokens of `model`."""
         if model.windows.key not in self._batches:
             self._batches[model.windows.key] = {
-                part: [collated(model, group) for group in self.task.groups(windows, part)]
+                part: [
+                    collated(model, group)
+                    for together in self._together(windows)
+                    for group in self.task.groups(together, part)
+                ]
                 for part, windows in self.windows.items()
             }
         return self._batches[model.windows.key]
+
+    def _together(self, windows: list[Window]) -> list[list[Window]]:
+        """Windows in parts that may share a batch: all, unless a model gives a text other values in company."""
+        if all(model.neutral == NEUTRAL for model in self.models):
+            return [windows]
+        parts: dict[tuple[int, ...], list[Window]] = {}
+        for number, window in enumerate(windows):
+            apart = tuple(model.neutral.apart(len(window_of(model, window)), number) for model in self.models)
+            parts.setdefault(apart, []).append(window)
+        return list(parts.values())
 
     @property
     def provenance(self) -> dict[str, Any]:

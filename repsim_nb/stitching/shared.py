@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -55,15 +56,20 @@ class SharedBatch(Batch):
     shared: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.bool))
 
 
+def window_of(model: Model, window: Window) -> Window:
+    """The window itself; of a stretch, that of the model's tokenizer."""
+    return window.each[model.windows.key] if isinstance(window, Stretch) else window
+
+
 def collated(model: Model, windows: Sequence[Window]) -> Batch:
     """Windows as a batch of `model`; stretches as a SharedBatch, each in the window of the model's tokenizer."""
-    if not all(isinstance(window, Stretch) for window in windows):
-        return model.collate(windows)
-    own = [window.each[model.windows.key] for window in windows if isinstance(window, Stretch)]
+    own = [window_of(model, window) for window in windows]
     batch = model.collate(own)
+    if not all(isinstance(window, Stretch) for window in own):
+        return batch
     read = torch.full(batch.ids.shape, NEVER)
     shared = torch.zeros(batch.ids.shape, dtype=torch.bool)
-    for row, window in enumerate(own):
+    for row, window in enumerate(cast(Sequence[Stretch], own)):
         read[row, : len(window)] = torch.from_numpy(window.read)
         shared[row, : len(window)] = torch.from_numpy(window.shared)
     return SharedBatch(**{f.name: getattr(batch, f.name) for f in fields(batch)}, read=read, shared=shared)

@@ -1,0 +1,244 @@
+"""What a model's activations of a text depend on beside the text: read off its config, or seen in a short run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from repsim_nb.atomic import OutputError, atomic
+from repsim_nb.errors import InputError
+from repsim_nb.models.batch import Window
+from repsim_nb.models.model import Model
+from repsim_nb.models.neutral import Neutral
+from repsim_nb.models.trial import Trial, distance, random_ids, refusing, tolerance
+from repsim_nb.versions import versions
+
+FEW = (5, 12, 29)  # tokens of texts that are always tried
+WORK = 1.2e10  # parameters times tokens, that longer texts may take: some tenths of a second
+LONGEST = 2048  # tokens: the attention of longer ones takes too much memory
+MOST = 10  # lengths tried
+BOUNDARIES = ("window", "block", "chunk", "local", "kernel", "segment", "landmark", "bucket", "span")
+NUMBERED = ("idx", "index", "layer", "block_id")  # in names of attributes that only number a block
+TURNING = ("longrope", "dynamic")  # kinds of rotary factors that depend on the longest sequence
+WORTH_KEEPING = 0.2  # seconds of a probe whose verdict is kept on disk
+
+_verdicts: dict[str, Neutral] = {}
+
+
+def probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
+    """What leaves a text's activations as they are when the model reads it alone.
+
+    The config says where rotary factors change with the longest sequence. All else is seen in texts of random tokens,
+    of odd lengths and of lengths about the windows and blocks that the config names, as far as `WORK` allows. They run
+    through the first blocks only, as many as it takes to have one of each kind; a short one ran through all.
+
+    Raises
+    ------
+    InputError
+        A text that the model cannot read, or to which it gives other values each time.
+    """
+    key = _key(model)
+    if (known := _verdicts.get(key) or _read(key)) is None:
+        start = time.perf_counter()
+        known = _probe(model, trial, _of_each_kind(blocks))
+        if time.perf_counter() - start > WORTH_KEEPING:
+            _keep(key, known)
+    _verdicts[key] = known
+    return known
+
+
+@torch.no_grad()
+def _probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
+    below, reason = _rotary_switch(model)
+    seen, lengths = _Seen(model, len(blocks)), _lengths(model, blocks, below)
+    with refusing(model):
+        padding = [_padded_in_full(model, trial), *(seen.padded(*pair) for pair in pairwise(lengths))]
+        company = [seen.accompanied(length) for length in lengths[:2]]
+        cut = [seen.cut(*pair) for pair in pairwise(lengths)] if model.kind == "causal" else []
+        if not seen.again(lengths[0]) < tolerance(model):
+            raise InputError("it gives other values each time it reads the same text")
+    found = {"a longer text beside it": padding, "one of its length beside it": company, "what follows": cut}
+    moved = {what: max(offs) for what, offs in found.items() if offs and not max(offs) < tolerance(model)}
+    why = [f"{what} moves a text by {off:.0e} of a row's largest value" for what, off in moved.items()]
+    if not moved:
+        return Neutral(not reason, True, not reason, below, reason)
+    return Neutral(
+        padding="a longer text beside it" not in moved and not reason,
+        company="one of its length beside it" not in moved,
+        truncation="what follows" not in moved and not reason,
+        why="; ".join([*why, reason] if reason else why),
+    )
+
+
+def _rotary_switch(model: Model) -> tuple[int, str]:
+    """Up to how many tokens rotary factors are those of a short text, and why not beyond; "" where there is no end."""
+    config: Any = model.module.config.get_text_config()
+    given = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    ends = {}
+    for rope in (given, *given.values()):
+        if isinstance(rope, dict) and (kind := rope.get("rope_type", rope.get("type"))) in TURNING:
+            said = rope.get("original_max_position_embeddings") or getattr(
+                config, "original_max_position_embeddings", 0
+            )
+            ends[kind] = config.max_position_embeddings if kind == "dynamic" else said
+    if not ends or model.context <= (below := min(ends.values())):
+        return 0, ""
+    return below, f"its rotary factors ({', '.join(ends)}) depend on the longest sequence from {below + 1:,} tokens on"
+
+
+def turning(module: nn.Module) -> bool:
+    """Whether a rotary embedding chooses its factors anew in every run."""
+    return any(kind in str(getattr(module, "rope_type", "")) for kind in TURNING)
+
+
+@contextmanager
+def rotary_state(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Inside, rotary embeddings may turn to the sequence's length; what they leave is what was there before."""
+    held = [({n: b.clone() for n, b in m.named_buffers()}, dict(vars(m))) for m in modules]
+    try:
+        yield
+    finally:
+        for module, (buffers, attributes) in zip(modules, held, strict=True):
+            vars(module).update(attributes)
+            for name, buffer in buffers.items():
+                module._buffers[name] = buffer
+
+
+def _padded_in_full(model: Model, trial: Trial) -> float:
+    """How far a short text moved in the trial, which ran it padded beside a longer one, through all blocks."""
+    short = int(trial.batch.mask[1].sum())
+    whole = trial.batch
+    alone = type(whole)(whole.ids[1:, :short], whole.mask[1:, :short], whole.offsets[1:, :short], whole.texts[1:])
+    hidden = model.run(model.embed(alone), 0, model.n_layers, alone)
+    out = model.head(hidden, alone)
+    padded = trial.out[1:, :short] if trial.out.dim() == 3 else trial.out[1:]
+    return max(distance(trial.hidden[1:, :short], hidden), distance(padded, out))
+
+
+class _Seen:
+    """What the first blocks make of beginnings of one text, alone and in company."""
+
+    def __init__(self, model: Model, depth: int):
+        self.model, self.depth = model, depth
+        self.text = random_ids(model, min(model.context, LONGEST))
+        self._alone: dict[int, Tensor] = {}
+
+    def alone(self, length: int) -> Tensor:
+        """(length, d_model)."""
+        if length not in self._alone:
+            self._alone[length] = self._run(self.text[:length])[0]
+        return self._alone[length]
+
+    def padded(self, short: int, long: int) -> float:
+        """How far two texts move that share a batch, one padded."""
+        both = self._run(self.text[:short], self.text[:long])
+        return max(distance(both[0, :short], self.alone(short)), distance(both[1], self.alone(long)))
+
+    def cut(self, short: int, long: int) -> float:
+        """How far the beginning of a text moves when the rest is there."""
+        return distance(self.alone(long)[:short], self.alone(short))
+
+    def accompanied(self, length: int) -> float:
+        """How far a text moves, first and last in a batch, beside others that are much like it and unlike it."""
+        own = self.text[:length]
+        others = [own[::-1].copy(), np.roll(own, 1), *[np.full_like(own, token) for token in own[:4]]]
+        both = self._run(own, *others, own)
+        return max(distance(both[row], self.alone(length)) for row in (0, -1))
+
+    def again(self, length: int) -> float:
+        """How far a text moves when it is read once more, after all the others."""
+        return distance(self._run(self.text[:length])[0], self.alone(length))
+
+    def _run(self, *ids: np.ndarray) -> Tensor:
+        batch = self.model.collate([Window(0, each, np.zeros((len(each), 2), dtype=np.int64)) for each in ids])
+        return self.model.run(self.model.embed(batch), 0, self.depth, batch)
+
+
+def _lengths(model: Model, blocks: Sequence[nn.Module], below: int) -> list[int]:
+    """Lengths to try, ascending: a few, those about boundaries that the config names, the longest affordable."""
+    weights = max(1, sum(p.numel() for block in blocks for p in block.parameters()))
+    affordable = WORK / weights
+    longest = min(model.context, below or model.context, LONGEST)
+    about = [near for named in sorted(_boundaries(model.module.config)) for near in (named - 1, named + 2)]
+    chosen = {min(length, longest) for length in FEW}
+    for length in [*about, longest, longest // 2 + 1]:
+        if 0 < length <= longest and len(chosen) < MOST and 3 * (sum(chosen) + length) < affordable:
+            chosen.add(length)
+    return sorted(chosen)
+
+
+def _boundaries(config: Any) -> set[int]:
+    """Numbers of tokens that a config names, as far as names tell."""
+    found: set[int] = set()
+    for name, value in config.get_text_config().to_dict().items():
+        if any(part in name for part in BOUNDARIES):
+            values = value if isinstance(value, list | tuple) else [value]
+            found |= {v for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 2}
+    return found
+
+
+def _of_each_kind(blocks: Sequence[nn.Module]) -> list[nn.Module]:
+    """The first blocks, as many as it takes to have one of each kind."""
+    kinds = [_kind(block) for block in blocks]
+    first = {kind: place for place, kind in reversed(list(enumerate(kinds)))}
+    return list(blocks)[: max(first.values()) + 1]
+
+
+def _kind(block: nn.Module) -> Any:
+    """Modules of a block and their settings, without what only numbers it."""
+    return tuple(
+        (name, type(part).__name__, tuple(sorted((k, str(v)) for k, v in vars(part).items() if _is_setting(k, v))))
+        for name, part in block.named_modules()
+    )
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    if name.startswith("_") or not isinstance(value, int | float | str):
+        return False
+    return isinstance(value, str | bool) or not any(part in name for part in NUMBERED)
+
+
+def _key(model: Model) -> str:
+    """Hash of all that a verdict depends on: config, versions, where it runs, and a sample of the weights.
+
+    An effect that rounding hides in a model at its first step may show in one that was trained.
+    """
+    sample = [
+        [name, *p.flatten()[:: max(1, p.numel() // 4)][:4].float().tolist()]
+        for name, p in model.module.named_parameters()
+        if not p.is_meta
+    ]
+    config: Any = model.module.config
+    about = [model.kind, config.to_dict(), model.context, str(model.dtype), str(model.device), versions(), sample]
+    about.append(getattr(config, "_attn_implementation", None))
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _file(key: str) -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("repsim-nb")) / "neutral" / f"{key}.json"
+
+
+def _read(key: str) -> Neutral | None:
+    """The verdict on disk; None where there is none that can be read."""
+    with suppress(OSError, ValueError, TypeError):
+        return Neutral(**json.loads(_file(key).read_text(encoding="utf-8")))
+    return None
+
+
+def _keep(key: str, verdict: Neutral) -> None:
+    """On disk for the next process, where that can be written."""
+    with suppress(OSError, OutputError), atomic(_file(key)) as path:
+        path.write_text(json.dumps(asdict(verdict)), encoding="utf-8")

@@ -1,0 +1,198 @@
+"""A short run of a model that was just loaded: whether its parts, joined at any position, are the model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from repsim_nb.errors import InputError
+from repsim_nb.models.batch import Batch, Window
+from repsim_nb.models.model import Model, not_finite
+from repsim_nb.models.parts import tapped
+
+LENGTH = 11  # of the trial's text; odd, and short because large models are slow
+EXACT, ROUGH = 1e-4, 0.1  # of a row's largest value, in float32 and in fewer bits: what rounding may do
+
+State = tuple[dict[str, str], dict[str, int]]  # see `state`
+
+
+class Whole(NamedTuple):
+    """What an architecture gives when transformers runs all of it.
+
+    Attributes
+    ----------
+    out:
+        What the head gives.
+    hidden_states:
+        Positions 0 to n_layers, the last often behind the final norm; None where the architecture does not say.
+    """
+
+    out: Tensor
+    hidden_states: Sequence[Tensor] | None
+
+
+class Trial(NamedTuple):
+    """A text and its beginning, padded to one length, and what the model's parts make of them."""
+
+    batch: Batch
+    hidden: Tensor
+    out: Tensor
+
+
+def run_whole(module: nn.Module, **given: Any) -> Any:
+    """What `module` gives, with its hidden states where it can say them."""
+    takes = inspect.signature(module.forward).parameters
+    if "output_hidden_states" in takes or any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+        given["output_hidden_states"] = True
+    return module(**given)
+
+
+@torch.no_grad()
+def check_parts(model: Model, blocks: Sequence[nn.Module], whole: Callable[[Batch], Whole]) -> Trial:
+    """Check that the model's parts, joined at any position, are the model.
+
+    Every position must pass once, as (sequences, length, d_model), and be the architecture's own hidden state. Every
+    block must give the next position when it runs alone, and so must longer stretches, from the embedding and from
+    further up. The head must give what the whole does.
+
+    Raises
+    ------
+    InputError
+        They are not the model: the architecture does more between embedding and head than run its blocks, or what a
+        block does depends on its number.
+    """
+    windows = [Window(0, ids, np.zeros((len(ids), 2), dtype=np.int64)) for ids in _beginnings(model)]
+    batch = model.collate(windows)
+    below = range(model.n_layers)
+    before = state(model.module)
+    with refusing(model):
+        seen: dict[int, Tensor] = {}
+        with model._once(batch, below, seen.__setitem__) as see, tapped(blocks, 0, see):
+            expected, stated = whole(batch)
+    if model.kind == "causal":
+        _check_causal(model, expected, batch)
+    with refusing(model):
+        own: dict[int, Tensor] = {}
+        model.residuals(batch, range(model.n_layers + 1), own.__setitem__)
+        for layer in below:
+            _compare(model, own[layer], seen[layer], batch, f"position {layer} of its parts differs from the whole's")
+            if stated is not None and len(stated) == model.n_layers + 1:
+                own_words = f"position {layer} differs from the hidden state that transformers states"
+                _compare(model, own[layer], stated[layer], batch, own_words)
+        for k, m in _cuts(model.n_layers):
+            off = f"run from position {k} to {m} alone, they differ from the whole"
+            _compare(model, model.run(own[k], k, m, batch), own[m], batch, off)
+        out = model.head(own[model.n_layers], batch)
+        _compare(model, out, expected, batch, "joined parts differ from the whole")
+        _check_unchanged(before, state(model.module))
+    return Trial(batch, own[model.n_layers], out)
+
+
+def random_ids(model: Model, length: int) -> np.ndarray:
+    """Ordinary tokens, the same ones each time, however the tokenizer cuts texts."""
+    config: Any = getattr(model.module, "config", None)
+    rows = getattr(config, "vocab_size", None) or len(model.tokenizer)
+    special = {*model.tokenizer.all_special_ids, getattr(config, "pad_token_id", None)}
+    ids = np.setdiff1d(np.arange(min(rows, len(model.tokenizer))), [i for i in special if i is not None])
+    if not len(ids):
+        ids = np.arange(rows)
+    return np.random.default_rng(0).choice(ids, length)
+
+
+def _beginnings(model: Model) -> list[np.ndarray]:
+    ids = random_ids(model, min(LENGTH, model.context))
+    return [ids, ids[: len(ids) // 2 + 1]]
+
+
+def _cuts(n: int) -> list[tuple[int, int]]:
+    """Each block alone, and longer stretches in which blocks have other numbers than in the whole."""
+    longer = [(1, n - 1), (2, n), (n // 2, n), (0, n - 1), (0, n // 2)]
+    return list(dict.fromkeys([*((k, k + 1) for k in range(n)), *((k, m) for k, m in longer if m - k > 1)]))
+
+
+def _check_causal(model: Model, logits: Tensor, batch: Batch) -> None:
+    """Some are called causal whatever their config says: of Gemma 3 it may say use_bidirectional_attention."""
+    half = int(batch.mask[1].sum())
+    try:
+        off = distance(logits[1:, :half], logits[:1, :half])
+    except NotFiniteError:
+        raise not_finite(model, "at its logits") from None
+    if not off < tolerance(model, 1e-3):
+        raise InputError(
+            f"{model.name} ({type(model.module).__name__}) looks ahead: later tokens change its earlier logits by "
+            f"{off:.0e} of the largest, so that it is no causal language model."
+        )
+
+
+class NotFiniteError(Exception):
+    """Values that nothing can be compared with."""
+
+
+def distance(values: Tensor, expected: Tensor) -> float:
+    """The largest difference, as a share of the largest value of its row.
+
+    Raises
+    ------
+    NotFiniteError
+        Values that are NaN or infinite.
+    """
+    expected = expected.to(values.device).float()
+    off = ((values.float() - expected).abs().amax(-1) / expected.abs().amax(-1).clamp(min=1e-30)).max().item()
+    if not np.isfinite(off):
+        raise NotFiniteError
+    return off
+
+
+def tolerance(model: Model, exact: float = EXACT) -> float:
+    """What rounding may do to `distance` in the model's precision."""
+    return exact if torch.finfo(model.dtype).eps < 1e-6 else ROUGH
+
+
+def _compare(model: Model, values: Tensor, expected: Tensor, batch: Batch, what: str) -> None:
+    real = batch.mask if expected.dim() == 3 else slice(None)  # behind padding, anything may come out
+    if values.shape != expected.shape:
+        raise InputError(f"{what}: {tuple(values.shape)} for {tuple(expected.shape)}")
+    off = distance(values[real], expected[real])
+    if not off < tolerance(model):
+        raise InputError(f"{what} by {off:.0e} of its largest value")
+
+
+@contextmanager
+def refusing(model: Model) -> Iterator[None]:
+    """Inside, whatever comes of running an architecture in a way that it was not made for says which one it is."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except NotFiniteError:
+        raise not_finite(model, "at its last layer") from None
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{model.name} ({type(model.module).__name__}) cannot be run part by part: {why:.200}. It is not supported."
+        ) from error
+
+
+def state(module: nn.Module) -> State:
+    """The kind of every module, and how often each parameter was changed in place."""
+    kinds = {name: type(part).__name__ for name, part in module.named_modules()}
+    return kinds, {name: p._version for name, p in module.named_parameters() if not p.is_meta}
+
+
+def _check_unchanged(
+    before: tuple[dict[str, str], dict[str, int]], after: tuple[dict[str, str], dict[str, int]]
+) -> None:
+    """A model that changes itself gives a text other values the next time."""
+    (kinds, versions), (kinds_now, versions_now) = before, after
+    other = next((name for name, kind in kinds.items() if kinds_now.get(name) != kind), None)
+    if other is not None:
+        raise InputError(f"it changes as it runs, {kinds[other]} becomes {kinds_now.get(other)}")
+    weight = next((name for name, version in versions.items() if versions_now.get(name) != version), None)
+    if weight is not None:
+        raise InputError(f"it changes its own weights as it runs, {weight} among them")
