@@ -91,9 +91,9 @@ def _configured(measure: str | Measure, params: dict[str, Any]) -> Measure:
     idle = [name for name in params if name in signature(compare).parameters]
     if idle:
         raise InputError(
-            f"over_training does not take {', '.join(f'{name}=' for name in idle)}: it reads all layers of the residual "
-            "stream at tokens, and takes corpus, n_rows, seed and parameters of the measure. Leave it out, or call "
-            "compare for each checkpoint."
+            f"over_training does not take {', '.join(f'{name}=' for name in idle)}: it reads all layers of the "
+            "residual stream at tokens, and takes corpus, n_rows, seed and parameters of the measure. Leave it out, or "
+            "call compare for each checkpoint."
         )
     return get_measure(measure, **params)
 
