@@ -129,3 +129,40 @@ def test_training_says_what_has_no_steps():
         over_training("tiny-neox-w64-d4", ["main"])
     with pytest.raises(InputError, match="has no checkpoints"):
         over_training("tiny-bert-nli-00")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"site": "mlp_out"},
+        {"rows": "mean"},
+        {"packing": "packed"},
+        {"layers_a": [1], "layers_b": [1]},
+        {"interval": 0.95},
+        {"null": "permutation"},
+        {"groups": [0, 1]},
+        {"between_documents": True},
+        {"fast": True},
+        {"memory_limit": 10},
+        {"store": True},
+        {"remove_components": 1},
+        {"standardize": False},
+        {"leave_out_norms": None},
+    ],
+    ids=lambda given: ",".join(given),
+)
+def test_over_training_refuses_what_would_have_no_effect(given, monkeypatch):
+    monkeypatch.setattr("repsim_nb.depth.training.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
+    with pytest.raises(InputError, match=f"does not take {next(iter(given))}=.*Leave it out"):
+        over_training("tiny-neox-w64-d4", ["step500"], n_rows=300, **given)
+
+
+def test_over_training_names_the_nearest_parameter_of_the_measure():
+    with pytest.raises(InputError, match="debiased"):
+        over_training("tiny-neox-w64-d4", ["step500"], debias=False)
+
+
+def test_over_training_uses_the_parameters_of_its_measure():
+    plain = over_training("tiny-neox-w64-d4", ["step50"], n_rows=300, debiased=False).similarity_to_final.squeeze()
+    alone = rs.compare("tiny-neox-w64-d4@step50", "tiny-neox-w64-d4", n_rows=300, debiased=False)
+    assert np.allclose(plain, np.diag(alone))

@@ -184,8 +184,7 @@ def test_a_defect_behind_a_button_is_shown_with_its_kind(shown, monkeypatch):
     shown._take_away.export.click()
     assert "ZeroDivisionError" in shown.error
     assert "report" in shown.error
-    shown.alert.clear()
-    shown.error = ""
+    shown._clear()
 
 
 def test_the_code_reproduces_the_map_and_the_closeup(shown):
@@ -398,3 +397,55 @@ def test_import_stays_light():
     code = "import sys, repsim_nb; print(sorted({'torch', 'ipywidgets', 'anywidget'} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("part", ["model_a", "models_b", "layers_a", "layers_b", "measure", "corpus", "uncertainty"])
+def test_explorer_says_how_to_set_what_a_picker_asks(shown, part):
+    before, asked = getattr(shown, part), shown.question
+    with pytest.raises(InputError, match=rf"Explorer\.{part} is a control. Set its value: \.{part}\.value = 'cka'"):
+        setattr(shown, part, "cka")
+    with pytest.raises(InputError, match=r"Set its value"):
+        setattr(shown, part, before)
+    assert (getattr(shown, part), shown.question) == (before, asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("result", None, "Explorer.result can be read, not set. What can be set: against, selected, state"),
+        ("results", {}, "can be read, not set"),
+        ("question", None, "can be read, not set"),
+        ("code", "", "can be read, not set"),
+        ("command", "", "can be read, not set"),
+        ("status", "done", "can be read, not set"),
+        ("error", "", "can be read, not set"),
+        ("alert", None, "can be read, not set"),
+        ("run", None, "can be read, not set"),
+        ("export", None, "can be read, not set"),
+        ("model", A, "Unknown attribute of Explorer 'model'. Did you mean 'model_a'"),
+        ("models_a", A, "Did you mean 'model"),
+        ("n_rows", 5, "Unknown attribute of Explorer 'n_rows'"),
+        ("layer_a", [1], "Did you mean 'layers_a'"),
+        ("corpora", "python-docs", "Did you mean 'corpus'"),
+        ("against", C, "Unknown model on the side of b"),
+        ("against", 3, "'against'"),
+        ("selected", (9, 9), "not on the map"),
+        ("selected", "all", "expected None or"),
+        ("state", 3, "no saved state"),
+    ],
+)
+def test_explorer_takes_no_assignment_without_an_effect(shown, name, value, says):
+    asked, results, selected = shown.question, shown.results, shown.selected
+    with pytest.raises(InputError) as raised:
+        setattr(shown, name, value)
+    assert says in str(raised.value)
+    assert (shown.question, shown.selected, shown.status) == (asked, selected, "done")
+    assert shown.results.keys() == results.keys()
+
+
+def test_explorer_that_has_not_run_takes_no_other_model_to_show():
+    explorer = rs.Explorer(A, B)
+    with pytest.raises(InputError, match="Unknown model on the side of b"):
+        explorer.against = C
+    explorer.against = B
+    assert explorer.against == B

@@ -11,12 +11,24 @@ import pytest
 import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.progress import steps, watched
+from repsim_nb.widgets import explorer as explorers
 from repsim_nb.widgets.job import Job
 from repsim_nb.widgets.picture import empty, inline_svg
 
 A, B = "tiny-neox-w32-d2", "tiny-neox-w64-d2"
 TEXTS = tuple(f"Document {i} says: import module_{i} as m{i}; the value of x is {i * 7}." for i in range(12))
 SMALL = {"corpus": TEXTS, "n_rows": 80}
+
+
+class PanicException(BaseException):
+    """As the tokenizers library raises it at a bug of its own: no Exception."""
+
+
+class Interrupted(dict):
+    """Jobs, while which are waited for somebody presses Ctrl-C."""
+
+    def values(self):
+        raise KeyboardInterrupt
 
 
 def test_cancelling_leaves_the_last_result_and_takes_effect_at_once(monkeypatch):
@@ -172,3 +184,59 @@ def test_the_estimate_never_says_for_good_that_it_is_trying(monkeypatch):
     explorer.corpus.seed = 5
     explorer.wait()
     assert "time not known" in explorer._estimate.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PanicException("index out of bounds"), SystemExit(0), KeyboardInterrupt(), GeneratorExit(), MemoryError()],
+    ids=lambda error: type(error).__name__,
+)
+def test_explorer_is_not_running_any_more_whatever_ended_its_run(monkeypatch, error):
+    explorer = rs.Explorer(A, B, **SMALL)
+    monkeypatch.setattr(explorers, "answers", Mock(side_effect=error))
+    with pytest.raises((RuntimeError, MemoryError)) as raised:
+        explorer.run()
+    assert explorer.status == "failed"
+    assert not explorer._run.disabled
+    assert explorer._cancel.disabled
+    assert type(error).__name__ in explorer.error
+    assert error in (raised.value, raised.value.__cause__)
+    monkeypatch.undo()
+    explorer.run()
+    assert (explorer.status, explorer.error) == ("done", "")
+    monkeypatch.setattr(explorers, "run_stitch", Mock(side_effect=error))
+    monkeypatch.setattr(explorers, "look", Mock(side_effect=error))
+    explorer.selected = (1, 1)
+    explorer.wait()
+    assert type(error).__name__ in explorer.error
+    explorer._stitch.button.click()
+    explorer.wait()
+    assert explorer._cancel.disabled
+    assert type(error).__name__ in explorer.error
+
+
+def test_explorer_is_not_running_where_its_run_cannot_begin(monkeypatch):
+    explorer = rs.Explorer(A, B, **SMALL)
+    explorer.run()
+    explorer.selected = (1, 1)
+    explorer.wait()
+    monkeypatch.setattr(Job, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+    with pytest.raises(RuntimeError, match="new thread"):
+        explorer.run()
+    assert (explorer.status, explorer._run.disabled, explorer._cancel.disabled) == ("failed", False, True)
+    explorer._stitch.button.click()
+    assert ("new thread" in explorer.error, explorer._cancel.disabled) == (True, True)
+    monkeypatch.undo()
+    explorer.observe(lambda change: 1 / 0, "status")
+    explorer.start()
+    explorer.wait()
+    assert explorer.status == "failed"
+
+
+def test_explorer_that_is_interrupted_gives_its_run_up(monkeypatch):
+    explorer = rs.Explorer(A, B, **SMALL)
+    monkeypatch.setattr(explorers, "answers", lambda *given: [time.sleep(0.01) for _ in steps(range(10_000), "slowly")])
+    monkeypatch.setattr(explorer, "_jobs", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        explorer.run()
+    assert explorer.status == "cancelled"

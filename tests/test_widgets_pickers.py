@@ -3,6 +3,7 @@
 import json
 
 import ipywidgets as widgets
+import pandas as pd
 import pytest
 
 import repsim_nb as rs
@@ -344,3 +345,51 @@ def test_rows_and_seed_follow_their_controls():
     picker._n_rows.value, picker._seed.value, picker._rows.value = 70, 4, "mean"
     assert (picker.n_rows, picker.seed, picker.rows) == (70, 4, "mean")
     json.dumps([picker.n_rows, picker.seed])
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value", "says"),
+    [
+        (rs.ModelPicker, "values", SMALL, "Unknown attribute of ModelPicker 'values'. Did you mean 'value'"),
+        (rs.ModelPicker, "multiple", True, "can be read, not set. What can be set: value."),
+        (rs.ModelPicker, "names", (SMALL,), "can be read, not set"),
+        (rs.ModelPicker, "heading", "A", "can be read, not set"),
+        (rs.ModelPicker, "title", "A", "Unknown attribute"),
+        (rs.LayerPicker, "positions", (1,), "can be read, not set. What can be set: depth, n_layers, value."),
+        (rs.LayerPicker, "n_layers", "four", "n_layers"),
+        (rs.LayerPicker, "n_layers", -1, "n_layers"),
+        (rs.LayerPicker, "layers", [1], "Did you mean 'n_layers'"),
+        (rs.LayerPicker, "depth", (2, 3), "expected two shares"),
+        (rs.LayerPicker, "depth", "all", "expected two shares"),
+        (rs.LayerPicker, "depth", 0.5, "expected two shares"),
+        (rs.MeasurePicker, "measure", "cka", "can be read, not set. What can be set: params, value."),
+        (rs.MeasurePicker, "param", {}, "Did you mean 'params'"),
+        (rs.MeasurePicker, "params", ["debiased"], "params"),
+        (rs.MeasurePicker, "value", ["cka"], "Unknown measure"),
+        (rs.CorpusPicker, "split", 3, "split"),
+        (rs.CorpusPicker, "row", "mean", "Did you mean 'rows'"),
+        (rs.CorpusPicker, "n_row", 5, "Did you mean 'n_rows'"),
+        (rs.CorpusPicker, "value", {"document": "text"}, "one or more strings"),
+        (rs.CorpusPicker, "value", pd.DataFrame({"text": ["a"]}), "one or more strings"),
+    ],
+)
+def test_pickers_take_no_assignment_without_an_effect(make, name, value, says):
+    picker = make()
+    before = picker.value
+    with pytest.raises(InputError) as raised:
+        setattr(picker, name, value)
+    assert says in str(raised.value)
+    assert picker.value == before
+
+
+def test_pickers_can_be_extended():
+    class Mine(rs.LayerPicker):
+        def __init__(self):
+            super().__init__(4)
+            self.mine = 1
+
+    picker = Mine()
+    picker.value = 2
+    with pytest.raises(InputError, match="can be read"):
+        picker.mine = 2
+    assert (picker.mine, picker.value) == (1, (2,))

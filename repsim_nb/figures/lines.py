@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from repsim_nb.errors import InputError
 from repsim_nb.figures.scales import LEVEL, check, scale_label, unrelated
+from repsim_nb.figures.words import entry, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +44,7 @@ def curves(
     layers, row = _curve(result, layer_a)
     ax = ax or _new()
     others = bool(ax.lines)
-    line = ax.plot(layers, row.values, "o-", label=label or f"{a}, {b}", zorder=3, clip_on=False)[0]
+    line = ax.plot(layers, row.values, "o-", label=entry(label or f"{a}, {b}"), zorder=3, clip_on=False)[0]
     hollow = unrelated(row)
     ax.plot(
         np.asarray(layers)[hollow],
@@ -60,9 +62,9 @@ def curves(
         ax.fill_between(layers, row.null_mean, row.null_high_family, color="0.55", alpha=0.3, linewidth=0, zorder=1)
         _label_once(ax, "unrelated: mean to 5% level")
     _limit_to_bounds(ax, result)
-    ax.set(xlabel="layer" if layer_a is None else f"layer of {b}", ylabel=scale_label(result))
+    ax.set(xlabel="layer" if layer_a is None else f"layer of {plain(b)}", ylabel=scale_label(result))
     if layer_a is not None:
-        ax.set_title(f"layer {layer_a} of {a}")
+        ax.set_title(f"layer {layer_a} of {plain(a)}")
     ax.spines[["top", "right"]].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if label or others or "null_mean" in row.coords:
@@ -114,7 +116,7 @@ def penalties(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     layers = sorted(frame.layer.unique())
     kinds = list(dict.fromkeys(frame.receiver))
     series = [(sender, receiver) for receiver in kinds for sender in kinds]
-    colors = dict(zip(kinds, sns.color_palette("colorblind"), strict=False))
+    colors = dict(zip(kinds, cycle(sns.color_palette("colorblind")), strict=False))
     for number, (sender, receiver) in enumerate(series):
         part = frame[(frame.sender == sender) & (frame.receiver == receiver)].set_index("layer").loc[layers]
         place = np.arange(len(layers)) + 0.16 * (number - (len(series) - 1) / 2)
@@ -127,10 +129,10 @@ def penalties(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
             mfc=colors[receiver] if own else "white",
             color=colors[receiver],
             capsize=2,
-            label=f"{sender} into {receiver}",
+            label=entry(f"{sender} into {receiver}"),
         )
-    ax.set_xticks(range(len(layers)), layers)
-    ax.set(xlabel="layer", ylabel=f"stitching penalty ({frame.attrs.get('units', 'nats')})")
+    ax.set_xticks(range(len(layers)), [plain(layer) for layer in layers])
+    ax.set(xlabel="layer", ylabel=f"stitching penalty ({plain(frame.attrs.get('units', 'nats'))})")
     together = ax.get_shared_y_axes().get_siblings(ax)
     ax.set_ylim(min(0, *(a.dataLim.y0 for a in together)), 1.05 * max(a.dataLim.y1 for a in together))
     ax.spines[["top", "right"]].set_visible(False)
@@ -154,11 +156,19 @@ def by_groups(frame: pd.DataFrame, ax: Axes | None = None, *, label: str = "valu
     ax = ax or _new()
     joined = "into" if frame.attrs.get("directed") else "with"
     series = list(dict.fromkeys(zip(frame["first"], frame["second"], strict=True)))
-    for (first, second), color, marker in zip(series, sns.color_palette("colorblind"), "osD^v", strict=False):
+    for (first, second), color, marker in zip(
+        series, cycle(sns.color_palette("colorblind")), cycle("osD^v"), strict=False
+    ):
         part = frame[(frame["first"] == first) & (frame["second"] == second)].sort_values("layer")
         style = "-" if first == second else "--"
         ax.plot(
-            part.layer, part.value, style, marker=marker, color=color, markersize=4, label=f"{first} {joined} {second}"
+            part.layer,
+            part.value,
+            style,
+            marker=marker,
+            color=color,
+            markersize=4,
+            label=entry(f"{first} {joined} {second}"),
         )
         ax.fill_between(part.layer, part.low, part.high, color=color, alpha=0.18, linewidth=0)
     return _by_layer(ax, label)
@@ -200,9 +210,12 @@ def over_training(result: xr.DataArray, ax: Axes | None = None) -> Axes:
     ax = ax or _new()
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, result.sizes["layer"]))
     for layer, color in zip(result.layer.values.tolist(), shades, strict=True):
-        ax.plot(result.step, result.sel(layer=layer), "o-", color=color, markersize=3, label=f"layer {layer}")
+        ax.plot(result.step, result.sel(layer=layer), "o-", color=color, markersize=3, label=plain(f"layer {layer}"))
     ax.set_xscale("symlog", linthresh=max(1, int(result.step[result.step > 0].min())))
-    ax.set(xlabel="step of training", ylabel=scale_label(result) if "direction" in result.attrs else result.long_name)
+    ax.set(
+        xlabel="step of training",
+        ylabel=scale_label(result) if "direction" in result.attrs else plain(result.long_name),
+    )
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="x-small", ncols=2)
     return ax
@@ -218,7 +231,7 @@ def _by_layer(ax: Axes, label: str) -> Axes:
     """Axes, ticks and legend of values by layer."""
     from matplotlib.ticker import MaxNLocator
 
-    ax.set(xlabel="layer", ylabel=label)
+    ax.set(xlabel="layer", ylabel=plain(label))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small")

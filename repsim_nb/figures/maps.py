@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from repsim_nb.errors import InputError
 from repsim_nb.figures.scales import LEVEL, check, limits_of, palette_of, scale_label, unrelated
+from repsim_nb.figures.words import plain
 
 HATCHED = f"(hatched: does not differ from unrelated, p > {LEVEL})"
 
 MOST_TICKS = 12  # layers that are numbered on an axis
+NARROW = 30  # characters beside or above one map of several
 LIGHT = 0.4  # relative luminance from which on dark letters are easier to read
 
 if TYPE_CHECKING:
@@ -70,7 +73,8 @@ def heatmap(
     ax.spines[:].set_visible(False)
     if result.size <= 40 if annotate is None else annotate:
         _write_values(result.values, mesh, ax)
-    ax.set(xlabel=f"layer of {result.attrs.get('model_b', 'b')}", ylabel=f"layer of {result.attrs.get('model_a', 'a')}")
+    a, b = (plain(result.attrs.get(f"model_{side}", side)) for side in "ab")
+    ax.set(xlabel=f"layer of {b}", ylabel=f"layer of {a}")
     if _hatch_null_cells(result, ax, "//" if ax.texts else "////"):  # sparse around numbers
         ax.set_xlabel(f"{ax.get_xlabel()}\n{HATCHED}")
     return ax
@@ -158,8 +162,8 @@ def heatmap_grid(
                 continue
             heatmap(results[row, column], ax, limits=(low, high), colorbar=False, annotate=False)
             hatched |= bool(unrelated(results[row, column]).any())
-            ax.set_xlabel(column if i == len(row_names) - 1 else "")
-            ax.set_ylabel(row if j == 0 else "")
+            ax.set_xlabel(plain(column, NARROW) if i == len(row_names) - 1 else "")
+            ax.set_ylabel(plain(row, NARROW) if j == 0 else "")
             ax.label_outer()
             ax.set_aspect("auto")
     some = next(iter(results.values()))
@@ -189,12 +193,12 @@ def gallery(results: Mapping[str, xr.DataArray], columns: int = 4) -> Figure:
         heatmap(result, ax, limits=spread, colorbar=False, annotate=False)
         figure.colorbar(ax.collections[0], ax=ax, shrink=0.8)
         ax.set(xlabel="", ylabel="")
-        ax.set_title(title, fontsize="small")
+        ax.set_title(plain(title, NARROW), fontsize="small")
     for ax in axes.flat[len(results) :]:
         ax.set_axis_off()
     some = next(iter(results.values()))
-    figure.supxlabel(f"layer of {some.attrs.get('model_b', 'b')}", fontsize="medium")
-    figure.supylabel(f"layer of {some.attrs.get('model_a', 'a')}", fontsize="medium")
+    figure.supxlabel(f"layer of {plain(some.attrs.get('model_b', 'b'))}", fontsize="medium")
+    figure.supylabel(f"layer of {plain(some.attrs.get('model_a', 'a'))}", fontsize="medium")
     return figure
 
 
@@ -210,13 +214,15 @@ def agreement_map(correlations: pd.DataFrame, ax: Axes | None = None) -> Axes:
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 
+    named = correlations.rename(index=partial(plain, width=NARROW), columns=partial(plain, width=NARROW))
     if ax is None:
-        side = 2.2 + 0.34 * len(correlations)
+        longest = max(len(line) for name in named.index for line in name.split("\n"))
+        side = 2.2 + 0.34 * len(correlations) + 0.08 * max(0, longest - 20)
         ax = plt.figure(figsize=(side + 1, side), layout="constrained").add_subplot()
     apart = squareform(1 - correlations.to_numpy().clip(-1, 1), checks=False)
     order = leaves_list(linkage(apart, "average"))
     sns.heatmap(
-        correlations.iloc[order, order],
+        named.iloc[order, order],
         ax=ax,
         vmin=-1,
         vmax=1,
@@ -227,5 +233,6 @@ def agreement_map(correlations: pd.DataFrame, ax: Axes | None = None) -> Axes:
         annot_kws={"size": "x-small"},
         cbar_kws={"label": "Spearman correlation over the cells of the map\n(1 = same order, 0 = none, -1 = reversed)"},
     )
+    ax.set(xlabel=plain(ax.get_xlabel()), ylabel=plain(ax.get_ylabel()))
     ax.tick_params(axis="y", rotation=0)
     return ax

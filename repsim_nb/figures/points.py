@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from repsim_nb.errors import InputError
 from repsim_nb.figures.scales import LEVEL
+from repsim_nb.figures.words import entry, plain
 
 SIDES = ((5, 4), (5, -4), (-5, 4), (-5, -4))  # of a point, where its name may stand, in points
 
@@ -50,14 +52,14 @@ def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mappin
     of = np.array(["" if groups is None else groups.get(name, "") for name in distances.index])
     ax.scatter(x[of == ""], y[of == ""], color="C0" if groups is None else "0.7")
     drawn = [group for group in dict.fromkeys(of.tolist()) if group]
-    for group, color, marker in zip(drawn, sns.color_palette("colorblind"), "osD^v", strict=False):
-        ax.scatter(x[of == group], y[of == group], color=color, marker=marker, label=group)
+    for group, color, marker in zip(drawn, cycle(sns.color_palette("colorblind")), cycle("osD^v"), strict=False):
+        ax.scatter(x[of == group], y[of == group], color=color, marker=marker, label=entry(group))
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.2)
     ax.set(xlabel="first axis (units of the distance)", ylabel="second axis (same units)")
     ax.set_title(f"the plane holds {held:.0%} of the squared distances", fontsize="small")
     if groups is None:
-        _name_points(ax, [str(name) for name in distances.index], np.stack([x, y], 1))
+        _name_points(ax, [plain(name) for name in distances.index], np.stack([x, y], 1))
     else:
         ax.legend(frameon=False, fontsize="small")
     return ax
@@ -105,7 +107,7 @@ def ranking(table: pd.DataFrame, ax: Axes | None = None, *, level: float = LEVEL
         which = (table.p_value <= level).to_numpy() == found
         ax.plot(table.spearman[which], place[which], "o", color="C0", mfc=face, label=meaning if which.any() else None)
     ax.axvline(0, color="0.3", linewidth=0.8)
-    ax.set_yticks(place, table.index)
+    ax.set_yticks(place, [plain(name) for name in table.index])
     ax.set_xlabel("Spearman correlation, mean over layers, of\ndissimilarity with the gap in accuracy")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small")
@@ -133,8 +135,8 @@ def projection(closeup: SharedAxes, ax: Axes | None = None, *, labels: tuple[str
     ax.add_collection(
         LineCollection(list(np.stack([closeup.x, closeup.y], 1)), colors="0.6", linewidths=0.5, alpha=0.6)
     )
-    ax.plot(*closeup.x.T, "o", color=first, markersize=3.5, label=labels[0])
-    ax.plot(*closeup.y.T, "s", color=second, markersize=3.5, mfc="none", label=labels[1])
+    ax.plot(*closeup.x.T, "o", color=first, markersize=3.5, label=entry(labels[0]))
+    ax.plot(*closeup.y.T, "s", color=second, markersize=3.5, mfc="none", label=entry(labels[1]))
     for number, (name, share) in enumerate(zip(("x", "y"), closeup.explained, strict=True)):
         ax.set(**{f"{name}label": f"{('first', 'second')[number]} shared axis ({share:.0%} of the variance)"})
     ax.set_title(str(closeup), fontsize="small", pad=30)

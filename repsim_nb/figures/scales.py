@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim_nb.errors import InputError
+from repsim_nb.figures.words import plain
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,7 +28,7 @@ def check(result: xr.DataArray, figure: str) -> None:
 
 def scale_label(result: xr.DataArray) -> str:
     """What the colour bar says: the measure and what its ends mean."""
-    title = result.attrs.get("long_name", result.name)
+    title = plain(result.attrs.get("long_name", result.name))
     if result.attrs.get("direction") == "dissimilarity":
         return f"{title}\n(0 = same, larger = less alike)"
     most = float(result.attrs.get("upper_bound", np.inf))

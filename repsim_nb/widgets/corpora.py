@@ -110,7 +110,8 @@ class CorpusPicker(Picker):
             if "/" in given or Path(given).suffix:
                 raise FileNotFoundError(f"No text file or folder at '{given}'. Give a path that exists.")
             raise unknown("corpus", given, list_corpora().index, "Or give the path of a text file or folder.")
-        texts = tuple(given) if hasattr(given, "__iter__") else ()
+        whole = hasattr(given, "keys") or not hasattr(given, "__iter__")  # a mapping or table would give its keys
+        texts = () if whole else tuple(given)
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise InputError("A text of one's own is one or more strings, none of them empty. Give some text.")
         return texts

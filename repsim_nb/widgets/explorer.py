@@ -19,6 +19,7 @@ from repsim_nb.widgets import cost
 from repsim_nb.widgets.details import Closeup, StitchPanel, look, run_stitch
 from repsim_nb.widgets.guard import Alert
 from repsim_nb.widgets.job import Job
+from repsim_nb.widgets.parts import Parts
 from repsim_nb.widgets.picker import Frame
 from repsim_nb.widgets.question import Kept, Question, answers, as_commands, as_python
 from repsim_nb.widgets.setup import Setup
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 IDLE, RUNNING, DONE, CANCELLED, FAILED = "idle", "running", "done", "cancelled", "failed"
 
 
-class Explorer(widgets.VBox):
+class Explorer(Parts):
     """Pickers, the map, and linked views of what lies behind the cell that is selected.
 
     Nothing is downloaded before `Run` is pressed, or `run()` called. A displayed explorer tries for about a second, in
@@ -45,18 +46,17 @@ class Explorer(widgets.VBox):
 
     Attributes:
         model_a, models_b, layers_a, layers_b, measure, corpus: the pickers, each with a trait `value`.
-        status: trait, "idle", "running", "done", "cancelled" or "failed".
-        error: trait, what the widget says went wrong; "" while all is well.
+        status: trait, to be read: "idle", "running", "done", "cancelled" or "failed".
+        error: trait, to be read: what the widget says went wrong; "" while all is well.
         selected: trait, (layer of a, layer of b) or None.
         against: trait, that of models_b whose map is in focus.
-        results: model -> what `compare` returned.
 
     Raises:
         InputError: an unknown model, measure, corpus or parameter; layers that do not exist.
     """
 
-    status = traitlets.Unicode(IDLE)
-    error = traitlets.Unicode("")
+    status = traitlets.Unicode(IDLE, read_only=True)
+    error = traitlets.Unicode("", read_only=True)
     selected = traitlets.Any(None, allow_none=True)
     against = traitlets.Unicode("")
 
@@ -76,8 +76,8 @@ class Explorer(widgets.VBox):
         uncertainty: bool = False,
         **params: Any,
     ):
-        self.results: dict[str, xr.DataArray] = {}
-        self._asked: Question | None = None  # what `results` answers
+        self._results: dict[str, xr.DataArray] = {}
+        self._asked: Question | None = None  # what `_results` answer
         self._kept = Kept()
         self._jobs: dict[str, Job] = {}
         self._displayed = False
@@ -125,6 +125,11 @@ class Explorer(widgets.VBox):
         return self._setup.question
 
     @property
+    def results(self) -> dict[str, xr.DataArray]:
+        """Model -> what `compare` returned, of all of `models_b`; empty before the first run."""
+        return dict(self._results)
+
+    @property
     def result(self) -> xr.DataArray | None:
         """What `compare` returned for the map in focus; None before the first run."""
         return self.results.get(self.against)
@@ -149,7 +154,11 @@ class Explorer(widgets.VBox):
             InputError: or whatever else stood in the way; the widget shows it as well.
         """
         self.start()
-        self.wait()
+        try:
+            self.wait()
+        except BaseException:  # such as Ctrl-C
+            self.cancel()
+            raise
         if self.alert.error is not None:
             raise self.alert.error
         result = self.result
@@ -168,22 +177,25 @@ class Explorer(widgets.VBox):
             def done(found: dict[str, xr.DataArray], said: list[str]) -> None:
                 self._take(question, found)
                 self._say(f"Done in {time.perf_counter() - began:.1f} s. {' '.join(said)}")
-                self.status = DONE
+                self.set_trait("status", DONE)
 
             def failed(error: Exception) -> None:
-                self.status = FAILED
+                self.set_trait("status", FAILED)
                 self._say("")
                 self._fail(error)
 
-            self.status = RUNNING
-            self._say("Starting")
-            self._job("run", lambda: answers(question, self._kept), done, failed)
+            try:
+                self.set_trait("status", RUNNING)
+                self._say("Starting")
+                self._job("run", lambda: answers(question, self._kept), done, failed)
+            except Exception as error:
+                failed(error)
 
     def cancel(self) -> None:
         """Stop a run, a stitch or a close-up that is under way; what was found before stays."""
         self._give_up("run", "look", "stitch")
         if self.status == RUNNING:
-            self.status = CANCELLED
+            self.set_trait("status", CANCELLED)
         self._busy(False)
         self._say("Cancelled. The last result stands." if self.results else "Cancelled.")
 
@@ -247,16 +259,16 @@ class Explorer(widgets.VBox):
         with self.alert.guarding():
             yield
         if self.alert.error is not None:
-            self.error = self.alert.text
+            self.set_trait("error", self.alert.text)
 
     def _clear(self) -> None:
         """Something new is tried: what went wrong before is no news."""
         self.alert.clear()
-        self.error = ""
+        self.set_trait("error", "")
 
     def _fail(self, error: Exception) -> None:
         self.alert.show(error)
-        self.error = self.alert.text
+        self.set_trait("error", self.alert.text)
 
     def _job(
         self,
@@ -273,8 +285,9 @@ class Explorer(widgets.VBox):
                 self._progress.value = at / of if of else 0.0
                 self._say(f"{what}: {at} of {of}")
 
-        self._jobs[name] = Job(work, done, failed or self._fail, step)
-        self._jobs[name].start()
+        job = Job(work, done, failed or self._fail, step)
+        job.start()
+        self._jobs[name] = job
 
     def _give_up(self, *names: str) -> None:
         for name in names:
@@ -326,7 +339,7 @@ class Explorer(widgets.VBox):
     def _take(self, question: Question, found: dict[str, xr.DataArray]) -> None:
         """Show new results, all on one scale."""
         before, against = self.selected, self.against
-        self.results, self._asked = found, question
+        self._results, self._asked = found, question
         self._maps.take(found)
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
@@ -365,8 +378,9 @@ class Explorer(widgets.VBox):
 
     @traitlets.validate("against")
     def _valid_against(self, proposal: Any) -> str:
-        if self.results and proposal["value"] not in self.results:
-            raise unknown("model on the side of b", proposal["value"], self.results)
+        given, choices = proposal["value"], self.results or self.models_b.names
+        if given not in choices and (given or self.results):
+            raise unknown("model on the side of b", given, choices)
         return proposal["value"]
 
     def _select_cell(self, b: str, pair: Pair) -> None:
@@ -441,15 +455,19 @@ class Explorer(widgets.VBox):
                 self._say("")
                 self._fail(error)
 
-            self._busy(True)
-            self._say("Stitching")
-            self._job("stitch", lambda: run_stitch(question, b, selected, self._kept, how), done, failed)
+            try:
+                self._busy(True)
+                self._say("Stitching")
+                self._job("stitch", lambda: run_stitch(question, b, selected, self._kept, how), done, failed)
+            except Exception as error:
+                failed(error)
 
     @traitlets.observe("status")
     def _show_status(self, change: Any) -> None:
         self._run.disabled = self.status == RUNNING
         self._busy(self.status == RUNNING)
-        self._try()
+        with self._guard():
+            self._try()
 
     def _busy(self, busy: bool) -> None:
         """Whether there is something to cancel."""

@@ -27,10 +27,12 @@ class Alert(widgets.HTML):
         return unescape(re.sub(r"<[^>]+>", "", self.value))
 
     def show(self, error: Exception) -> None:
-        """Show an exception: bad input by its message, anything else with its kind and a request to report it."""
+        """Show an exception: bad input by its message, anything unforeseen with its kind and a request to report it."""
         self.error = error
         message = str(error) or type(error).__name__
-        if not isinstance(error, ValueError | OSError):
+        if isinstance(error, MemoryError):
+            message = f"Memory has run out ({message}). Choose fewer rows, fewer layers or a smaller model."
+        elif not isinstance(error, ValueError | OSError):
             message = f"{type(error).__name__}: {message}. This should not happen: please report it."
         self.value = f'<div role="alert">{escape(message)}</div>'
         self.layout.display = ""

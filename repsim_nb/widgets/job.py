@@ -38,13 +38,23 @@ class GivenUp(BaseException):
     """Ends a job that was given up, at its next step."""
 
 
+def _as_exception(error: BaseException) -> Exception:
+    """The error, or what stands for one that would end more than the job if it were raised again."""
+    if isinstance(error, Exception):
+        return error
+    standing = RuntimeError(f"{type(error).__name__}: {error}")
+    standing.__cause__ = error
+    return standing
+
+
 class Job(Thread):
     """Runs `work()` in a thread of its own.
 
     Args:
         work: what is to be done.
         done: called with what it returned and the warnings it gave.
-        failed: called with the exception that it or `done` raised.
+        failed: called with the exception that it or `done` raised, whatever it is: a tokenizer's panic and SystemExit,
+            which are no Exceptions, as the cause of a RuntimeError that names them.
         step: called before each step with (what is done, steps done, steps in all).
 
     A job that was given up calls nothing any more, from the moment on when `give_up` returns; its thread ends at the
@@ -83,10 +93,10 @@ class Job(Thread):
                     self._done(result, list(dict.fromkeys(said)))
         except GivenUp:
             pass
-        except Exception as error:
+        except BaseException as error:
             with self._telling:
                 if not self.given_up:
-                    self._failed(error)
+                    self._failed(_as_exception(error))
 
     def _watch(self, what: str, done: int, of: int) -> None:
         self._check()

@@ -71,7 +71,10 @@ class LayerPicker(Picker):
 
     @depth.setter
     def depth(self, ends: tuple[float, float]) -> None:
-        low, high = ends
+        try:
+            low, high = (float(end) for end in ends)
+        except (TypeError, ValueError):
+            low, high = 1.0, 0.0  # refused
         if not 0 <= low <= high <= 1:
             raise InputError(f"depth={ends!r}; expected two shares of the depth, 0 <= first <= last <= 1.")
         self.value = tuple(range(round(low * self._top), round(high * self._top) + 1))

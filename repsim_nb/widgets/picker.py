@@ -13,13 +13,14 @@ import ipywidgets as widgets
 import traitlets
 
 from repsim_nb.widgets.guard import Alert
+from repsim_nb.widgets.parts import Parts
 
 STYLE = Path(__file__).with_name("style.css")
 FULL = {"width": "100%", "min_width": "0"}  # a layout for each control: a shared Layout would be hidden by all
 NARROW = {"description_width": "initial"}
 
 
-class Picker(widgets.VBox):
+class Picker(Parts):
     """A titled group of controls. A subclass has a trait `value` and keeps it and its controls alike.
 
     Its controls are laid out one below the other, which is their order under the Tab key. Bad values raise when they

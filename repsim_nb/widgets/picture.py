@@ -40,7 +40,8 @@ def inline_svg(ax: Axes, label: str) -> str:
         finally:
             settings.update(before)
     svg = written.getvalue()
-    svg = svg[svg.index("<svg") :].replace("#000000", "currentColor")
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<[^>]+>", lambda tag: tag[0].replace("#000000", "currentColor"), svg)  # in tags, not in names
     svg = re.sub(r'<g id="[a-z]+(?:\\.[a-z]+)*_\d+"', "<g", svg)  # the same in every figure of a page
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     named = f'role="img" aria-label="{escape(label)}"'

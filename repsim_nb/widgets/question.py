@@ -80,7 +80,7 @@ class Question:
         """
         try:
             saved = json.loads(text)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise InputError(f"This is no saved state: {error}. Give the whole text that was saved.") from None
         names = [f.name for f in fields(cls)]
         if not isinstance(saved, dict) or not {"model_a", "models_b"} <= saved.keys():
