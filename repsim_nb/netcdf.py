@@ -27,11 +27,6 @@ def write_netcdf(table: xr.DataArray | xr.Dataset, path: str | os.PathLike[str])
     OutputError
         The file cannot be written: no such place, no permission, no space left.
 
-    Notes
-    -----
-    The file is made in memory first, which takes its size once more. The HDF5 library ends the process with a
-    segmentation fault where it cannot write out what it holds, as on a full disk.
-
     Examples
     --------
     >>> import tempfile, xarray as xr
@@ -41,6 +36,16 @@ def write_netcdf(table: xr.DataArray | xr.Dataset, path: str | os.PathLike[str])
     >>> xr.load_dataarray(file, engine="h5netcdf").values.tolist()
     [1.0, 0.5]
     """
+    with atomic(path) as temporary:
+        temporary.write_bytes(as_netcdf(table))
+
+
+def as_netcdf(table: xr.DataArray | xr.Dataset) -> memoryview:
+    """The content of a NetCDF file, made in memory, which takes its size once more.
+
+    The HDF5 library ends the process with a segmentation fault where it cannot write out what it holds to a file, as
+    on a full disk.
+    """
     import h5netcdf
     import xarray as xr
     from xarray.backends import H5NetCDFStore
@@ -49,5 +54,4 @@ def write_netcdf(table: xr.DataArray | xr.Dataset, path: str | os.PathLike[str])
     content = io.BytesIO()
     with h5netcdf.File(content, "w") as file:
         dataset.dump_to_store(H5NetCDFStore(file))
-    with atomic(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+    return content.getbuffer()

@@ -9,7 +9,7 @@ from typing import Any
 import repsim_nb
 from repsim_nb.atomic import OutputError, atomic, writable
 from repsim_nb.errors import InputError
-from repsim_nb.netcdf import write_netcdf
+from repsim_nb.netcdf import as_netcdf
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -46,6 +46,10 @@ def _summary(result: Any, options: argparse.Namespace) -> str:
     return f"{options.measure} from {values.min():.4f} to {values.max():.4f}, mean {values.mean():.4f} -> {options.out}"
 
 
+def _write_netcdf(result: Any, path: Path) -> None:
+    path.write_bytes(as_netcdf(result))
+
+
 def _write_csv(result: Any, path: Path) -> None:
     result.to_dataframe().reset_index().to_csv(path, index=False)
 
@@ -60,7 +64,7 @@ def _write_heatmap(result: Any, path: Path) -> None:
 
 
 SUFFIXES: dict[str, Callable[[Any, Path], None]] = {
-    ".nc": write_netcdf,
+    ".nc": _write_netcdf,
     ".csv": _write_csv,
     ".svg": _write_heatmap,
     ".png": _write_heatmap,

@@ -92,19 +92,19 @@ def calling(cells: list[Mapping[str, Any]], name: str) -> int | None:
 
     Looked for where it is called in any case: not under an `if`, in a loop, in a function, or in a cell that may fail.
     """
-    code = [_statements(cell) for cell in cells]
+    lines = [(index, line) for index, cell in enumerate(cells) for line in _statements(cell)]
     imported = {
-        name.asname or name.name: name.name
-        for line in sum(code, [])
+        alias.asname or name
+        for _, line in lines
         if isinstance(line, ast.ImportFrom) and (line.module or "").split(".")[0] == "repsim_nb"
-        for name in line.names
+        for alias in line.names
+        if alias.name == name
     }
-    for index, lines in enumerate(code):
-        for line in lines:
-            call = getattr(line, "value", None)
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and imported.get(call.func.id) == name:
-                if not any(keyword.arg == "folder" for keyword in call.keywords):
-                    return index
+    for index, line in lines:
+        call = getattr(line, "value", None)
+        ours = isinstance(call, ast.Call) and getattr(call.func, "id", None) in imported
+        if ours and not any(keyword.arg == "folder" for keyword in call.keywords):
+            return index
     return None
 
 
