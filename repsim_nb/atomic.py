@@ -4,10 +4,15 @@
 has ended without an exception. Ctrl-C counts as one.
 """
 
+import errno
+import json
 import os
+import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,20 +23,30 @@ class OutputError(InputError):
     """The place given for an output cannot be written."""
 
 
+DRAFT = ".*.partial*"  # the names of what is not finished
+OWNER = ".owner.json"  # in a draft: the machine, the process and when it began
+CLAIMED = 60.0  # seconds in which a draft has an owner, until that is written
+WRITTEN = 3600.0  # seconds after which nobody is at work any more on a file that has not changed
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary file name with the suffix of `path`, which becomes `path` when the block succeeds.
 
-    Missing parents are created. Raises OutputError before the block when `path` cannot be written.
+    Missing parents are created. What killed processes have left there is removed. Raises OutputError before the block
+    when `path` cannot be written, or after it when there was no space for all of it.
     """
     path = Path(path)
     make_folder(path.parent)
     temporary = _beside(writable(path))
+    remove_abandoned(path.parent)
     try:
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+        with _room(path):
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -40,17 +55,92 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary empty folder, which replaces the folder `path` when the block succeeds.
 
-    Missing parents are created. Raises OutputError before the block when the folder cannot be made.
+    As `atomic` is for files.
     """
     path = Path(path)
     make_folder(path.parent)
+    remove_abandoned(path.parent)
     temporary = _beside(path)
     make_folder(temporary)
     try:
-        yield temporary
-        replace_folder(temporary, path)
+        with _room(path):
+            claim(temporary)
+            yield temporary
+            disclaim(temporary)
+            replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _room(path: Path) -> Iterator[None]:
+    """Where the space runs out, which libraries tell in errors of their own, say so in one line."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as error:
+        reason = next((why for cause in _causes(error) if (why := _no_space(cause))), None)
+        if reason is None:
+            raise
+        raise OutputError(f"Cannot write {path}: {reason}. Free some space, or choose another folder.") from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _no_space(error: BaseException) -> str | None:
+    if isinstance(error, OSError):
+        return _reason(error) if error.errno in _FULL else None
+    told = re.search(r"os error (\d+)", str(error))  # of libraries in Rust
+    return os.strerror(int(told[1])).lower() if told and int(told[1]) in _FULL else None
+
+
+def _ours(path: Path) -> bool:
+    """Whether the name is one that `_beside` gives, to the letter: what is not finished of somebody else stays."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}\.partial(\..*)?", path.name, re.DOTALL) is not None
+
+
+def claim(draft: Path) -> None:
+    """Note in a draft that this process is at work on it."""
+    import psutil
+
+    owner = [socket.gethostname(), os.getpid(), psutil.Process().create_time()]
+    (draft / OWNER).write_text(json.dumps(owner), encoding="utf-8")
+
+
+def disclaim(draft: Path) -> None:
+    """Take the note out again, before the draft takes its place."""
+    (draft / OWNER).unlink(missing_ok=True)
+
+
+def abandoned(draft: Path) -> bool:
+    """Whether the process that was at work on a draft is gone, as far as this machine can tell."""
+    import psutil
+
+    try:
+        if not draft.is_dir():
+            return time.time() - draft.stat().st_mtime > WRITTEN
+        host, pid, since = json.loads((draft / OWNER).read_text(encoding="utf-8"))
+        return bool(host == socket.gethostname() and abs(psutil.Process(pid).create_time() - since) > 1)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:  # it is there, and another user's
+        return False
+    except (OSError, ValueError):  # begun in this moment, or killed in that one
+        return draft.exists() and time.time() - draft.stat().st_mtime > CLAIMED
+
+
+def remove_abandoned(folder: Path, stem: str | None = None) -> None:
+    """Remove the drafts in `folder` whose processes are gone; with a stem, those of any form that are for it alone."""
+    with suppress(OSError):  # as where somebody else removes them, or the folder cannot be read
+        for path in folder.iterdir():
+            mine = _ours(path) if stem is None else path.match(DRAFT) and path.name.startswith(f".{stem}.")
+            if mine and abandoned(path):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

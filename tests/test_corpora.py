@@ -1,6 +1,12 @@
+import gzip
+import hashlib
 import json
+import os
 import re
+import warnings
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import repsim_nb as rs
@@ -192,3 +198,234 @@ def test_a_limit_takes_the_first_documents_and_a_column_needs_a_table(tmp_path):
         rs.load_corpus("python-docs", column="text")
     with pytest.raises(FileNotFoundError, match=r"absent\.jsonl"):
         rs.load_corpus(tmp_path / "absent.jsonl")
+
+
+LONG = "A text that is longer than any path may be. " * 200
+
+
+@pytest.mark.parametrize(
+    "given",
+    [LONG, LONG.replace(" ", "/"), "a" * 5000, "word\0word", "One line.\nAnother.", "The fox jumps over the lazy dog."],
+    ids=["long", "long path", "long word", "NUL", "lines", "sentence"],
+)
+def test_load_corpus_says_of_a_text_that_it_goes_into_a_list(given):
+    with pytest.raises(InputError, match=r"give it in a list: \[text\]") as caught:
+        rs.load_corpus(given)
+    assert len(str(caught.value)) < 250
+    assert rs.load_corpus([given]).texts == (given,)
+
+
+def words():
+    yield from ["a", "b"]
+
+
+def endless():
+    while True:
+        yield from words()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        words(),
+        pd.Series(["a", "b"], index=[7, 3]),
+        pd.Series(["a", "b"], dtype="string"),
+        pd.Index(["a", "b"]),
+        np.array(["a", "b"]),
+        np.array(["a", "b"], dtype=object),
+        ("a", "b"),
+    ],
+    ids=lambda given: f"{type(given).__name__} {getattr(given, 'dtype', '')}",
+)
+def test_load_corpus_takes_anything_that_holds_strings_in_an_order(given):
+    corpus = rs.load_corpus(given)
+    assert corpus == rs.load_corpus(["a", "b"])
+    assert {type(text) for text in corpus.texts} == {str}
+
+
+def test_load_corpus_reads_no_more_of_what_has_no_end_than_is_asked():
+    assert rs.load_corpus(endless(), limit=3).texts == ("a", "b", "a")
+    assert rs.load_corpus(endless(), limit=np.int64(2)).texts == ("a", "b")
+
+
+def test_load_corpus_leaves_the_error_of_a_generator_as_it_is():
+    def broken():
+        yield "a"
+        raise TypeError("of its own")
+
+    with pytest.raises(TypeError, match="of its own"):
+        rs.load_corpus(broken())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (b"bytes", "received bytes"),
+        (bytearray(b"bytes"), "received bytearray"),
+        ({"a": "the keys are no texts"}, "received dict"),
+        ({"without", "order"}, "received set"),
+        (pd.DataFrame({"text": ["its columns are no texts"]}), "received DataFrame.*of a table one column"),
+        (np.array([["a"], ["b"]]), "received ndarray"),
+        (np.array("a"), "received ndarray"),
+        (None, "received NoneType"),
+        (2.5, "received float"),
+        ("", "name of a corpus is empty"),
+        (" \n", "name of a corpus is empty"),
+        ([b"bytes"], "element 0 is of type bytes"),
+        (["a", 3], "element 1 is of type int"),
+        (["a", None], "element 1 is of type NoneType"),
+        (pd.Series(["a", np.nan]), "element 1 is of type float"),
+        ([["nested"]], "element 0 is of type list"),
+        (["a", "half \ud83d"], "text of texts:1 holds half a surrogate pair"),
+        ((text for text in ()), "no texts"),
+    ],
+)
+def test_load_corpus_refuses_what_holds_no_texts(given, message):
+    with pytest.raises(InputError, match=message):
+        rs.load_corpus(given)
+
+
+def test_load_corpus_refuses_an_open_file_and_another_split_of_a_corpus(tmp_path):
+    (tmp_path / "a.txt").write_text("One.\n\nTwo.")
+    with open(tmp_path / "a.txt") as opened, pytest.raises(InputError, match="of a file its path"):
+        rs.load_corpus(opened)
+    corpus = rs.load_corpus(["a"])
+    assert rs.load_corpus(corpus, split="all") is corpus
+    with pytest.raises(InputError, match="split='train' was asked of"):
+        rs.load_corpus(corpus, split="train")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "texts"),
+    [
+        ("crlf.txt", b"One.\r\nStill.\r\n\r\nTwo.\r\n", ("One.\nStill.", "Two.")),
+        ("long.txt", b"x" * 3_000_000, ("x" * 3_000_000,)),
+        ("crlf.jsonl", b'{"text": "a"}\r\n{"text": "b"}\r\n', ("a", "b")),
+        ("pair.jsonl", b'{"text": "\\ud83d\\ude00"}', ("\U0001f600",)),
+        ("nul.jsonl", b'{"text": "a\\u0000b"}', ("a\0b",)),
+        ("later.jsonl", b'{"id": 1}\n{"id": 2, "text": "a"}\n{"text": null}', ("a",)),
+        ("separators.jsonl", '{"text": "a\u2028b\x85c"}'.encode(), ("a\u2028b\x85c",)),
+    ],
+)
+def test_load_corpus_reads_text_as_it_stands(tmp_path, name, content, texts):
+    (tmp_path / name).write_bytes(content)
+    assert rs.load_corpus(tmp_path / name).texts == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("mark.txt", "Hi.".encode("utf-16"), "not UTF-8 text"),
+        ("no mark.txt", "Hi.".encode("utf-16-le"), "not UTF-8 text"),
+        ("packed.txt.gz", gzip.compress(b"Hi."), "not UTF-8 text. Unpack it"),
+        ("packed.jsonl.gz", gzip.compress(b'{"text": "Hi."}'), "not UTF-8 text. Unpack it"),
+        ("broken.txt", b"fine \xff not", "not UTF-8 text"),
+        ("mark.jsonl", '{"text": "a"}'.encode("utf-16"), "not UTF-8 text"),
+        ("half.jsonl", b'{"text": "fine"}\n{"text": "\\ud83d"}', r"text of half.jsonl:1 holds half a surrogate pair"),
+        ("half pair.jsonl", b'{"premise": "a", "hypothesis": "\\udc00", "label": "yes"}', "half a surrogate pair"),
+        ("typed.jsonl", b'{"text": "a"}\n{"text": ["b"]}', r"holds list, not text.*\(Row 1.\)"),
+        ("deep.jsonl", b"[" * 100_000, "line 1 is no JSON object"),
+        ("array.jsonl", b'[{"text": "a"}]', "line 1 is no JSON object"),
+    ],
+)
+def test_load_corpus_refuses_a_file_that_is_no_text(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        rs.load_corpus(tmp_path / name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="devices, and names that are no text")
+def test_load_corpus_refuses_a_device_and_marks_what_is_no_text_in_a_name(tmp_path):
+    with pytest.raises(InputError, match="is a device"):
+        rs.load_corpus("/dev/zero")
+    file = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    file.write_text("Some text.")
+    corpus = rs.load_corpus(file)
+    assert corpus.documents == ("caf\ufffd.txt:0",)
+    json.dumps(corpus.provenance, ensure_ascii=False).encode("utf-8")
+
+
+def test_a_corpus_hashes_as_json_does_and_tells_the_bytes_of_its_texts():
+    texts = [f"é 🦊 {i}" for i in range(2500)]
+    corpus = rs.load_corpus(texts)
+    content = json.dumps([corpus.documents, corpus.texts, None], ensure_ascii=False)
+    assert corpus.sha256 == hashlib.sha256(content.encode()).hexdigest()
+    assert corpus.text_bytes == len("".join(texts).encode())
+    pairs = rs.load_corpus("nli-heuristics")
+    assert pairs.text_bytes == len("".join((*pairs.texts, *pairs.second_texts)).encode())
+    content = json.dumps([pairs.documents, pairs.texts, pairs.labels, pairs.second_texts, pairs.cases])
+    assert pairs.sha256 == hashlib.sha256(content.encode()).hexdigest()
+
+
+@pytest.fixture
+def caches(tmp_path, monkeypatch):
+    """The user's own cache and the one for all, and a corpus that is built in no time."""
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "home" / name))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "tmp"))
+    built = []
+    texts = {f"prose:{name}": " ".join(f"{name}{i}" for i in range(99)) for name in ("one", "two", "zwölf 🦊")}
+    monkeypatch.setattr(python_docs, "_documents", lambda: built.append(1) or texts)
+    monkeypatch.setattr(python_docs, "build", python_docs.build.__wrapped__)
+    yield tmp_path, built, sorted(texts)
+    assert [record.name for record in python_docs.build()] == sorted(texts)
+
+
+def kept(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: b"[]",
+        lambda content: b"\xff" + content,
+        lambda content: content.replace(b"two7", b"two8"),
+        lambda content: content[:-20] + bytes(20),
+        lambda content: content + b" ",
+        lambda content: b'"x"\n{"a": 1}',
+    ],
+)
+def test_a_corrupt_cache_is_built_anew(caches, harm):
+    folder, built, _names = caches
+    whole = python_docs.build()
+    assert python_docs.build() == whole
+    assert len(built) == 1
+    (file,) = kept(folder)
+    content = file.read_bytes()
+    file.write_bytes(harm(content))
+    assert python_docs.build() == whole
+    assert len(built) == 2
+    assert file.read_bytes() == content
+
+
+def test_an_unwritable_home_leaves_the_corpus_usable_and_is_said_once(caches):
+    folder, built, _names = caches
+    (folder / "home").write_text("no folder, as a home that cannot be written")
+    with pytest.warns(UserWarning, match=r"home.* cannot be written: the corpus 'python-docs' is kept in .*tmp"):
+        whole = python_docs.build()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert python_docs.build() == whole
+    assert len(built) == 1
+    assert [file.is_relative_to(folder / "tmp") for file in kept(folder)] == [False, True]
+
+
+def test_a_corpus_that_can_be_kept_nowhere_is_usable(caches):
+    folder, _built, names = caches
+    for name in ("home", "tmp"):
+        (folder / name).write_text("no folder")
+    with pytest.warns(UserWarning, match="is kept nowhere"):
+        assert [record.name for record in python_docs.build()] == names
+    for name in ("home", "tmp"):
+        (folder / name).unlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="who owns a file")
+def test_a_cache_that_somebody_else_has_put_there_is_not_read(caches, monkeypatch):
+    _folder, built, _names = caches
+    python_docs.build()
+    monkeypatch.setattr(python_docs, "_own", lambda path: False)
+    python_docs.build()
+    assert len(built) == 2

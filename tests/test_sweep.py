@@ -14,10 +14,11 @@ import pytest
 from notebook_files import write
 
 import repsim_nb as rs
+from repsim_nb.atomic import OWNER, claim
 from repsim_nb.errors import InputError
 from repsim_nb.runs import cells, sweep
 from repsim_nb.runs.command import main
-from repsim_nb.runs.folder import OWNER, claim, write_record
+from repsim_nb.runs.folder import write_record
 from repsim_nb.runs.notebooks import find_notebook
 
 PARAMETERS = 'k: int = 3\nnames: list[str] = ["a"]\nword: str = "x"  # x | y | odd-one\nmb: int = 0\n'
@@ -185,7 +186,8 @@ def test_a_killed_sweep_takes_its_cells_along_and_goes_on(tmp_path, log):
 HOLDS_MEMORY = """
 import json, sys, time
 from pathlib import Path
-from repsim_nb.runs.folder import OWNER, claim, write_record
+from repsim_nb.atomic import OWNER, claim
+from repsim_nb.runs.folder import write_record
 from repsim_nb.runs.notebooks import find_notebook
 cell = json.loads(sys.argv[1])
 given = cell["parameters"]

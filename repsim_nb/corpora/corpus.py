@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from io import IOBase
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from repsim_nb.corpora import nli_heuristics, python_docs
 from repsim_nb.corpora.hub import HUB_ID, read_hub
@@ -49,6 +52,15 @@ class Corpus:
     second_texts: tuple[str, ...] | None = None
     cases: tuple[str, ...] | None = None
 
+    def __post_init__(self) -> None:
+        for column in (self.texts, self.second_texts or ()):
+            wrong = next((i for i, text in enumerate(column) if not text.isascii() and _is_broken(text)), None)
+            if wrong is not None:
+                raise InputError(
+                    f"The text of {self.documents[wrong]} holds half a surrogate pair, which stands for no character. "
+                    "Leave the document out, or mend it: text.encode('utf-8', 'replace').decode()."
+                )
+
     def __len__(self) -> int:
         return len(self.texts)
 
@@ -61,8 +73,16 @@ class Corpus:
         parts = [self.documents, self.texts, self.labels]
         if self.second_texts is not None or self.cases is not None:
             parts += [self.second_texts, self.cases]
-        content = json.dumps(parts, ensure_ascii=False)
-        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+        content = hashlib.sha256()
+        for piece in _as_json(parts):
+            content.update(piece.encode("utf-8", "surrogatepass"))
+        return content.hexdigest()
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of all texts in UTF-8."""
+        columns = (self.texts, self.second_texts or ())
+        return sum(len(text) if text.isascii() else len(text.encode("utf-8")) for column in columns for text in column)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -89,6 +109,27 @@ class Corpus:
         given = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
         kept: dict[str, Any] = {name: tuple(column[i] for i in index) for name, column in given.items()}
         return replace(self, **kept)
+
+
+def _is_broken(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _as_json(columns: Sequence[Sequence[str] | None], at_once: int = 1000) -> Iterator[str]:
+    """Pieces of `json.dumps(columns)`: as a whole it would take all texts once more."""
+    for number, column in enumerate(columns):
+        yield ", " if number else "["
+        if column is None:
+            yield "null"
+            continue
+        for start in range(0, len(column), at_once):
+            yield (", " if start else "[") + json.dumps(column[start : start + at_once], ensure_ascii=False)[1:-1]
+        yield "]" if column else "[]"
+    yield "]"
 
 
 def list_corpora() -> pd.DataFrame:
@@ -153,32 +194,48 @@ def load_corpus(
     5
     """
     given = name_or_path_or_texts
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 1):
         raise InputError(f"limit={limit!r}; expected a positive whole number of documents, or None.")
     if hub := hub_id(given):
         return _from_hub(hub, split or "all", column, config, limit)
     if config is not None:
         raise InputError(f"config={config!r} is for datasets on the hub; leave it out.")
-    if isinstance(given, str | os.PathLike) and Path(given).suffix.lower() in TABLE_SUFFIXES:
+    if isinstance(given, str | os.PathLike) and _is_table(Path(given)):
         _no_split(split)
         return _from_json_lines(Path(given), column, limit)
     if column is not None:
         raise InputError(
             f"column={column!r} is for datasets on the hub and files of JSON lines (.jsonl); leave it out."
         )
-    return _first(_plain(given, split), limit)
+    return _first(_plain(given, split, limit), limit)
 
 
-def _plain(given: Any, split: str | None) -> Corpus:
+def _plain(given: Any, split: str | None, limit: int | None) -> Corpus:
     """A corpus of none but texts."""
     if isinstance(given, Corpus):
+        if split not in (None, given.split):
+            raise InputError(
+                f"split={split!r} was asked of a corpus that is loaded: {given!r}. Load that split by name."
+            )
         return given
     if isinstance(given, str) and given in _NAMED:
         return _NAMED[given](split or "test")
     _no_split(split)
     if isinstance(given, str | os.PathLike):
         return _from_path(given)
-    return _from_texts(given)
+    return _from_texts(given, limit)
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in TABLE_SUFFIXES and not (_exists(path) and path.is_dir())
+
+
+def _exists(path: Path) -> bool:
+    """Whether something is there; what cannot be a path, such as a long text, is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _first(corpus: Corpus, limit: int | None) -> Corpus:
@@ -190,7 +247,7 @@ def hub_id(given: Any) -> str | None:
     if not isinstance(given, str) or given in _NAMED or not HUB_ID.fullmatch(given):
         return None
     like_a_file = Path(given).suffix[1:2].isalpha()
-    return None if like_a_file or Path(given).exists() else given
+    return None if like_a_file or _exists(Path(given)) else given
 
 
 def _no_split(split: str | None) -> None:
@@ -242,22 +299,39 @@ def _from_hub(given: str, split: str, column: str | None, config: str | None, li
 
 
 def _from_json_lines(path: Path, column: str | None, limit: int | None) -> Corpus:
-    if not path.is_file():
+    if not _exists(path):
         raise FileNotFoundError(f"No file at '{path}'. Give a path that exists, or a corpus name.")
     read = Documents.none()
+    name = _readable(path.name)
     try:
-        with path.open(encoding=ENCODING) as lines:
-            first = next(_objects(lines), {})
-            wanted = Wanted.of(list(first), column)
-            lines.seek(0)
-            wanted.read(_objects(lines), read, limit, path.name)
+        with _opened(path) as lines:
+            wanted = Wanted.of_rows(_objects(lines), column)
+        with _opened(path) as lines:
+            wanted.read(_objects(lines), read, limit, name)
     except UnicodeDecodeError:
-        raise _not_utf8(path) from None
+        raise _not_text(path) from None
     except InputError as error:
         raise InputError(f"'{path}': {error}") from None
     if not read.texts:
         raise InputError(f"'{path}' holds no text: {read.seen:,} lines are empty.")
-    return _of_rows(str(path), read, "all", {"path": str(path), "column": wanted.column or "pairs"})
+    source = {"path": _readable(path), "column": wanted.column or "pairs"}
+    return _of_rows(_readable(path), read, "all", source)
+
+
+def _opened(path: Path) -> TextIO:
+    """A file of text; InputError where it cannot be read."""
+    try:
+        if path.is_char_device():  # it never ends
+            raise InputError(f"'{path}' is a device. Give a file.")
+        return path.open(encoding=ENCODING)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"Cannot read '{path}': {reason}. Give a file that can be read.") from None
+
+
+def _readable(path: Path | str) -> str:
+    """A path in characters; what the system gives that is none is marked as such."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -265,7 +339,7 @@ def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         if line.strip():
             try:
                 found = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 found = None
             if not isinstance(found, dict):
                 raise InputError(f"line {number} is no JSON object; expected one per line.")
@@ -285,27 +359,43 @@ def _of_rows(name: str, read: Documents, split: str, source: dict[str, str]) -> 
     )
 
 
-def _from_texts(texts: Sequence[str]) -> Corpus:
+def _from_texts(given: Any, limit: int | None) -> Corpus:
+    if isinstance(given, bytes | bytearray | Mapping | Set | IOBase) or getattr(given, "ndim", 1) != 1:
+        raise InputError(
+            f"A corpus is a name, a path or a sequence of strings; received {type(given).__name__}. "
+            "Give the texts in a list: of a file its path, of a table one column."
+        )
     try:
-        texts = tuple(texts)
+        found = iter(given)
     except TypeError:
         raise InputError(
-            f"A corpus is a name, a path or a sequence of strings; received {type(texts).__name__}."
+            f"A corpus is a name, a path or a sequence of strings; received {type(given).__name__}."
         ) from None
-    wrong = next((t for t in texts if not isinstance(t, str)), None)
+    texts = tuple(itertools.islice(found, limit))
+    wrong = next((i for i, t in enumerate(texts) if not isinstance(t, str)), None)
     if wrong is not None:
-        raise InputError(f"A corpus is a sequence of strings; one element is of type {type(wrong).__name__}.")
+        raise InputError(
+            f"A corpus is a sequence of strings; element {wrong} is of type {type(texts[wrong]).__name__}."
+        )
     empty = next((i for i, t in enumerate(texts) if not t.strip()), None)
     if empty is not None:
         raise InputError(f"Text number {empty} of the corpus is empty. Leave empty texts out.")
     if not texts:
         raise InputError("The corpus has no texts. Give at least one non-empty string.")
+    texts = tuple(t if type(t) is str else str.__str__(t) for t in texts)  # numpy and others have kinds of their own
     return Corpus("texts", texts, tuple(f"texts:{i}" for i in range(len(texts))), "all")
 
 
 def _from_path(given: str | os.PathLike[str]) -> Corpus:
     path = Path(given)
-    if not path.exists():
+    if not str(given).strip():
+        raise InputError("The name of a corpus is empty. Give a name, a path, or the texts in a list.")
+    if not _exists(path):
+        if isinstance(given, str) and _reads_like_a_text(given):
+            raise InputError(
+                f"No corpus, file or folder is called {given if len(given) < 60 else given[:60] + '…'!r}. "
+                "If that is a text, give it in a list: [text]."
+            )
         looks_like_a_name = isinstance(given, str) and not path.suffix and os.sep not in given
         if looks_like_a_name:
             raise unknown("corpus", given, list_corpora().index, "Or give the path of a text file or folder.")
@@ -318,13 +408,19 @@ def _from_path(given: str | os.PathLike[str]) -> Corpus:
         files = [path]
     documents, texts = [], []
     for file in files:
-        label = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        label = _readable(file.relative_to(path).as_posix() if path.is_dir() else file.name)
         for i, text in enumerate(_paragraphs(file)):
             documents.append(f"{label}:{i}")
             texts.append(text)
     if not texts:
         raise InputError(f"'{path}' holds no text: it is empty or only white space.")
-    return Corpus(str(given), tuple(texts), tuple(documents), "all", source=(("path", str(given)),))
+    name = _readable(path)
+    return Corpus(name, tuple(texts), tuple(documents), "all", source=(("path", name),))
+
+
+def _reads_like_a_text(given: str) -> bool:
+    """Too long for a path, or of words and lines as none has."""
+    return len(given) > 200 or given.count(" ") > 4 or any(not character.isprintable() for character in given)
 
 
 def _is_text(file: Path, top: Path) -> bool:
@@ -335,9 +431,12 @@ def _is_text(file: Path, top: Path) -> bool:
 
 def _paragraphs(file: Path) -> list[str]:
     try:
-        content = file.read_text(encoding=ENCODING)
+        with _opened(file) as opened:
+            content = opened.read()
     except UnicodeDecodeError:
-        raise _not_utf8(file) from None
+        raise _not_text(file) from None
+    if "\0" in content:  # as in UTF-16 without its mark, or in a binary file
+        raise _not_text(file)
     return paragraphs(content)
 
 
@@ -346,5 +445,5 @@ def paragraphs(text: str) -> list[str]:
     return [p.strip("\n") for p in re.split(r"\n[^\S\n]*\n", text) if p.strip()]
 
 
-def _not_utf8(file: Path) -> InputError:
-    return InputError(f"'{file}' is not UTF-8 text. Convert it to UTF-8, or give another file.")
+def _not_text(file: Path) -> InputError:
+    return InputError(f"'{file}' is not UTF-8 text. Unpack it, convert it to UTF-8, or give another file.")

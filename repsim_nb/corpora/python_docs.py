@@ -9,12 +9,16 @@ another version stays where it was. Near-duplicates are dropped over all splits 
 from __future__ import annotations
 
 import ast
+import getpass
 import hashlib
 import inspect
 import json
+import os
 import platform
 import re
 import sysconfig
+import tempfile
+import warnings
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
@@ -26,11 +30,12 @@ from typing import NamedTuple
 import numpy as np
 import platformdirs
 
-from repsim_nb.atomic import atomic
+from repsim_nb.atomic import OutputError, atomic
 from repsim_nb.errors import InputError
 
 NAME = "python-docs"
 RECIPE = 1  # raise when a change here changes the documents
+FORMAT = 2  # of the file that keeps them: a line with the hash of the rest, then the documents
 MIN_CHARACTERS = 300
 HELD_OUT_PERCENT = 5  # of names, for validation and for test each
 
@@ -65,16 +70,57 @@ def versions() -> dict[str, str]:
 def build() -> tuple[Record, ...]:
     """All documents of all splits, in the order of their names; built once per set of versions, then cached on disk."""
     key = hashlib.sha256(json.dumps(versions()).encode()).hexdigest()[:16]
-    cached = Path(platformdirs.user_cache_dir("repsim-nb")) / "corpora" / f"{NAME}-{key}.json"
-    if cached.exists():
-        return tuple(Record(*fields) for fields in json.loads(cached.read_text(encoding="utf-8")))
+    places = [folder / "corpora" / f"{NAME}-{key}-{FORMAT}.json" for folder in _caches()]
+    for place in places:
+        if records := _read(place):
+            return records
     records = tuple(
         Record(name, _split(name), text) for name, text in sorted(_without_near_duplicates(_documents()).items())
     )
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(cached) as path:
-        path.write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
+    _keep(records, places)
     return records
+
+
+def _caches() -> list[Path]:
+    """Folders of what is built once: the user's own and, where that cannot be written, one that may not last."""
+    user = getattr(os, "getuid", getpass.getuser)()
+    return [Path(platformdirs.user_cache_dir("repsim-nb")), Path(tempfile.gettempdir(), f"repsim-nb-{user}")]
+
+
+def _read(file: Path) -> tuple[Record, ...] | None:
+    """What was kept; None where there is nothing, or not what was written."""
+    try:
+        digest, content = file.read_text(encoding="utf-8").split("\n", 1)
+        if json.loads(digest) != _digest(content) or not _own(file):
+            return None
+        return tuple(Record(*fields) for fields in json.loads(content))
+    except (OSError, ValueError):
+        return None
+
+
+def _own(file: Path) -> bool:
+    """Whether nobody else has put it there, as anybody could in a folder that all share."""
+    return not hasattr(os, "getuid") or file.stat().st_uid in (0, os.getuid())
+
+
+def _keep(records: tuple[Record, ...], places: list[Path]) -> None:
+    content = json.dumps(records, ensure_ascii=False)
+    for place in places:
+        try:
+            with atomic(place) as path:
+                path.write_text(f"{json.dumps(_digest(content))}\n{content}", encoding="utf-8")
+        except (OutputError, OSError):
+            continue
+        if place != places[0]:
+            warnings.warn(
+                f"{places[0].parent} cannot be written: the corpus {NAME!r} is kept in {place.parent}.", stacklevel=4
+            )
+        return
+    warnings.warn(f"{places[0].parent} cannot be written: the corpus {NAME!r} is kept nowhere.", stacklevel=4)
+
+
+def _digest(content: str) -> str:
+    return hashlib.sha256(content.encode("utf-8")).hexdigest()
 
 
 def _split(name: str) -> str:

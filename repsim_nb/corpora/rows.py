@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from repsim_nb.errors import InputError, unknown
@@ -72,6 +73,16 @@ class Wanted:
             f"{', '.join(there) or 'none'}. Say which column holds the texts: column=..."
         )
 
+    @classmethod
+    def of_rows(cls, rows: Iterable[Mapping[str, Any]], column: str | None) -> Wanted:
+        """As `of`, where no row need have every column: as the first row says that has what is wanted."""
+        there: dict[str, None] = {}
+        for row in rows:
+            there |= dict.fromkeys(row)
+            if column in there or (column is None and (TEXT in there or {*PAIR, LABEL} <= there.keys())):
+                break
+        return cls.of(list(there), column)
+
     def read(self, rows: Iterable[Mapping[str, Any]], into: Documents, most: int | None, name: str) -> None:
         """Add documents of the rows, named `name`:0, 1, ... by their rows, until there are `most` of them.
 
@@ -84,7 +95,11 @@ class Wanted:
             if most is not None and len(into.texts) >= most:
                 return
             into.seen += 1
-            if self._add(row, into):
+            try:
+                added = self._add(row, into)
+            except InputError as error:
+                raise InputError(f"{error} (Row {number}.)") from None
+            if added:
                 into.names.append(f"{name}:{number}")
 
     def _add(self, row: Mapping[str, Any], into: Documents) -> bool:
@@ -117,4 +132,6 @@ class Wanted:
             return label
         if not self.label_names:
             raise InputError("The labels are numbers, and nothing says what they stand for.")
+        if isinstance(label, bool) or not isinstance(label, Integral) or label >= len(self.label_names):
+            raise InputError(f"The label {label!r} is none of {', '.join(self.label_names)}.")
         return self.label_names[int(label)] if label >= 0 else None  # -1 is no label

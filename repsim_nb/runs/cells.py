@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from repsim_nb.atomic import OutputError
+from repsim_nb.atomic import OutputError, remove_abandoned
 from repsim_nb.errors import InputError
 from repsim_nb.memory import LIMIT
-from repsim_nb.runs.folder import abandoned, read_record
+from repsim_nb.runs.folder import FAILED, read_record
 from repsim_nb.runs.kernel import same_package
 from repsim_nb.runs.notebooks import Notebook
+from repsim_nb.runs.signals import interruptible
 
 LOOK = 0.2  # seconds between looks at the running cells
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -36,9 +36,10 @@ def run_cell(notebook: str, parameters: dict[str, Any], out: str, folder: str) -
     """What the process of one cell does; the exit code."""
     from repsim_nb.runs.execution import RunError, run_notebook
 
-    _stop_with_parent()
     try:
-        run_notebook(notebook, parameters, out, folder=folder, progress=False)
+        with interruptible():
+            _stop_with_parent()
+            run_notebook(notebook, parameters, out, folder=folder, progress=False)
     except RunError as error:
         print(error, file=sys.stderr)
         return 1
@@ -55,15 +56,10 @@ def _stop_with_parent() -> None:
     import signal
     import threading
 
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what it cleans up then must not be cut short
-        raise KeyboardInterrupt
-
     def wait() -> None:
         os.read(0, 1)  # nothing is ever sent: it returns when the pipe is closed
         os.kill(os.getpid(), signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, interrupt)
     threading.Thread(target=wait, daemon=True).start()
 
 
@@ -88,20 +84,17 @@ class Cell:
         return (
             "error" not in record
             and all(record.get(name) == value for name, value in wanted.items())
-            and all(record["parameters"].get(name) == value for name, value in self.parameters.items())
+            and all(record.get("parameters", {}).get(name) == value for name, value in self.parameters.items())
         )
 
     @property
     def failed(self) -> Path:
         """The folder that its executed copy is in when it has failed."""
-        return self.folder.with_name(f"{self.folder.name}.failed")
+        return self.folder.with_name(self.folder.name + FAILED)
 
     def start(self, environment: dict[str, str]) -> _Running:
         """In a process of its own."""
-        left_over = f".{self.folder.stem}.*.partial{self.folder.suffix}"  # by a process that was killed
-        for left in self.folder.parent.glob(left_over):
-            if abandoned(left):
-                shutil.rmtree(left, ignore_errors=True)
+        remove_abandoned(self.folder.parent, self.folder.stem)
         what = {
             "notebook": str(self.notebook.path),
             "parameters": self.parameters,
@@ -231,5 +224,5 @@ def run_cells(todo: Sequence[Cell], jobs: int, memory: int, progress: bool) -> N
 def _said(cell: Cell) -> str:
     line = cell.line()
     if line["status"] == "done":
-        return f"{cell.folder.name}: done in {line['seconds']:.1f} s"
+        return f"{cell.folder.name}: done in {line['seconds'] or 0:.1f} s"
     return f"{cell.folder.name}: failed (exit code {cell.exit_code}): {line['error']}"

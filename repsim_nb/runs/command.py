@@ -6,7 +6,7 @@ Bad input is one line on stderr and exit code 2, a notebook that failed 1, Ctrl-
 import argparse
 import logging
 import os
-import signal
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,17 +21,21 @@ from repsim_nb.runs.execution import RunError, run_notebook
 from repsim_nb.runs.folder import replaceable
 from repsim_nb.runs.notebooks import Notebook, find_notebook, notebooks
 from repsim_nb.runs.parameters import ParameterError, match
+from repsim_nb.runs.signals import interruptible
 from repsim_nb.runs.table import aligned, comma_separated
+
+_BETWEEN = "\0"  # a name and its value, where no word of a command line can hold it
+_NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        options = _parser().parse_args(arguments)
-        code: int = options.do(options)
-        sys.stdout.flush()
-        return code
+        with interruptible():
+            options = _parser().parse_args(_with_values(sys.argv[1:] if arguments is None else arguments))
+            code: int = options.do(options)
+            sys.stdout.flush()
+            return code
     except KeyboardInterrupt:
         logging.disable()  # the process ends; what the client of the killed kernel still complains about is no news
         print("interrupted", file=sys.stderr)
@@ -42,16 +46,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, OSError) as error:
         _complain(str(error))
         return 2
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _complain(message: str) -> None:
     print(f"repsim-nb: error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _with_values(arguments: Sequence[str]) -> list[str]:
+    """Arguments in which no value looks like an option: `-p NAME VALUE` in one word, and `--seed -1` as `--seed=-1`."""
+    found, rest = [], list(arguments)
+    while rest and rest[0] != "--":
+        word = rest.pop(0)
+        if word == "-p" and len(rest) > 1:
+            word += rest.pop(0) + _BETWEEN + rest.pop(0)
+        elif word.startswith("--") and "=" not in word and rest and _NEGATIVE.match(rest[0]):
+            word += "=" + rest.pop(0)
+        found.append(word)
+    return found + rest
+
+
+def _name_and_value(word: str) -> tuple[str, str]:
+    name, between, value = word.partition(_BETWEEN)
+    if "=" in name:
+        raise argparse.ArgumentTypeError(f"write -p {name.replace('=', ' ', 1)}, without the equals sign")
+    if not between:
+        raise argparse.ArgumentTypeError("expected 2 arguments, a name and a value")
+    return name, value
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,8 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "-p",
         dest="parameters",
-        metavar=("NAME", "VALUE"),
-        nargs=2,
+        metavar="NAME VALUE",
+        type=_name_and_value,
         action="append",
         default=[],
         help="set a parameter, in every chosen notebook that has it; may be repeated",
@@ -97,8 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "-p",
         dest="grid",
-        metavar=("NAME", "V1,V2,..."),
-        nargs=2,
+        metavar="NAME V1,V2,...",
+        type=_name_and_value,
         action="append",
         required=True,
         help="a parameter and its values; may be repeated, all combinations are run. Values of a parameter that is a "
@@ -207,10 +227,18 @@ def _chosen(options: argparse.Namespace) -> list[Notebook]:
     chosen = notebooks() if options.all else [find_notebook(name) for name in options.notebooks]
     if not chosen:
         raise InputError("There are no notebooks to run: the notebooks folder of this installation is empty.")
+    paths: dict[str, Path] = {}
+    for notebook in chosen:
+        other = paths.setdefault(notebook.name.casefold(), notebook.path)  # some file systems know no case
+        if other is not notebook.path:
+            raise InputError(
+                f"The results of {other} and of {notebook.path} would be in the same folder, "
+                f"{options.out / notebook.name}. Run each into a folder of its own: --out."
+            )
     return chosen
 
 
-def _values(chosen: list[Notebook], given: list[list[str]]) -> dict[str, dict[str, Any]]:
+def _values(chosen: list[Notebook], given: list[tuple[str, str]]) -> dict[str, dict[str, Any]]:
     """For each notebook the values of those given parameters that it has."""
     everything = tuple({p.name: p for notebook in chosen for p in notebook.parameters}.values())
     match(everything, dict(given), ", ".join(notebook.name for notebook in chosen))

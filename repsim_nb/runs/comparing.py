@@ -9,6 +9,7 @@ from typing import Any
 import repsim_nb
 from repsim_nb.atomic import OutputError, atomic, writable
 from repsim_nb.errors import InputError
+from repsim_nb.netcdf import as_netcdf
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -46,7 +47,7 @@ def _summary(result: Any, options: argparse.Namespace) -> str:
 
 
 def _write_netcdf(result: Any, path: Path) -> None:
-    result.to_netcdf(path, engine="h5netcdf")
+    path.write_bytes(as_netcdf(result))
 
 
 def _write_csv(result: Any, path: Path) -> None:

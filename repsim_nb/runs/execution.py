@@ -10,12 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from repsim_nb.atomic import atomic, atomic_folder, replace_folder
+from repsim_nb.atomic import atomic, atomic_folder, disclaim, replace_folder
+from repsim_nb.errors import InputError
 from repsim_nb.runs.failures import Failure, failures
 from repsim_nb.runs.failures import place as place_of
-from repsim_nb.runs.folder import RUN_DIR, claim, disclaim, figures, replaceable, tables, write_record
+from repsim_nb.runs.folder import FAILED, RUN_DIR, figures, replaceable, tables, write_record
 from repsim_nb.runs.index import write_index
-from repsim_nb.runs.notebooks import Notebook, find_notebook
+from repsim_nb.runs.notebooks import Notebook, calling, find_notebook
 from repsim_nb.runs.parameters import check
 from repsim_nb.runs.progress import Progress
 from repsim_nb.runs.provenance import provenance
@@ -66,17 +67,18 @@ def run_notebook(
     notebook = find_notebook(name)
     values = check(notebook.parameters, parameters, notebook.name)
     label = folder or notebook.name
-    place, failed = Path(out, label), Path(out, f"{label}.failed")
+    if label.endswith(FAILED):
+        raise InputError(f"The name {label!r} is one of folders of failed runs. Rename the notebook.")
+    place, failed = Path(out, label), Path(out, label + FAILED)
     replaceable(place)
     replaceable(failed)
     with atomic_folder(place) as draft, closing(Progress(notebook.name, notebook.n_cells, progress)) as watch:
-        claim(draft)  # another sweep leaves it alone
         record = _record(notebook, values)
         failure = _execute(notebook, values, draft, watch)
         record["seconds"] = round(watch.seconds, 2)
-        disclaim(draft)
         if failure:
             write_record(draft, {**record, "error": f"{failure.place}: {failure.reason}"})
+            disclaim(draft)
             replace_folder(draft, failed)
             write_index(out)
             raise RunError(notebook.name, failure, failed)
@@ -114,7 +116,17 @@ def _execute(notebook: Notebook, values: dict[str, Any], draft: Path, watch: Pro
     executed = _settle(copy)
     if died:
         return Failure(place_of(executed["cells"], watch.cell), died)
-    return next(iter(failures(executed)), None)
+    return next(iter(failures(executed)), None) or _unsaved(executed["cells"], draft)
+
+
+def _unsaved(cells: list[Any], draft: Path) -> Failure | None:
+    """Nothing is there of what cells that ran were to save."""
+    for save, saved in (("save_figure", figures), ("save_table", tables)):
+        index = calling(cells, save)
+        if index is not None and not saved(draft):
+            reason = f"{save} was called, and the folder of the run holds nothing of the kind"
+            return Failure(place_of(cells, index), reason)
+    return None
 
 
 def _settle(copy: Path) -> Any:

@@ -6,8 +6,6 @@ when the run has succeeded; in an interactive session, `results/<name of the not
 
 import json
 import os
-import socket
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +14,21 @@ from repsim_nb.atomic import OutputError, atomic
 
 RUN_DIR = "REPSIM_NB_RUN_DIR"  #: the environment variable that tells a running notebook its folder
 RECORD = "run.json"  #: what makes a folder a run's folder, the only kind that a later run may replace
-OWNER = ".owner.json"  # in a draft: the machine, the process and when it began
-CLAIMED = 60.0  # seconds in which a draft has an owner
+FAILED = ".failed"  #: behind the name of a run's folder that keeps the executed copy of one that failed
 _TABLES = (".csv", ".nc")
+_KINDS = {"parameters": dict, "given": list, "versions": dict, "seconds": (int, float)}  # of fields in a record
 
 
 def output_dir() -> Path:
     """The existing folder into which the running notebook saves its figures and tables.
 
-    Raises OutputError when it cannot be made.
+    Raises OutputError when it cannot be made, or when the folder of the run is not there.
     """
     if os.environ.get(RUN_DIR):
-        return Path(os.environ[RUN_DIR])
+        folder = Path(os.environ[RUN_DIR])
+        if not folder.is_dir():
+            raise OutputError(f"The folder of this run, {folder}, is not there: what is saved would be lost.")
+        return folder
     folder = Path("results", Path(os.environ.get("JPY_SESSION_NAME") or "interactive").stem)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,12 +60,15 @@ def tables(folder: Path) -> list[Path]:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What `run.json` says; an empty dict where it cannot be read."""
+    """What `run.json` says; an empty dict where it cannot be read, or is none of ours but another program's."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) else {}
+    if not isinstance(record, dict) or {"notebook", "notebook_sha256", "title"}.isdisjoint(record):
+        return {}
+    fits = all(isinstance(record[name], kind) for name, kind in _KINDS.items() if name in record)
+    return record if fits else {}
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
@@ -73,38 +77,11 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
         path.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def claim(draft: Path) -> None:
-    """Note in a draft that this process is at work on it."""
-    import psutil
-
-    owner = [socket.gethostname(), os.getpid(), psutil.Process().create_time()]
-    with atomic(draft / OWNER) as path:
-        path.write_text(json.dumps(owner), encoding="utf-8")
-
-
-def disclaim(draft: Path) -> None:
-    """Take the note out again, before the draft becomes a run's folder."""
-    (draft / OWNER).unlink(missing_ok=True)
-
-
-def abandoned(draft: Path) -> bool:
-    """Whether the process that was at work on a draft is gone, as far as this machine can tell."""
-    import psutil
-
-    try:
-        host, pid, since = json.loads((draft / OWNER).read_text(encoding="utf-8"))
-        return bool(host == socket.gethostname() and abs(psutil.Process(pid).create_time() - since) > 1)
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.Error:  # it is there, and another user's
-        return False
-    except (OSError, ValueError):  # begun in this moment, or killed in that one
-        return draft.exists() and time.time() - draft.stat().st_mtime > CLAIMED
-
-
 def replaceable(folder: Path) -> None:
     """Raise OutputError when `folder` holds something that is not the output of a run."""
-    if not folder.exists() or (folder / RECORD).is_file() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or not {"notebook", "notebook_sha256"}.isdisjoint(read_record(folder)):
+        return
+    if folder.is_dir() and not any(folder.iterdir()):
         return
     raise OutputError(f"{folder} exists and is not the folder of a run. Move it, or choose another output folder.")
 

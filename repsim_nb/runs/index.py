@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from repsim_nb.atomic import atomic
+from repsim_nb.atomic import DRAFT, atomic
 from repsim_nb.runs.folder import RECORD, Figure, figures, read_record, tables
 
 _STYLE = """
@@ -37,8 +37,8 @@ def write_index(out: str | os.PathLike[str]) -> Path:
     Raises OutputError when it cannot be written.
     """
     out = Path(out)
-    folders = sorted(record.parent for record in out.glob(f"*/{RECORD}") if not record.parent.name.startswith("."))
-    runs = [(folder, read_record(folder)) for folder in folders]
+    folders = sorted(record.parent for record in out.glob(f"*/{RECORD}") if not record.parent.match(DRAFT))
+    runs = [(folder, record) for folder in folders if (record := read_record(folder))]
     with atomic(out / "index.html") as path:
         path.write_text(_page(runs), encoding="utf-8")
     return out / "index.html"
@@ -123,14 +123,14 @@ def _tables(files: list[Path]) -> str:
 
 
 def _parameters(record: dict[str, Any]) -> str:
-    given = set(record.get("given", []))
+    given = record.get("given", [])
     rows = "\n".join(
         f"<tr><td>{escape(name)}</td><td><code>{escape(repr(value))}</code></td>"
         f'<td class="soft">{"given" if name in given else "default"}</td></tr>'
         for name, value in record.get("parameters", {}).items()
     )
     versions = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
-    revision = f"<p class='soft'>Revision {escape(record['revision'])}</p>" if record.get("revision") else ""
+    revision = f"<p class='soft'>Revision {escape(str(record['revision']))}</p>" if record.get("revision") else ""
     if not rows and not versions:
         return ""
     return f"""<details><summary>Parameters and versions</summary>

@@ -3,6 +3,7 @@
 import os
 import site
 from pathlib import Path
+from typing import Any
 
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
@@ -14,15 +15,20 @@ import repsim_nb
 def this_interpreter(environment: dict[str, str]) -> type[AsyncKernelManager]:
     """A kernel manager that ignores kernel names and starts ipykernel under `sys.executable`.
 
-    The kernel imports the same repsim_nb as this process, and has `environment` added to its own.
+    The kernel imports the same repsim_nb as this process, and has `environment` added to its own: as it is, where the
+    env of a kernel's spec is a template in which `$HOME` is filled in.
     """
-    spec = KernelSpec(**get_kernel_dict(), env={**same_package(), **environment})
+    spec = KernelSpec(**get_kernel_dict())
     spec.argv.append("--log-level=CRITICAL")  # what the kernel says to the terminal on its start and end is no news
 
     class ThisInterpreter(AsyncKernelManager):
         @property
         def kernel_spec(self) -> KernelSpec:
             return spec
+
+        async def start_kernel(self, **given: Any) -> None:
+            given["env"] = {**(given.get("env") or os.environ), **same_package(), **environment}
+            await super().start_kernel(**given)
 
     return ThisInterpreter
 

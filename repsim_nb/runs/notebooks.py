@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import re
@@ -84,6 +85,37 @@ def read_notebook(path: Path) -> Notebook:
     title = heading[1] if heading else path.stem
     claim = _first_sentence(prose[heading.end() :] if heading else prose)
     return Notebook(path.stem, path.resolve(), _plain(title), claim, parameters, len(cells))
+
+
+def calling(cells: list[Mapping[str, Any]], name: str) -> int | None:
+    """Index of the first cell that calls a function imported from this package, with no folder of the caller's own.
+
+    Looked for where it is called in any case: not under an `if`, in a loop, in a function, or in a cell that may fail.
+    """
+    lines = [(index, line) for index, cell in enumerate(cells) for line in _statements(cell)]
+    imported = {
+        alias.asname or name
+        for _, line in lines
+        if isinstance(line, ast.ImportFrom) and (line.module or "").split(".")[0] == "repsim_nb"
+        for alias in line.names
+        if alias.name == name
+    }
+    for index, line in lines:
+        call = getattr(line, "value", None)
+        ours = isinstance(call, ast.Call) and getattr(call.func, "id", None) in imported
+        if ours and not any(keyword.arg == "folder" for keyword in call.keywords):
+            return index
+    return None
+
+
+def _statements(cell: Mapping[str, Any]) -> list[ast.stmt]:
+    if cell["cell_type"] != "code" or "raises-exception" in cell.get("metadata", {}).get("tags", []):
+        return []
+    try:
+        plain = [line for line in "".join(cell["source"]).splitlines() if not line.startswith(("%", "!"))]
+        return ast.parse("\n".join(plain)).body
+    except (SyntaxError, ValueError):
+        return []
 
 
 def _prose(cells: list[Mapping[str, Any]]) -> str:

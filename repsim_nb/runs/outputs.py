@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from repsim_nb.atomic import atomic
 from repsim_nb.errors import InputError
+from repsim_nb.netcdf import write_netcdf
 from repsim_nb.runs.folder import output_dir
 
 if TYPE_CHECKING:
@@ -69,5 +70,4 @@ def save_table(table: xr.DataArray | xr.Dataset | pd.DataFrame, stem: str, folde
     folder = output_dir() if folder is None else folder
     with atomic(folder / f"{stem}.csv") as path:
         frame.to_csv(path)
-    with atomic(folder / f"{stem}.nc") as path:
-        labelled.to_netcdf(path, engine="h5netcdf")
+    write_netcdf(labelled, folder / f"{stem}.nc")

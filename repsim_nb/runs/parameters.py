@@ -9,7 +9,7 @@ import io
 import json
 import re
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -18,6 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from repsim_nb.errors import InputError, unknown
 
 _SCALARS: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "dict": dict, "list": list}
+_WORDS = ("none", "null", "true", "false")
 _CHOICES = re.compile(r"(?P<choices>[\w.@/-]+(?: \| [\w.@/-]+)+)(?=$|[;:,]| \()")
 
 
@@ -155,20 +156,26 @@ def _kind(node: ast.expr) -> Any:
             return list[_kind(item)]  # type: ignore[misc]
         case ast.Subscript(value=ast.Name(id="Optional"), slice=item):
             return _kind(item) | None
+        case ast.Subscript(value=ast.Name(id="Union"), slice=ast.Tuple(elts=members)):
+            return Union[tuple(map(_kind, members))]  # noqa: UP007
         case ast.Subscript(value=ast.Name(id="Literal"), slice=items):
             return Literal[ast.literal_eval(items)]
     return object
 
 
-def _members(kind: Any) -> list[Any]:
-    """The members of a union, those that accept any text last."""
-    return sorted(get_args(kind), key=lambda member: member in (str, object))
+def _members(text: str, kind: Any) -> list[Any]:
+    """The members of a union in the order in which a text is tried on them: those that accept any text last.
+
+    A list of any text is tried after a text alone, unless there is something of a list in it.
+    """
+    order = [list[str], str, object] if "," in text or text.strip().startswith("[") else [str, list[str], object]
+    return sorted(get_args(kind), key=lambda member: order.index(member) if member in order else -1)
 
 
 def _parse(text: str, kind: Any) -> Any:
     """The value of `text` as `kind`; ValueError when it is none."""
     if get_origin(kind) in (Union, UnionType):
-        return _first(_parse, text, kind)
+        return _first(_parse, text, _members(text, kind))
     if get_origin(kind) is Literal:
         return _accept({str(value): value for value in get_args(kind)}.get(text, text), kind)
     if get_origin(kind) is list and not text.strip().startswith("["):
@@ -177,12 +184,13 @@ def _parse(text: str, kind: Any) -> Any:
         return text
     if kind in (int, float):
         return kind(text)
-    if kind is NoneType and text.lower() in ("none", "null"):
+    word = text.strip().lower()
+    if kind is NoneType and word in ("none", "null"):
         return None
-    if kind is bool and text.lower() in ("true", "false"):
-        return text.lower() == "true"
+    if kind is bool and word in ("true", "false"):
+        return word == "true"
     if kind is object:
-        return _json(text, otherwise=text)
+        return _first(_parse, text, [NoneType, bool]) if word in _WORDS else _json(text, otherwise=text)
     if kind in (list, dict) or get_origin(kind) is list:
         return _accept(_json(text, otherwise=None), kind)
     raise ValueError(text)
@@ -199,15 +207,17 @@ def _accept(value: Any, kind: Any) -> Any:
     """`value` as plain Python if it is a `kind`; ValueError otherwise. A bool is no number here."""
     origin = get_origin(kind)
     if origin in (Union, UnionType):
-        return _first(_accept, value, kind)
+        return _first(_accept, value, get_args(kind))
     if origin is Literal and any(value == known and type(value) is type(known) for known in get_args(kind)):
         return value
     if origin is list and isinstance(value, list | tuple):
         return [_accept(item, get_args(kind)[0]) for item in value]
-    if kind is object or (kind in (str, bool, dict, NoneType) and isinstance(value, kind)):
+    if kind is object:
+        return _plain(value)
+    if kind in (str, bool, NoneType) and isinstance(value, kind):
         return value
-    if kind is list and isinstance(value, list | tuple):
-        return list(value)
+    if (kind is dict and isinstance(value, dict)) or (kind is list and isinstance(value, list | tuple)):
+        return _plain(value)
     if kind is int and isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)
     if kind is float and isinstance(value, Real) and not isinstance(value, bool):
@@ -215,8 +225,17 @@ def _accept(value: Any, kind: Any) -> Any:
     raise ValueError(value)
 
 
-def _first(convert: Any, value: Any, kind: Any) -> Any:
-    for member in _members(kind):
+def _plain(value: Any) -> Any:
+    """`value` as plain Python, which alone a notebook can be given; ValueError where there is more to it."""
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return _first(_accept, value, [NoneType, bool, int, float, str])
+
+
+def _first(convert: Any, value: Any, members: Sequence[Any]) -> Any:
+    for member in members:
         try:
             return convert(value, member)
         except ValueError:

@@ -14,6 +14,7 @@ import itertools
 import json
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from repsim_nb.atomic import atomic, make_folder, writable
 from repsim_nb.errors import InputError
 from repsim_nb.memory import available_memory
 from repsim_nb.runs.cells import Cell, cores, run_cells
-from repsim_nb.runs.folder import replaceable, tables
+from repsim_nb.runs.folder import FAILED, replaceable, tables
 from repsim_nb.runs.index import write_index
 from repsim_nb.runs.notebooks import Notebook, find_notebook
 from repsim_nb.runs.parameters import Parameter, ParameterError, check, match, takes_lists
@@ -120,7 +121,7 @@ def _label(parameters: Mapping[str, Any]) -> str:
     """A folder's name that says the values, with a hash where they are too long for one or hold other characters."""
     told = ",".join(f"{name}={value}" for name, value in parameters.items())
     plain = re.sub(r"[^\w=,.+-]+", "_", told)
-    if plain == told and len(told) <= LONGEST:
+    if plain == told and len(told) <= LONGEST and not told.endswith(FAILED):
         return told
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
     return f"{plain[:LONGEST]}-{digest[:8]}"
@@ -146,7 +147,7 @@ def _write_tables(found: Mapping[str, pd.DataFrame], folder: Path) -> None:
         with atomic(record) as path:
             path.write_text(json.dumps(sorted(stems)), encoding="utf-8")
 
-    before = set(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else set()
+    before = _noted(record)
     if not found and not before:
         return
     note(before | set(found))  # first, so that one that is killed leaves none unnamed
@@ -156,6 +157,14 @@ def _write_tables(found: Mapping[str, pd.DataFrame], folder: Path) -> None:
     for stem in before - set(found):
         (folder / f"{stem}.csv").unlink(missing_ok=True)
     note(set(found))
+
+
+def _noted(record: Path) -> set[str]:
+    try:
+        stems = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    return {stem for stem in stems if isinstance(stem, str)} if isinstance(stems, list) else set()
 
 
 def _by_stem(cells: list[Cell]) -> Iterator[tuple[str, list[pd.DataFrame]]]:
@@ -171,6 +180,9 @@ def _by_stem(cells: list[Cell]) -> Iterator[tuple[str, list[pd.DataFrame]]]:
                 try:
                     frame = pd.read_csv(path)
                 except pd.errors.EmptyDataError:  # a run that had nothing to say
+                    continue
+                except (pd.errors.ParserError, UnicodeDecodeError) as error:
+                    warnings.warn(f"{path} is no table and left out of the tables of the sweep: {error}", stacklevel=4)
                     continue
                 for name, value in reversed(cell.parameters.items()):
                     column = f"parameter_{name}" if name in frame else name

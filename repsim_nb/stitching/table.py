@@ -19,6 +19,7 @@ from repsim_nb.atomic import atomic
 from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Model, load_model
+from repsim_nb.netcdf import write_netcdf
 from repsim_nb.stitching.fitting import STEPS, Method, Seam
 from repsim_nb.stitching.ground import Ground
 from repsim_nb.stitching.stitched import N_FIT, RESAMPLES, common_ground, document_draws, join, stitch_on
@@ -87,8 +88,7 @@ def stitching_table(
     about = how | {"models": {name: m.provenance for name, m in models.items()}}
     table.attrs["provenance"] = json.dumps(about, sort_keys=True)
     if out:
-        with atomic(out) as path:
-            table.to_netcdf(path, engine="h5netcdf")
+        write_netcdf(table, out)
         assert cells is not None
         cells.clear()
     return table

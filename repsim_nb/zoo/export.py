@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from repsim_nb.atomic import atomic_folder
 from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.models.native import NativeConfig
 from repsim_nb.zoo.native import initialised
@@ -138,15 +138,11 @@ def _loss(model: nn.Module, held_out: _HeldOut, batch: int = 32) -> float:
 def _write(model: nn.Module, recipe: Recipe, tokenizer: Any, folder: Path, about: dict[str, str]) -> None:
     """Write config, fp16 weights and tokenizer; assert that what is read back computes the same function."""
     half: dict[str, Tensor] = {k: v.half().contiguous() for k, v in model.state_dict().items()}
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    tokenizer.save_pretrained(partial)
-    save_file(half, partial / "model.safetensors", metadata=about)
-    reader = _write_neox if recipe.rotary else _write_native
-    _assert_same_function(model, half, reader(recipe, tokenizer, partial))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with atomic_folder(folder) as partial:
+        tokenizer.save_pretrained(partial)
+        (partial / "model.safetensors").write_bytes(save(half, about))
+        reader = _write_neox if recipe.rotary else _write_native
+        _assert_same_function(model, half, reader(recipe, tokenizer, partial))
 
 
 def _write_neox(recipe: Recipe, tokenizer: Any, folder: Path) -> Callable[[Tensor], Tensor]:

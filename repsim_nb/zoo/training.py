@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from repsim_nb.atomic import atomic
@@ -130,7 +130,7 @@ def _save(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, curve: 
     for index, state in optimizer.state_dict()["state"].items():
         tensors.update({f"adam.{index}.{k}": v for k, v in state.items()})
     with atomic(file) as path:
-        save_file(tensors, path, metadata={"step": str(step), "curve": json.dumps(curve)})
+        path.write_bytes(save(tensors, {"step": str(step), "curve": json.dumps(curve)}))
 
 
 def _resume(
