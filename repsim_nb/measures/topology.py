@@ -55,7 +55,7 @@ class IMD(Measure):
     def _prepare(self, x: Tensor, side: str) -> Tensor:
         rows = Features(x, side).varied(self.name).rows(dtype=torch.float64)
         links = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=x.device)
-        links.scatter_(1, nearest(rows, self.k, euclidean=True).indices, 1.0)
+        links.scatter_(1, nearest(rows, self.k).indices, 1.0)
         links = torch.maximum(links, links.T)
         root = links.sum(1).rsqrt()
         eigenvalues = 1 - torch.linalg.eigvalsh(root[:, None] * links * root)
