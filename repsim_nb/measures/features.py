@@ -15,6 +15,7 @@ BLOCK_BYTES = 2**26  # working memory of a strip of products
 TILE_BYTES = 28 * 2**20  # of X'Y of several layers at once; with the rows in work, some 70 MB
 TILE_ROWS = 1024
 BLOCK_ROWS = 1024
+DISTANCE_BYTES = 2**24  # of a block of distances
 FEW_ROWS = 512  # stay in cache while they are turned into float64
 NEARLY_SAME = 0.99  # mean cosine of rows
 LEAST = 96  # columns of the smallest block of a symmetric product
@@ -214,18 +215,46 @@ def rounding_lengths(vh: Tensor, sizes: Tensor, means: Tensor, n: int, eps: floa
     return eps * (8 * math.sqrt(vh.shape[1]) * varying + 2 * (math.sqrt(n) + math.sqrt(vh.shape[1])) * left)
 
 
-def squared_distances(features: Features) -> Tensor:
-    """Squared euclidean distances between all rows, scaled by the features' power of two, float64 (n, n).
+def squared_distances(rows: Tensor, height: int | None = None) -> Tensor:
+    """Squared euclidean distances of the first `height` rows (None: all) to all, of centred rows in float64.
 
     By products, several times faster than by differences; what is within rounding of 0 becomes 0, so that equal rows
     have distance 0 here too.
     """
-    rows = features.rows(dtype=torch.float64)
     squares = rows.square().sum(1)
-    sums = squares[:, None] + squares
-    distances = sums - 2 * (rows @ rows.T)
-    distances[distances <= 4 * math.sqrt(features.d) * torch.finfo(torch.float64).eps * sums] = 0
-    return distances
+    sums = squares[:height, None] + squares
+    distances = torch.addmm(sums, rows[:height], rows.T, alpha=-2)
+    zero = distances <= sums.mul_(4 * math.sqrt(rows.shape[1]) * torch.finfo(torch.float64).eps)
+    return distances.masked_fill_(zero, 0)
+
+
+def distance_blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """`squared_distances` of a few rows at a time, start, start + 1, ..., to those from `start` on, behind `start`."""
+    for start, height in blocks_of_rows(len(rows)):
+        yield start, squared_distances(rows[start:], height)
+
+
+def blocks_of_rows(n: int, layers: int = 1) -> Iterator[tuple[int, int]]:
+    """Start and height of blocks of the upper triangle of (n, n), so low that float64 blocks of all layers are small."""
+    room = max(BLOCK_BYTES // layers, DISTANCE_BYTES // 8) if layers > 1 else DISTANCE_BYTES
+    start = 0
+    while start < n:
+        height = max(1, min(n - start, room // (8 * (n - start))))
+        yield start, height
+        start += height
+
+
+def upper_triangle(blocks: Iterator[tuple[int, Tensor]]) -> np.ndarray:
+    """Entries i < j of a symmetric matrix, as a vector, from its blocks as `distance_blocks` gives them."""
+    out = np.empty(0)
+    at = 0
+    for start, block in blocks:
+        if not start:
+            out = np.empty(block.shape[1] * (block.shape[1] - 1) // 2)
+        part = block[torch.ones_like(block, dtype=torch.bool).triu_(1)].numpy(force=True)
+        out[at : at + len(part)] = part
+        at += len(part)
+    return out
 
 
 def unit_rows(x: Tensor, measure: str, side: str, centred: bool = False) -> Tensor:

@@ -11,14 +11,13 @@ For all pairs this is double centring and gives Gretton's HSIC; for i != j it is
 different groups are independent and x is independent of y, whatever happens inside a group.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from repsim_nb.errors import InputError
@@ -27,8 +26,8 @@ from repsim_nb.measures.features import (
     BLOCK_ROWS,
     TILE_ROWS,
     Features,
+    distance_blocks,
     pairwise,
-    squared_distances,
     squared_norm,
     upper_blocks,
 )
@@ -36,6 +35,9 @@ from repsim_nb.measures.moments import Moments, PrecisionError
 
 Kernel = Literal["linear", "rbf"]
 WIDTH = 256  # columns of a block of a symmetric product
+BINS = 2**12
+TINY = 1e-200
+GATHERED = 2**20  # distances that are looked at in one piece
 STRIP_BYTES = 2**27  # of rows of all Gram matrices in work: every strip centres the rows of its columns anew
 
 
@@ -111,8 +113,8 @@ class Gram:
         if self.kernel == "linear":
             return product
         squares = self.features.squared_rows[start:]
-        distances = squares[: stop - start, None] + squares[None] - 2 * product
-        return torch.exp(distances.clamp_(min=0).div_(-2 * self.variance))
+        distances = product.mul_(-2).add_(squares[: stop - start, None]).add_(squares)
+        return distances.clamp_(min=0).div_(-2 * self.variance).exp_()
 
     def fill(self, out: Tensor, start: int, work: Tensor) -> None:
         """Write K[start : start + height, start:] to `out` (height, n - start), its `upper_blocks` and to their right.
@@ -133,8 +135,7 @@ class Gram:
     @cached_property
     def variance(self) -> float:
         """s^2 of the RBF kernel: bandwidth^2 times the median squared distance of two different rows."""
-        distances = squared_distances(self.features).numpy(force=True)
-        median = np.median(squareform(distances, checks=False))
+        median = median_distance(self.features.rows(dtype=torch.float64))
         if median == 0:
             raise InputError(
                 f"{self.features.side}: more than half of all pairs of rows are equal, so their median distance, the "
@@ -210,6 +211,37 @@ class Gram:
     def correction(self, other: "Gram") -> float:
         """What the pairs left out and the means take from <K, L>."""
         return (self.left_out @ other.left_out + 2 * self.offsets @ other.row_sums).item()
+
+
+def median_distance(rows: Tensor) -> float:
+    """Median squared distance of two different rows, of centred rows in float64; exact, and without holding all."""
+    pairs = len(rows) * (len(rows) - 1) // 2
+    middle = {(pairs - 1) // 2, pairs // 2}  # one or two
+    return float(np.mean([_ranked_distance(rows, rank, pairs) for rank in middle]))
+
+
+def _ranked_distance(rows: Tensor, rank: int, count: int) -> float:
+    """The squared distance, of `count`, that `rank` are smaller than: counts in bins narrow down where it lies."""
+    low, high = 0.0, 5 * rows.square().sum(1).max().item()
+    while count > GATHERED and high - low > 4 * BINS * np.spacing(high) and high > TINY:
+        counts = np.zeros(BINS, dtype=int)
+        for values in _distances(rows, low, high):
+            counts += np.histogram(values, BINS, (low, high))[0]
+        place = int(np.searchsorted(counts.cumsum(), rank, side="right"))
+        rank, count = rank - int(counts[:place].sum()), int(counts[place])
+        low, high = np.linspace(low, high, BINS + 1)[place : place + 2].tolist()
+    # Where more are left they hardly differ: as many of each value as there are.
+    tallies = [np.unique(values, return_counts=True) for values in _distances(rows, low, high)]
+    values, counts = (np.concatenate(parts) for parts in zip(*tallies, strict=True))
+    order = values.argsort()
+    return float(values[order][np.searchsorted(counts[order].cumsum(), rank, side="right")])
+
+
+def _distances(rows: Tensor, low: float, high: float) -> Iterator[np.ndarray]:
+    """Squared distances of different rows from `low` to below `high`, in parts."""
+    for _, block in distance_blocks(rows):
+        values = block[torch.ones_like(block, dtype=torch.bool).triu_(1)].numpy(force=True)
+        yield values[(values >= low) & (values < high)]
 
 
 def kept_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
