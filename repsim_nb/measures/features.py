@@ -235,7 +235,7 @@ def distance_blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def blocks_of_rows(n: int, layers: int = 1) -> Iterator[tuple[int, int]]:
-    """Start and height of blocks of the upper triangle of (n, n), so low that float64 blocks of all layers are small."""
+    """Start and height of blocks of rows of the upper triangle of (n, n), low enough for float64 and so many layers."""
     room = max(BLOCK_BYTES // layers, DISTANCE_BYTES // 8) if layers > 1 else DISTANCE_BYTES
     start = 0
     while start < n:

@@ -11,6 +11,7 @@ For all pairs this is double centring and gives Gretton's HSIC; for i != j it is
 different groups are independent and x is independent of y, whatever happens inside a group.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -37,7 +38,7 @@ Kernel = Literal["linear", "rbf"]
 WIDTH = 256  # columns of a block of a symmetric product
 BINS = 2**12
 TINY = 1e-200
-GATHERED = 2**20  # distances that are looked at in one piece
+GATHERED = 2**21  # distances that are looked at in one piece
 STRIP_BYTES = 2**27  # of rows of all Gram matrices in work: every strip centres the rows of its columns anew
 
 
@@ -214,34 +215,39 @@ class Gram:
 
 
 def median_distance(rows: Tensor) -> float:
-    """Median squared distance of two different rows, of centred rows in float64; exact, and without holding all."""
+    """Median squared distance of two different rows, of centred rows in float64; exact, and without holding all.
+
+    Counts in bins narrow down where the middle distances lie.
+    """
     pairs = len(rows) * (len(rows) - 1) // 2
-    middle = {(pairs - 1) // 2, pairs // 2}  # one or two
-    return float(np.mean([_ranked_distance(rows, rank, pairs) for rank in middle]))
-
-
-def _ranked_distance(rows: Tensor, rank: int, count: int) -> float:
-    """The squared distance, of `count`, that `rank` are smaller than: counts in bins narrow down where it lies."""
-    low, high = 0.0, 5 * rows.square().sum(1).max().item()
-    while count > GATHERED and high - low > 4 * BINS * np.spacing(high) and high > TINY:
-        counts = np.zeros(BINS, dtype=int)
-        for values in _distances(rows, low, high):
-            counts += np.histogram(values, BINS, (low, high))[0]
-        place = int(np.searchsorted(counts.cumsum(), rank, side="right"))
-        rank, count = rank - int(counts[:place].sum()), int(counts[place])
-        low, high = np.linspace(low, high, BINS + 1)[place : place + 2].tolist()
-    # Where more are left they hardly differ: as many of each value as there are.
-    tallies = [np.unique(values, return_counts=True) for values in _distances(rows, low, high)]
+    middle = np.array([(pairs - 1) // 2, pairs // 2])
+    low, high, inside = 0.0, 5 * rows.square().sum(1).max().item(), pairs
+    wider = math.inf
+    while inside > GATHERED and high - low < wider / 2 and high - low > 4 * BINS * np.spacing(high) and high > TINY:
+        wider = high - low
+        below, counts, width = 0, np.zeros(BINS + 1, dtype=int), (high - low) / BINS
+        for values in _distances(rows):
+            below += np.count_nonzero(values < low)
+            values = values[(values >= low) & (values <= high)]
+            counts += np.bincount(((values - low) / width).astype(int), minlength=BINS + 1)
+        first, last = np.searchsorted(below + counts.cumsum(), middle, side="right")
+        first, last = max(first - 1, 0), last + 2  # one more on each side, for rounding
+        low, high, inside = low + first * width, low + last * width, counts[first:last].sum()
+    below, tallies = 0, []
+    for values in _distances(rows):
+        below += np.count_nonzero(values < low)
+        values = values[(values >= low) & (values <= high)]
+        tallies.append(np.unique(values, return_counts=True) if inside > GATHERED else (values, np.ones_like(values)))
     values, counts = (np.concatenate(parts) for parts in zip(*tallies, strict=True))
     order = values.argsort()
-    return float(values[order][np.searchsorted(counts[order].cumsum(), rank, side="right")])
+    found = np.searchsorted(below + counts[order].cumsum(), middle, side="right")
+    return float(values[order][found].mean())
 
 
-def _distances(rows: Tensor, low: float, high: float) -> Iterator[np.ndarray]:
-    """Squared distances of different rows from `low` to below `high`, in parts."""
+def _distances(rows: Tensor) -> Iterator[np.ndarray]:
+    """Squared distances of different rows, in parts."""
     for _, block in distance_blocks(rows):
-        values = block[torch.ones_like(block, dtype=torch.bool).triu_(1)].numpy(force=True)
-        yield values[(values >= low) & (values < high)]
+        yield block[torch.ones_like(block, dtype=torch.bool).triu_(1)].numpy(force=True)
 
 
 def kept_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
