@@ -13,7 +13,7 @@ from torch import Tensor
 
 from repsim_nb.atomic import atomic
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import as_matrix
+from repsim_nb.measures.features import as_matrix, column_sums
 
 Layers = Mapping[int, int]  # layer -> width
 
@@ -44,6 +44,7 @@ class Accumulator:
         self.dtype = dtype
         self.capacity = capacity
         self.rounding = 0.0  # relative, of the coarsest rows so far
+        self.origin = torch.zeros(sum(self.widths), dtype=torch.float64)  # taken from rows before they lose digits
         self._digested = self._waiting = 0
         self._rows: Tensor | None = None  # (capacity, sum of widths), filled up to _waiting
 
@@ -95,12 +96,18 @@ class Accumulator:
         return self
 
     def _take(self, rows: list[Tensor]) -> int:
-        """Copy what fits and digest when full; returns how many rows that were."""
+        """Copy what fits and digest when full; returns how many rows that were.
+
+        Rows of a wider dtype are moved about the mean of the first ones before they are rounded to that of products.
+        """
         if self._rows is None:
             self._rows = torch.empty(self.capacity, sum(self.widths), dtype=self.dtype)
+            if any(x.dtype.itemsize > self.dtype.itemsize for x in rows):
+                self.origin = torch.cat([column_sums(x) / len(x) for x in rows]).cpu()
         stop = min(self.capacity, self._waiting + len(rows[0]))
         for span, x in zip(self.spans, rows, strict=True):
-            self._rows[self._waiting : stop, span] = x[: stop - self._waiting]
+            part, origin = x[: stop - self._waiting], self.origin[span].to(x.device)
+            self._rows[self._waiting : stop, span] = part - origin if origin.any() else part
         taken, self._waiting = stop - self._waiting, stop
         if self._waiting == self.capacity:
             self._release(self._digest(self._rows))

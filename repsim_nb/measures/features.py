@@ -15,7 +15,9 @@ BLOCK_BYTES = 2**26  # working memory of a strip of products
 TILE_BYTES = 28 * 2**20  # of X'Y of several layers at once; with the rows in work, some 70 MB
 TILE_ROWS = 1024
 BLOCK_ROWS = 1024
+DISTANCE_BYTES = 2**24  # of a block of distances
 FEW_ROWS = 512  # stay in cache while they are turned into float64
+NEARLY_SAME = 0.99  # mean cosine of rows
 LEAST = 96  # columns of the smallest block of a symmetric product
 ALIGNED = 32  # rows or columns that blocks are a multiple of, where they can: products are up to 1.5 times faster
 
@@ -94,31 +96,38 @@ class Features:
     """The rows of one representation, centred (unless told otherwise) and scaled by a power of two.
 
     The scale makes the largest entry about 1, so that huge and tiny inputs neither overflow nor vanish, and being a
-    power of two it changes no digit; `unit` takes it back (true value = scaled value * unit).
+    power of two it changes no digit; `unit` takes it back (true value = scaled value * unit). What counts as rounding
+    is decided feature by feature: a large feature says nothing about the digits of a small one.
     """
 
     def __init__(self, x: Tensor, side: str, centred: bool = True) -> None:
         self.x, self.side, self.centred = x, side, centred
         self.n, self.d = x.shape
         low, high = _column_range(x)
-        largest = torch.maximum(low.abs(), high.abs()).max().item()
         mean = torch.zeros_like(low)
         if centred:
-            for block in x.split(FEW_ROWS):
-                mean += block.double().sum(0)
-            mean /= self.n
-        spread = torch.maximum(high - mean, mean - low).max().item()
-        self.varies = spread > 8 * torch.finfo(x.dtype).eps * largest
-        self.scale = _power_below(spread, x.dtype) if self.varies else 1.0
+            mean = torch.where(low == high, low, column_sums(x) / self.n)  # a constant feature is exactly 0
+        reach = torch.maximum(high - mean, mean - low)
+        rounding = 8 * torch.finfo(x.dtype).eps * torch.maximum(low.abs(), high.abs())
+        self.varies = bool((reach > rounding).any())
+        self.scale = _power_below(reach.max().item(), x.dtype) if self.varies else 1.0
         self.unit = 1 / self.scale
         self.mean = mean * self.scale
+        # What the dtype of x cannot hold of the mean, where that is more than rounding of a centred value.
+        rest = self.mean - self.mean.to(x.dtype).double()
+        self.rest = rest if (rest.abs() > 4 * torch.finfo(x.dtype).eps * reach * self.scale).any() else None
 
     def varied(self, measure: str) -> Self:
         """Itself, or an error where `measure` is undefined because nothing varies."""
         if not self.varies:
-            what = f"all {self.n} rows are equal" if self.centred else "all values are 0"
-            raise InputError(f"{measure} is undefined: {self.side} has no variance ({what}). Leave this one out.")
+            raise self._undefined(measure)
         return self
+
+    def _undefined(self, measure: str) -> InputError:
+        what = f"all {self.n} rows are equal" if self.centred else "all values are 0"
+        if self.centred and (self.x != self.x[0]).any():
+            what += f" up to the rounding of {str(self.x.dtype).removeprefix('torch.')}"
+        return InputError(f"{measure} is undefined: {self.side} has no variance ({what}). Leave this one out.")
 
     @cached_property
     def doubled(self) -> "Features":
@@ -129,12 +138,18 @@ class Features:
         self, start: int = 0, stop: int | None = None, dtype: torch.dtype | None = None, out: Tensor | None = None
     ) -> Tensor:
         """Rows start to stop, centred and scaled, as a new tensor or in `out`."""
-        return torch.add(-self.mean.to(dtype or self.x.dtype), self.x[start:stop], alpha=self.scale, out=out)
+        return self._centred(self.x[start:stop], dtype or self.x.dtype, out)
 
     def take(self, index: Tensor) -> Tensor:
         """The rows at `index`, centred and scaled, as a new tensor."""
         rows = self.x[index.to(self.x.device)]
-        return torch.add(-self.mean.to(rows.dtype), rows, alpha=self.scale, out=rows)
+        return self._centred(rows, rows.dtype, rows)
+
+    def _centred(self, rows: Tensor, dtype: torch.dtype, out: Tensor | None) -> Tensor:
+        result = torch.add(-self.mean.to(dtype), rows, alpha=self.scale, out=out)
+        if self.rest is not None and dtype is self.x.dtype:
+            result -= self.rest.to(dtype)
+        return result
 
     @cached_property
     def squared_rows(self) -> Tensor:
@@ -151,12 +166,15 @@ class Features:
     def svd(self) -> tuple[Tensor, Tensor, Tensor]:
         """U (n, r), s (r,), V' (r, d) in float64, r the numerical rank.
 
-        What is below the rounding of the input, eps * norm before centring, is no direction of the data.
+        What the rounding of the input may have made is no direction of the data, see `rounding_lengths`.
         """
-        u, s, vh = torch.linalg.svd(self.rows(dtype=torch.float64), full_matrices=False)
-        uncentred = math.sqrt(self.norm**2 + self.n * self.mean.square().sum().item())
-        rank = max(1, int((s > 8 * torch.finfo(self.x.dtype).eps * uncentred).sum()))
-        return u[:, :rank], s[:rank], vh[:rank]
+        rows = self.rows(dtype=torch.float64)
+        u, s, vh = torch.linalg.svd(rows, full_matrices=False)
+        sizes = torch.linalg.vector_norm(rows, dim=0)
+        kept = s > rounding_lengths(vh, sizes, self.mean, self.n, torch.finfo(self.x.dtype).eps)
+        if not kept.any():
+            raise self._undefined("The spectrum")
+        return (u, s, vh) if kept.all() else (u[:, kept], s[kept], vh[kept])
 
     @property
     def spectrum(self) -> Spectrum:
@@ -178,18 +196,82 @@ class Features:
         return cross_products(xs, ys)
 
 
-def squared_distances(features: Features) -> Tensor:
-    """Squared euclidean distances between all rows, scaled by the features' power of two, float64 (n, n).
+def column_sums(x: Tensor) -> Tensor:
+    """Sum of every column, float64."""
+    total = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+    for block in x.split(FEW_ROWS):
+        total += block.double().sum(0)
+    return total
+
+
+def rounding_lengths(vh: Tensor, sizes: Tensor, means: Tensor, n: int, eps: float) -> Tensor:
+    """How long rounding alone may make each of the directions `vh` (r, d) of n centred rows.
+
+    Every feature has its own rounding: eps of what varies in it, of norm `sizes` (with room for how it was computed),
+    and eps of its mean, which centring leaves behind.
+    """
+    varying = torch.linalg.vector_norm(vh * sizes, dim=1)
+    left = torch.linalg.vector_norm(vh * means, dim=1)
+    return eps * (8 * math.sqrt(vh.shape[1]) * varying + 2 * (math.sqrt(n) + math.sqrt(vh.shape[1])) * left)
+
+
+def squared_distances(rows: Tensor, height: int | None = None) -> Tensor:
+    """Squared euclidean distances of the first `height` rows (None: all) to all, of centred rows in float64.
 
     By products, several times faster than by differences; what is within rounding of 0 becomes 0, so that equal rows
     have distance 0 here too.
     """
-    rows = features.rows(dtype=torch.float64)
     squares = rows.square().sum(1)
-    sums = squares[:, None] + squares
-    distances = sums - 2 * (rows @ rows.T)
-    distances[distances <= 4 * math.sqrt(features.d) * torch.finfo(torch.float64).eps * sums] = 0
-    return distances
+    sums = squares[:height, None] + squares
+    distances = torch.addmm(sums, rows[:height], rows.T, alpha=-2)
+    zero = distances <= sums.mul_(4 * math.sqrt(rows.shape[1]) * torch.finfo(torch.float64).eps)
+    return distances.masked_fill_(zero, 0)
+
+
+def distance_blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """`squared_distances` of a few rows at a time, start, start + 1, ..., to those from `start` on, behind `start`."""
+    for start, height in blocks_of_rows(len(rows)):
+        yield start, squared_distances(rows[start:], height)
+
+
+def blocks_of_rows(n: int, layers: int = 1) -> Iterator[tuple[int, int]]:
+    """Start and height of blocks of rows of the upper triangle of (n, n), low enough for float64 and so many layers."""
+    room = max(BLOCK_BYTES // layers, DISTANCE_BYTES // 8) if layers > 1 else DISTANCE_BYTES
+    start = 0
+    while start < n:
+        height = max(1, min(n - start, room // (8 * (n - start))))
+        yield start, height
+        start += height
+
+
+def upper_triangle(blocks: Iterator[tuple[int, Tensor]]) -> np.ndarray:
+    """Entries i < j of a symmetric matrix, as a vector, from its blocks as `distance_blocks` gives them."""
+    out = np.empty(0)
+    at = 0
+    for start, block in blocks:
+        if not start:
+            out = np.empty(block.shape[1] * (block.shape[1] - 1) // 2)
+        part = block[torch.ones_like(block, dtype=torch.bool).triu_(1)].numpy(force=True)
+        out[at : at + len(part)] = part
+        at += len(part)
+    return out
+
+
+def unit_rows(x: Tensor, measure: str, side: str, centred: bool = False) -> Tensor:
+    """Rows of norm 1 in float64; `centred` takes each row's mean over features out of it first."""
+    rows = Features(x, side, centred=False).rows(dtype=torch.float64)
+    if centred:
+        rows -= rows.mean(1, keepdim=True)
+    return rows.div_(row_norms(rows, measure, side)[:, None])
+
+
+def common_direction(rows: Tensor) -> Tensor | None:
+    """The mean of rows of norm 1 where all point nearly the same way, as beside one huge feature; else None.
+
+    Their cosines then differ by less than products keep, and are better told from the rows less this.
+    """
+    mean = rows.mean(0)
+    return mean if mean.square().sum() > NEARLY_SAME else None
 
 
 def row_norms(rows: Tensor, measure: str, side: str) -> Tensor:

@@ -11,14 +11,14 @@ For all pairs this is double centring and gives Gretton's HSIC; for i != j it is
 different groups are independent and x is independent of y, whatever happens inside a group.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from repsim_nb.errors import InputError
@@ -27,8 +27,8 @@ from repsim_nb.measures.features import (
     BLOCK_ROWS,
     TILE_ROWS,
     Features,
+    distance_blocks,
     pairwise,
-    squared_distances,
     squared_norm,
     upper_blocks,
 )
@@ -36,6 +36,9 @@ from repsim_nb.measures.moments import Moments, PrecisionError
 
 Kernel = Literal["linear", "rbf"]
 WIDTH = 256  # columns of a block of a symmetric product
+BINS = 2**12
+TINY = 1e-200
+GATHERED = 2**21  # distances that are looked at in one piece
 STRIP_BYTES = 2**27  # of rows of all Gram matrices in work: every strip centres the rows of its columns anew
 
 
@@ -111,8 +114,8 @@ class Gram:
         if self.kernel == "linear":
             return product
         squares = self.features.squared_rows[start:]
-        distances = squares[: stop - start, None] + squares[None] - 2 * product
-        return torch.exp(distances.clamp_(min=0).div_(-2 * self.variance))
+        distances = product.mul_(-2).add_(squares[: stop - start, None]).add_(squares)
+        return distances.clamp_(min=0).div_(-2 * self.variance).exp_()
 
     def fill(self, out: Tensor, start: int, work: Tensor) -> None:
         """Write K[start : start + height, start:] to `out` (height, n - start), its `upper_blocks` and to their right.
@@ -133,8 +136,7 @@ class Gram:
     @cached_property
     def variance(self) -> float:
         """s^2 of the RBF kernel: bandwidth^2 times the median squared distance of two different rows."""
-        distances = squared_distances(self.features).numpy(force=True)
-        median = np.median(squareform(distances, checks=False))
+        median = median_distance(self.features.rows(dtype=torch.float64))
         if median == 0:
             raise InputError(
                 f"{self.features.side}: more than half of all pairs of rows are equal, so their median distance, the "
@@ -210,6 +212,42 @@ class Gram:
     def correction(self, other: "Gram") -> float:
         """What the pairs left out and the means take from <K, L>."""
         return (self.left_out @ other.left_out + 2 * self.offsets @ other.row_sums).item()
+
+
+def median_distance(rows: Tensor) -> float:
+    """Median squared distance of two different rows, of centred rows in float64; exact, and without holding all.
+
+    Counts in bins narrow down where the middle distances lie.
+    """
+    pairs = len(rows) * (len(rows) - 1) // 2
+    middle = np.array([(pairs - 1) // 2, pairs // 2])
+    low, high, inside = 0.0, 5 * rows.square().sum(1).max().item(), pairs
+    wider = math.inf
+    while inside > GATHERED and high - low < wider / 2 and high - low > 4 * BINS * np.spacing(high) and high > TINY:
+        wider = high - low
+        below, counts, width = 0, np.zeros(BINS + 1, dtype=int), (high - low) / BINS
+        for values in _distances(rows):
+            below += np.count_nonzero(values < low)
+            values = values[(values >= low) & (values <= high)]
+            counts += np.bincount(((values - low) / width).astype(int), minlength=BINS + 1)
+        first, last = np.searchsorted(below + counts.cumsum(), middle, side="right")
+        first, last = max(first - 1, 0), last + 2  # one more on each side, for rounding
+        low, high, inside = low + first * width, low + last * width, counts[first:last].sum()
+    below, tallies = 0, []
+    for values in _distances(rows):
+        below += np.count_nonzero(values < low)
+        values = values[(values >= low) & (values <= high)]
+        tallies.append(np.unique(values, return_counts=True) if inside > GATHERED else (values, np.ones_like(values)))
+    values, counts = (np.concatenate(parts) for parts in zip(*tallies, strict=True))
+    order = values.argsort()
+    found = np.searchsorted(below + counts[order].cumsum(), middle, side="right")
+    return float(values[order][found].mean())
+
+
+def _distances(rows: Tensor) -> Iterator[np.ndarray]:
+    """Squared distances of different rows, in parts."""
+    for _, block in distance_blocks(rows):
+        yield block[torch.ones_like(block, dtype=torch.bool).triu_(1)].numpy(force=True)
 
 
 def kept_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

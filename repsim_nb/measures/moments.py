@@ -21,12 +21,13 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures.accumulation import Accumulator, Layers
-from repsim_nb.measures.features import Spectrum, same_layers
+from repsim_nb.measures.features import Spectrum, column_sums, rounding_lengths, same_layers
 
 ROWS = 2048  # gathered before they are multiplied: adding a float32 product to a float64 sum costs some 200 rows
 HEIGHT = 512  # rows of products in work at a time
 WIDTH = 256  # columns of a block of a symmetric product
 FAR = 100.0  # squared distance of a centre, in variances
+SEEN = 1e-7  # of the largest singular value: what is smaller is lost among products in float64
 RANGE = 1e-30, 1e30  # of a mean square, in which float32 products neither vanish nor overflow
 
 
@@ -98,13 +99,14 @@ class Moments(Accumulator):
 
     def _digest(self, rows: Tensor) -> int:
         if not self._digested:
-            self.centre = rows.mean(0).double()
+            self.centre = (column_sums(rows) / len(rows)).to(rows.dtype).double() + self.origin
         elif self._far(rows):
             part = self._empty(self._signature())
+            part.origin = self.origin
             part._digested = part._digest(rows)
             self._merge(part)
             return len(rows)
-        rows -= self.centre.to(rows.dtype)
+        rows -= (self.centre - self.origin).to(rows.dtype)
         squares = torch.stack([rows[:, span].square().sum(1) for span in self.spans], dim=1)
         first = rows.T @ torch.cat([squares, torch.ones_like(squares[:, :1])], dim=1)
         self.weighted += first[:, :-1] * self._per_feature(self._covered)
@@ -117,8 +119,8 @@ class Moments(Accumulator):
 
     def _far(self, rows: Tensor) -> bool:
         """Whether the centre lies so far from these rows that float32 products about it would lose digits."""
-        mean = rows.mean(0)
-        away = self._per_layer((mean.double() - self.centre).square())
+        mean = column_sums(rows) / len(rows) + self.origin
+        away = self._per_layer((mean - self.centre).square())
         spread = self._per_layer(rows[::8].var(0, correction=0).double())  # a rough one will do
         return bool((away > FAR * spread).any())
 
@@ -271,22 +273,34 @@ class LayerMoments:
         squares = self.weights.square() if self.weights is not None else self.second.diagonal()
         return math.sqrt(max(0.0, squares.sum().item()))
 
-    @property
-    def _uncentred(self) -> float:
-        """Frobenius norm before centring."""
+    @cached_property
+    def _mean(self) -> Tensor:
+        """Of every feature."""
         span = self.moments.spans[self.index]
-        mean = self.moments.centre[span] + self.moments.sums[span] / self.n
-        return math.sqrt(max(0.0, self.second.diagonal().sum().item()) + self.n * mean.square().sum().item())
+        return self.moments.centre[span] + self.moments.sums[span] / self.n
+
+    @cached_property
+    def _sizes(self) -> Tensor:
+        """Norm of every centred feature."""
+        return self.second.diagonal().clamp(min=0).sqrt()
+
+    @cached_property
+    def _varying(self) -> Tensor:
+        """Which features vary by more than the rounding of the rows, (d,)."""
+        return self._sizes > 2 * self.moments.rounding * math.sqrt(self.n) * self._mean.abs()
 
     @property
     def varies(self) -> bool:
         """Whether rows differ by more than rounding."""
-        return self.norm > 8 * self.moments.rounding * self._uncentred
+        return bool(self._varying.any())
 
     def varied(self, measure: str) -> Self:
         """Itself, or an error where `measure` is undefined because nothing varies."""
         if not self.varies:
-            raise InputError(f"{measure} is undefined: {self.side} has no variance. Leave this one out.")
+            raise InputError(
+                f"{measure} is undefined: {self.side} has no variance beyond the rounding of its rows. Leave this one "
+                "out."
+            )
         return self
 
     def check_precision(self) -> None:
@@ -305,9 +319,19 @@ class LayerMoments:
         values, vectors = torch.linalg.eigh(self.second)
         s, vectors = values.flip(0).clamp(min=0).sqrt(), vectors.flip(1)
         # Squaring has moved what was below 1e-8 of the largest out of sight, whatever the rows' own rounding.
-        least = max(8 * self.moments.rounding * self._uncentred, 1e-7 * s[0].item())
-        rank = max(1, int((s > least).sum()))
-        return s[:rank], vectors[:, :rank]
+        unseen = SEEN * s[0]
+        lost = self._varying & (self._sizes <= unseen)
+        if lost.any():
+            raise InputError(
+                f"{self.side}: feature {int(lost.nonzero()[0])} varies less than {SEEN:g} of the largest direction, "
+                "which sums of products cannot tell. Compare in memory (a larger memory_limit, or fewer rows), or "
+                "standardize the features first."
+            )
+        least = rounding_lengths(vectors.T, self._sizes, self._mean, self.n, self.moments.rounding)
+        kept = s > torch.maximum(least, unseen)
+        if not kept.any():
+            raise InputError(f"{self.side} has no direction that varies beyond the rounding of its rows. Leave it out.")
+        return s[kept], vectors[:, kept]
 
     @property
     def spectrum(self) -> Spectrum:

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import BLOCK_ROWS, Features, row_norms
+from repsim_nb.measures.features import Features, common_direction, unit_rows
 from repsim_nb.measures.parameters import Count
 from repsim_nb.measures.registry import SIMILAR, Measure, register
 
@@ -23,17 +23,41 @@ class Neighbours:
     indices: Tensor
     nearness: Tensor
     rows: Tensor
+    start: int = 0  # of the block of rows whose neighbours these are
+
+    def block(self, start: int) -> "Neighbours":
+        """The neighbours of BLOCK rows."""
+        cut = slice(start, start + BLOCK)
+        return Neighbours(self.indices[cut], self.nearness[cut], self.rows, start)
 
 
-def nearest(rows: Tensor, k: int, euclidean: bool = False) -> Neighbours:
-    """Neighbours by inner product of rows (their cosine if the rows are of unit norm), or by euclidean distance."""
+def nearest(rows: Tensor, k: int) -> Neighbours:
+    """Neighbours by euclidean distance."""
+    return _search(rows, k, rows.square().sum(1) / 2)
+
+
+def nearest_directions(rows: Tensor, k: int) -> Neighbours:
+    """Neighbours by cosine, of rows of norm 1."""
+    common = common_direction(rows)
+    if common is None:
+        return _search(rows, k, torch.zeros_like(rows[:, 0]))
+    indices = nearest(rows - common, k).indices
+    cosines = [inner_products(rows, at, i * BLOCK) for i, at in enumerate(indices.split(BLOCK))]
+    return Neighbours(indices, torch.cat(cosines), rows)
+
+
+def _search(rows: Tensor, k: int, penalty: Tensor) -> Neighbours:
     found = []
-    penalty = rows.square().sum(1) / 2 if euclidean else torch.zeros_like(rows[:, 0])
-    for start in range(0, len(rows), BLOCK_ROWS):
-        near = rows[start : start + BLOCK_ROWS] @ rows.T - penalty
+    for start in range(0, len(rows), BLOCK):
+        near = (rows[start : start + BLOCK] @ rows.T).sub_(penalty)
         near.diagonal(start).fill_(-math.inf)
         found.append(near.topk(k))
     return Neighbours(torch.cat([f.indices for f in found]), torch.cat([f.values for f in found]), rows)
+
+
+def inner_products(rows: Tensor, at: Tensor, start: int) -> Tensor:
+    """Of each row from `start` on with the rows in its line of `at`."""
+    return (rows[at] @ rows[start : start + len(at), :, None])[..., 0]
 
 
 class _Neighbourhood(Measure):
@@ -51,11 +75,11 @@ class _Neighbourhood(Measure):
         self.min_rows = self.k + 2  # with k = n - 1 every row is a neighbour of every other
 
     def _prepare(self, x: Tensor, side: str) -> Neighbours:
-        rows = Features(x, side, centred=False).rows(dtype=torch.float64)
-        return nearest(rows / row_norms(rows, self.name, side)[:, None], self.k)
+        return nearest_directions(unit_rows(x, self.name, side), self.k)
 
     def _score(self, p: Neighbours, q: Neighbours) -> float:
-        return self._of_rows(p, q).mean().item()
+        blocks = range(0, len(p.indices), BLOCK)
+        return torch.cat([self._of_rows(p.block(start), q.block(start)) for start in blocks]).mean().item()
 
     def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
         raise NotImplementedError
@@ -123,7 +147,7 @@ class Jaccard(_Neighbourhood):
     def _prepare(self, x: Tensor, side: str) -> Neighbours:
         if self.distance == "cosine":
             return super()._prepare(x, side)
-        return nearest(Features(x, side).rows(dtype=torch.float64), self.k, euclidean=True)
+        return nearest(Features(x, side).rows(dtype=torch.float64), self.k)
 
     def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
         return jaccard_of_rows(shared(p, q))
@@ -235,13 +259,10 @@ class SecondOrderCosine(_Neighbourhood):
         # A neighbour found on both sides must count once: drop it from y's list.
         both = torch.cat([p.indices, q.indices], dim=1)
         counts = torch.cat([torch.ones_like(p.indices, dtype=torch.bool), ~shared(p, q).any(1)], dim=1)
-        values = []
-        for block in torch.arange(len(both), device=both.device).split(BLOCK):
-            s, t = ((n.rows[both[block]] @ n.rows[block, :, None])[..., 0] * counts[block] for n in (p, q))
-            values.append((s * t).sum(1) / (s.norm(dim=1) * t.norm(dim=1)))
-        cosines = torch.cat(values)
+        s, t = (inner_products(n.rows, both, n.start) * counts for n in (p, q))
+        cosines = (s * t).sum(1) / (s.norm(dim=1) * t.norm(dim=1))
         if cosines.isnan().any():
-            row = int(cosines.isnan().nonzero()[0])
+            row = p.start + int(cosines.isnan().nonzero()[0])
             raise InputError(
                 f"second_order_cosine is undefined: row {row} is orthogonal to all its neighbours on one side. Use a "
                 "larger k, or drop that row on both sides."

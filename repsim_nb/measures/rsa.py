@@ -1,42 +1,74 @@
 """Measures between the n x n (dis)similarity matrices of the rows."""
 
 import math
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.spatial.distance import squareform
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import kendalltau
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features, row_norms, squared_distances
+from repsim_nb.measures.features import (
+    Features,
+    blocks_of_rows,
+    common_direction,
+    distance_blocks,
+    squared_distances,
+    unit_rows,
+    upper_triangle,
+)
 from repsim_nb.measures.registry import EUCLIDEAN, SIMILAR, Measure, register
 
 Inner = Literal["correlation", "euclidean", "cosine"]
 
 
-def upper_triangle(matrix: Tensor) -> np.ndarray:
-    """Entries i < j of a symmetric matrix, as a vector."""
-    return squareform(matrix.numpy(force=True), checks=False)
-
-
 def _similarities(x: Tensor, inner: Inner, side: str) -> np.ndarray:
-    """How alike every two rows of x are: Pearson r, cosine, or minus the euclidean distance."""
+    """How alike every two rows of x are: Pearson r, cosine (up to a constant), or minus the euclidean distance."""
     if inner == "euclidean":
-        return -np.sqrt(upper_triangle(squared_distances(Features(x, side).varied("rsa"))))
-    rows = Features(x, side, centred=False).rows(dtype=torch.float64)
+        values = upper_triangle(distance_blocks(Features(x, side).varied("rsa").rows(dtype=torch.float64)))
+        return np.negative(np.sqrt(values, out=values), out=values)
     if inner == "correlation":
-        low, high = rows.aminmax(dim=1)
-        if (low == high).any():
-            first = int((low == high).nonzero()[0])
+        constant = x.amin(1) == x.amax(1)
+        if constant.any():
             raise InputError(
-                f"rsa(inner='correlation') is undefined: row {first} of {side} has the same value in all its "
-                f"{x.shape[1]} features. Use inner='euclidean' or 'cosine', or drop that row on both sides."
+                f"rsa(inner='correlation') is undefined: row {int(constant.nonzero()[0])} of {side} has the same value "
+                f"in all its {x.shape[1]} features. Use inner='euclidean' or 'cosine', or drop that row on both sides."
             )
-        rows = rows - rows.mean(1, keepdim=True)
-    rows = rows / row_norms(rows, "rsa", side)[:, None]
-    return upper_triangle(rows @ rows.T)
+    rows = unit_rows(x, "rsa", side, centred=inner == "correlation")
+    common = common_direction(rows)
+    if common is None:
+        return upper_triangle(_product_blocks(rows))
+    values = upper_triangle(distance_blocks(rows.sub_(common)))
+    return np.multiply(values, -0.5, out=values)  # r = 1 - |x_i - x_j|^2 / 2
+
+
+def _product_blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+    for start, height in blocks_of_rows(len(rows)):
+        yield start, rows[start : start + height] @ rows[start:].T
+
+
+def to_ranks(values: np.ndarray, chunk: int = 2**20) -> np.ndarray:
+    """Replace values by their ranks from 1, equal ones by the mean of theirs; a chunk at a time, as they are many.
+
+    >>> to_ranks(np.array([5.0, 2.0, 5.0, 9.0]))
+    array([2.5, 1. , 2.5, 4. ])
+    """
+    order = np.argsort(values)
+    start, size = 0, chunk
+    while start < len(order):
+        ordered = values[order[start : start + size]]
+        first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        whole = start + size >= len(order)
+        if not whole and len(first) == 1:
+            size *= 2  # all equal, and maybe more of them
+            continue
+        ends = np.append(first[1:], len(ordered)) if whole else first[1:]
+        first = first[: len(ends)]
+        values[order[start : start + ends[-1]]] = np.repeat(start + (first + ends + 1) / 2, ends - first)
+        start, size = start + int(ends[-1]), chunk
+    return values
 
 
 @register
@@ -80,14 +112,15 @@ class RSA(Measure):
 
     def _prepare(self, x: Tensor, side: str) -> np.ndarray:
         values = _similarities(x, self.inner, side)
-        if np.ptp(values) <= 1e-12 * np.abs(values).max():
+        low, high = values.min(), values.max()
+        if high - low <= 1e-12 * max(abs(low), abs(high)):
             raise InputError(f"rsa is undefined: all pairs of rows of {side} are equally alike. Give more varied rows.")
         if self.outer == "kendall":
             return values
         if self.outer == "spearman":
-            values = rankdata(values)
-        values = values - values.mean()
-        return values / np.linalg.norm(values)
+            values = to_ranks(values)
+        values -= values.mean()
+        return np.divide(values, np.linalg.norm(values), out=values)
 
     def _score(self, p: np.ndarray, q: np.ndarray) -> float:
         return float(kendalltau(p, q).statistic if self.outer == "kendall" else p @ q)
@@ -118,14 +151,39 @@ class RSMNormDifference(Measure):
     reference = "Yin & Shen 2018"
     invariances_x = invariances_y = EUCLIDEAN
 
-    def _prepare(self, x: Tensor, side: str) -> np.ndarray:
-        features = Features(x, side)
-        if not features.varies:
-            return np.zeros(len(x) * (len(x) - 1) // 2)
-        return np.sqrt(upper_triangle(squared_distances(features))) * features.unit
+    def _prepare(self, x: Tensor, side: str) -> Features:
+        return Features(x, side)
 
-    def _score(self, p: np.ndarray, q: np.ndarray) -> float:
-        return math.dist(p, q)  # scales inside, so that squares do not overflow
+    def _score(self, p: Features, q: Features) -> float:
+        return self._grid([p], [q])[0, 0]
+
+    def _grid(self, ps: Sequence[Features], qs: Sequence[Features]) -> np.ndarray:
+        distinct, at_p, at_q = _distinct(ps, qs)
+        units = np.array([f.unit if f.varies else 0.0 for f in distinct])
+        # Pairs are counted in the larger unit of the two, so that squares do not overflow.
+        larger = np.maximum.outer(units, units)
+        share = np.divide(units[:, None], larger, out=np.zeros_like(larger), where=larger > 0)
+        cells = {(min(i, j), max(i, j)) for i in at_p for j in at_q if i != j}
+        total = np.zeros_like(larger)
+        for _, distances in _distances(distinct):
+            for i, j in cells:
+                gap = torch.sub(distances[i] * share[i, j], distances[j], alpha=share[j, i])
+                total[i, j] += gap.square_().triu_(1).sum().item()
+        values = larger * np.sqrt(total + total.T)
+        return values[np.ix_(at_p, at_q)]
+
+
+def _distinct(ps: Sequence[Any], qs: Sequence[Any]) -> tuple[list[Any], list[int], list[int]]:
+    """The different ones of both, and which of them each is."""
+    distinct = list({id(p): p for p in [*ps, *qs]}.values())
+    place = {id(p): k for k, p in enumerate(distinct)}
+    return distinct, [place[id(p)] for p in ps], [place[id(q)] for q in qs]
+
+
+def _distances(layers: Sequence[Features]) -> Iterator[tuple[int, list[Tensor]]]:
+    """Distances of a few rows to those after them, the same rows of all layers at a time, behind the first row."""
+    for start, height in blocks_of_rows(layers[0].n, len(layers)):
+        yield start, [squared_distances(f.rows(start, dtype=torch.float64), height).sqrt_() for f in layers]
 
 
 @register
@@ -156,11 +214,32 @@ class DistanceCorrelation(Measure):
     invariances_x = invariances_y = SIMILAR
     needs_rows = frozenset({"x", "y"})
 
-    def _prepare(self, x: Tensor, side: str) -> Tensor:
-        distances = squared_distances(Features(x, side).varied(self.name)).sqrt_()
-        means = distances.mean(0)
-        centred = distances - means - means[:, None] + means.mean()
-        return centred / centred.norm()
+    def _prepare(self, x: Tensor, side: str) -> tuple[Features, Tensor]:
+        """With the mean distance of every row to all rows."""
+        features = Features(x, side).varied(self.name)
+        means = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        for start, (block,) in _distances([features]):
+            stop = start + len(block)
+            means[start:stop] += block.sum(1)
+            means[stop:] += block[:, stop - start :].sum(0)
+        return features, means / len(x)
 
-    def _score(self, p: Tensor, q: Tensor) -> float:
-        return math.sqrt(max(0.0, p.flatten().dot(q.flatten()).item()))
+    def _score(self, p: tuple[Features, Tensor], q: tuple[Features, Tensor]) -> float:
+        return self._grid([p], [q])[0, 0]
+
+    def _grid(self, ps: Sequence[tuple[Features, Tensor]], qs: Sequence[tuple[Features, Tensor]]) -> np.ndarray:
+        distinct, at_p, at_q = _distinct(ps, qs)
+        means = [mean for _, mean in distinct]
+        total = np.zeros((len(distinct), len(distinct)))
+        for start, blocks in _distances([features for features, _ in distinct]):
+            stop = start + len(blocks[0])
+            for block, mean in zip(blocks, means, strict=True):
+                block.sub_(mean[start:] - mean.mean()).sub_(mean[start:stop, None])
+            for i, one in enumerate(blocks):
+                for j, other in enumerate(blocks[i:], i):
+                    # What lies right of the square on the diagonal counts for its mirror image too.
+                    square = one[:, : len(one)].flatten() @ other[:, : len(one)].flatten()
+                    total[i, j] += (2 * one.flatten().dot(other.flatten()) - square).item()
+        alone = total.diagonal()
+        total = np.triu(total) + np.triu(total, 1).T
+        return np.sqrt(np.maximum(0, total / np.sqrt(np.outer(alone, alone))))[np.ix_(at_p, at_q)]

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features, as_matrix, row_norms, squared_distances
+from repsim_nb.measures.features import Features, as_matrix, row_norms
+from repsim_nb.measures.neighbours import nearest
 
 
 def _spectrum(x: Any, statistic: str) -> torch.Tensor:
@@ -76,9 +77,10 @@ def intrinsic_dimension(x: Any, discard: float = 0.1) -> float:
     n = len(matrix)
     if n < 10 or not 0 <= discard < 1:
         raise InputError(f"intrinsic_dimension needs 10 different rows and 0 <= discard < 1, got {n} and {discard}.")
-    distances = squared_distances(Features(matrix, "x")).sqrt_().fill_diagonal_(torch.inf)
-    first, second = distances.topk(2, largest=False).values.T
-    log_ratio = np.sort(np.log((second / first).numpy(force=True)))[: int(n * (1 - discard))]
+    rows = Features(matrix, "x").rows(dtype=torch.float64)
+    first, second = ((rows - rows[near]).norm(dim=1) for near in nearest(rows, 2).indices.T)
+    ratio = (second / first).clamp_(min=1).numpy(force=True)
+    log_ratio = np.sort(np.log(ratio))[: int(n * (1 - discard))]
     if not log_ratio.any():
         raise InputError(
             "intrinsic_dimension is undefined: every row is as far from its second neighbour as its first."

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features, row_norms, squared_distances
+from repsim_nb.measures.features import Features, distance_blocks, row_norms
 from repsim_nb.measures.registry import EUCLIDEAN, Measure, register
 
 
@@ -71,7 +71,7 @@ class ConcentricityDifference(_Difference):
     def _prepare(self, x: Tensor, side: str) -> float:
         rows = Features(x, side, centred=False).rows(dtype=torch.float64)
         norms, mean = row_norms(rows, self.name, side), rows.mean(0)
-        if mean.norm() <= 8 * torch.finfo(x.dtype).eps * norms.mean():
+        if (mean.abs() <= 8 * torch.finfo(x.dtype).eps * rows.abs().mean(0) * math.sqrt(x.shape[1])).all():
             raise InputError(f"concentricity_difference is undefined: the mean row of {side} is 0. Do not centre it.")
         return (rows @ mean / (norms * mean.norm())).mean().item()
 
@@ -99,5 +99,10 @@ class UniformityDifference(_Difference):
 
     def _prepare(self, x: Tensor, side: str) -> float:
         features = Features(x, side)
-        distances = squared_distances(features).sqrt_() * features.unit if features.varies else x.new_zeros(1)
-        return torch.exp(-2 * distances.square()).mean().log().item()
+        total = features.n**2
+        if features.varies:
+            total = features.n
+            for _, block in distance_blocks(features.rows(dtype=torch.float64)):
+                block.sqrt_().mul_(features.unit).square_().mul_(-2).exp_()
+                total += 2 * block.triu_(1).sum().item()
+        return math.log(total / features.n**2)

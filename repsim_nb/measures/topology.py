@@ -5,6 +5,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from scipy.linalg import eigvalsh
 from torch import Tensor
 
 from repsim_nb.errors import InputError
@@ -55,10 +56,15 @@ class IMD(Measure):
     def _prepare(self, x: Tensor, side: str) -> Tensor:
         rows = Features(x, side).varied(self.name).rows(dtype=torch.float64)
         links = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=x.device)
-        links.scatter_(1, nearest(rows, self.k, euclidean=True).indices, 1.0)
-        links = torch.maximum(links, links.T)
+        near = nearest(rows, self.k).indices
+        row = torch.arange(len(rows), device=x.device)[:, None].expand_as(near)
+        links[row, near] = links[near, row] = 1.0
         root = links.sum(1).rsqrt()
-        eigenvalues = 1 - torch.linalg.eigvalsh(root[:, None] * links * root)
+        links.mul_(root[:, None]).mul_(root)
+        if x.device.type == "cpu":  # scipy's works in place, on the transpose of a symmetric matrix
+            eigenvalues = 1 - torch.from_numpy(eigvalsh(links.numpy().T, overwrite_a=True, check_finite=False))
+        else:
+            eigenvalues = 1 - torch.linalg.eigvalsh(links)
         return torch.exp(-TEMPERATURES.to(x.device)[:, None] * eigenvalues).mean(1)
 
     def _score(self, p: Tensor, q: Tensor) -> float:
@@ -104,7 +110,8 @@ class RTD(Measure):
         if len(x) > self.points:
             chosen = np.random.default_rng(self.seed).choice(len(x), self.points, replace=False)
             x = x[torch.from_numpy(np.sort(chosen)).to(x.device)]
-        distances = squared_distances(Features(x, side).varied(self.name)).sqrt_().numpy(force=True)
+        rows = Features(x, side).varied(self.name).rows(dtype=torch.float64)
+        distances = squared_distances(rows).sqrt_().numpy(force=True)
         unit = np.quantile(distances, 0.9)
         if unit == 0:
             raise InputError(f"rtd is undefined: 0.9 of all distances in {side} are 0. Drop duplicated rows.")
