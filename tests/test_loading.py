@@ -169,7 +169,7 @@ def test_a_model_spread_over_places_is_the_same_model(plain, tmp_path):
         ({"torch_dtype": "auto"}, "give dtype="),
         ({"ignore_mismatched_sizes": True}, "not random numbers"),
         ({"device_mapp": "auto"}, "Unknown option 'device_mapp'. Did you mean 'device_map'"),
-        ({"attn_implementation": "some/kernel"}, "is code from the hub, which is never run"),
+        ({"attn_implementation": "some/kernel"}, "with the options attn_implementation: `kernels` is either not"),
         ({"attn_implementation": "no_such"}, "with the options "),
         ({"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}, "with the options "),
     ],

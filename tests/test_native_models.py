@@ -262,7 +262,7 @@ def test_broken_files_say_why(tmp_path):
         with pytest.raises(InputError, match=r"config\.json' is not valid JSON"):
             rs.load_model(folder)
     (folder / "config.json").write_text("[1]")
-    with pytest.raises(InputError, match="Cannot load"):
+    with pytest.raises(InputError, match=r"config\.json' is a list; expected names and values"):
         rs.load_model(folder)
     (folder / "config.json").write_text(whole)
     (folder / "model.safetensors").write_bytes(b"short")

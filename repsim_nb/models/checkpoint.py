@@ -1,26 +1,65 @@
-"""What a safetensors checkpoint says of itself, read from its header alone."""
+"""What a checkpoint holds, read from the headers of its files alone."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from repsim_nb.errors import InputError
+from repsim_nb.models.folder import AGAIN, inside, read_json, refusing
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+PICKLE = "pytorch_model.bin"
+PICKLE_INDEX = "pytorch_model.bin.index.json"
+LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
+FLOATS = ("F64", "F32", "F16", "BF16")  # what a weight can be read from without knowing a scale
+BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "C64": 64, "F8_E8M0": 8}
+BITS |= {f"F8_{kind}": 8 for kind in ("E4M3", "E5M2", "E4M3FNUZ", "E5M2FNUZ")}
+BITS |= {f"{kind}{bits}": bits for kind in "UIF" for bits in (16, 32, 64)} | {"BF16": 16}
+BUFFERS = re.compile(r"(^|\.)(position_ids|token_type_ids|masked_bias|inv_freq|num_batches_tracked|version)$")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One of a checkpoint, without its values: its type, as safetensors calls it, and its shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of its values."""
+        return math.prod(self.shape)
+
+    @property
+    def is_mask(self) -> bool:
+        """Older files hold the mask of causal attention in every block, (1, 1, length, length): no parameter."""
+        return self.dtype == "BOOL" or (len(self.shape) == 4 and self.shape[:2] == (1, 1))
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model directory, each checked to be whole; all shards where there is an index.
+    """The safetensors files of a model directory, each checked to be whole, in the order in which transformers looks.
+
+    That is model.safetensors, else all shards of an index, else whatever has that ending.
 
     Raises:
-        InputError: none there, one is truncated, or a shard is missing.
+        InputError: none there, one is truncated or lies outside the folder, a shard is missing, or two shards hold the
+            same tensor.
     """
     index = folder / INDEX
-    files = [folder / name for name in shards(index)] if index.is_file() else sorted(folder.glob("*.safetensors"))
+    if (folder / WEIGHTS).is_file():
+        files = [folder / WEIGHTS]
+    elif index.is_file():
+        files = [folder / name for name in shards(index)]
+    else:
+        files = sorted(folder.glob("*.safetensors"))
     if not files:
         pickles = [*folder.glob("*.bin"), *folder.glob("*.pt")]
         why = f"only {pickles[0].name}, which is not loaded; convert it to safetensors" if pickles else "no weights"
@@ -29,58 +68,140 @@ def weight_files(folder: Path) -> list[Path]:
     if missing:
         raise InputError(
             f"'{folder}' lacks {len(missing)} of the {len(files)} files that hold its weights, {missing[0]} among them."
-            " Copy or download it again."
+            f" {AGAIN}"
         )
-    for file in files:
-        _header(file)
+    tensors_of(files)
     return files
 
 
 def shards(index: Path) -> list[str]:
-    """Names of the files that an index says the weights are in.
+    """Names of the files that an index says the weights are in, each in the index's own folder.
 
     Raises:
-        InputError: an index that is broken.
+        InputError: an index that is broken, or names files elsewhere.
     """
+    said = read_json(index)
+    names = said.get("weight_map") if isinstance(said, dict) else None
+    if not isinstance(names, dict) or not names:
+        raise InputError(f"'{index}' is no index of weights. {AGAIN}")
+    for name in names.values():
+        inside(index.parent, name, index)
+    wrong = [name for name in names.values() if not name.endswith((".safetensors", ".bin"))]
+    if wrong:
+        raise InputError(f"'{index}' names {wrong[0]!r:.80}, which by its name holds no weights. {AGAIN}")
+    return sorted(set(names.values()))
+
+
+def tensors_of(files: list[Path]) -> dict[str, Tensor]:
+    """All tensors of some safetensors files by name, without their values.
+
+    Raises:
+        InputError: a file that is broken, or two files with tensors of one name.
+    """
+    found: dict[str, Tensor] = {}
+    for file in files:
+        own = {name: Tensor(about["dtype"], tuple(about["shape"])) for name, about in _tensors(_header(file)).items()}
+        if twice := found.keys() & own.keys():
+            raise InputError(f"'{file}' holds {min(twice)!r}, as another of its shards does. {AGAIN}")
+        found |= own
+    return found
+
+
+def pickled_tensors(folder: Path) -> dict[str, Tensor]:
+    """`tensors_of` what torch.save wrote, from its pickles: no code in them is run, no values are read.
+
+    Raises:
+        InputError: broken ones, more than tensors in them, or an index that names files elsewhere.
+    """
+    import torch
+
+    index = folder / PICKLE_INDEX
+    names = [PICKLE] if (folder / PICKLE).is_file() or not index.is_file() else shards(index)
+    found: dict[str, Tensor] = {}
     try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"'{index}' is no index of weights. Copy or download it again.") from None
+        for name in names:
+            own = torch.load(folder / name, map_location="meta", weights_only=True)
+            found |= {key: as_tensor(value) for key, value in own.items()}
+    except Exception as error:  # UnpicklingError for code; a broken file can raise anything
+        raise InputError(
+            "its weights are broken or hold more than tensors, so none of them was read. Load a conversion to "
+            "safetensors."
+        ) from error
+    return found
+
+
+def as_tensor(value: Any) -> Tensor:
+    """What a header would say of a tensor of torch."""
+    import torch
+
+    kinds = {"float": "F", "bfloat": "BF", "int": "I", "uint": "U", "bool": "BOOL", "complex": "C"}
+    word, bits = re.fullmatch(r"torch\.([a-z]+)(.*)", str(value.dtype)).groups()  # type: ignore[union-attr]
+    quantised = isinstance(value, torch.Tensor) and value.is_quantized
+    return Tensor(str(value.dtype) if quantised else f"{kinds.get(word, word)}{bits}".upper(), tuple(value.shape))
+
+
+def not_weights(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors whose numbers cannot be weights: integers, and floats too short to do without a scale."""
+    return [name for name, tensor in tensors.items() if tensor.dtype not in FLOATS]
+
+
+def is_buffer(name: str, tensor: Tensor | None) -> bool:
+    """Whether what a network does not take is a mask, positions or the like: older files hold what is computed now."""
+    return bool(BUFFERS.search(name)) or (tensor is not None and tensor.is_mask)
+
+
+def listed(names: list[str]) -> str:
+    """The first three of some names."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def read_metadata(file: Path) -> dict[str, str]:
     """The free metadata of a safetensors file, and under "parameters" the number of its values but masks."""
-    header = _header(file)
-    values = sum(
-        _size(about["shape"]) for key, about in header.items() if key != "__metadata__" and not _is_mask(about)
-    )
-    return header.get("__metadata__", {}) | {"parameters": str(values)}
+    values = sum(tensor.size for tensor in tensors_of([file]).values() if not tensor.is_mask)
+    return _header(file).get("__metadata__", {}) | {"parameters": str(values)}
 
 
-def _is_mask(about: dict[str, Any]) -> bool:
-    """Older files hold the mask of causal attention, (1, 1, length, length) in every block, which is no parameter."""
-    return about["dtype"] == "BOOL" or (len(about["shape"]) == 4 and about["shape"][:2] == [1, 1])
-
-
-def _size(shape: list[int]) -> int:
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size
+def _tensors(header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: about for name, about in header.items() if name != "__metadata__"}
 
 
 def _header(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
+    with refusing(f"'{file}' cannot be read", AGAIN), file.open("rb") as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
         total = file.stat().st_size
-        if 0 <= length <= total - 8:
+        header = None
+        if 0 <= length <= min(total - 8, LONGEST_HEADER):
             try:
                 header = json.loads(stream.read(length))
-            except ValueError:
+            except (ValueError, RecursionError):
                 header = None
-            if isinstance(header, dict):
-                ends = [about["data_offsets"][1] for key, about in header.items() if key != "__metadata__"]
-                if total == 8 + length + max(ends, default=0):
-                    return header
-    raise InputError(f"'{file}' is truncated or no safetensors file ({total:,} bytes). Copy or download it again.")
+        if isinstance(header, dict) and (wrong := _wrong(header, total - 8 - length)) != "":
+            if wrong is None:
+                return header
+            raise InputError(f"'{file}' is no safetensors file: {wrong}. {AGAIN}")
+    raise InputError(f"'{file}' is truncated or no safetensors file ({total:,} bytes). {AGAIN}")
+
+
+def _wrong(header: Mapping[str, Any], total: int) -> str | None:
+    """What is wrong with a header of a file with so many bytes behind it: None for nothing, "" for another length."""
+    about = header.get("__metadata__", {})
+    if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
+        return "its metadata are not text by name"
+    spans = []
+    for name, tensor in _tensors(header).items():
+        match tensor:
+            case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]} if dtype in BITS:
+                if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape):
+                    return f"it says {name!r:.80} has the shape {shape!r:.80}"
+                if (end - start) * 8 != math.prod(shape) * BITS[dtype]:
+                    return f"it gives {name!r:.80} of shape {shape!r:.80} and type {dtype} {end - start:,} bytes"
+                spans.append((start, end, name))
+            case _:
+                return f"it says of {name!r:.80} {tensor!r:.80}"
+    reached = 0
+    for start, end, name in sorted(spans):
+        if start != reached:
+            return f"{name!r:.80} begins at byte {start:,}, where {reached:,} is expected"
+        reached = end
+    return None if reached == total else ""

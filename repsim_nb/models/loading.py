@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import logging
 import os
 import warnings
@@ -14,14 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError, unknown
-from repsim_nb.models.checkpoint import INDEX, WEIGHTS, shards, weight_files
+from repsim_nb.models.checkpoint import (
+    INDEX,
+    PICKLE,
+    PICKLE_INDEX,
+    WEIGHTS,
+    as_tensor,
+    listed,
+    not_weights,
+    shards,
+    weight_files,
+)
+from repsim_nb.models.config import read_config
+from repsim_nb.models.folder import ADAPTER, MODULES, check_folder, check_modules, inside, refusing
 from repsim_nb.models.hub import download
 from repsim_nb.models.model import Model
 from repsim_nb.models.native import ARCHITECTURE
 from repsim_nb.models.native_files import OLDER_WEIGHTS, TOKENIZER_FILES, load_native
 from repsim_nb.models.place import Place, find
 from repsim_nb.models.pretrained import How, as_model, check_options, kind_of, load_pretrained
-from repsim_nb.models.sentences import read_layout
+from repsim_nb.models.sentences import Layout, read_layout
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +41,7 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda", "mps")
 PICKLES = "pytorch_model*.bin"
-CONFIGS = ("config.json", "modules.json", "*/config.json")
+CONFIGS = ("config.json", MODULES, ADAPTER, "*/config.json", f"*/{ADAPTER}")
 
 
 def load_model(
@@ -55,13 +66,16 @@ def load_model(
         revision: checkpoint or commit; `name@revision` says the same.
         tokenizer: for a model in memory, or in place of the model's own.
         options: handed on to transformers for models in its format: "device_map" and "max_memory" (several GPUs),
-            "offload_folder", "quantization_config" (fewer bits), "attn_implementation". With the first or the third
+            "offload_folder", "quantization_config" (fewer bits), "attn_implementation" (a kernel of the hub, which is
+            code, runs if it is named here and never because a config.json names it). With the first or the third
             `device` stays "auto", since they say where the model is put.
 
     Raises:
-        InputError: unknown name or revision, a device that is not there, a directory that is no checkpoint, broken
-            weights, a model of another kind, no network, no access or no space for a download, options that
-            transformers does not take.
+        InputError: unknown name or revision, a device that is not there, a directory that is no checkpoint or is
+            malformed, that names files outside itself or code to run, or holds an adapter beside its weights; weights
+            that are broken, quantised without saying how, or other than config.json says; a tokenizer that is missing
+            or of another vocabulary; a model of another kind, no network, no access or no space for a download,
+            options that transformers does not take.
         FileNotFoundError: a path that does not exist.
     """
     import torch
@@ -117,24 +131,54 @@ def _from_place(place: Place, how: How) -> Model:
     return _from_hub(place, how) if place.folder is None else _from_directory(place, place.folder, how)
 
 
-def _from_directory(place: Place, folder: Path, how: How) -> Model:
-    layout = read_layout(folder)
-    inside = folder / layout.encoder
-    config = _config_of(inside, str(inside))
+def _from_directory(place: Place, root: Path, how: How) -> Model:
+    folder, config, layout = _opened(root, str(root), how)
     about: dict[str, Any] = {"source": place.source, "revision": place.revision or "main"}
     if is_native(config):
-        return _native(inside, config, place.full, how, about)
+        return _native(folder, config, place.full, how, about)
     kind_of(place.full, config)  # raises for models of other kinds, before the weights are looked at
-    if not _any_safetensors(inside) and list(inside.glob(PICKLES)):
-        _say_pickled(str(inside))
+    if not _has_safetensors(folder) and _has_pickles(folder):
+        _say_pickled(str(folder))
         about["pickled"] = True
     else:
-        weight_files(inside)  # raises when absent or truncated
-    return load_pretrained(inside, config, place.full, how, about, layout)
+        _check_named(weight_files(folder))  # raises when absent or truncated
+    return load_pretrained(folder, config, place.full, how, about, layout)
 
 
-def _any_safetensors(folder: Path) -> bool:
-    return (folder / INDEX).is_file() or any(folder.glob("*.safetensors"))
+def _opened(root: Path, what: str, how: How | None = None) -> tuple[Path, dict[str, Any], Layout]:
+    """The folder with a model's config.json, what that says, and the layout of the whole, all checked to be harmless.
+
+    Raises:
+        InputError: no checkpoint, or one that `check_folder`, `check_modules` or `read_config` refuses.
+    """
+    if root.is_file():
+        raise InputError(f"'{root}' is a file; expected a folder with a model's config.json and weights.")
+    if not root.is_dir():  # of a repository without any
+        raise InputError(f"'{what}' is no model checkpoint: it holds no config.json.")
+    attention = how.options.get("attn_implementation") if how else None
+    with refusing(f"'{root}' cannot be read as a model's folder"):
+        check_folder(root)
+        check_modules(root)
+        layout = read_layout(root)
+        folder = inside(root, layout.encoder, root / MODULES)
+        if folder != root and folder.is_dir():
+            check_folder(folder, root)
+        return folder, read_config(folder, what if folder == root else str(folder), attention), layout
+
+
+def _has_safetensors(folder: Path) -> bool:
+    return (folder / WEIGHTS).is_file() or (folder / INDEX).is_file()
+
+
+def _has_pickles(folder: Path) -> bool:
+    return (folder / PICKLE).is_file() or (folder / PICKLE_INDEX).is_file()
+
+
+def _check_named(files: list[Path]) -> None:
+    """transformers looks for one name, and for those that an index of that name gives."""
+    folder = files[0].parent
+    if not (folder / WEIGHTS).is_file() and not any(folder.glob("*.index.json")):
+        raise InputError(f"'{folder}' holds {files[0].name} and no {WEIGHTS}. Rename it if it holds the weights.")
 
 
 def _from_hub(place: Place, how: How) -> Model:
@@ -142,23 +186,22 @@ def _from_hub(place: Place, how: How) -> Model:
     root = download(repository, place.revision, ["*.json", *TOKENIZER_FILES])
     commit = root.name
     about = {"source": "hub", "repository": repository, "revision": place.revision or "main", "commit": commit}
-    layout = read_layout(root)
-    folder, under = root / layout.encoder, f"{layout.encoder}/" if layout.encoder else ""
-    config = _config_of(folder, repository)
+    folder, config, layout = _opened(root, repository, how)
+    under = f"{layout.encoder}/" if layout.encoder else ""
     if is_native(config):
         download(repository, commit, ["*.safetensors", OLDER_WEIGHTS])
         return _native(folder, config, full, how, about)
     kind_of(full, config)  # raises for models of other kinds, before gigabytes are downloaded
-    files = shards(folder / INDEX) if (folder / INDEX).is_file() else [WEIGHTS]
-    download(repository, commit, [f"{under}{file}" for file in (*files, *TOKENIZER_FILES, "*.model")])
-    pickled = not any((folder / file).is_file() for file in files)
+    download(repository, commit, [f"{under}{file}" for file in (WEIGHTS, *TOKENIZER_FILES, "*.model")])
+    if not (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():
+        download(repository, commit, [f"{under}{file}" for file in shards(folder / INDEX)])
+    pickled = not _has_safetensors(folder)
     if pickled:
         download(repository, commit, [f"{under}{PICKLES}"])
-        if not list(folder.glob(PICKLES)):
+        if not _has_pickles(folder):
             raise InputError(f"'{repository}' holds no weights that can be read: no {WEIGHTS}, no {PICKLES}.")
         _say_pickled(repository)
-    else:
-        weight_files(folder)
+    _opened(root, repository, how)  # with all that was downloaded since
     return load_pretrained(folder, config, full, how, about | {"pickled": pickled}, layout)
 
 
@@ -169,20 +212,8 @@ def find_config(place: Place) -> tuple[Path, dict[str, Any]]:
         InputError: no checkpoint, or what a download may raise.
     """
     root = place.folder or download(place.repository, place.revision, CONFIGS)
-    folder = root / read_layout(root).encoder
-    return folder, _config_of(folder, place.repository or str(folder))
-
-
-def _config_of(folder: Path, what: str) -> dict[str, Any]:
-    """What the config.json in a folder says."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise InputError(f"'{what}' is no model checkpoint: it holds no config.json.")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"'{file}' is not valid JSON: {error}. Copy or download it again.") from None
-    return config if isinstance(config, dict) else {}
+    folder, config, _ = _opened(root, place.repository or str(root))
+    return folder, config
 
 
 def _native(folder: Path, config: Mapping[str, Any], name: str, how: How, about: dict[str, Any]) -> Model:
@@ -213,9 +244,33 @@ def _from_memory(module: torch.nn.Module, how: How) -> Model:
         raise InputError("A model in memory comes without a tokenizer: pass tokenizer=... as well.")
     if how.options:
         raise InputError("options are for loading; a model in memory is loaded already. Give them to from_pretrained.")
-    own = copy.deepcopy(module)
-    name = module.config.name_or_path or type(module).__name__
     placed = hasattr(module, "hf_device_map") or getattr(module, "is_quantized", False)
     if not placed:  # over several devices, or in fewer bits
+        _check_plain(module)
+    own = copy.deepcopy(module)
+    name = module.config.name_or_path or type(module).__name__
+    if not placed:
         torch.nn.Module.to(own, how.device, getattr(torch, how.dtype))
     return as_model(name, own, how.tokenizer, {"source": "memory", "revision": "none"})
+
+
+def _check_plain(module: torch.nn.Module) -> None:
+    """Weights in memory must be numbers that can be copied, cast and hashed."""
+    import torch
+
+    what = f"The {type(module).__name__} in memory has"
+    weights = module.state_dict()
+    packed = [name for name, value in weights.items() if value is not None and not isinstance(value, torch.Tensor)]
+    tensors = {name: value for name, value in weights.items() if isinstance(value, torch.Tensor)}
+    empty = [name for name, value in tensors.items() if value.is_meta]
+    if empty:
+        raise InputError(f"{what} no values for {listed(empty)} (device 'meta'). Load them with from_pretrained first.")
+    parameters = {name: as_tensor(value) for name, value in module.named_parameters()}
+    sparse = [name for name, value in tensors.items() if value.layout != torch.strided]
+    quantised = [name for name, value in tensors.items() if value.is_quantized]
+    if strange := [*packed, *quantised, *not_weights(parameters), *sparse]:
+        raise InputError(
+            f"{what} weights that are quantised, packed or sparse: {listed(strange)}. Expected dense floating-point "
+            "numbers of 16 bits or more: give it before it is quantised, or load it with "
+            'load_model(..., options={"quantization_config": ...}).'
+        )

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.models.checkpoint import weight_files
+from repsim_nb.models.checkpoint import as_tensor, listed, not_weights, weight_files
+from repsim_nb.models.folder import naming, refusing
 from repsim_nb.models.hub import download
-from repsim_nb.models.native import Native, NativeConfig, NativeModel, checked, renamed
-from repsim_nb.models.pretrained import NO_CODE, reason
+from repsim_nb.models.native import BUFFERS, Native, NativeConfig, NativeModel, checked, renamed
+from repsim_nb.models.place import HUB_ID
+from repsim_nb.models.tokenizer import NO_CODE, check_tokenizer, own_words
 
 OLDER_WEIGHTS = "*final.pth"
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt")
@@ -36,33 +38,57 @@ def load_native(
     Raises:
         InputError: a network that is not supported, weights that are broken, missing or of another shape.
     """
-    try:
+    with naming(f"Cannot load {name!r}", f"See the files in '{folder}'."):
         network = _network(folder, config)
-    except InputError as error:
-        raise InputError(f"Cannot load {name!r}: {error}") from None
-    tokenizer = tokenizer or _tokenizer(folder, config, name)
+    tokenizer = tokenizer or _tokenizer(folder, config, name, about["source"] == "hub")
+    check_tokenizer(name, tokenizer, network.config.d_vocab)
     return NativeModel(name, network.to(device, getattr(torch, dtype)), tokenizer, about)
 
 
 def _network(folder: Path, config: Mapping[str, Any]) -> Native:
+    """Memory is asked for when all shapes are known to be those of the file."""
     shape = NativeConfig.read(config)
-    weights = renamed(_weights(folder), shape)
-    network = Native(shape, head_bias="head.bias" in weights)
-    network.load_state_dict(checked(weights, network))
+    weights = _weights(folder)
+    strange = [
+        name
+        for name in not_weights({key: as_tensor(value) for key, value in weights.items()})
+        if not name.endswith(BUFFERS)
+    ]
+    if strange:
+        raise InputError(
+            f"{len(strange)} of its weights are no floating-point numbers of 16 bits or more: {listed(strange)} "
+            f"({weights[strange[0]].dtype}). They look quantised, which this format does not know."
+        )
+    weights = renamed(weights, shape)
+    with torch.device("meta"):
+        network = Native(shape, head_bias="head.bias" in weights)
+    found = checked(weights, network)
+    network.to_empty(device="cpu").load_state_dict(found)
     return network
 
 
-def _tokenizer(folder: Path, config: Mapping[str, Any], name: str) -> PreTrainedTokenizerBase:
+def _tokenizer(folder: Path, config: Mapping[str, Any], name: str, from_hub: bool) -> PreTrainedTokenizerBase:
     """The one beside the weights; else the one that config.json names, as the toy models have it."""
     from transformers import AutoTokenizer
 
     named = config.get("tokenizer_name")
-    try:
+    with refusing(f"Cannot load the tokenizer of {name!r}", "Or pass tokenizer=..."):
         if named and not (folder / "tokenizer.json").is_file():
-            folder = Path(named) if Path(named).is_dir() else download(named, None, TOKENIZER_FILES)
-        return _with_start(AutoTokenizer.from_pretrained(folder, **NO_CODE))
-    except (OSError, ValueError) as error:  # InputError is a ValueError
-        raise InputError(f"Cannot load the tokenizer of {name!r}: {reason(error)} Or pass tokenizer=...") from None
+            local = not from_hub and isinstance(named, str) and Path(named).is_dir()
+            if not local and not (isinstance(named, str) and HUB_ID.fullmatch(named)):
+                raise ValueError(f"its config.json says tokenizer_name={named!r:.80}; expected a name as 'owner/name'")
+            folder = Path(named) if local else _downloaded(named)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
+        if not own_words(tokenizer):
+            raise ValueError(f"'{folder}' holds none")
+        return _with_start(tokenizer)
+
+
+def _downloaded(repository: str) -> Path:
+    try:
+        return download(repository, None, TOKENIZER_FILES)
+    except InputError as error:
+        raise ValueError(str(error)) from None
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError, unknown
+from repsim_nb.models.checkpoint import pickled_tensors, tensors_of, weight_files
+from repsim_nb.models.config import model_type, quantisation, trained_as
+from repsim_nb.models.fit import MASKED_HEADS, check_fit, check_taken, is_plain
+from repsim_nb.models.folder import naming, refusing
 from repsim_nb.models.model import Model
 from repsim_nb.models.sentences import Layout
+from repsim_nb.models.tokenizer import NO_CODE, check_tokenizer, load_tokenizer, quiet
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 LOADABLE = "causal language model, sequence classifier or text encoder"
 OPTIONS = ("device_map", "max_memory", "offload_folder", "quantization_config", "attn_implementation")
@@ -27,9 +33,7 @@ REFUSED = {  # options of transformers that are decided here, and how
     "torch_dtype": "give dtype=... to load_model",
     "ignore_mismatched_sizes": "weights that do not fit are an error, not random numbers",
 }
-NO_CODE: dict[str, Any] = {"trust_remote_code": False}  # left out, transformers asks on stdin whether to run it
 LANGUAGE_HEADS = ("ForCausalLM", "LMHeadModel")
-MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,11 @@ def check_options(options: Mapping[str, Any]) -> None:
     Raises:
         InputError: anything else.
     """
-    for name, value in options.items():
+    for name in options:
         if name in REFUSED:
             raise InputError(f"options={{{name!r}: ...}} is not taken: {REFUSED[name]}.")
         if name not in OPTIONS:
             raise unknown("option", name, OPTIONS)
-        if name == "attn_implementation" and "/" in str(value):
-            raise InputError(f"attn_implementation={value!r} is code from the hub, which is never run.")
 
 
 def kind_of(name: str, config: Mapping[str, Any]) -> str:
@@ -77,21 +79,21 @@ def kind_of(name: str, config: Mapping[str, Any]) -> str:
     """
     from transformers.models.auto import modeling_auto as auto
 
-    trained_as = str((config.get("architectures") or [""])[0])
-    model_type = config.get("model_type")
-    if trained_as.endswith("ForSequenceClassification"):
+    with naming(f"Cannot load {name!r}"):
+        head, kind = trained_as(config), model_type(config)
+    if head.endswith("ForSequenceClassification"):
         return "classifier"
-    if trained_as.endswith(LANGUAGE_HEADS):
+    if head.endswith(LANGUAGE_HEADS):
         return "causal"
     if not config.get("is_encoder_decoder"):
-        reads_text = model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-        if reads_text and (not trained_as or trained_as.endswith((*MASKED_HEADS, "Model"))):
+        reads_text = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        if reads_text and (not head or head.endswith((*MASKED_HEADS, "Model"))):
             return "encoder"
-        if not trained_as and model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        if not head and kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
             return "causal"
-    if not (trained_as or model_type):
+    if not (head or kind):
         raise InputError(f"Cannot load {name!r}: its config.json names neither an architecture nor a model_type.")
-    what = trained_as or f"model of type {model_type!r}"
+    what = head or f"model of type {kind!r}"
     raise InputError(f"{name!r} is a {what}; expected a {LOADABLE}.")
 
 
@@ -103,51 +105,67 @@ def load_pretrained(
     Pickles are read where `about` says "pickled", tensors alone. `layout` is of the folder it was published in.
 
     Raises:
-        InputError: weights or tokenizer that are broken or missing, a kind of model that is not supported, options that
-            transformers does not take.
+        InputError: weights or tokenizer that are broken or missing, weights that are not all that the network takes or
+            that are not numbers as they stand, a kind of model that is not supported, options that transformers does
+            not take.
     """
-    from pickle import UnpicklingError
-
     import torch
     import transformers
-    from safetensors import SafetensorError
-    from transformers.utils import logging
 
     pickled = about.get("pickled", False)
-    kind = _class_for(kind_of(name, config), config)
-    said, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # what is missing is an error below, not a table of warnings
-    logging.disable_progress_bar()  # of reading a few tensors; downloads keep theirs
-    own_faults = (ImportError, TypeError, AttributeError, KeyError) if how.options else ()
-    try:
-        loaded: Any = getattr(transformers, kind).from_pretrained(
-            folder,
-            dtype=getattr(torch, how.dtype),
-            use_safetensors=not pickled,
-            weights_only=True,
-            output_loading_info=True,
-            **NO_CODE,
-            **how.options,
-        )
-        tokenizer = how.tokenizer or transformers.AutoTokenizer.from_pretrained(folder, **NO_CODE)
-    except (UnpicklingError, EOFError, RuntimeError) as error:  # code in a pickle, or half of one
-        if not pickled:
-            raise InputError(f"Cannot load {name!r} as a {LOADABLE}: {reason(error)}") from error
-        raise InputError(
-            f"Cannot load {name!r}: its weights are broken or hold more than tensors, so none of them was read. "
-            "Load a conversion to safetensors."
-        ) from error
-    except (OSError, ValueError, SafetensorError, *own_faults) as error:
-        with_options = f" with the options {', '.join(how.options)}" if how.options else ""
-        raise InputError(f"Cannot load {name!r} as a {LOADABLE}{with_options}: {reason(error)}") from error
-    finally:
-        logging.set_verbosity(said)
-        if bars:
-            logging.enable_progress_bar()
-    module, report = loaded
-    _check_complete(name, module, report["missing_keys"])
-    model = as_model(name, module if how.placed_by_transformers else module.to(how.device), tokenizer, about)
-    return _as_published(model, layout)
+    loader: Any = getattr(transformers, _class_for(kind_of(name, config), config))
+    with naming(f"Cannot load {name!r}", _advice(folder)):
+        tensors = pickled_tensors(folder) if pickled else tensors_of(weight_files(folder))
+        quantised = quantisation(config)
+    how_read = f" with the options {', '.join(how.options)}" if how.options else ""
+    how_read += f", its weights quantised by {quantised}" if quantised else ""
+    with naming(f"Cannot load {name!r} as a {LOADABLE}{how_read}", _advice(folder)):
+        with quiet():
+            own = _config(folder, how)
+            if not quantised:
+                check_fit(_empty(loader, own), tensors)
+            module, report = loader.from_pretrained(
+                folder,
+                config=own,
+                dtype=getattr(torch, how.dtype),
+                use_safetensors=not pickled,
+                weights_only=True,
+                output_loading_info=True,
+                **NO_CODE,
+                **{key: value for key, value in how.options.items() if key != "attn_implementation"},
+            )
+        check_taken(module, report, tensors)
+        if quantised and is_plain(module):  # of several precisions, as the file has them
+            torch.nn.Module.to(module, getattr(torch, how.dtype))
+        placed = module if how.placed_by_transformers else module.to(how.device)
+    with naming(f"Cannot load {name!r}", _advice(folder)):
+        tokenizer = how.tokenizer or load_tokenizer(folder)
+    with refusing(f"Cannot load {name!r}", _advice(folder)):
+        return _as_published(as_model(name, placed, tokenizer, about), layout)
+
+
+def _advice(folder: Path) -> str:
+    return f"See the config.json in '{folder}', and copy or download the model again if it is broken."
+
+
+def _config(folder: Path, how: How) -> PreTrainedConfig:
+    """What transformers makes of a config.json, with the attention that the caller asks for, whatever that says."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, **NO_CODE)
+    if asked := how.options.get("attn_implementation"):
+        config._attn_implementation = asked  # in all of its parts
+    return config
+
+
+def _empty(loader: Any, config: PreTrainedConfig) -> PreTrainedModel:
+    """The network that a config describes, without memory for its weights, nor kernels to run it."""
+    import torch
+
+    own = copy.deepcopy(config)
+    own._attn_implementation = "eager"
+    with torch.device("meta"):
+        return loader.from_config(own, **NO_CODE)
 
 
 def as_model(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, about: dict[str, Any]) -> Model:
@@ -160,7 +178,17 @@ def as_model(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     known = next((kind for kind in own.__mro__ if kind.__module__.startswith("transformers.models.")), own)
     config = module.config.to_dict() | {"architectures": [known.__name__]}  # a subclass may be called anything
     kinds: dict[str, type[Model]] = {"causal": CausalModel, "classifier": ClassifierModel, "encoder": EncoderModel}
+    check_tokenizer(name, tokenizer, _rows(module))
     return kinds[kind_of(name, config)](name, module, tokenizer, about)
+
+
+def _rows(module: PreTrainedModel) -> int | None:
+    """Of the table that tokens are looked up in; None of a network that has no such table."""
+    try:
+        weight: Any = module.get_input_embeddings().weight
+        return int(weight.shape[0])
+    except (NotImplementedError, AttributeError):
+        return None
 
 
 def _as_published(model: Model, layout: Layout) -> Model:
@@ -178,26 +206,5 @@ def _as_published(model: Model, layout: Layout) -> Model:
 def _class_for(kind: str, config: Mapping[str, Any]) -> str:
     """Name of the class of transformers that loads it."""
     if kind == "encoder":
-        trained_as = str((config.get("architectures") or [""])[0])
-        return "AutoModelForMaskedLM" if trained_as.endswith(MASKED_HEADS) else "AutoModel"
+        return "AutoModelForMaskedLM" if trained_as(config).endswith(MASKED_HEADS) else "AutoModel"
     return {"causal": "AutoModelForCausalLM", "classifier": "AutoModelForSequenceClassification"}[kind]
-
-
-def _check_complete(name: str, module: PreTrainedModel, missing: Collection[str]) -> None:
-    """transformers fills what a checkpoint lacks with random numbers and only warns; here it is an error."""
-    pooler = f"{module.base_model_prefix}.pooler." if module.base_model is not module else "pooler."
-    encoder = type(module).__name__.endswith((*MASKED_HEADS, "Model")) and "LMHead" not in type(module).__name__
-    lacking = sorted(key for key in missing if not (encoder and key.startswith(pooler)))  # it is not used
-    if lacking:
-        raise InputError(
-            f"Cannot load {name!r} as a {LOADABLE}: the checkpoint lacks {len(lacking)} of the weights that "
-            f"{type(module).__name__} needs, {lacking[0]} among them."
-        )
-
-
-def reason(error: Exception) -> str:
-    """What transformers says, in one line, without advice to run code."""
-    if "trust_remote_code" in str(error):
-        return "it comes with code of its own, which is never run. Load a model that transformers knows."
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from repsim_nb.errors import InputError
-from repsim_nb.models.checkpoint import INDEX, read_metadata, shards, weight_files
+from repsim_nb.models.checkpoint import INDEX, WEIGHTS, shards, tensors_of, weight_files
+from repsim_nb.models.folder import refusing
 from repsim_nb.models.loading import find_config, is_native, load_model
 from repsim_nb.models.model import RESIDUAL, Model, longest, positions
 from repsim_nb.models.place import find
-from repsim_nb.models.pretrained import NO_CODE, reason
+from repsim_nb.models.pretrained import kind_of
+from repsim_nb.models.tokenizer import NO_CODE, quiet
 
 if TYPE_CHECKING:
     import torch
@@ -69,18 +71,22 @@ def shape_of(model: Model | str | os.PathLike[str], dtype: str = "float32") -> S
         return _of_loaded(load_model(model))
     place = find(model)
     folder, config = find_config(place)
-    files = weight_files(folder) if _whole(folder) or (place.folder and list(folder.glob("*.safetensors"))) else []
-    known = sum(int(read_metadata(file)["parameters"]) for file in files)
-    if is_native(config):
-        return _of_native(place.full, config, known, SIZES[dtype])
-    return _of_transformers(place.full, folder, known, SIZES[dtype])
+    with refusing(f"The weights in '{folder}' cannot be read"):
+        files = weight_files(folder) if _whole(folder) or (place.folder and list(folder.glob("*.safetensors"))) else []
+        known = sum(tensor.size for tensor in tensors_of(files).values() if not tensor.is_mask)
+    with refusing(f"Cannot read the config of {place.full!r}", f"See the config.json in '{folder}'."):
+        if is_native(config):
+            return _of_native(place.full, config, known, SIZES[dtype])
+        kind_of(place.full, config)
+        return _of_transformers(place.full, folder, known, SIZES[dtype])
 
 
 def _whole(folder: Path) -> bool:
     """Whether all weights are there: of a download that broke off some are not, and loading goes on with it."""
     index = folder / INDEX
-    files = [folder / name for name in shards(index)] if index.is_file() else list(folder.glob("*.safetensors"))
-    return bool(files) and all(file.is_file() for file in files)
+    if (folder / WEIGHTS).is_file() or not index.is_file():
+        return any(folder.glob("*.safetensors"))
+    return all((folder / name).is_file() for name in shards(index))
 
 
 def _of_loaded(model: Model) -> Shape:
@@ -114,26 +120,21 @@ def _of_transformers(name: str, folder: Path, known: int, item: int) -> Shape:
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-    try:
+    with quiet():
         whole = AutoConfig.from_pretrained(folder, **NO_CODE)
         if not known:
             trained_as = (whole.architectures or [""])[0]
             kind: Any = AutoModelForCausalLM if trained_as.endswith(("CausalLM", "LMHeadModel")) else AutoModel
             with torch.device("meta"):
                 known = _count(kind.from_config(whole, **NO_CODE))
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"Cannot read the config of {name!r}: {reason(error)}") from error
     config = whole.get_text_config()
     width = config.hidden_size
-    return Shape(
-        name,
-        config.num_hidden_layers,
-        width,
-        _mlp(config, width),
-        longest(config),
-        known,
-        item,
-    )
+    shape = Shape(name, config.num_hidden_layers, width, _mlp(config, width), longest(config), known, item)
+    for key in ("n_layers", "d_model", "d_mlp", "context"):
+        size = getattr(shape, key)
+        if not isinstance(size, int) or size < 1:
+            raise InputError(f"The config of {name!r} says {key}={size!r:.80}; expected a positive integer.")
+    return shape
 
 
 def _count(network: torch.nn.Module) -> int:

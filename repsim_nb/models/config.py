@@ -1,0 +1,171 @@
+"""What a model's config.json says, checked before anything of that size or by that name is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from repsim_nb.errors import InputError
+from repsim_nb.models.folder import AGAIN, read_json
+
+CONFIG = "config.json"
+LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "num_decoder_layers")
+WIDTHS = ("hidden_size", "d_model", "n_embd", "vocab_size", "d_vocab", "head_dim", "d_head", "d_kv")
+HEADS = ("num_attention_heads", "num_key_value_heads", "n_head", "n_heads", "num_heads")
+POSITIVE = (*LAYERS, *WIDTHS, *HEADS)
+SIZES = (*WIDTHS, "n_ctx", "n_inner", "n_positions", "max_seq_len", "d_ff", "d_inner", "d_mlp", "ffn_dim")
+MOST_LAYERS = 4096  # thirty times those of the deepest published language models
+MOST_COUNTED = 10**6  # heads, experts, labels
+LARGEST = 10**9
+KERNELS = {  # of a config -> what needs nothing beside PyTorch
+    "attn_implementation": ("eager", "sdpa", "flex_attention"),
+    "experts_implementation": ("eager", "grouped_mm", "batched_mm"),
+}
+PATCHES = ("use_kernels", "kernel_config", "fusion_config")
+OTHER_WEIGHTS = "transformers_weights"  # which transformers reads in place of those by the usual names
+
+
+def read_config(folder: Path, what: str = "", attention: object = None) -> dict[str, Any]:
+    """What the config.json in a folder says.
+
+    Parameters
+    ----------
+    folder
+        The one that it is in.
+    what
+        Name of the model, for the message.
+    attention
+        The implementation of attention that the caller asks for by name, which goes before that of the config.
+
+    Raises
+    ------
+    InputError
+        None there, no JSON, sizes that no network has, or code from the hub that nobody asked for.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        raise InputError(f"'{what or folder}' is no model checkpoint: it holds no {CONFIG}.")
+    config = read_json(file)
+    if not isinstance(config, dict):
+        raise InputError(f"'{file}' is a {type(config).__name__}; expected names and values, as in {{}}. {AGAIN}")
+    _check_sizes(file, config)
+    _check_code(file, config, attention)
+    return config
+
+
+def trained_as(config: Mapping[str, Any]) -> str:
+    """The architecture that a config names first; "" where it names none.
+
+    Raises
+    ------
+    InputError
+        Something that is no list of names.
+    """
+    names = config.get("architectures") or []
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InputError(f'its {CONFIG} says architectures={names!r:.80}; expected a list as in ["BertModel"].')
+    return names[0] if names else ""
+
+
+def model_type(config: Mapping[str, Any]) -> str:
+    """The model type that a config names; "" where it names none.
+
+    Raises
+    ------
+    InputError
+        Something that is no name.
+    """
+    name = config.get("model_type") or ""
+    if not isinstance(name, str):
+        raise InputError(f'its {CONFIG} says model_type={name!r:.80}; expected a name such as "bert".')
+    return name
+
+
+def quantisation(config: Mapping[str, Any]) -> str:
+    """How a config says that the weights are quantised; "" where they are not.
+
+    Raises
+    ------
+    InputError
+        A way that transformers does not know: it would read the weights as if they were not quantised.
+    """
+    text = config.get("text_config")
+    said = config.get("quantization_config") or (text.get("quantization_config") if isinstance(text, dict) else None)
+    if not said:
+        return ""
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as KNOWN
+
+    method = said.get("quant_method") if isinstance(said, dict) else None
+    if isinstance(said, dict) and (said.get("load_in_8bit") or said.get("load_in_4bit")):
+        method = "bitsandbytes"
+    known = sorted({name.removesuffix("_4bit").removesuffix("_8bit") for name in KNOWN})
+    if not isinstance(method, str) or method not in known:
+        raise InputError(
+            f"its {CONFIG} says that its weights are quantised by {method!r:.80}; transformers reads "
+            f"{', '.join(known)}. Load a version of the model in float32, bfloat16 or float16."
+        )
+    return method
+
+
+def _check_sizes(file: Path, config: Mapping[str, Any]) -> None:
+    for key, value, _ in _entries(config):
+        numbers = value if isinstance(value, list) else [value]
+        whole = all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
+        if key in POSITIVE and value is not None and not (whole and all(number > 0 for number in numbers)):
+            raise InputError(f"'{file}' says {key}={value!r:.80}; expected a positive integer. {AGAIN}")
+        most = _most(key)
+        if whole and most and any(number > most for number in numbers):
+            raise InputError(f"'{file}' says {key}={value!r:.80}; no network has more than {most:,}. {AGAIN}")
+
+
+def _most(key: str) -> int:
+    """The largest that a number of this name may be; 0 for what is no size."""
+    if key in LAYERS or key.endswith(("_layers", "_blocks")):
+        return MOST_LAYERS
+    if key in HEADS or key.endswith(("_heads", "_experts", "_groups", "_labels")):
+        return MOST_COUNTED
+    if key in SIZES or key.endswith(("_size", "_dim", "_rank", "_embeddings", "_positions")):
+        return LARGEST
+    return 0
+
+
+def _check_code(file: Path, config: Mapping[str, Any], attention: object) -> None:
+    """transformers fetches and runs a kernel that a config names, where the package `kernels` is installed."""
+    if config.get(OTHER_WEIGHTS):
+        raise InputError(
+            f"'{file}' says {OTHER_WEIGHTS}={config[OTHER_WEIGHTS]!r:.80}, which is not followed. Rename the "
+            "weights to model.safetensors and remove it."
+        )
+    for key, value, listed in _entries(config):
+        if key in PATCHES and value:
+            raise InputError(f"'{file}' says {key}={value!r:.80}, which exchanges code. Remove it: nothing is run.")
+        name = key.strip("_").removesuffix("_internal")
+        if name not in KERNELS or (name == "attn_implementation" and attention and not listed):
+            continue
+        for asked in _leaves(value):
+            if asked is not None and asked not in KERNELS[name]:
+                advice = "pass options={'attn_implementation': 'sdpa'}, or that name to run it" if "attn" in key else ""
+                raise InputError(
+                    f"'{file}' says {key}={asked!r:.80}, code that transformers may fetch from the hub and run. Only "
+                    f"{', '.join(KERNELS[name])} are taken from a config: {advice or 'remove it'}."
+                )
+
+
+def _entries(config: object, listed: bool = False) -> Iterator[tuple[str, Any, bool]]:
+    """Every name and value in a config and in the configs inside it, and whether that is one of a list."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield str(key), value, listed
+            yield from _entries(value, listed)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _entries(value, True)
+
+
+def _leaves(value: object) -> Iterator[object]:
+    if isinstance(value, Mapping | list):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _leaves(one)
+    else:
+        yield value
