@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import as_matrix
+from repsim_nb.measures.arrays import as_matrix
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from repsim_nb.errors import InputError, unknown
 from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.cka import CKA
-from repsim_nb.measures.features import as_matrix
+from repsim_nb.measures.arrays import as_matrix
 from repsim_nb.measures.registry import Prepared
 from repsim_nb.models import Model, Packing
 from repsim_nb.models.model import as_layers

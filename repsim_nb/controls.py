@@ -12,7 +12,7 @@ from torch import Tensor
 
 from repsim_nb.activations import Activations
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import as_matrix
+from repsim_nb.measures.arrays import as_matrix
 
 if TYPE_CHECKING:
     import pandas as pd

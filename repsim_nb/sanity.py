@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 def monotonicity(result: xr.DataArray) -> float:
     """Share of layer triples that a map of a model with itself ranks by their order.
 
-    For layers i < j < k, i and j should be more alike than i and k, and so should j and k; each is one comparison.
+    For layers i < j < k, i and j should be more alike than i and k, and so should j and k; each is one comparison, and
+    a tie is half in order.
 
     Args:
         result: a square map of one model against itself, dims (layer_a, layer_b).
 
     Returns:
-        In [0, 1]; 1 = every comparison in order; 0.5 is what chance gives.
+        In [0, 1]; 1 = every comparison in order; 0.5 is what chance gives, or a map of one value.
 
     Raises:
-        InputError: not square, or fewer than three layers.
+        InputError: not square, fewer than three layers, or a cell without a value.
 
     Reference: Klabunde et al. 2025 (ReSi), the layer monotonicity test.
 
@@ -43,11 +44,13 @@ def monotonicity(result: xr.DataArray) -> float:
     values = np.asarray(result, dtype=float)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or len(values) < 3:
         raise InputError(f"monotonicity needs a square map of three layers or more; received shape {values.shape}.")
+    if not np.isfinite(values).all():
+        raise InputError("monotonicity needs a value in every cell; some are NaN or infinite.")
     alike = values if result.attrs.get("direction") == "similarity" else -values
     layers = range(len(values))
     triples = [(i, j, k) for i in layers for j in layers[i + 1 :] for k in layers[j + 1 :]]
-    in_order = [near >= alike[i, k] for i, j, k in triples for near in (alike[i, j], alike[j, k])]
-    return float(np.mean(in_order))
+    gaps = np.array([near - alike[i, k] for i, j, k in triples for near in (alike[i, j], alike[j, k])])
+    return float(np.mean((1 + np.sign(gaps)) / 2))
 
 
 def agreement(results: Mapping[str, xr.DataArray]) -> pd.DataFrame:

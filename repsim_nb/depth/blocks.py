@@ -11,7 +11,7 @@ import numpy as np
 from repsim_nb.activations import Activations
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
-from repsim_nb.measures.features import as_matrix
+from repsim_nb.measures.arrays import as_matrix
 from repsim_nb.uncertainty import Documents
 from repsim_nb.uncertainty.grids import of_rows
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from repsim_nb.atomic import atomic
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import as_matrix, column_sums
+from repsim_nb.measures.arrays import as_matrix
+from repsim_nb.measures.features import column_sums
 
 Layers = Mapping[int, int]  # layer -> width
 

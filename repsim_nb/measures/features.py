@@ -22,39 +22,6 @@ LEAST = 96  # columns of the smallest block of a symmetric product
 ALIGNED = 32  # rows or columns that blocks are a multiple of, where they can: products are up to 1.5 times faster
 
 
-def as_matrix(x: Any, side: str) -> Tensor:
-    """x as a finite floating tensor (n, d): float64 for float64 and integers, float32 for float32 and halves.
-
-    >>> as_matrix([[1, 2], [3, 4]], "x").dtype
-    torch.float64
-    """
-    if isinstance(x, list):
-        x = np.array(x) if all(np.shape(row) == np.shape(x[0]) for row in x) else x
-    if isinstance(x, np.ndarray) and x.dtype.kind in "fiub":
-        native = x.dtype.newbyteorder("=") if x.dtype.kind == "f" and x.dtype.itemsize <= 8 else np.float64
-        x = torch.from_numpy(np.require(x, native, ["C", "W"]))
-    if not isinstance(x, Tensor) or x.is_complex() or x.layout is not torch.strided:
-        kind = " ".join(str(part) for part in (type(x).__name__, getattr(x, "dtype", ""), getattr(x, "layout", "")))
-        raise InputError(
-            f"{side} must be a dense real torch tensor or numpy array of shape (rows, features), got {kind.strip()}."
-        )
-    if x.ndim != 2 or 0 in x.shape:
-        raise InputError(f"{side} has shape {tuple(x.shape)}, expected (rows, features), none of them empty.")
-    x = x.detach()
-    if x.device.type == "mps":
-        x = x.cpu()  # no float64 there, and sums need it
-    x = x.to(torch.float32 if x.dtype in (torch.float16, torch.bfloat16, torch.float32) else torch.float64)
-    if not torch.isfinite(x.sum()):  # cheap, but a sum may also overflow: look closely
-        bad = ~torch.isfinite(x)
-        if bad.any():
-            row, column = bad.nonzero()[0].tolist()
-            raise InputError(
-                f"{side} has {int(bad.sum())} values that are NaN or infinite, the first at row {row}, column "
-                f"{column} ({x[row, column].item()}). Find where they come from, or drop those rows on both sides."
-            )
-    return x
-
-
 class Spectrum(NamedTuple):
     """Singular values (r,) and right singular vectors (r, d) of one representation, in its own units."""
 

@@ -13,6 +13,9 @@ from repsim_nb.measures.parameters import Share
 from repsim_nb.measures.registry import AFFINE, EUCLIDEAN, SIMILAR, Measure, register
 
 
+TOLD = 1e-6  # of the largest singular value of a product, what smaller ones are known to
+
+
 def nuclear_norm(m: Tensor) -> float:
     """Sum of the singular values of m, in float64."""
     if m.dtype is torch.float64:
@@ -165,6 +168,26 @@ class AngularShape(_Shape):
         return np.arccos(np.clip(cosines, 0, 1))
 
 
+def best_rotation(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """U (d_x, r) and V (d_y, r) with orthonormal columns that make |X U - Y V|_F least, of float64.
+
+    They are the singular vectors of X'Y, but products lose the directions that only rows far below the longest ones
+    have: those are sought again among the rows without the directions already found.
+    """
+    u, v = (torch.eye(side.shape[1], dtype=side.dtype, device=side.device) for side in (x, y))
+    found: list[tuple[Tensor, Tensor]] = []
+    while u.shape[1] and v.shape[1]:
+        left, right = x @ u, y @ v
+        sizes = left.abs().max(), right.abs().max()
+        if not sizes[0] or not sizes[1]:
+            break  # nothing is left that could be turned
+        a, s, bh = torch.linalg.svd((left / sizes[0]).T @ (right / sizes[1]))
+        told = max(1, int((s > TOLD * s[0]).sum()))
+        found.append((u @ a[:, :told], v @ bh[:told].T))
+        u, v = u @ a[:, told:], v @ bh[told:].T
+    return torch.cat([part for part, _ in found], dim=1), torch.cat([part for _, part in found], dim=1)
+
+
 @register
 class AlignedCosine(Measure):
     """Mean cosine of rows of x (n, d_x) and y (n, d_y) after the best rotation, not centred.
@@ -197,5 +220,5 @@ class AlignedCosine(Measure):
 
     def _score(self, p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> float:
         (x, norms_x), (y, norms_y) = p, q
-        u, _, vh = torch.linalg.svd(x.T @ y, full_matrices=False)
-        return (((x @ u) * (y @ vh.T)).sum(1) / (norms_x * norms_y)).mean().item()
+        u, v = best_rotation(x, y)
+        return (((x @ u) * (y @ v)).sum(1) / (norms_x * norms_y)).mean().item()

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures.accumulation import Accumulator, Layers
-from repsim_nb.measures.features import Layer, as_matrix
+from repsim_nb.measures.arrays import as_matrix
+from repsim_nb.measures.features import Layer
 from repsim_nb.measures.moments import Moments
 from repsim_nb.measures.parameters import check_names, check_values
 from repsim_nb.progress import steps
@@ -173,7 +174,20 @@ class Measure:
         self._check_rows(moments.n, {side: max(layers.values()) for side, layers in widths.items()})
         return self._bounded(self._from_accumulator(moments))
 
+    def memory(self, n: int, widths_x: Sequence[int], widths_y: Sequence[int] | None = None) -> int:
+        """Bytes that comparing layers of these widths takes at most beside their n rows; widths_y=None: with itself."""
+        widths = [*widths_x, *(widths_y or [])]
+        return sum(self._kept_bytes(n, d) for d in widths) + self._work_bytes(n, widths)
+
     # What a measure implements.
+
+    def _kept_bytes(self, n: int, d: int) -> int:
+        """Bytes that `_prepare` keeps of one representation, beside its rows."""
+        return 0
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        """Bytes in work at most, of all layers together, beside what is kept."""
+        return 0
 
     def _from_accumulator(self, moments: Any) -> np.ndarray:
         xs, ys = moments.layers()

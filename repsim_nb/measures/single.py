@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features, as_matrix, row_norms
+from repsim_nb.measures.arrays import as_matrix
+from repsim_nb.measures.features import Features, row_norms
 from repsim_nb.measures.neighbours import nearest
 
 
