@@ -317,8 +317,8 @@ def test_load_corpus_reads_text_as_it_stands(tmp_path, name, content, texts):
     [
         ("mark.txt", "Hi.".encode("utf-16"), "not UTF-8 text"),
         ("no mark.txt", "Hi.".encode("utf-16-le"), "not UTF-8 text"),
-        ("packed.txt.gz", gzip.compress(b"Hi."), "not UTF-8 text. Unpack it"),
-        ("packed.jsonl.gz", gzip.compress(b'{"text": "Hi."}'), "not UTF-8 text. Unpack it"),
+        ("packed.txt.gz", gzip.compress(b"Hi.", mtime=0), "not UTF-8 text. Unpack it"),
+        ("packed.jsonl.gz", gzip.compress(b'{"text": "Hi."}', mtime=0), "not UTF-8 text. Unpack it"),
         ("broken.txt", b"fine \xff not", "not UTF-8 text"),
         ("mark.jsonl", '{"text": "a"}'.encode("utf-16"), "not UTF-8 text"),
         ("half.jsonl", b'{"text": "fine"}\n{"text": "\\ud83d"}', r"text of half.jsonl:1 holds half a surrogate pair"),
