@@ -90,6 +90,9 @@ class CausalModel(Model):
             tap(m, out)
         return out
 
+    def _states(self, batch: Batch) -> Hidden:
+        return self._forward(self._trunk, input_ids=batch.ids)
+
     def head(self, hidden: Hidden, batch: Batch) -> Logits:
         """Logits (sequences, length, vocabulary) from position n_layers, final norm included."""
         self._check(hidden, batch)

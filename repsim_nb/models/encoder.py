@@ -1,19 +1,18 @@
-"""Text encoders of Hugging Face (BERT, RoBERTa, DistilBERT, MPNet, ModernBERT and their like), run part by part."""
+"""Text encoders of Hugging Face (BERT, RoBERTa, DistilBERT, MPNet, ModernBERT, T5 and their like), run part by part."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
 from repsim_nb.models.model import RESIDUAL, Hidden, Logits, Model, Tap, longest
-from repsim_nb.models.parts import outputs_tapped, tapped, with_submodule
+from repsim_nb.models.parts import outputs_tapped, shallow, tapped, with_submodule
 from repsim_nb.models.probe import probe
-from repsim_nb.models.sentences import Pooling
 from repsim_nb.models.trial import Whole, check_parts, run_whole
 
 if TYPE_CHECKING:
@@ -23,9 +22,15 @@ else:
 
 
 INSIDE = {  # site -> the module of a block whose output it is, by architecture
-    "attn_out": ("attention.output.dense", "attention.out_lin", "attention.attn.o", "attn.Wo"),
-    "mlp_out": ("output.dense", "ffn", "mlp"),
-    "pre_residual": ("output.dense", "ffn", "mlp"),  # what is added last is the MLP
+    "attn_out": (
+        "attention.output.dense",
+        "attention.out_lin",
+        "attention.attn.o",
+        "attn.Wo",
+        "layer.0.SelfAttention.o",
+    ),
+    "mlp_out": ("output.dense", "ffn", "mlp", "layer.1.DenseReluDense"),
+    "pre_residual": ("output.dense", "ffn", "mlp", "layer.1.DenseReluDense"),  # what is added last is the MLP
 }
 
 
@@ -38,15 +43,11 @@ class EncoderModel(Model):
 
     Parts are run, as in `CausalModel`, by the architecture's own forward: with fewer blocks, and with embeddings that
     hand on what is given.
-
-    Attributes:
-        pooling: how a sentence-embedding model makes one vector of a sequence; None of other encoders.
     """
 
     kind = "encoder"
     sites = (RESIDUAL, *INSIDE)
     module: PreTrainedModel
-    pooling: Pooling | None = None
 
     def __init__(
         self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: dict[str, Any]
@@ -76,7 +77,10 @@ class EncoderModel(Model):
 
     def _part(self, k: int, m: int, hidden: Tensor | None, norm: bool = False) -> nn.Module:
         """A shallow copy of the trunk with blocks k+1..m only, into which `hidden` goes in place of embedded tokens."""
-        blocks = list(self._trunk.get_submodule(self._blocks_name).children())[k:m]
+        every = list(self._trunk.get_submodule(self._blocks_name).children())
+        blocks = every[k:m]
+        if blocks and k > 0:
+            blocks[0] = _standing_first(blocks[0], every[0])
         part = with_submodule(self._trunk, self._blocks_name, nn.ModuleList(blocks))
         if self._norm_name and not norm:
             part = with_submodule(part, self._norm_name, nn.Identity())
@@ -115,18 +119,8 @@ class EncoderModel(Model):
         """True at the tokens that rows="mean" takes the mean over: all but padding, as sentence-transformers does."""
         return batch.mask
 
-    def sentences(self, batch: Batch) -> Float[Tensor, "sequences d_model"]:
-        """One vector per sequence, as the sentence-embedding model was published: pooled, normalized where it is.
-
-        Raises:
-            InputError: an encoder that does not say how to pool, or one that does more than pool.
-        """
-        if self.pooling is None:
-            raise InputError(
-                f"{self.name} is no sentence-embedding model: it holds no modules.json that says how to pool. "
-                'Take rows="mean" or rows="cls" of its last layer instead.'
-            )
-        return self.pooling(self.head(self.run(self.embed(batch), 0, self.n_layers, batch), batch), batch.mask)
+    def _states(self, batch: Batch) -> Hidden:
+        return self.logits(batch)  # of encoders that predict nothing, as all that are published with a pooling
 
 
 class _Given(nn.Module):
@@ -139,6 +133,23 @@ class _Given(nn.Module):
     def forward(self, *_: Any, **__: Any) -> Tensor:
         """The given."""
         return self.hidden
+
+
+def _standing_first(block: nn.Module, first: nn.Module) -> nn.Module:
+    """A block as it computes where no block is before it.
+
+    T5's first block alone knows the bias of relative positions and hands it on; where a part begins with another block,
+    that one takes it from the first.
+    """
+    own = dict(block.named_modules())
+    for path, bias in first.named_modules():
+        owner, _, name = path.rpartition(".")
+        if name == "relative_attention_bias" and path not in own:
+            attention = shallow(own[owner])
+            attention._modules[name] = bias
+            attention.__dict__["has_relative_attention_bias"] = True
+            block = with_submodule(block, owner, attention)
+    return block
 
 
 def _inside(block: nn.Module, site: str) -> nn.Module:
@@ -163,7 +174,7 @@ def _anatomy(name: str, model: PreTrainedModel, n_layers: int) -> tuple[str, str
     """Where an architecture keeps its trunk ("" is the model itself), and in it its blocks and final norm, if any."""
     trunk = model.base_model_prefix if hasattr(model, model.base_model_prefix) else ""
     inside = model.get_submodule(trunk)
-    if hasattr(inside, "embeddings"):
+    if hasattr(inside, "embeddings") or hasattr(inside, "shared"):
         for path, module in inside.named_modules():
             if isinstance(module, nn.ModuleList) and len(module) == n_layers:
                 return trunk, path, _norm_behind(inside, path)

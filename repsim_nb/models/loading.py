@@ -25,14 +25,14 @@ from repsim_nb.models.checkpoint import (
     weight_files,
 )
 from repsim_nb.models.config import read_config
-from repsim_nb.models.folder import ADAPTER, MODULES, check_folder, check_modules, inside, refusing
+from repsim_nb.models.folder import ADAPTER, MODULES, check_folder, inside, naming, refusing
 from repsim_nb.models.hub import download
 from repsim_nb.models.model import Model
 from repsim_nb.models.native import ARCHITECTURE
 from repsim_nb.models.native_files import OLDER_WEIGHTS, TOKENIZER_FILES, load_native
 from repsim_nb.models.place import Place, find
 from repsim_nb.models.pretrained import How, as_model, check_options, kind_of, load_pretrained
-from repsim_nb.models.sentences import Layout, read_layout
+from repsim_nb.models.sentence_files import Layout, read_layout
 
 if TYPE_CHECKING:
     import torch
@@ -149,7 +149,7 @@ def _opened(root: Path, what: str, how: How | None = None) -> tuple[Path, dict[s
     """The folder with a model's config.json, what that says, and the layout of the whole, all checked to be harmless.
 
     Raises:
-        InputError: no checkpoint, or one that `check_folder`, `check_modules` or `read_config` refuses.
+        InputError: no checkpoint, or one that `check_folder`, `read_layout` or `read_config` refuses.
     """
     if root.is_file():
         raise InputError(f"'{root}' is a file; expected a folder with a model's config.json and weights.")
@@ -158,12 +158,13 @@ def _opened(root: Path, what: str, how: How | None = None) -> tuple[Path, dict[s
     attention = how.options.get("attn_implementation") if how else None
     with refusing(f"'{root}' cannot be read as a model's folder"):
         check_folder(root)
-        check_modules(root)
         layout = read_layout(root)
         folder = inside(root, layout.encoder, root / MODULES)
         if folder != root and folder.is_dir():
             check_folder(folder, root)
-        return folder, read_config(folder, what if folder == root else str(folder), attention), layout
+        config = read_config(folder, what if folder == root else str(folder), attention)
+        with naming(f"Cannot load '{what}'"):
+            return folder, layout.config(config), layout
 
 
 def _has_safetensors(folder: Path) -> bool:
@@ -195,6 +196,7 @@ def _from_hub(place: Place, how: How) -> Model:
     download(repository, commit, [f"{under}{file}" for file in (WEIGHTS, *TOKENIZER_FILES, "*.model")])
     if not (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():
         download(repository, commit, [f"{under}{file}" for file in shards(folder / INDEX)])
+    _download_modules(repository, root, layout.weighted)
     pickled = not _has_safetensors(folder)
     if pickled:
         download(repository, commit, [f"{under}{PICKLES}"])
@@ -203,6 +205,14 @@ def _from_hub(place: Place, how: How) -> Model:
         _say_pickled(repository)
     _opened(root, repository, how)  # with all that was downloaded since
     return load_pretrained(folder, config, full, how, about | {"pickled": pickled}, layout)
+
+
+def _download_modules(repository: str, root: Path, folders: list[str]) -> None:
+    """The weights of a sentence-embedding model's modules behind its encoder, as a pickle where there is no other."""
+    for file in (WEIGHTS, "pytorch_model.bin"):
+        wanted = [f"{folder}/{file}" for folder in folders if not (root / folder / WEIGHTS).is_file()]
+        if wanted:
+            download(repository, root.name, wanted)
 
 
 def find_config(place: Place) -> tuple[Path, dict[str, Any]]:

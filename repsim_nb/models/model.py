@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.batch import Batch, Texts, Window, Windows, collate
 from repsim_nb.models.neutral import NEUTRAL, Neutral
+from repsim_nb.models.sentences import SentenceHead, Vectors, of_one_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,12 +48,14 @@ class Model(ABC):
         neutral: whether a text's activations depend on what else is in its batch; see `models.neutral`.
         tokenizer: its Hugging Face tokenizer.
         device, dtype: where and in what precision it computes.
+        pooling: how a sentence-embedding model was published to make one vector of a text; None of all others.
     """
 
     kind: str
     sites: tuple[str, ...] = (RESIDUAL,)
     made_for: str = "python-docs"
     neutral: Neutral = NEUTRAL
+    pooling: SentenceHead | None = None
     n_layers: int
     d_model: int
     context: int
@@ -104,7 +107,10 @@ class Model(ABC):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What identifies this model: name, source, revision, hash of the weights, precision, device."""
+        """What identifies this model: name, source, revision, hash of the weights, precision, device.
+
+        Of a sentence-embedding model also all that decides its vectors, under "sentences".
+        """
         return {
             "model": self.name,
             "kind": self.kind,
@@ -112,6 +118,7 @@ class Model(ABC):
             "weights_sha256": self.weights_sha256,
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device.type,
+            **({} if self.pooling is None else {"sentences": self.pooling.about}),
         }
 
     @cached_property
@@ -190,6 +197,84 @@ class Model(ABC):
     def logits(self, batch: Batch) -> Logits:
         """The whole model, shapes as of `head`."""
         return self.head(self.run(self.embed(batch), 0, self.n_layers, batch), batch)
+
+    def sentences(
+        self,
+        texts: Texts | Batch,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+    ) -> Vectors:
+        """One vector per text, as the sentence-embedding model was published: what sentence-transformers' encode gives.
+
+        Parameters
+        ----------
+        texts
+            Texts, or pairs of texts; each is cut off at the model's longest sequence. Or a batch, one vector per
+            sequence of it: its text is tokenized already, so that no prompt can be put before it.
+        prompt_name
+            Which of the model's own prompts to put before every text, such as "query" or "document".
+            None takes the model's default prompt, if it has one.
+        prompt
+            Text to put before every text; "" for nothing.
+        batch_size
+            How many texts run at once. Texts of one length run together, so that none depends on another.
+
+        Returns
+        -------
+        Tensor
+            (sequences, width), in the order of the texts.
+
+        Raises
+        ------
+        InputError
+            A model that is no sentence-embedding model, or one that does more than is done here; a prompt that the
+            model does not have, or a prompt with a batch; a text without a token.
+
+        Notes
+        -----
+        Rows of layers (`extract`, `compare`) are of the text alone: no prompt is put before it, not even the default
+        one, since a prompt's tokens are no part of the text. With a default prompt, rows="mean" of the last layer is
+        therefore what `sentences(texts, prompt="")` pools, not what `sentences(texts)` does.
+
+        The vectors are not those of `extract`: modules behind the pooling (Dense, Normalize, a smaller number of
+        dimensions) are applied here only.
+        """
+        if self.pooling is None:
+            raise InputError(
+                f"{self.name} is no sentence-embedding model: it holds no modules.json that says how to pool. "
+                'Take rows="mean" or rows="last" of its last layer instead.'
+            )
+        self.pooling.check()
+        before = self.pooling.prompt(prompt_name, prompt)
+        if isinstance(texts, Batch):
+            if before:
+                raise InputError(
+                    f"The prompt {before!r:.80} goes before every text, but the text of a batch is tokenized already. "
+                    'Give the texts themselves, or prompt="" for none.'
+                )
+            return self._vectors(texts, 0)
+        if isinstance(texts, str) or len(texts) == 0:
+            raise InputError(f"Expected texts; received {texts!r:.80}. Give a list of at least one text: [text].")
+        windows = self.pooling.windows(self.tokenizer, texts, before, self.context)
+        length = self.pooling.prompt_length(self.tokenizer, before, self.context)
+        vectors: dict[int, Tensor] = {}
+        for places in of_one_length(windows, batch_size):
+            batch = self.collate([windows[place] for place in places])
+            vectors.update(zip(places, self._vectors(batch, length), strict=True))
+        return torch.stack([vectors[place] for place in range(len(windows))])
+
+    def _vectors(self, batch: Batch, prompt: int) -> Vectors:
+        """Of sequences whose first `prompt` tokens are of the prompt."""
+        assert self.pooling is not None
+        vectors = self.pooling(self._states(batch), batch.mask, prompt)
+        if not vectors.isfinite().all():
+            raise not_finite(self, "in its vectors of sentences")
+        return vectors
+
+    def _states(self, batch: Batch) -> Hidden:
+        """What transformers calls last_hidden_state, final norm included, of models that can be published to pool it."""
+        raise InputError(f"{self.name} gives no states to pool.")
 
     def residuals(self, batch: Batch, layers: Iterable[int], tap: Tap) -> None:
         """One pass that calls `tap(layer, hidden)` at each position of `layers`; nothing above the highest is run."""

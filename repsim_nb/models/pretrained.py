@@ -14,8 +14,8 @@ from repsim_nb.models.config import model_type, quantisation, trained_as
 from repsim_nb.models.fit import MASKED_HEADS, check_fit, check_taken, is_plain
 from repsim_nb.models.folder import naming, refusing
 from repsim_nb.models.model import Model
-from repsim_nb.models.sentences import Layout
-from repsim_nb.models.tokenizer import NO_CODE, check_tokenizer, load_tokenizer, quiet
+from repsim_nb.models.sentence_files import ENCODERS, Layout
+from repsim_nb.models.tokenizer import NO_CODE, VERY_LONG, check_tokenizer, load_tokenizer, quiet
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +85,8 @@ def kind_of(name: str, config: Mapping[str, Any]) -> str:
         return "classifier"
     if head.endswith(LANGUAGE_HEADS):
         return "causal"
+    if head in ENCODERS.values():
+        return "encoder"
     if not config.get("is_encoder_decoder"):
         reads_text = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
         if reads_text and (not head or head.endswith((*MASKED_HEADS, "Model"))):
@@ -139,7 +141,7 @@ def load_pretrained(
             torch.nn.Module.to(module, getattr(torch, how.dtype))
         placed = module if how.placed_by_transformers else module.to(how.device)
     with naming(f"Cannot load {name!r}", _advice(folder)):
-        tokenizer = how.tokenizer or load_tokenizer(folder)
+        tokenizer = how.tokenizer or layout.tokenizer(load_tokenizer(folder))
     with refusing(f"Cannot load {name!r}", _advice(folder)):
         return _as_published(as_model(name, placed, tokenizer, about), layout)
 
@@ -165,7 +167,7 @@ def _empty(loader: Any, config: PreTrainedConfig) -> PreTrainedModel:
     own = copy.deepcopy(config)
     own._attn_implementation = "eager"
     with torch.device("meta"):
-        return loader.from_config(own, **NO_CODE)
+        return loader.from_config(own, **NO_CODE) if hasattr(loader, "from_config") else loader._from_config(own)
 
 
 def as_model(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, about: dict[str, Any]) -> Model:
@@ -192,19 +194,22 @@ def _rows(module: PreTrainedModel) -> int | None:
 
 
 def _as_published(model: Model, layout: Layout) -> Model:
-    """With the pooling and the longest sequence that a sentence-embedding model was published with."""
-    from repsim_nb.models.encoder import EncoderModel
-
-    if layout.longest and layout.longest < model.context:
-        model.context = layout.longest
+    """With the head and the longest sequence that a sentence-embedding model was published with."""
+    said = layout.head.max_seq_length
+    if said and said < model.context:
+        model.context = said
         model.__dict__.pop("windows", None)  # made for the longer one
-    if isinstance(model, EncoderModel):
-        model.pooling = layout.pooling
+    places: Any = getattr(model.module.config, "max_position_embeddings", None)
+    longest = min(model.tokenizer.model_max_length, places if places and places > 0 else VERY_LONG)
+    model.pooling = layout.read_head(model.dtype, longest, str(model._source.get("repository", "")))
     return model
 
 
 def _class_for(kind: str, config: Mapping[str, Any]) -> str:
     """Name of the class of transformers that loads it."""
     if kind == "encoder":
-        return "AutoModelForMaskedLM" if trained_as(config).endswith(MASKED_HEADS) else "AutoModel"
+        head = trained_as(config)
+        if head in ENCODERS.values():
+            return head
+        return "AutoModelForMaskedLM" if head.endswith(MASKED_HEADS) else "AutoModel"
     return {"causal": "AutoModelForCausalLM", "classifier": "AutoModelForSequenceClassification"}[kind]

@@ -1,111 +1,273 @@
-"""How a sentence-embedding model makes one vector of its tokens, from files as sentence-transformers lays them out."""
+"""From texts to one vector each, as sentence-transformers computes it: prompt, pooling, and the modules behind it.
+
+Modules hand on tensors by the names that sentence-transformers gives them, as its own modules do: TOKENS is what the
+encoder gives, SENTENCE is what comes out in the end.
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, unknown
+from repsim_nb.models.batch import Texts, Window
+from repsim_nb.models.tokenizer import VERY_LONG
 
-LAYOUT = "modules.json"
-MODES = {  # in a pooling's config.json, of today or before 2026 -> here
-    "cls": "cls",
-    "mean": "mean",
-    "max": "max",
-    "lasttoken": "last",
-    "cls_token": "cls",
-    "mean_tokens": "mean",
-    "max_tokens": "max",
-}
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+else:
+    PreTrainedTokenizerBase = Any  # see model.py
+
+TOKENS, SENTENCE = "token_embeddings", "sentence_embedding"
+MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+Named = dict[str, Tensor]
+Mask = Bool[Tensor, "sequences length"]
+Vectors = Float[Tensor, "sequences width"]
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """From states of tokens to one vector per sequence.
+    """One vector of the states of a sequence's tokens.
 
     Attributes:
-        mode: "mean" over all tokens but padding, "max" over them, "cls" (the first) or "last".
-        normalized: whether the vector is scaled to length 1.
-        more: what else the published model does, which is not done here.
+        modes: of `MODES`; the vectors of several are joined, in this order.
+        include_prompt: whether tokens of the prompt take part.
+        width: of the tokens' states; None takes any.
     """
 
-    mode: str
-    normalized: bool = False
-    more: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ("mean",)
+    include_prompt: bool = True
+    width: int | None = None
 
-    def __call__(
-        self, hidden: Float[Tensor, "sequences length d_model"], mask: Bool[Tensor, "sequences length"]
-    ) -> Float[Tensor, "sequences d_model"]:
-        """Pooled.
+    def __call__(self, named: Named, mask: Mask, prompt: int) -> Named:
+        """With the vector under SENTENCE; the first `prompt` tokens of every sequence are of the prompt."""
+        states = named[TOKENS]
+        if self.width not in (None, states.shape[-1]):
+            raise InputError(f"The Pooling expects states of width {self.width}; received {states.shape[-1]}.")
+        counted = mask.clone()
+        if not self.include_prompt:
+            counted[:, :prompt] = False
+        if not counted.any(1).all():
+            raise InputError(
+                "A text has no token that the Pooling takes part in: it is empty, or the prompt fills the longest "
+                "sequence. Leave it out, or give a shorter prompt."
+            )
+        return named | {SENTENCE: torch.cat([_pooled(mode, states, counted) for mode in self.modes], -1)}
 
-        Raises:
-            InputError: a published model that does more than this.
-        """
-        if self.more:
-            raise InputError(f"This model's sentence embeddings need {', '.join(self.more)}, which is not supported.")
-        real = mask[..., None]
-        match self.mode:
-            case "mean":
-                vector = (hidden * real).sum(1) / real.sum(1)
-            case "max":
-                vector = hidden.masked_fill(~real, float("-inf")).amax(1)
-            case "cls":
-                vector = hidden[:, 0]
-            case _:
-                vector = hidden[range(len(hidden)), mask.sum(1) - 1]
-        return F.normalize(vector, dim=-1) if self.normalized else vector
+
+def _pooled(mode: str, states: Float[Tensor, "sequences length width"], counted: Mask) -> Vectors:
+    sequences, last = torch.arange(len(states)), counted.shape[1] - 1
+    match mode:
+        case "cls":
+            return states[sequences, counted.int().argmax(1).cpu()]
+        case "lasttoken":
+            return states[sequences, last - counted.flip(1).int().argmax(1).cpu()]
+        case "max":
+            return states.masked_fill(~counted[..., None], float("-inf")).amax(1)
+    weights = counted.float()
+    if mode == "weightedmean":  # by place, counted from the start of the sequence even where a prompt takes no part
+        weights = weights * torch.arange(1, counted.shape[1] + 1, device=counted.device)
+    total = weights.sum(1, keepdim=True)
+    total = total.sqrt() if mode == "mean_sqrt_len_tokens" else total
+    return ((states.float() * weights[..., None]).sum(1) / total).to(states.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A linear map and an activation function.
+
+    Attributes:
+        activation: name of a class of torch.nn.
+        weights: "weight" and "bias" of the map, and where the input is added on, "residual" if its width is another.
+        sha256: of the weights.
+        source, target: names of what is mapped and of the result.
+        adds_input: whether the input is added to the result.
+    """
+
+    activation: str
+    weights: Named = field(repr=False)
+    sha256: str
+    source: str = SENTENCE
+    target: str = SENTENCE
+    adds_input: bool = False
+
+    def __call__(self, named: Named, mask: Mask, prompt: int) -> Named:
+        """With the mapped under `target`."""
+        given = _taken(named, self.source, self)
+        weights = {name: value.to(given.device) for name, value in self.weights.items()}
+        width = weights["weight"].shape[1]
+        if given.shape[-1] != width:
+            raise InputError(f"The Dense module expects vectors of width {width}; received {given.shape[-1]}.")
+        activation = getattr(torch.nn, self.activation)()
+        mapped = activation(F.linear(given, weights["weight"], weights.get("bias")))
+        if self.adds_input:
+            mapped = mapped + (F.linear(given, weights["residual"]) if "residual" in weights else given)
+        return named | {self.target: mapped}
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm:
+    """A layer norm of the sentence's vector.
+
+    Attributes:
+        weights: "weight" and "bias".
+        sha256: of the weights.
+    """
+
+    weights: Named = field(repr=False)
+    sha256: str
+
+    def __call__(self, named: Named, mask: Mask, prompt: int) -> Named:
+        """With the vector in its norm."""
+        given = _taken(named, SENTENCE, self)
+        weight, bias = (self.weights[name].to(given.device) for name in ("weight", "bias"))
+        if given.shape[-1] != len(weight):
+            raise InputError(
+                f"The LayerNorm module expects vectors of width {len(weight)}; received {given.shape[-1]}."
+            )
+        return named | {SENTENCE: F.layer_norm(given, weight.shape, weight, bias)}
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where in a folder the encoder of a sentence-embedding model is, and what comes behind it."""
+class Normalize:
+    """Scaled to length 1; where there is nothing to scale yet, nothing is."""
 
-    encoder: str = ""
-    pooling: Pooling | None = None
-    longest: int | None = None
+    source: str = SENTENCE
+    target: str = SENTENCE
+
+    def __call__(self, named: Named, mask: Mask, prompt: int) -> Named:
+        """With the scaled under `target`."""
+        return named | {self.target: F.normalize(named[self.source], dim=-1)} if self.source in named else named
 
 
-def read_layout(folder: Path) -> Layout:
-    """The layout of `folder`; that of an ordinary checkpoint where it holds no modules.json.
+def _taken(named: Named, name: str, module: Any) -> Tensor:
+    if name not in named:
+        raise InputError(f"The {type(module).__name__} module needs {name!r}, which no module before it makes.")
+    return named[name]
 
-    Raises:
-        InputError: a modules.json that is broken, or begins with anything but a transformer.
+
+@dataclass(frozen=True)
+class SentenceHead:
+    """How a sentence-embedding model was published to make one vector of a text.
+
+    Attributes:
+        modules: what is done with the states of the tokens, in order.
+        prompts: name -> what is put before a text.
+        default_prompt_name: of the prompt that is put before a text where none is asked for; None for none.
+        truncate_dim: how many numbers of a vector are kept; None keeps all.
+        max_seq_length: at how many tokens, special ones included, a text is cut off; None leaves it to the tokenizer.
+        do_lower_case: whether text is read in lower case, by the tokenizer.
+        refused: what the published model does that is not done here.
     """
-    if not (folder / LAYOUT).is_file():
-        return Layout()
-    modules = _json(folder / LAYOUT)
-    kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules]
-    if kinds[:1] != ["Transformer"]:
-        raise InputError(f"'{folder / LAYOUT}' begins with {kinds[:1]}; expected a Transformer, then a Pooling.")
-    encoder = modules[0].get("path", "")
-    longest = [folder / encoder / f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "distilbert", "mpnet")]
-    found = [_json(file) for file in longest if file.is_file()]
-    return Layout(encoder, _pooling(folder, modules, kinds), found[0].get("max_seq_length") if found else None)
+
+    modules: tuple[Pooling | Dense | LayerNorm | Normalize, ...]
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
+    truncate_dim: int | None = None
+    max_seq_length: int | None = None
+    do_lower_case: bool = False
+    refused: tuple[str, ...] = ()
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """All that decides the vectors beside the encoder, for provenance."""
+        return {
+            "modules": [str(module) for module in self.modules],
+            "prompts": {name: prompt for name, prompt in self.prompts.items() if prompt},
+            "default_prompt_name": self.default_prompt_name,
+            "truncate_dim": self.truncate_dim,
+            "max_seq_length": self.max_seq_length,
+            "do_lower_case": self.do_lower_case,
+        }
+
+    def check(self) -> None:
+        """Raise an InputError of a published model that does more than is done here."""
+        if self.refused:
+            raise InputError(
+                f"This model's sentence embeddings need {'; '.join(self.refused)}. That is not supported. Rows of its "
+                "layers can be read."
+            )
+
+    def prompt(self, name: str | None, text: str | None) -> str:
+        """What is put before every text: `text`, the prompt of that name, the default prompt or nothing.
+
+        Raises:
+            InputError: a name and a text, or a name that the model does not have.
+        """
+        if name is not None and text is not None:
+            raise InputError(f"prompt_name={name!r} and prompt={text!r} both say what the prompt is. Give one of them.")
+        if text is not None:
+            return text
+        if name is None:
+            name = self.default_prompt_name
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            raise unknown("prompt", name, self.prompts)
+        return self.prompts[name]
+
+    def windows(self, tokenizer: PreTrainedTokenizerBase, texts: Texts, prompt: str, context: int) -> list[Window]:
+        """Each text, or pair of texts, behind the prompt, cut off where the published model does.
+
+        Raises:
+            InputError: a text without a token, or one that is longer than the model and not cut off.
+        """
+        limit = self.max_seq_length or tokenizer.model_max_length
+        cut: dict[str, Any] = {"truncation": "longest_first", "max_length": limit} if limit < VERY_LONG else {}
+        windows = []
+        for i, text in enumerate(texts):
+            parts = (text,) if isinstance(text, str) else tuple(text)
+            encoded = tokenizer(prompt + parts[0], *parts[1:], **cut)
+            ids = np.array(encoded["input_ids"], dtype=np.int64)
+            if not 0 < len(ids) <= context:
+                raise InputError(
+                    f"Text number {i} has {len(ids):,} tokens, prompt and special ones included; expected 1 to "
+                    f"{context:,}. Shorten it or leave it out."
+                )
+            types = encoded.get("token_type_ids")
+            types = None if types is None else np.array(types, dtype=np.int64)
+            windows.append(Window(i, ids, np.full((len(ids), 2), -1), types))
+        return windows
+
+    def prompt_length(self, tokenizer: PreTrainedTokenizerBase, prompt: str, context: int) -> int:
+        """Tokens of the prompt at the start of a text, as sentence-transformers counts them.
+
+        They are those of the prompt alone, the special ones before it included and one behind it left out.
+        """
+        if not prompt:
+            return 0
+        ids = self.windows(tokenizer, [prompt], "", context)[0].ids
+        return len(ids) - (int(ids[-1]) in tokenizer.all_special_ids)
+
+    def __call__(self, states: Float[Tensor, "sequences length d_model"], mask: Mask, prompt: int = 0) -> Vectors:
+        """Vectors of sequences whose first `prompt` tokens are of the prompt.
+
+        Raises:
+            InputError: a published model that does more than is done here, or widths that do not fit.
+        """
+        self.check()
+        named: Named = {TOKENS: states}
+        for module in self.modules:
+            named = module(named, mask, prompt)
+        if SENTENCE not in named or named[SENTENCE].dim() != 2:
+            raise InputError("The modules that this model was published with make no vector of a sentence.")
+        return named[SENTENCE][..., : self.truncate_dim]
 
 
-def _pooling(folder: Path, modules: list[dict[str, Any]], kinds: list[str]) -> Pooling | None:
-    if "Pooling" not in kinds:
-        return None
-    config = _json(folder / modules[kinds.index("Pooling")]["path"] / "config.json")
-    given = config.get("pooling_mode", [])
-    modes = [given] if isinstance(given, str) else list(given)
-    modes += [key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on]
-    unknown = [mode for mode in modes if mode not in MODES]
-    other = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize", "Dropout")]
-    together = [" and ".join(modes) + " pooling at once"] if len(modes) != 1 else []
-    more = (*(f"{mode} pooling" for mode in unknown), *(f"a {kind} module" for kind in other), *together)
-    return Pooling(MODES.get(modes[0], "mean") if modes else "mean", "Normalize" in kinds, more)
-
-
-def _json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        why = " ".join(str(error).split())
-        raise InputError(f"'{file}' cannot be read: {why}. Copy or download the model again.") from None
+def of_one_length(windows: Sequence[Window], batch_size: int) -> list[list[int]]:
+    """Places of windows that run together: of one length, so that nothing is padded, at most `batch_size` at once."""
+    by_length: dict[int, list[int]] = {}
+    for place, window in enumerate(windows):
+        by_length.setdefault(len(window), []).append(place)
+    return [
+        places[start : start + batch_size]
+        for places in by_length.values()
+        for start in range(0, len(places), batch_size)
+    ]
