@@ -273,7 +273,7 @@ class Model(ABC):
         return vectors
 
     def _states(self, batch: Batch) -> Hidden:
-        """What transformers calls last_hidden_state, final norm included, of models that can be published to pool it."""
+        """What transformers calls last_hidden_state, final norm included, of kinds that are published to pool it."""
         raise InputError(f"{self.name} gives no states to pool.")
 
     def residuals(self, batch: Batch, layers: Iterable[int], tap: Tap) -> None:

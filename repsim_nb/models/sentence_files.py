@@ -114,7 +114,7 @@ class Layout:
         return [module.path for module in self.modules if module.kind in WEIGHTED]
 
     def config(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A config.json without the head that sentence-transformers does not load, of an encoder-decoder the encoder."""
+        """A config.json without the head, which sentence-transformers does not load; of a T5 that of its encoder."""
         if not self.embeds:
             return config
         encoder = ENCODERS.get(str(config.get("model_type")))
@@ -190,20 +190,21 @@ def read_layout(folder: Path) -> Layout:
     encoder = modules[0].path
     settings = _of_transformer(folder / encoder)
     refused, embeds = _not_done(settings, about)
+    prompts, default = _prompts(folder / ABOUT, about), about.get("default_prompt_name")
+    if default is not None and default not in list(prompts):
+        raise InputError(
+            f"'{folder / ABOUT}' names {default!r} as its default prompt, which is not among its prompts: "
+            f"{', '.join(prompts)}."
+        )
     head = SentenceHead(
         (),
-        _prompts(folder / ABOUT, about),
-        about.get("default_prompt_name"),
+        prompts,
+        default,
         _whole(folder / ABOUT, about, "truncate_dim"),
         _whole(folder / encoder, settings, "max_seq_length"),
         bool(settings.get("do_lower_case")),
         refused,
     )
-    if head.default_prompt_name is not None and head.default_prompt_name not in list(head.prompts):
-        raise InputError(
-            f"'{folder / ABOUT}' names {head.default_prompt_name!r} as its default prompt, which is not among its "
-            f"prompts: {', '.join(head.prompts)}."
-        )
     behind = []
     for module in modules[1:]:
         if (folder / module.path).is_dir():
@@ -255,7 +256,6 @@ _UNDONE = {  # setting of a Transformer -> values of it that change nothing
     "query_length": (),
     "document_length": (),
     "query_expansion": (),
-    "tokenizer_name_or_path": (),
 }
 
 
