@@ -89,7 +89,7 @@ def extract(
             "attn_out", "mlp_out", "pre_residual"; these have no layer 0.
         rows: "tokens" (one row per chosen token, spread over documents), "last" (one per document: its last token),
             "mean" (one per document: the mean over the window that its last token is in; of encoders, as
-            sentence-transformers pools, with special tokens, else over text alone) or, of classifiers and encoders,
+            sentence-transformers pools, with special tokens but without a prompt, else over text alone) or, of classifiers and encoders,
             "cls" (one per document: the token that a classifier's head reads, the first of that window). Of models with
             different tokenizers "mean" and "cls" take only documents that are one window in all, since others would be
             of different text. Special tokens and padding are rows in "padded" alone: every position of whole windows,
