@@ -89,11 +89,11 @@ def extract(
             "attn_out", "mlp_out", "pre_residual"; these have no layer 0.
         rows: "tokens" (one row per chosen token, spread over documents), "last" (one per document: its last token),
             "mean" (one per document: the mean over the window that its last token is in; of encoders, as
-            sentence-transformers pools, with special tokens but without a prompt, else over text alone) or, of classifiers and encoders,
-            "cls" (one per document: the token that a classifier's head reads, the first of that window). Of models with
-            different tokenizers "mean" and "cls" take only documents that are one window in all, since others would be
-            of different text. Special tokens and padding are rows in "padded" alone: every position of whole windows,
-            filled up to the model's context.
+            sentence-transformers pools, with special tokens but without a prompt, else over text alone) or, of
+            classifiers and encoders, "cls" (one per document: the token that a classifier's head reads, the first of
+            that window). Of models with different tokenizers "mean" and "cls" take only documents that are one window
+            in all, since others would be of different text. Special tokens and padding are rows in "padded" alone:
+            every position of whole windows, filled up to the model's context.
         n_rows: rows at most; a corpus with fewer gives all it has, and of "tokens" and "padded" a FewerRowsWarning.
         seed: of the choice of rows.
         packing: "documents" (every window is of one document, a long one has several), "packed" (documents joined by
