@@ -230,12 +230,12 @@ def test_probe_is_run_once_for_a_config_and_weights(monkeypatch, tmp_path):
     assert (loaded(module).neutral, len(probed)) == (found[0], 2)
     with torch.no_grad():
         module.encoder.layer[0].output.dense.weight += 0.1  # trained on
-    loaded(module)
+    trained = loaded(module).neutral
     assert len(probed) == 3
     (tmp_path / "a-file").touch()
     monkeypatch.setattr(probe, "_file", lambda key: tmp_path / "a-file" / key)
     probe._verdicts.clear()
-    assert (loaded(module).neutral, len(probed)) == (loaded(module).neutral, 4)
+    assert (loaded(module).neutral, len(probed)) == (trained, 4)
 
 
 def test_neutral_says_which_lengths_may_be_together():
