@@ -56,7 +56,8 @@ class CausalModel(Model):
 
     def _whole(self, batch: Batch) -> Whole:
         given = {"input_ids": batch.ids, "attention_mask": batch.mask.long()}
-        out = run_whole(self.module, use_cache=False, **given)
+        with rotary_state(self._rotary):
+            out = run_whole(self.module, use_cache=False, **given)
         return Whole(out.logits, getattr(out, "hidden_states", None))
 
     def _part(self, k: int, m: int, norm: bool) -> nn.Module:
@@ -98,7 +99,7 @@ class CausalModel(Model):
         self._check(hidden, batch)
         part = self._part(0, 0, norm=True)
         whole = with_submodule(self.module, self._trunk_name, part)
-        with hidden_enters(part.get_submodule(self._norm_name), hidden):
+        with rotary_state(self._rotary), hidden_enters(part.get_submodule(self._norm_name), hidden):
             return whole(inputs_embeds=hidden, attention_mask=None, use_cache=False).logits.to(self.device)
 
 

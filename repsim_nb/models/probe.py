@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from repsim_nb.atomic import OutputError, atomic
 from repsim_nb.errors import InputError
-from repsim_nb.models.batch import Window
 from repsim_nb.models.model import Model
 from repsim_nb.models.neutral import Neutral
-from repsim_nb.models.trial import Trial, distance, random_ids, refusing, tolerance
+from repsim_nb.models.trial import Trial, batch_of, check_causal, distance, random_ids, read_alone, refusing, tolerance
 from repsim_nb.versions import versions
 
 FEW = (5, 12, 29)  # tokens of texts that are always tried
@@ -41,7 +40,7 @@ def probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
 
     The config says where rotary factors change with the longest sequence. All else is seen in texts of random tokens,
     of odd lengths and of lengths about the windows and blocks that the config names, as far as `WORK` allows. They run
-    through the first blocks only, as many as it takes to have one of each kind; a short one ran through all.
+    through the first blocks only, as many as it takes to have one of each kind; short ones run through all.
 
     Raises
     ------
@@ -63,7 +62,11 @@ def _probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
     below, reason = _rotary_switch(model)
     seen, lengths = _Seen(model, len(blocks)), _lengths(model, blocks, below)
     with refusing(model):
-        padding = [_padded_in_full(model, trial), *(seen.padded(*pair) for pair in pairwise(lengths))]
+        start = read_alone(model, trial.ids[: len(trial.ids) // 2 + 1])
+    if model.kind == "causal" and not 0 < below < len(trial.ids):
+        check_causal(model, trial, start)
+    with refusing(model):
+        padding = [_padded_in_full(model, trial, start), *(seen.padded(*pair) for pair in pairwise(lengths))]
         company = [seen.accompanied(length) for length in lengths[:2]]
         cut = [seen.cut(*pair) for pair in pairwise(lengths)] if model.kind == "causal" else []
         if not seen.again(lengths[0]) < tolerance(model):
@@ -115,15 +118,17 @@ def rotary_state(modules: Sequence[nn.Module]) -> Iterator[None]:
                 module._buffers[name] = buffer
 
 
-def _padded_in_full(model: Model, trial: Trial) -> float:
-    """How far a short text moved in the trial, which ran it padded beside a longer one, through all blocks."""
-    short = int(trial.batch.mask[1].sum())
-    whole = trial.batch
-    alone = type(whole)(whole.ids[1:, :short], whole.mask[1:, :short], whole.offsets[1:, :short], whole.texts[1:])
-    hidden = model.run(model.embed(alone), 0, model.n_layers, alone)
-    out = model.head(hidden, alone)
-    padded = trial.out[1:, :short] if trial.out.dim() == 3 else trial.out[1:]
-    return max(distance(trial.hidden[1:, :short], hidden), distance(padded, out))
+def _padded_in_full(model: Model, long: Trial, short: Trial) -> float:
+    """How far two texts move that share a batch, one padded, through all blocks and the head."""
+    batch = batch_of(model, long.ids, short.ids)
+    hidden = model.run(model.embed(batch), 0, model.n_layers, batch)
+    out = model.head(hidden, batch)
+    moved = []
+    for row, text in enumerate((long, short)):
+        length = len(text.ids)
+        moved.append(distance(hidden[row, :length], text.hidden[0]))
+        moved.append(distance(out[row, :length] if out.dim() == 3 else out[row], text.out[0]))
+    return max(moved)
 
 
 class _Seen:
@@ -161,7 +166,7 @@ class _Seen:
         return distance(self._run(self.text[:length])[0], self.alone(length))
 
     def _run(self, *ids: np.ndarray) -> Tensor:
-        batch = self.model.collate([Window(0, each, np.zeros((len(each), 2), dtype=np.int64)) for each in ids])
+        batch = batch_of(self.model, *ids)
         return self.model.run(self.model.embed(batch), 0, self.depth, batch)
 
 

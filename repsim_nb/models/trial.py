@@ -38,9 +38,9 @@ class Whole(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A text and its beginning, padded to one length, and what the model's parts make of them."""
+    """A text that was read alone: its tokens, (length,), position n_layers, and what the head gives."""
 
-    batch: Batch
+    ids: np.ndarray
     hidden: Tensor
     out: Tensor
 
@@ -67,29 +67,38 @@ def check_parts(model: Model, blocks: Sequence[nn.Module], whole: Callable[[Batc
         They are not the model: the architecture does more between embedding and head than run its blocks, or what a
         block does depends on its number.
     """
-    windows = [Window(0, ids, np.zeros((len(ids), 2), dtype=np.int64)) for ids in _beginnings(model)]
-    batch = model.collate(windows)
+    ids = random_ids(model, min(LENGTH, model.context))
+    batch = batch_of(model, ids)
     below = range(model.n_layers)
     before = state(model.module)
     with refusing(model):
         seen: dict[int, Tensor] = {}
         with model._once(batch, below, seen.__setitem__) as see, tapped(blocks, 0, see):
             expected, stated = whole(batch)
-    if model.kind == "causal":
-        _check_causal(model, expected, batch)
-    with refusing(model):
         own: dict[int, Tensor] = {}
         model.residuals(batch, range(model.n_layers + 1), own.__setitem__)
         for layer in below:
-            _compare(model, own[layer], seen[layer], batch, f"position {layer} of its parts differs from the whole's")
-        _check_stated(model, own, stated, batch)
+            _compare(model, own[layer], seen[layer], f"position {layer} of its parts differs from the whole's")
+        _check_stated(model, own, stated)
         for k, m in _cuts(model.n_layers):
             off = f"run from position {k} to {m} alone, they differ from the whole"
-            _compare(model, model.run(own[k], k, m, batch), own[m], batch, off)
+            _compare(model, model.run(own[k], k, m, batch), own[m], off)
         out = model.head(own[model.n_layers], batch)
-        _compare(model, out, expected, batch, "joined parts differ from the whole")
+        _compare(model, out, expected, "joined parts differ from the whole")
         _check_unchanged(before, state(model.module))
-    return Trial(batch, own[model.n_layers], out)
+    return Trial(ids, own[model.n_layers], out)
+
+
+def read_alone(model: Model, ids: np.ndarray) -> Trial:
+    """What the model's parts make of a text."""
+    batch = batch_of(model, ids)
+    hidden = model.run(model.embed(batch), 0, model.n_layers, batch)
+    return Trial(ids, hidden, model.head(hidden, batch))
+
+
+def batch_of(model: Model, *texts: np.ndarray) -> Batch:
+    """Texts that are given as tokens."""
+    return model.collate([Window(0, ids, np.zeros((len(ids), 2), dtype=np.int64)) for ids in texts])
 
 
 def random_ids(model: Model, length: int) -> np.ndarray:
@@ -103,20 +112,14 @@ def random_ids(model: Model, length: int) -> np.ndarray:
     return np.random.default_rng(0).choice(ids, length)
 
 
-def _beginnings(model: Model) -> list[np.ndarray]:
-    ids = random_ids(model, min(LENGTH, model.context))
-    return [ids, ids[: len(ids) // 2 + 1]]
-
-
-def _check_stated(model: Model, own: dict[int, Tensor], stated: Sequence[Tensor] | None, batch: Batch) -> None:
+def _check_stated(model: Model, own: dict[int, Tensor], stated: Sequence[Tensor] | None) -> None:
     """Architectures state what enters each block, Mamba's what leaves it; the last is behind the final norm."""
     if stated is None or len(stated) != model.n_layers + 1 or stated[0].shape != own[0].shape:
         return
-    real = batch.mask
-    behind = 0 if distance(own[0][real], stated[0][real]) < tolerance(model) else 1
+    behind = 0 if distance(own[0], stated[0]) < tolerance(model) else 1
     for layer in range(behind, model.n_layers + behind):
         what = f"position {layer} differs from the hidden state that transformers states"
-        _compare(model, own[layer], stated[layer - behind], batch, what)
+        _compare(model, own[layer], stated[layer - behind], what)
 
 
 def _cuts(n: int) -> list[tuple[int, int]]:
@@ -125,13 +128,9 @@ def _cuts(n: int) -> list[tuple[int, int]]:
     return list(dict.fromkeys([*((k, k + 1) for k in range(n)), *((k, m) for k, m in longer if m - k > 1)]))
 
 
-def _check_causal(model: Model, logits: Tensor, batch: Batch) -> None:
+def check_causal(model: Model, whole: Trial, start: Trial) -> None:
     """Some are called causal whatever their config says: of Gemma 3 it may say use_bidirectional_attention."""
-    half = int(batch.mask[1].sum())
-    try:
-        off = distance(logits[1:, :half], logits[:1, :half])
-    except NotFiniteError:
-        raise not_finite(model, "at its logits") from None
+    off = distance(whole.out[:, : len(start.ids)], start.out)
     if not off < tolerance(model, 1e-3):
         raise InputError(
             f"{model.name} ({type(model.module).__name__}) looks ahead: later tokens change its earlier logits by "
@@ -163,11 +162,10 @@ def tolerance(model: Model, exact: float = EXACT) -> float:
     return exact if torch.finfo(model.dtype).eps < 1e-6 else ROUGH
 
 
-def _compare(model: Model, values: Tensor, expected: Tensor, batch: Batch, what: str) -> None:
-    real = batch.mask if expected.dim() == 3 else slice(None)  # behind padding, anything may come out
+def _compare(model: Model, values: Tensor, expected: Tensor, what: str) -> None:
     if values.shape != expected.shape:
         raise InputError(f"{what}: {tuple(values.shape)} for {tuple(expected.shape)}")
-    off = distance(values[real], expected[real])
+    off = distance(values, expected)
     if not off < tolerance(model):
         raise InputError(f"{what} by {off:.0e} of its largest value")
 
