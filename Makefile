@@ -4,7 +4,7 @@
 #   make test        all tests
 #   make browser     a Chromium for the browser tests, from the system's packages, where that can be done unasked
 #   make lab         JupyterLab with the notebooks
-#   make app         the explorer as a web page, for this machine only
+#   make app         the explorer as a web page, for this machine only (FOLDER=... to read and write files below it)
 #   make wheels      a folder from which others install without a network (see README, "For teachers")
 #   make check       style, types, no outputs in notebooks
 #   make bench       benchmarks, every tests/benchmarks/bench_*.py
@@ -48,7 +48,7 @@ lab: $(INSTALLED)
 	$(BIN)/jupyter lab notebooks
 
 app: $(INSTALLED)
-	JUPYTER_PATH=repsim_nb/app $(BIN)/voila repsim_nb/app/explorer.ipynb --template=offline
+	$(BIN)/python -m repsim_nb.app $(if $(FOLDER),--folder "$(FOLDER)")
 
 wheels: $(INSTALLED)
 	$(BIN)/python -m pip wheel --disable-pip-version-check . -c constraints.txt -w wheels

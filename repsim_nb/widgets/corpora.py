@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from repsim_nb.activations.selection import KINDS
 from repsim_nb.corpora import list_corpora
 from repsim_nb.corpora.corpus import hub_id, paragraphs
 from repsim_nb.errors import InputError, unknown
+from repsim_nb.widgets.bounds import contained
 from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.picker import FULL, Picker
 
@@ -35,7 +37,8 @@ class CorpusPicker(Picker):
         split, n_rows, seed, rows: traits.
 
     Raises:
-        InputError: an unknown corpus, split or kind of rows, empty text, numbers out of range.
+        InputError: an unknown corpus, split or kind of rows, empty text, numbers out of range, a path that may not be
+            read.
         FileNotFoundError: a path that does not exist.
     """
 
@@ -105,7 +108,8 @@ class CorpusPicker(Picker):
         if isinstance(given, Path):
             given = str(given)
         if isinstance(given, str):
-            if hub_id(given) or Path(given).exists():
+            given = contained(given)
+            if hub_id(given) or os.path.exists(given):
                 return given
             if "/" in given or Path(given).suffix:
                 raise FileNotFoundError(f"No text file or folder at '{given}'. Give a path that exists.")
@@ -168,7 +172,7 @@ class CorpusPicker(Picker):
             return PASTED
         if value in list_corpora().index:
             return value
-        return PATH if Path(value).exists() else HUB
+        return PATH if os.path.exists(value) else HUB
 
     def _show_source(self, source: str) -> None:
         self._pasted.layout.display = "" if source == PASTED else "none"

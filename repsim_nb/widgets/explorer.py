@@ -16,6 +16,7 @@ import traitlets
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.runs.folder import output_dir
 from repsim_nb.widgets import cost
+from repsim_nb.widgets.bounds import limited, reachable
 from repsim_nb.widgets.details import Closeup, StitchPanel, look, run_stitch
 from repsim_nb.widgets.guard import Alert
 from repsim_nb.widgets.job import Job
@@ -240,7 +241,8 @@ class Explorer(Parts):
         """Write the maps as SVG and PNG with a caption, and their numbers as CSV and NetCDF.
 
         Args:
-            folder: made if it is missing; None is the folder of the present run, as notebooks use it.
+            folder: made if it is missing; None is the folder of the present run, as notebooks use it, or in the app its
+                folder's "results".
 
         Returns:
             The files written.
@@ -250,7 +252,9 @@ class Explorer(Parts):
         """
         if not self.results:
             raise InputError("There is nothing to export yet. Run a comparison first.")
-        return write(self.results, output_dir() if folder is None else Path(folder).expanduser())
+        if folder is None:
+            return write(self.results, reachable("results") if limited() else output_dir())
+        return write(self.results, reachable(folder))
 
     # Inside: callbacks, all of them under the guard.
 

@@ -14,6 +14,7 @@ from repsim_nb.memory import readable_size
 from repsim_nb.models.catalogue import list_models
 from repsim_nb.models.families import repositories
 from repsim_nb.models.place import HUB_ID
+from repsim_nb.widgets.bounds import contained
 from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.picker import FULL, NARROW, Picker, facts
 
@@ -115,8 +116,9 @@ class ModelPicker(Picker):
                     frame = frame[(frame[column] == control.value).fillna(False)]
         typed = self._search.value.strip()
         names = [name for name in frame.index if typed.lower() in name.lower()]
-        if typed not in _catalogue().index and _is_elsewhere(typed):
-            names.insert(0, typed)
+        with self.alert.guarding():
+            if typed not in _catalogue().index and _is_elsewhere(typed):
+                names.insert(0, typed)
         names = [*(name for name in self.names if name not in names), *names]
         with self._updating(), self._list.hold_sync():
             self._list.options = names
@@ -153,17 +155,20 @@ def check_name(name: Any) -> str:
     """`name`, if a model can be loaded by it; nothing is loaded.
 
     Raises:
-        InputError: it names no model.
+        InputError: it names no model, or a folder that may not be read.
     """
     if not isinstance(name, str):
         raise InputError(f"Expected the name of a model; received {type(name).__name__}.")
-    if name in _catalogue().index or _is_elsewhere(name):
+    if name in _catalogue().index:
         return name
+    if _is_elsewhere(name):
+        return contained(name)
     raise unknown("model", name, _catalogue().index, "Or give a local directory, or a hub id such as owner/name.")
 
 
 def _is_elsewhere(name: str) -> bool:
-    """A hub id, another name of one, or a folder with a model in it."""
+    """A hub id, another name of one, or a folder with a model in it that may be read."""
+    name = contained(name)
     base = name.partition("@")[0]
     return (
         bool(HUB_ID.fullmatch(base))

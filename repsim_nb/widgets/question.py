@@ -19,6 +19,7 @@ from repsim_nb.measures import get_measure
 from repsim_nb.models import Model, load_model
 from repsim_nb.models.shape import shape_of
 from repsim_nb.streaming import expected_bytes
+from repsim_nb.widgets.bounds import contained
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -149,7 +150,7 @@ class Kept:
     def model(self, name: str) -> Model:
         """The model of this name, loaded unless it is kept."""
         if name not in self._models:
-            self._models[name] = load_model(name)
+            self._models[name] = load_model(contained(name))
             while len(self._models) > KEPT_MODELS:
                 self._models.popitem(last=False)
         self._models.move_to_end(name)
@@ -161,7 +162,7 @@ class Kept:
         if q.corpus is None:
             return None
         if not self.has_text(q) or (anew and not hub_id(q.corpus)):
-            corpus = load_corpus(q.corpus, q.split)
+            corpus = load_corpus(contained(q.corpus) if isinstance(q.corpus, str) else q.corpus, q.split)
             self._texts[q.corpus, q.split] = corpus, corpus.sha256
             while len(self._texts) > KEPT_TEXTS:
                 self._texts.popitem(last=False)

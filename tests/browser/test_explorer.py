@@ -231,7 +231,7 @@ def test_voila_serves_the_explorer_alone(browser, address):
         f"{address}/voila/render/explorer.ipynb?token={servers.TOKEN}", timeout=120_000
     )  # runs the notebook first
     page.locator(EXPLORER).get_by_role("button", name="Run", exact=True).wait_for()
-    assert page.get_by_text("rs.Explorer()").count() == 0
+    assert page.get_by_text("explorer()").count() == 0
     page.close()
 
 

@@ -1,0 +1,23 @@
+"""The explorer as a web page, for whoever uses this machine: `python -m repsim_nb.app`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from repsim_nb.widgets import Explorer
+
+FOLDER = "REPSIM_NB_APP_FOLDER"  #: the environment variable that tells a kernel of the app its folder
+
+
+def explorer() -> Explorer:
+    """The explorer of the app's page, limited to the app's folder, or to no files at all where it has none."""
+    from repsim_nb.widgets import Explorer
+    from repsim_nb.widgets.bounds import limit
+
+    folder = os.environ.get(FOLDER) or None
+    os.chdir(folder or tempfile.mkdtemp(prefix="repsim-nb-app-"))  # no name is a path by chance
+    limit(folder)
+    return Explorer()

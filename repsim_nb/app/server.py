@@ -1,0 +1,218 @@
+"""Voila's server, with a check of host, origin and token before every handler, and few kernels."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable
+from html import escape
+from inspect import isawaitable
+from pathlib import Path
+from typing import Any
+
+from jupyter_server.log import log_request
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from tornado.httpserver import HTTPServer
+from tornado.httputil import split_host_and_port
+from tornado.ioloop import IOLoop
+from tornado.netutil import bind_sockets
+from tornado.web import HTTPError
+from traitlets import Integer
+from traitlets.config import Config
+from voila.app import Voila
+
+from repsim_nb.app import FOLDER
+from repsim_nb.errors import InputError
+
+HERE = Path(__file__).parent
+PORT = 8866
+LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Refused(HTTPError):
+    """A request that is not answered, and why."""
+
+    def __init__(self, status: int, why: str):
+        super().__init__(status, reason=why)
+
+
+class Guarded:
+    """Goes in front of a handler: what comes from elsewhere, or without the token, does not reach it.
+
+    A page of another site can send requests to this machine, also under a name of its own that it has pointed here
+    (DNS rebinding); it cannot forge the headers Host and Origin, and does not know the token. The token is asked for
+    once: a signed cookie stands for it afterwards, in requests of the app's own pages.
+    """
+
+    request: Any
+    settings: dict[str, Any]
+
+    async def prepare(self) -> None:
+        """Check, then do what the handler does."""
+        headers, host = self.request.headers, self.request.host.lower()
+        if split_host_and_port(host)[0] not in self.settings["hosts"]:
+            raise Refused(403, "This app does not answer under this name; start it with --host to allow it.")
+        origin = headers.get("Origin", headers.get("Sec-WebSocket-Origin"))
+        if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
+            raise Refused(403, "This app answers its own pages alone.")
+        own = headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
+        provider = self.settings["identity_provider"]
+        given = (provider.get_token(self) or "").encode()
+        if not secrets.compare_digest(given, provider.token.encode()) and not (own and provider.get_user_cookie(self)):
+            raise Refused(403, "Open the address that the app printed when it was started: it holds a token.")
+        handlers = super().prepare()  # type: ignore[misc]
+        if isawaitable(handlers):
+            await handlers
+
+    def write_error(self, status: int, **about: Any) -> None:
+        """A refusal as a page of one sentence."""
+        error = about.get("exc_info", (None, None))[1]
+        if not isinstance(error, Refused):
+            super().write_error(status, **about)  # type: ignore[misc]
+            return
+        self.set_header("Content-Type", "text/html; charset=utf-8")  # type: ignore[attr-defined]
+        self.finish(f"<!doctype html><title>repsim-nb</title><p>{escape(str(error.reason))}</p>")  # type: ignore[attr-defined]
+
+
+class Kernels(AsyncMappingKernelManager):
+    """Kernels, at most so many at a time."""
+
+    most = Integer(4, config=True)
+    _starting = 0
+
+    async def start_kernel(self, **how: Any) -> str:  # type: ignore[override]
+        """Start one, unless there are enough."""
+        if len(self) + self._starting >= self.most:
+            raise Refused(503, f"{self.most} pages of this app are open, as many as it serves. Close one, or wait.")
+        self._starting += 1
+        try:
+            return await super().start_kernel(**how)
+        finally:
+            self._starting -= 1
+
+
+class App(Voila):
+    """The explorer on this machine's loopback interface."""
+
+    hosts: frozenset[str] = LOCAL
+
+    def init_settings(self) -> dict[str, Any]:
+        """Voila's, and what `Guarded` needs."""
+        # The origin is checked, and the cookie is sent from own pages only: no second token against forged requests.
+        own = {"hosts": self.hosts, "disable_check_xsrf": True, "log_function": log_without_token}
+        return super().init_settings() | own
+
+    def init_handlers(self) -> list[Any]:
+        """Voila's, all of them guarded, less the form to log in."""
+        login = {pattern for pattern, *_ in self.identity_provider.get_handlers()}
+        return [
+            (pattern, type(handler.__name__, (Guarded, handler), {}), *more)
+            for pattern, handler, *more in super().init_handlers()
+            if pattern not in login
+        ]
+
+    def listen(self) -> None:
+        """Serve until Ctrl-C or SIGTERM; the address is printed once."""
+        try:
+            sockets = bind_sockets(self.port or PORT, self.ip)
+        except OSError as error:
+            if self.port:
+                self.stop()
+                raise InputError(f"Port {self.port} cannot be used: {error.strerror}. Choose another.") from None
+            sockets = bind_sockets(0, self.ip)
+        self.port = sockets[0].getsockname()[1]
+        HTTPServer(self.app).add_sockets(sockets)
+        self.ioloop = IOLoop.current()
+        print(f"The explorer is at {self.address}", flush=True)
+        if self.open_browser:
+            self.launch_browser()
+        try:
+            self.ioloop.start()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.stop()
+
+    @property
+    def address(self) -> str:
+        """Of the page, with the token."""
+        return f"http://{self.ip}:{self.port}/?token={self.token}"
+
+    def launch_browser(self) -> None:
+        """Open the page by a file that its owner alone can read: arguments of processes can be read by all."""
+        import webbrowser
+
+        page = Path(self.connection_dir, "open.html")
+        page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={self.address}">')
+        webbrowser.open(page.as_uri())
+
+
+def log_without_token(handler: Any) -> None:
+    """What failed, with the token left out of its address."""
+    log_request(handler, record_prometheus_metrics=False)
+
+
+def serve(
+    folder: Path | None = None,
+    port: int | None = None,
+    hosts: Iterable[str] = (),
+    *,
+    kernels: int = 4,
+    idle: float = 1800,
+    browser: bool = True,
+) -> None:
+    """Serve the explorer until Ctrl-C.
+
+    Parameters
+    ----------
+    folder
+        Below which models and texts are read and results written; None allows no files at all.
+    port
+        None takes 8866, or another one that is free.
+    hosts
+        Names under which the app answers, beside those of the loopback interface.
+    kernels
+        Pages open at a time, at most.
+    idle
+        Seconds after which a page on which nothing happens is ended.
+    browser
+        Open the page.
+
+    Raises
+    ------
+    InputError
+        No such folder, a port that cannot be used, or numbers out of range.
+    """
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"There is no folder '{folder}'. Give one that exists.")
+    if kernels < 1 or not idle > 0:
+        raise InputError(f"kernels={kernels}, idle={idle:g} seconds; expected at least one, and more than 0.")
+    os.environ[FOLDER] = "" if folder is None else str(folder.resolve())
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("JUPYTER_PATH")])])
+    settings = Config()
+    settings.VoilaConfiguration.update(
+        {
+            "template": "offline",
+            "allow_template_override": "NO",
+            "allow_theme_override": "NO",
+            "file_allowlist": [],
+            "multi_kernel_manager_class": Kernels,
+        }
+    )
+    settings.Kernels.most = kernels
+    settings.MappingKernelManager.update(
+        {"cull_idle_timeout": max(1, round(idle)), "cull_interval": max(1, min(60, round(idle / 2)))}
+        | {"cull_connected": True}
+    )
+    settings.IdentityProvider.cookie_options = {"samesite": "Strict"}
+    app = App(
+        config=settings,
+        config_file_paths=[],  # no setting of another voila applies, and no voila.py of the present folder is run
+        token=secrets.token_urlsafe(24),
+        port=port or 0,
+        open_browser=browser,
+        log_level="ERROR",
+    )
+    app.hosts = LOCAL | {host.lower() for host in hosts}
+    app.initialize([str(HERE / "explorer.ipynb")])
+    app.start()
