@@ -103,6 +103,9 @@ def test_a_table_fits_the_terminal():
     assert "short" in text
 
 
+OTHERS = {"OTHER": "nb", "UPPER": "NB", "FAILED": "nb.failed"}  # notebooks in another folder
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -115,6 +118,17 @@ def test_a_table_fits_the_terminal():
         (["run", "NB", "-p", "preset", "quik"], "Did you mean 'quick'?"),
         (["run", "NB", "-p", "rate", "1", "-p", "rate", "2"], "twice"),
         (["run", "NB", "-p", "rate"], "expected 2 arguments"),
+        (["run", "NB", "-p", "rate=1"], "write -p rate 1, without the equals sign"),
+        (["run", "NB", "-p", "rate=1", "-p", "n_rows=2"], "write -p rate 1, without the equals sign"),
+        (["run", "NB", "-p", "n_rows", "-1e3"], "'n_rows' expects int | None, received '-1e3'"),
+        (["run", "NB", "-p", "preset", "-quick"], "'-quick'"),
+        (["compare", "a", "b", "--out", "x.nc", "--layers-a", "-1e3,-2"], "received '-1e3,-2'"),
+        (["compare", "a", "b", "--out", "x.nc", "--n-rows", "-1e3"], "'-1e3'"),
+        (["sweep", "NB", "-p", "rate", "1", "--memory", "-1e9"], "memory=-1000000000.0; expected a positive number"),
+        (["run", "NB", "NB"], "would be in the same folder"),
+        (["run", "NB", "OTHER"], "would be in the same folder"),
+        (["run", "NB", "UPPER"], "would be in the same folder"),
+        (["run", "FAILED"], "one of folders of failed runs"),
         (["run", "NB", "--out", "FILE/out"], "Cannot make the folder"),
         (["show", "unknown"], "Unknown notebook"),
         (["list", "model"], "'model'"),
@@ -124,7 +138,9 @@ def test_a_table_fits_the_terminal():
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path, arguments, message):
     (tmp_path / "file").touch()
+    (tmp_path / "other").mkdir()
     places = {"NB": str(write(tmp_path, "nb")), "FILE/out": str(tmp_path / "file" / "out")}
+    places |= {name: str(write(tmp_path / "other", stem)) for name, stem in OTHERS.items()}
     assert message in refused(capsys, *(places.get(argument, argument) for argument in arguments))
 
 
@@ -179,6 +195,69 @@ def test_a_stopped_run_leaves_nothing(tmp_path, stop):
     assert running.returncode == 130
     assert printed == ("", "interrupted\n")
     assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "value"),
+    [
+        ("rate: float = 0.0", "-1e-3", -1e-3),
+        ("rate: float = 0.0", "-.5E+2", -50.0),
+        ("rate: float = 0.0", "-inf", float("-inf")),
+        ("rate: list[float] = []", "-1e-3,-2", [-1e-3, -2.0]),
+        ("k: int = 0", "-3", -3),
+        ("word: str = ''", "-p", "-p"),
+        ("word: str = ''", "--out", "--out"),
+        ("word: str = ''", "-", "-"),
+        ("word: str = ''", "a=b", "a=b"),
+        ("word: str = ''", "{k} %s $HOME \\n \n \"'", "{k} %s $HOME \\n \n \"'"),
+        ("wörter: list[str] | None = None", "None", None),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_a_value_is_taken_as_it_is_given(monkeypatch, tmp_path, command, line, text, value):
+    from repsim_nb.runs import command as module
+    from repsim_nb.runs import sweep
+
+    def run(path, values, *rest, **more):
+        received.append(values)
+        raise KeyboardInterrupt
+
+    received = []
+    monkeypatch.setattr(module, "run_notebook", run)
+    monkeypatch.setattr(sweep, "sweep_notebook", run)
+    name = line.split(":")[0]
+    path = write(tmp_path, "nb", parameters=line)
+    assert main([command, "-p", name, text, str(path)]) == 130
+    swept = value if isinstance(value, list) else [value]
+    swept = [value] if "list" in line else swept
+    assert received == [{name: value if command == "run" else swept}]
+
+
+FULL = """
+import resource, sys
+import numpy as np, xarray as xr
+import repsim_nb
+from repsim_nb.runs.command import main
+
+grid = xr.DataArray(np.random.default_rng(0).random((200, 200)), dims=("layer_a", "layer_b"), name="cka")
+repsim_nb.estimate = lambda *given, **how: "an estimate"
+repsim_nb.compare = lambda *given, **how: grid
+resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+sys.exit(main(["compare", "a", "b", "--out", sys.argv[1]]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+@pytest.mark.parametrize("suffix", ["nc", "png"])
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, suffix):
+    out = tmp_path / f"x.{suffix}"
+    out.write_text("before")
+    done = python("-c", FULL, str(out))
+    assert (done.returncode, done.stdout) == (2, "an estimate\n")
+    assert done.stderr == (
+        f"repsim-nb: error: Cannot write {out}: file too large. Free some space, or choose another folder.\n"
+    )
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(out.name, "before")]
 
 
 class Compared(SimpleNamespace):

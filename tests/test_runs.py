@@ -1,16 +1,20 @@
 """A run leaves a whole folder or none, and no error stays hidden."""
 
 import json
+import os
 import sys
 from html.parser import HTMLParser
 
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell
 from notebook_files import save, write
 
 from repsim_nb.atomic import OutputError
 from repsim_nb.errors import InputError
 from repsim_nb.runs import RUN_DIR, RunError, output_dir, run_notebook, write_index
 from repsim_nb.runs.failures import failures
+from repsim_nb.runs.folder import read_record, replaceable
+from repsim_nb.runs.notebooks import calling
 
 INTERPRETER = "import sys, json; print(json.dumps([sys.executable, __import__('repsim_nb').__file__, n_rows, preset]))"
 
@@ -199,3 +203,141 @@ def test_an_interactive_session_saves_beside_the_runs(tmp_path, monkeypatch):
     assert Page(write_index("results")).images == [("03_nb/one.svg", "one")]
     monkeypatch.setenv(RUN_DIR, str(tmp_path))
     assert output_dir() == tmp_path
+
+
+ODD = "a $HOME ${OTHER} $$ $UNSET {n_rows} {{x}} %d %(x)s ~ [1]*? \\ ' \" \n é 🦊"
+VALUES = [
+    "$HOME",
+    "{n_rows} {{x}}",
+    "%d %(x)s",
+    "\\",
+    "\\n",
+    "\n\t\r",
+    "'\"",
+    "'" * 3,
+    '"' * 3,
+    "\u2028 é 🦊 \0",
+    "None",
+    "",
+]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="characters of file names")
+def test_run_notebook_fills_in_nothing_in_names_paths_and_values(tmp_path, monkeypatch):
+    monkeypatch.setenv("OTHER", str(tmp_path / "elsewhere"))
+    path = write(tmp_path, ODD, save("one"), "import json; print(json.dumps(measures))")
+    before = visible(tmp_path)
+    run = run_notebook(path, {"measures": VALUES}, out=tmp_path / f"out {ODD}")
+    assert run.folder == tmp_path / f"out {ODD}" / ODD
+    assert [file.name for file in (*run.figures, *run.tables)] == ["one.svg", "one.png", "one.csv"]
+    printed = json.loads("".join(json.loads(run.notebook.read_text())["cells"][-1]["outputs"][0]["text"]))
+    assert printed == VALUES
+    assert read_record(run.folder)["parameters"]["measures"] == VALUES
+    assert [name for name in visible(tmp_path) if not name.startswith(f"out {ODD}")] == before
+
+
+SAVES = """\
+import os
+import pandas as pd
+from repsim_nb.runs import save_table as keep
+os.environ["REPSIM_NB_RUN_DIR"] = os.environ["ELSEWHERE"]
+keep(pd.DataFrame({"a": [1]}), "table")
+"""
+
+
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [(True, "save_table was called, and the folder of the run holds nothing"), (False, "is not there")],
+)
+def test_a_run_that_saved_nothing_of_what_it_was_to_save_has_failed(tmp_path, monkeypatch, there, message):
+    monkeypatch.setenv("ELSEWHERE", str(tmp_path / "elsewhere"))
+    if there:
+        (tmp_path / "elsewhere").mkdir()
+    path = write(tmp_path, "nb", SAVES)
+    with pytest.raises(RunError, match=f"cell 4 of 4.*{message}"):
+        run_notebook(path, out=tmp_path / "out")
+    assert (tmp_path / "elsewhere").exists() == there
+    assert not (tmp_path / "out" / "nb").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from repsim_nb.runs import save_table\nsave_table(t, 'a')", True),
+        ("import repsim_nb\nfrom repsim_nb import save_table as s\n%time\nx = s(t, 'a')", True),
+        ("from mine import save_table\nsave_table(t, 'a')", False),
+        ("from repsim_nb.runs import save_table\nif large:\n    save_table(t, 'a')", False),
+        ("from repsim_nb.runs import save_table\ndef f():\n    save_table(t, 'a')", False),
+        ("from repsim_nb.runs import save_table\nsave_table(t, 'a', folder=mine)", False),
+        ("from repsim_nb.runs import save_table, save_figure\nsave_figure(f, 'a', 'b')", False),
+        ("from repsim_nb.runs import save_table\nsave_table(t,", False),
+    ],
+)
+def test_calling_finds_the_cell_that_saves_in_any_case(source, found):
+    cells = [new_markdown_cell("save_table(t, 'a')"), new_code_cell(source)]
+    assert calling(cells, "save_table") == (1 if found else None)
+    cells[1]["metadata"]["tags"] = ["raises-exception"]
+    assert calling(cells, "save_table") is None
+
+
+FOREIGN = [
+    [],
+    "text",
+    {"run": 7, "loss": [0.1]},
+    {"title": "theirs", "seconds": "many"},
+    {"notebook": "theirs", "parameters": [1, 2]},
+    {"notebook": "theirs", "given": {"a": 1}, "versions": "1.0"},
+    {"notebook_sha256": 3, "versions": ["a"]},
+]
+
+
+@pytest.mark.parametrize("record", FOREIGN)
+def test_a_record_of_another_program_is_left_alone(tmp_path, record):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder in (ours, theirs):
+        folder.mkdir()
+        (folder / "one.svg").touch()
+    (ours / "run.json").write_text(json.dumps({"notebook": "nb", "parameters": {"k": 3}, "seconds": 2.5}))
+    (theirs / "run.json").write_text(json.dumps(record))
+    assert Page(write_index(tmp_path)).images == [("ours/one.svg", "one")]
+    replaceable(ours)
+    with pytest.raises(OutputError, match="not the folder of a run"):
+        replaceable(theirs)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {
+            "title": ["a"],
+            "claim": 3,
+            "given": [[1], {}],
+            "parameters": {"k": {}},
+            "revision": 7,
+            "started": 3,
+            "error": [],
+        }
+    ],
+)
+def test_the_index_shows_a_record_whatever_its_fields_hold(tmp_path, record):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "run.json").write_text(json.dumps({"notebook": {"a": 1}, **record}))
+    assert "Revision 7" in write_index(tmp_path).read_text()
+
+
+def test_the_index_shows_a_notebook_whose_name_begins_with_a_dot(tmp_path):
+    folder = tmp_path / ".nb"
+    folder.mkdir()
+    (folder / "run.json").write_text('{"notebook": ".nb"}')
+    (folder / "one.svg").touch()
+    assert Page(write_index(tmp_path)).images == [(".nb/one.svg", "one")]
+
+
+def test_run_notebook_refuses_a_name_of_failed_runs_and_removes_drafts_of_killed_ones(tmp_path):
+    with pytest.raises(InputError, match="one of folders of failed runs"):
+        run_notebook(write(tmp_path, "nb.failed"), out=tmp_path / "out")
+    left = tmp_path / "out" / ".other.0123abcd.partial"
+    left.mkdir(parents=True)
+    os.utime(left, (1, 1))
+    run_notebook(write(tmp_path, "nb", "1 + 1"), out=tmp_path / "out")
+    assert [name for name in visible(tmp_path / "out") if "/" not in name] == ["index.html", "nb"]

@@ -64,6 +64,33 @@ def test_a_string_default_may_hold_a_hash_and_a_list_may_span_lines():
         ("x = 2", "5", 5),
         ("x = None", "5", 5),
         ("x: dict = {}", '{"a": 1}', {"a": 1}),
+        ("x: list[str] | None = None", "None", None),
+        ("x: list[str] | None = None", "null", None),
+        ("x: None | list[str] = None", " none ", None),
+        ("x: Optional[list[str]] = None", "None", None),
+        ("x: Union[list[str], None] = None", "None", None),
+        ("x: 'list[str] | None' = None", "None", None),
+        ("x: list[str] | None = None", "a", ["a"]),
+        ("x: list[str] | None = None", '["None"]', ["None"]),
+        ("x: list[str] = []", "None", ["None"]),
+        ("x: list[str | None] = []", "a,None", ["a", None]),
+        ("x: list[str] | str = 'all'", "all", "all"),
+        ("x: list[str] | str = 'all'", "a,b", ["a", "b"]),
+        ("x: list[int] | None = None", "None", None),
+        ("x: list[int] | None = None", "-1,-2", [-1, -2]),
+        ("x: int | None = None", "None", None),
+        ("x: int | None = None", "-3", -3),
+        ("x: float | None = None", "None", None),
+        ("x: float | None = None", "-1e-3", -1e-3),
+        ("x: float = 0.0", "-.5", -0.5),
+        ("x: float = 0.0", "-inf", float("-inf")),
+        ("x: str | None = None", "None", None),
+        ("x: str = ''", "None", "None"),
+        ("x: bool | None = None", "None", None),
+        ("x: dict | None = None", "None", None),
+        ("x: Literal['a', None] = None", "None", None),
+        ("x = None", "None", None),
+        ("x = None", "True", True),
         ("x: str = 'a b'  # words or | more words", "any", "any"),
     ],
 )
@@ -78,6 +105,10 @@ def test_text_from_the_command_line_becomes_the_declared_type(line, text, value)
     [
         ("x: int = 1", "3.5"),
         ("x: int = 1", "true"),
+        ("x: int = 1", "None"),
+        ("x: bool = True", "None"),
+        ("x: list[int] = []", "None"),
+        ("x: int | None = None", "-1e3"),
         ("x: float = 1.0", "many"),
         ("x: bool = True", "1"),
         ("x: bool = True", "yes"),
@@ -201,3 +232,16 @@ def test_every_shipped_notebook_can_be_listed_and_has_a_preset():
         preset = {p.name: p for p in notebook.parameters}["preset"]
         assert preset.choices == ("quick", "default", "paper")
         assert preset.default == "default"
+
+
+@pytest.mark.parametrize("value", [{1: "a"}, {"a": object()}, [{"b": {1, 2}}], {"a": b"bytes"}])
+def test_a_value_that_a_notebook_cannot_be_given_is_refused(value):
+    line = "x: list = []" if isinstance(value, list) else "x: dict = {}"
+    for declared in (line, "x = None"):
+        with pytest.raises(InputError, match="'x' expects"):
+            one(declared).check(value)
+
+
+def test_plain_values_of_any_depth_are_passed_on():
+    value = {"a": [1, 2.5, None, True, "text"], "b": {"c": (np.float64(3), np.int64(4))}}
+    assert one("x: dict = {}").check(value) == {"a": [1, 2.5, None, True, "text"], "b": {"c": [3.0, 4]}}

@@ -268,3 +268,42 @@ def test_an_interrupted_sweep_stops_its_cells(tmp_path, log):
         said = running.communicate(timeout=120)[1]
     assert (running.returncode, said) == (130, "interrupted\n")
     assert visible(out) == []
+
+
+@pytest.mark.parametrize("record", [[], {"run": 7}, {"notebook": "nb", "parameters": [1]}, {"given": ["k"]}])
+def test_a_cell_with_a_record_of_another_program_is_not_finished(tmp_path, record):
+    path = write(tmp_path, "nb", parameters=PARAMETERS)
+    cell = finished_cell(tmp_path, path, 1)
+    assert cell.finished
+    if isinstance(record, dict) and "given" in record:  # one that fits but for its parameters
+        record = {**record, "notebook_sha256": cell.notebook.sha256}
+    (cell.folder / "run.json").write_text(json.dumps(record))
+    assert not cell.finished
+    assert cells._said(cell).startswith("k=1: done")
+
+
+@pytest.mark.parametrize("record", ["", "[", "3", '{"a": 1}', '[["values"]]'])
+def test_a_record_of_tables_that_cannot_be_read_loses_no_finished_work(tmp_path, record):
+    path = write(tmp_path, "nb", parameters=PARAMETERS)
+    (tmp_path / "out" / "tables").mkdir(parents=True)
+    (tmp_path / "out" / "tables" / sweep.WRITTEN).write_text(record)
+    foreign = tmp_path / "out" / "theirs"
+    foreign.mkdir()
+    (foreign / "run.json").write_text('{"title": "theirs", "seconds": "many"}')
+    table = sweep._summarised([finished_cell(tmp_path / "out", path, 1, values="x\n1\n")], tmp_path / "out")
+    assert table.status.tolist() == ["done"]
+    assert pd.read_csv(tmp_path / "out" / "tables" / "values.csv").x.tolist() == [1]
+
+
+def test_a_file_that_is_no_table_is_left_out_and_said(tmp_path):
+    path = write(tmp_path, "nb", parameters=PARAMETERS)
+    done = [finished_cell(tmp_path, path, 1, values="x\n1\n"), finished_cell(tmp_path, path, 2, values='x\n1,2\n"3')]
+    with pytest.warns(UserWarning, match=r"k=2.*values.csv is no table"):
+        sweep._summarised(done, tmp_path)
+    assert pd.read_csv(tmp_path / "tables" / "values.csv").k.tolist() == [1]
+
+
+def test_a_cell_has_no_name_of_a_failed_one():
+    names = [sweep._label({"word": word}) for word in ("x", "x.failed")]
+    assert names[0] == "word=x"
+    assert not names[1].endswith(".failed")

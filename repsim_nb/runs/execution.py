@@ -96,12 +96,13 @@ def _execute(notebook: Notebook, values: dict[str, Any], draft: Path, watch: Pro
     from repsim_nb.runs.kernel import this_interpreter
 
     logging.getLogger("papermill").addFilter(_is_news)
-    copy = draft / f"{notebook.name}.ipynb"
+    given, executed = draft / ".given.ipynb", draft / ".executed.ipynb"  # papermill makes more of some names
+    shutil.copyfile(notebook.path, given)
     died = None
     try:
         papermill.execute_notebook(
-            _literal(notebook.path),
-            _literal(copy),
+            _literal(given),
+            _literal(executed),
             values,
             kernel_name="python3",
             language="python",
@@ -113,10 +114,11 @@ def _execute(notebook: Notebook, values: dict[str, Any], draft: Path, watch: Pro
         pass  # it is in the executed copy, like the errors that papermill does not see
     except DeadKernelError:
         died = "the kernel died; most often the memory was not enough"
-    executed = _settle(copy)
+    told = _settle(executed, notebook, draft)
+    given.unlink()
     if died:
-        return Failure(place_of(executed["cells"], watch.cell), died)
-    return next(iter(failures(executed)), None) or _unsaved(executed["cells"], draft)
+        return Failure(place_of(told["cells"], watch.cell), died)
+    return next(iter(failures(told)), None) or _unsaved(told["cells"], draft)
 
 
 def _unsaved(cells: list[Any], draft: Path) -> Failure | None:
@@ -129,15 +131,16 @@ def _unsaved(cells: list[Any], draft: Path) -> Failure | None:
     return None
 
 
-def _settle(copy: Path) -> Any:
-    """The executed notebook, once its metadata names itself by its final place instead of the draft's."""
+def _settle(executed: Path, notebook: Notebook, draft: Path) -> Any:
+    """The executed notebook, under its own name and with metadata that name the files as they are."""
     import nbformat
 
-    executed = nbformat.read(copy, as_version=4)
-    executed.metadata.papermill.output_path = copy.name
-    with atomic(copy) as path:
-        nbformat.write(executed, path)
-    return executed
+    told = nbformat.read(executed, as_version=4)
+    told.metadata.papermill |= {"input_path": str(notebook.path), "output_path": f"{notebook.name}.ipynb"}
+    with atomic(draft / f"{notebook.name}.ipynb") as path:
+        nbformat.write(told, path)
+    executed.unlink()
+    return told
 
 
 def _literal(path: Path) -> str:

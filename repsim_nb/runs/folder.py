@@ -65,9 +65,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(record, dict) or {"notebook", "notebook_sha256", "title"}.isdisjoint(record):
-        return {}
-    fits = all(isinstance(record[name], kind) for name, kind in _KINDS.items() if name in record)
+    fits = isinstance(record, dict) and all(isinstance(record[k], kind) for k, kind in _KINDS.items() if k in record)
     return record if fits else {}
 
 

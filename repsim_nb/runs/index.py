@@ -38,7 +38,8 @@ def write_index(out: str | os.PathLike[str]) -> Path:
     """
     out = Path(out)
     folders = sorted(record.parent for record in out.glob(f"*/{RECORD}") if not record.parent.match(DRAFT))
-    runs = [(folder, record) for folder in folders if (record := read_record(folder))]
+    runs = [(folder, read_record(folder)) for folder in folders]
+    runs = [(folder, record) for folder, record in runs if not {"notebook", "title"}.isdisjoint(record)]  # not theirs
     with atomic(out / "index.html") as path:
         path.write_text(_page(runs), encoding="utf-8")
     return out / "index.html"

@@ -4,6 +4,7 @@ import _thread
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,7 @@ def interruptible() -> Iterator[None]:
     to the interrupt, or to the one of Ctrl-C, it is raised again. A signal that the process was started to ignore, as
     nohup does, stays ignored.
     """
-    told = False
+    told, reminders = False, []
 
     def interrupt(*_: object) -> None:
         nonlocal told
@@ -28,15 +29,21 @@ def interruptible() -> Iterator[None]:
             told = True
             raise KeyboardInterrupt
 
+    def remind() -> None:
+        while True:
+            time.sleep(AGAIN)
+            if told:
+                return
+            _tell_main_thread()  # more than once: one that comes just before a system call does not end it
+
     def lost(about: Any) -> None:
         nonlocal told
         if not issubclass(about.exc_type, KeyboardInterrupt):
             hook(about)
             return
         told = False
-        again = threading.Timer(AGAIN, _thread.interrupt_main, [signal.SIGTERM])
-        again.daemon = True
-        again.start()
+        reminders.append(threading.Thread(target=remind, daemon=True))
+        reminders[-1].start()
 
     hook, sys.unraisablehook = sys.unraisablehook, lost
     heard = [number for number in ENDING if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN]
@@ -44,6 +51,17 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
+        told = True
+        for reminder in reminders:  # before its signal would end the process
+            reminder.join()
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
+
+
+def _tell_main_thread() -> None:
+    """For real where that can be done, so that it does not sleep on."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    else:
+        _thread.interrupt_main(signal.SIGTERM)
