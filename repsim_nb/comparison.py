@@ -12,16 +12,17 @@ import numpy as np
 from repsim_nb.activations import Activations, Store, extract_aligned
 from repsim_nb.activations.extraction import as_json
 from repsim_nb.controls import Controls
-from repsim_nb.errors import InputError, unknown
+from repsim_nb.errors import InputError, check_effect, unknown
 from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.cka import CKA
-from repsim_nb.measures.arrays import as_matrix
+from repsim_nb.measures.arrays import as_matrix, check_order, is_array
 from repsim_nb.measures.registry import Prepared
+from repsim_nb.memory import limit_bytes, readable_size
 from repsim_nb.models import Model, Packing
 from repsim_nb.models.model import as_layers
 from repsim_nb.progress import steps
-from repsim_nb.streaming import expected_bytes, shapes_and_layers, stream
+from repsim_nb.streaming import expected_bytes, most_rows, shapes_and_layers, stream
 from repsim_nb.uncertainty import (
     LEVEL,
     Documents,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from repsim_nb.corpora import Corpus
 
 Layers = str | int | Sequence[int]
-Side = Model | str | Mapping[int, Any]
+Side = Model | str | Mapping[int, Any] | Any
 NULLS = ("permutation", "moments")
 PERMUTATIONS = 200
 MIN_BLOCKS = 5  # documents at least for an interval
@@ -87,9 +88,9 @@ def compare(
     has with few rows or, as debiased CKA of token rows, with few documents, is not removed; see `between_documents`.
 
     Args:
-        a, b: models, names `load_model` takes, or activations (from `extract`, or any mapping layer -> (n_rows, d)
-            array with equal n_rows); b=None compares a with itself.
-        corpus, site, rows, n_rows, packing: as in `extract`; unused where both sides are activations already.
+        a, b: models, names `load_model` takes, or activations (from `extract`, any mapping layer -> (n_rows, d) array
+            with equal n_rows, or one such array, tensor or data frame, which is layer 0); b=None compares a with itself.
+        corpus, site, rows, n_rows, packing: as in `extract`; an error where both sides are activations already.
         seed: of the choice of rows, the permutations and the jackknife's groups.
         measure: a name from `list_measures()` or a configured Measure.
         layers_a, layers_b: "all", a position or several.
@@ -98,16 +99,17 @@ def compare(
             `uncertainty.moments`).
         interval: None or False, the level, or True for 0.95.
         groups: the document of each row, (n_rows,), for plain arrays; activations know theirs, and without either each
-            row is its own document.
+            row is its own document. For null, interval and between_documents; an error without one of them.
         between_documents: leave out pairs of rows of one document, for measures with a parameter `groups` (cka), which
             receives the documents. Tokens of one document are alike in any two models.
         fast: estimate linear CKA from a random sample of pairs of rows (see `measures.cka.CKA.sampled`); the result
             then has the coordinate standard_error, of the sampling.
-        memory_limit: bytes that activations may take; None is half of what is available. Two models whose activations
-            would take more are run batch by batch and only sums kept (see `streaming.stream`), to the same values. Of
-            two models that are given by name and do not fit beside each other, one is in memory at a time.
-        store: where activations are kept on disk and looked for first, as in `extract`; a comparison that is run batch
-            by batch has none to keep.
+        memory_limit: bytes that activations and the work on them may take; None is half of what is available. Two
+            models that would take more are run batch by batch and only sums kept (see `streaming.stream`), to the same
+            values, or refused where the measure needs all rows; of arrays the limit is for the work alone. Of two
+            models that are given by name and do not fit beside each other, one is in memory at a time.
+        store: where activations are kept on disk and looked for first, as in `extract`; an error for activations, and
+            for a comparison that is run batch by batch, which has none to keep.
         leave_out_first, leave_out_norms, standardize, remove_components: controls, which take first tokens, rows of
             large norm, scales of features or first principal components out beforehand (see `controls.Controls`). They
             are seen as fixed by null and interval.
@@ -123,13 +125,16 @@ def compare(
 
     Raises:
         InputError: unknown model, measure, parameter, layer or null; activations whose rows are not the same; documents
-            that cannot be exchanged, or fewer than 5 for an interval.
+            that cannot be exchanged, or fewer than 5 for an interval; an argument that would have no effect; more
+            memory than the limit.
 
     >>> import numpy as np
     >>> x = np.random.default_rng(0).normal(size=(200, 8))
     >>> compare({0: x, 1: x @ np.linalg.qr(np.ones((8, 8)) + np.eye(8))[0]}).round(3).values
     array([[1., 1.],
            [1., 1.]])
+    >>> compare(x, 3 * x).round(3).item()
+    1.0
     >>> noisy = x + np.random.default_rng(1).normal(size=(200, 8))
     >>> both = compare({0: x}, {0: noisy, 1: noisy[::-1].copy()}, null=99, interval=0.95)
     >>> both.p_value.values <= 0.05
@@ -140,7 +145,19 @@ def compare(
     kind, level = _kind_of_null(null), _level(interval)
     layers_a, layers_b = as_layers(layers_a), as_layers(layers_b)
     controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
-    if not isinstance(a, Mapping) and not isinstance(b, Mapping):
+    if not (kind or level or between_documents):
+        check_effect(
+            compare,
+            {"groups": groups},
+            "they are for null, interval and between_documents=True. For a measure with groups of its own give "
+            "get_measure(name, groups=...).",
+        )
+    check_order(a, b)
+    a, b = as_side(a, "a"), None if b is None else as_side(b, "b")
+    if isinstance(a, Mapping):
+        extraction = {"corpus": corpus, "site": site, "rows": rows, "n_rows": n_rows, "packing": packing, "store": store}
+        check_effect(compare, extraction, "the rows of activations are chosen already. Give them to extract instead.")
+    elif not isinstance(b, Mapping):
         how: dict[str, Any] = {
             "layers_a": layers_a,
             "layers_b": layers_b,
@@ -154,6 +171,12 @@ def compare(
         if _must_stream(
             a, b, get_measure(measure, **measure_params), layers_a, layers_b, site, n_rows, memory_limit, plain
         ):
+            check_effect(
+                compare,
+                {"store": store},
+                "these activations would take more than the memory limit, so that only sums are kept. Leave it out, or "
+                "raise memory_limit.",
+            )
             return stream(a, b, corpus, measure, **how, **measure_params)
     acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing, store, memory_limit)
     if controls:
@@ -164,6 +187,8 @@ def compare(
     ys = xs if acts_b is acts_a else _matrices(acts_b, "b")
     documents = _documents(acts_a, acts_b, groups, len(xs[0]))
     chosen = _configured(measure, measure_params, documents if between_documents else None)
+    if isinstance(a, Mapping):
+        _check_memory(chosen, xs, ys, memory_limit, again=bool(kind or level))
     left = _prepared(chosen, dict(zip(acts_a, xs, strict=True)), "a")
     right = left if ys is xs else _prepared(chosen, dict(zip(acts_b, ys, strict=True)), "b")
     if fast:
@@ -182,23 +207,68 @@ def compare(
     return result
 
 
+def as_side(given: Any, name: str) -> Any:
+    """A model as it is, activations as layer -> rows; one array is layer 0."""
+    if is_array(given):
+        return {0: given}
+    if isinstance(given, list | tuple | set | int | float | None):
+        raise InputError(
+            f"{name} is a {type(given).__name__}; expected a model or its name, activations (layer -> array of shape "
+            "(rows, features)) or one such array."
+        )
+    return given
+
+
+def _check_memory(measure: Measure, xs: Sequence[Tensor], ys: Sequence[Tensor], given: int | None, again: bool) -> None:
+    """Raise where work on arrays takes more than the limit; `again` is for nulls and intervals, which prepare anew."""
+    limit, n = limit_bytes(given), len(xs[0])
+    widths = [[x.shape[1] for x in side] for side in ((xs,) if ys is xs else (xs, ys))]
+    times = 2 if again else 1
+
+    def needed(rows: int) -> int:
+        return times * measure.memory(rows, *widths)
+
+    if limit is not None and needed(n) > limit:
+        most = most_rows(needed, n, limit)
+        raise InputError(
+            f"{measure.name} of {n:,} rows takes {readable_size(needed(n))} beside them; the limit is "
+            f"{readable_size(limit)}. "
+            + (f"Take at most {most:,} rows, fewer layers" if most else "Take fewer rows or layers")
+            + ", or raise memory_limit."
+        )
+
+
 def compare_all(
-    activations: Mapping[str, Mapping[int, Any]], measure: str | Measure = "cka", **measure_params: Any
+    activations: Mapping[str, Mapping[int, Any] | Any],
+    measure: str | Measure = "cka",
+    *,
+    memory_limit: int | None = None,
+    **measure_params: Any,
 ) -> dict[tuple[str, str], xr.DataArray]:
     """Every pair of several models, each once, and each model with itself: (later, earlier) -> their map.
 
     Args:
-        activations: model name -> its activations, all at the same rows (from one call of `extract_aligned`).
-        measure, measure_params: as in `compare`.
+        activations: model name -> its activations, all at the same rows (from one call of `extract_aligned`), or one
+            array, which is layer 0.
+        measure, memory_limit, measure_params: as in `compare`.
 
     Raises:
         InputError: activations whose rows are not the same, an unknown measure or parameter.
     """
     chosen = get_measure(measure, **measure_params)
+    if not isinstance(activations, Mapping) or not activations:
+        raise InputError("compare_all needs activations by name, as name -> activations, of at least one model.")
+    activations = {name: _layers_of(as_side(acts, str(name)), "all") for name, acts in activations.items()}
+    matrices = {name: _matrices(acts, name) for name, acts in activations.items()}
+    every = [x for side in matrices.values() for x in side]
+    _check_memory(chosen, every, every, memory_limit, again=False)
     extracted = [acts for acts in activations.values() if isinstance(acts, Activations)]
     for a, b in pairwise(extracted):
         same_rows(a, b)
-    prepared = {name: _prepared(chosen, acts, name) for name, acts in activations.items()}
+    prepared = {
+        name: _prepared(chosen, dict(zip(acts, matrices[name], strict=True)), name)
+        for name, acts in activations.items()
+    }
     names = list(activations)
     return {
         (a, b): labelled(chosen.grid(prepared[a], prepared[b]), chosen, activations[a], activations[b])
@@ -316,13 +386,17 @@ def _both(
 
 
 def _layers_of(acts: Mapping[int, Any], layers: Layers) -> Mapping[int, Any]:
+    if not isinstance(acts, Mapping):
+        raise InputError(f"Expected activations, layer -> array of shape (rows, features), got {type(acts).__name__}.")
+    if not acts:
+        raise InputError("The activations hold no layer: an empty mapping was given.")
     if isinstance(layers, str):
         if layers != "all":
             raise InputError(f'layers={layers!r} was given; expected "all", a position or a list of positions.')
-        if not acts:
-            raise InputError("The activations hold no layer.")
         return acts
     asked = list(layers) if isinstance(layers, Iterable) else [layers]
+    if not asked:
+        raise InputError("layers is empty: give at least one position.")
     missing = [layer for layer in asked if layer not in acts]
     if missing:
         raise InputError(f"Layer {missing[0]!r} is not among the activations' layers {list(acts)}.")

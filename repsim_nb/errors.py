@@ -1,7 +1,9 @@
 """The one way this package says that an input is wrong."""
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 class InputError(ValueError):
@@ -18,6 +20,41 @@ def unknown(kind: str, name: object, choices: Iterable[str], hint: str = "") -> 
     near = nearest(str(name), choices)
     advice = f"Did you mean {near!r}?" if near else f"Choose one of: {', '.join(sorted(choices))}."
     return InputError(f"Unknown {kind} {name!r}. {advice}{' ' + hint if hint else ''}")
+
+
+def check_effect(function: Callable[..., Any], given: Mapping[str, Any], why: str) -> None:
+    """Raise for arguments of `function` that differ from their defaults where they would do nothing.
+
+    Parameters
+    ----------
+    function
+        Whose defaults count.
+    given
+        Arguments without effect here, by name.
+    why
+        Why they have none, and what to do.
+
+    Raises
+    ------
+    InputError
+        One of them is not its default.
+
+    Examples
+    --------
+    >>> def draw(x, width=1): ...
+    >>> check_effect(draw, {"width": 3}, "x has no lines: leave it out.")
+    Traceback (most recent call last):
+        ...
+    repsim_nb.errors.InputError: width would have no effect: x has no lines: leave it out.
+    """
+    defaults = inspect.signature(function).parameters
+    idle = [name for name, value in given.items() if not _same(value, defaults[name].default)]
+    if idle:
+        raise InputError(f"{', '.join(idle)} would have no effect: {why}")
+
+
+def _same(value: Any, default: Any) -> bool:
+    return value is default or (isinstance(value, str | int | float) and bool(value == default))
 
 
 def nearest(name: str, choices: Iterable[str], cutoff: float = 0.5) -> str | None:

@@ -56,6 +56,16 @@ def as_matrix(x: Any, side: str) -> Tensor:
     return x
 
 
+def check_order(x: Any, y: Any) -> None:
+    """Raise where two data frames name their rows differently: row i of both must be the same stimulus."""
+    ours, theirs = (getattr(side, "index", None) if hasattr(side, "iloc") else None for side in (x, y))
+    if ours is not None and theirs is not None and len(ours) == len(theirs) and not ours.equals(theirs):
+        raise InputError(
+            "x and y are data frames with different row labels; row i of both must be the same stimulus. Bring them "
+            "into one order, or call reset_index(drop=True) on both if they are."
+        )
+
+
 def _refused(x: Any, side: str, instead: str = "") -> InputError:
     kind = " ".join(str(part) for part in (type(x).__name__, getattr(x, "dtype", ""), getattr(x, "layout", "")))
     return InputError(

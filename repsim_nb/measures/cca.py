@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, check_effect
 from repsim_nb.measures.features import Spectrum
 from repsim_nb.measures.linear import Linear
 from repsim_nb.measures.parameters import Between, Count
@@ -85,6 +85,11 @@ class SVCCA(_Subspaces):
 
     variance: Annotated[float, Between(0, 1)] = 0.99
     components: Count | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.components is not None:
+            check_effect(type(self), {"variance": self.variance}, "components says how many are kept. Give one of both.")
 
     def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
         return canonical_correlations(overlap[: self._kept(x.s, "x"), : self._kept(y.s, "y")]).mean().item()

@@ -8,14 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, check_effect
 from repsim_nb.measures.accumulation import Accumulator, Layers
 from repsim_nb.measures.features import Features
-from repsim_nb.measures.kernels import Gram, Groups, Kernel, kept_products, kept_products_of_moments
+from repsim_nb.measures.kernels import Gram, Groups, Kernel, kept_products, kept_products_of_moments, work_bytes
 from repsim_nb.measures.minibatch import BatchSums
 from repsim_nb.measures.parameters import Between, Positive
 from repsim_nb.measures.registry import EUCLIDEAN, SIMILAR, Measure, Prepared, register
 from repsim_nb.measures.sampling import PARTS, ROWS, ratio_with_error, sampled_products
+
+
+def check_bandwidth(measure: Any) -> None:
+    """Raise for a bandwidth of a kernel that has none."""
+    if measure.kernel == "linear":
+        why = "it is of kernel='rbf'. Set that, or leave bandwidth out."
+        check_effect(type(measure), {"bandwidth": measure.bandwidth}, why)
 
 
 def _normaliser(n: int, debiased: bool) -> int:
@@ -71,6 +78,7 @@ class CKA(Measure):
             raise InputError(f"{self.name}: groups and batch are for the debiased estimator: set debiased=True.")
         if self.groups is not None and self.batch is not None:
             raise InputError(f"{self.name}: groups and batch exclude each other: give one of them.")
+        check_bandwidth(self)
         self.bounds = (-1.0, 1.0) if self.debiased else (0.0, 1.0)
         self.min_rows = 4 if self.debiased else 2
         if not self.debiased:
@@ -79,6 +87,17 @@ class CKA(Measure):
             self.title = "Minibatch CKA"
         if self.batch is not None or (self.kernel == "linear" and self.groups is None):
             self.moment_dtype = torch.float32
+
+    def _kept_bytes(self, n: int, d: int) -> int:
+        kept = 16 * n + (8 * n * d if self.kernel == "rbf" else 0)
+        if self.groups is not None and self.debiased:
+            kept += 16 * int((Groups(self.groups, n).sizes ** 2).sum())
+        return kept
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        rows = n if self.batch is None else min(n, self.batch)
+        blocks = 0 if self.groups is None else 8 * n * max(widths)
+        return max(blocks, work_bytes(rows, widths, self.kernel))
 
     def _prepare(self, x: Tensor, side: str) -> list[Gram]:
         groups = None if self.groups is None else Groups(self.groups, len(x))
@@ -184,10 +203,17 @@ class HSIC(Measure):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_bandwidth(self)
         self.bounds = (-math.inf if self.debiased else 0.0, math.inf)
         self.min_rows = 4 if self.debiased else 2
         self.invariances_x = self.invariances_y = EUCLIDEAN if self.kernel == "linear" else SIMILAR
         self.moment_dtype = torch.float32 if self.kernel == "linear" else None
+
+    def _kept_bytes(self, n: int, d: int) -> int:
+        return 16 * n + (8 * n * d if self.kernel == "rbf" else 0)
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return work_bytes(n, widths, self.kernel)
 
     def _prepare(self, x: Tensor, side: str) -> Gram:
         return Gram(Features(x, side).varied(self.name), self.kernel, self.debiased, None, self.bandwidth)

@@ -15,7 +15,8 @@ BLOCK_BYTES = 2**26  # working memory of a strip of products
 TILE_BYTES = 28 * 2**20  # of X'Y of several layers at once; with the rows in work, some 70 MB
 TILE_ROWS = 1024
 BLOCK_ROWS = 1024
-DISTANCE_BYTES = 2**24  # of a block of distances
+LEAST_BLOCKS = 8  # parts of DISTANCE_BYTES that blocks of several layers have at least
+DISTANCE_BYTES = 2**22  # of a block of distances
 FEW_ROWS = 512  # stay in cache while they are turned into float64
 NEARLY_SAME = 0.99  # mean cosine of rows
 LEAST = 96  # columns of the smallest block of a symmetric product
@@ -113,10 +114,10 @@ class Features:
         return self._centred(rows, rows.dtype, rows)
 
     def _centred(self, rows: Tensor, dtype: torch.dtype, out: Tensor | None) -> Tensor:
+        if dtype is not self.x.dtype:  # in place: operands of two dtypes would be copied
+            return rows.to(dtype).mul_(self.scale).sub_(self.mean.to(dtype))
         result = torch.add(-self.mean.to(dtype), rows, alpha=self.scale, out=out)
-        if self.rest is not None and dtype is self.x.dtype:
-            result -= self.rest.to(dtype)
-        return result
+        return result if self.rest is None else result.sub_(self.rest.to(dtype))
 
     @cached_property
     def squared_rows(self) -> Tensor:
@@ -182,13 +183,18 @@ def rounding_lengths(vh: Tensor, sizes: Tensor, means: Tensor, n: int, eps: floa
     return eps * (8 * math.sqrt(vh.shape[1]) * varying + 2 * (math.sqrt(n) + math.sqrt(vh.shape[1])) * left)
 
 
+def squared_lengths(rows: Tensor) -> Tensor:
+    """Squared norm of every row."""
+    return torch.cat([block.square().sum(1) for block in rows.split(FEW_ROWS)])
+
+
 def squared_distances(rows: Tensor, height: int | None = None) -> Tensor:
     """Squared euclidean distances of the first `height` rows (None: all) to all, of centred rows in float64.
 
     By products, several times faster than by differences; what is within rounding of 0 becomes 0, so that equal rows
     have distance 0 here too.
     """
-    squares = rows.square().sum(1)
+    squares = squared_lengths(rows)
     sums = squares[:height, None] + squares
     distances = torch.addmm(sums, rows[:height], rows.T, alpha=-2)
     zero = distances <= sums.mul_(4 * math.sqrt(rows.shape[1]) * torch.finfo(torch.float64).eps)
@@ -203,12 +209,17 @@ def distance_blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 def blocks_of_rows(n: int, layers: int = 1) -> Iterator[tuple[int, int]]:
     """Start and height of blocks of rows of the upper triangle of (n, n), low enough for float64 and so many layers."""
-    room = max(BLOCK_BYTES // layers, DISTANCE_BYTES // 8) if layers > 1 else DISTANCE_BYTES
+    room = DISTANCE_BYTES // min(layers, LEAST_BLOCKS)
     start = 0
     while start < n:
         height = max(1, min(n - start, room // (8 * (n - start))))
         yield start, height
         start += height
+
+
+def block_bytes(n: int, layers: int = 1) -> int:
+    """Of one block of `blocks_of_rows`, float64."""
+    return min(max(DISTANCE_BYTES // min(layers, LEAST_BLOCKS), 8 * n), 8 * n * n)
 
 
 def upper_triangle(blocks: Iterator[tuple[int, Tensor]]) -> np.ndarray:

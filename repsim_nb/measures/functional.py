@@ -38,6 +38,12 @@ class _Functional(Measure):
 class _Probabilities(_Functional):
     """What measures on softmax probabilities share; prepared as log-probabilities in float64."""
 
+    def _kept_bytes(self, n: int, d: int) -> int:
+        return 8 * n * d
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return 26 * n * max(widths)
+
     def _prepare(self, x: Tensor, side: str) -> Tensor:
         return torch.log_softmax(super()._prepare(x, side).double(), dim=1)
 
@@ -68,6 +74,9 @@ class JensenShannon(_Probabilities):
     title = "Jensen-Shannon divergence of predictions"
     bounds = (0.0, 1.0)
     reference = "Lin 1991"
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return 34 * n * max(widths)
 
     def _compare(self, p: Tensor, q: Tensor) -> float:
         middle = torch.logaddexp(p, q) - math.log(2)

@@ -25,10 +25,13 @@ from repsim_nb.errors import InputError
 from repsim_nb.measures.features import (
     ALIGNED,
     BLOCK_ROWS,
+    TILE_BYTES,
     TILE_ROWS,
     Features,
+    block_bytes,
     distance_blocks,
     pairwise,
+    squared_lengths,
     squared_norm,
     upper_blocks,
 )
@@ -38,7 +41,7 @@ Kernel = Literal["linear", "rbf"]
 WIDTH = 256  # columns of a block of a symmetric product
 BINS = 2**12
 TINY = 1e-200
-GATHERED = 2**21  # distances that are looked at in one piece
+GATHERED = 2**20  # distances that are looked at in one piece
 STRIP_BYTES = 2**27  # of rows of all Gram matrices in work: every strip centres the rows of its columns anew
 
 
@@ -221,7 +224,7 @@ def median_distance(rows: Tensor) -> float:
     """
     pairs = len(rows) * (len(rows) - 1) // 2
     middle = np.array([(pairs - 1) // 2, pairs // 2])
-    low, high, inside = 0.0, 5 * rows.square().sum(1).max().item(), pairs
+    low, high, inside = 0.0, 5 * squared_lengths(rows).max().item(), pairs
     wider = math.inf
     while inside > GATHERED and high - low < wider / 2 and high - low > 4 * BINS * np.spacing(high) and high > TINY:
         wider = high - low
@@ -237,11 +240,29 @@ def median_distance(rows: Tensor) -> float:
     for values in _distances(rows):
         below += np.count_nonzero(values < low)
         values = values[(values >= low) & (values <= high)]
-        tallies.append(np.unique(values, return_counts=True) if inside > GATHERED else (values, np.ones_like(values)))
+        tallies.append(np.unique(values, return_counts=True) if inside > GATHERED else (values, values[:0]))
     values, counts = (np.concatenate(parts) for parts in zip(*tallies, strict=True))
-    order = values.argsort()
+    if not len(counts):
+        values.sort()
+        return float(values[middle - below].mean())
+    order = values.argsort()  # of many, few are different
     found = np.searchsorted(below + counts[order].cumsum(), middle, side="right")
     return float(values[order][found].mean())
+
+
+def work_bytes(n: int, widths: Sequence[int], kernel: Kernel = "linear", groups: Groups | None = None) -> int:
+    """Bytes that `kept_products` has in work at most, of layers of these widths."""
+    size, wide, layers = (4 if kernel == "linear" else 8), max(widths), len(widths)
+    if kernel == "linear" and not gram_route_is_cheaper(n, widths, sum(widths) ** 2 // 4):
+        most = math.isqrt(TILE_BYTES // size)
+        tile = min(sum(widths), most + wide)
+        return size * (tile**2 + 2 * min(n, TILE_ROWS) * tile + wide**2)
+    strips = max(min(STRIP_BYTES, size * layers * n * n), size * layers * min(n, ALIGNED) * n)
+    total = strips + size * n * (wide + layers)
+    if kernel == "rbf":
+        height = min(BLOCK_ROWS, strips // (8 * layers * n))
+        total = max(total + 8 * n * (wide + height), 8 * n * wide + 4 * block_bytes(n) + 16 * min(GATHERED, n * n // 2))
+    return total
 
 
 def _distances(rows: Tensor) -> Iterator[np.ndarray]:

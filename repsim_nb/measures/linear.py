@@ -9,6 +9,11 @@ from repsim_nb.measures.features import Features, Layer, Spectrum
 from repsim_nb.measures.registry import Measure
 
 
+def svd_bytes(n: int, d: int) -> int:
+    """Bytes in work for the singular value decomposition of (n, d), beside what it returns."""
+    return 16 * n * d + 32 * min(n, d) ** 2
+
+
 class Linear(Measure):
     """A measure of the spectra of x and y and of the overlap C = U_x'U_y (r_x, r_y) of their left singular vectors.
 
@@ -25,6 +30,12 @@ class Linear(Measure):
     def _from_layer(self, x: Layer) -> Layer:
         _ = x.varied(self.name).spectrum  # the part that concerns one side alone
         return x
+
+    def _kept_bytes(self, n: int, d: int) -> int:
+        return 8 * (n + d) * min(n, d)
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return svd_bytes(n, max(widths))
 
     def _score(self, p: Layer, q: Layer) -> float:
         return self._compare(p.spectrum, q.spectrum, p.overlap(q))

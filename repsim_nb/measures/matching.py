@@ -43,13 +43,16 @@ class PermutationProcrustes(Measure):
     def _prepare(self, x: Tensor, side: str) -> Features:
         return Features(x, side, centred=False).varied(self.name)
 
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return 32 * n * max(widths) + 24 * max(widths) ** 2
+
     def _score(self, p: Features, q: Features) -> float:
         unit = max(p.unit, q.unit)
-        x = p.rows(dtype=torch.float64) * (p.unit / unit)
-        y = q.rows(dtype=torch.float64) * (q.unit / unit)
+        x = p.rows(dtype=torch.float64).mul_(p.unit / unit)
+        y = q.rows(dtype=torch.float64).mul_(q.unit / unit)
         rows, columns = linear_sum_assignment((x.T @ y).numpy(force=True), maximize=True)
         # Differences, not squares minus products: exact where the two are equal.
-        total = (x[:, rows] - y[:, columns]).square().sum()
+        total = x[:, rows].sub_(y[:, columns]).square_().sum()
         for side, matched in ((x, rows), (y, columns)):
             alone = np.setdiff1d(np.arange(side.shape[1]), matched)
             total = total + side[:, alone].square().sum()
@@ -64,13 +67,21 @@ class _Matching(Measure):
     reference = "Li et al. 2016"
     invariances_x = invariances_y = frozenset({"permutation", "scale", "shift"})
 
+    def _kept_bytes(self, n: int, d: int) -> int:
+        return 8 * n * d
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return 24 * max(widths) ** 2
+
     def _prepare(self, x: Tensor, side: str) -> Tensor:
         """Standardised columns; a constant feature becomes 0 and correlates 0 with everything."""
         features = Features(x, side).varied(self.name)
         rows = features.rows(dtype=torch.float64)
         norms = rows.norm(dim=0)
         rounding = 8 * torch.finfo(x.dtype).eps * math.sqrt(len(x)) * features.mean.abs()
-        return torch.where(norms > rounding, rows / norms.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+        rows /= norms.clamp(min=torch.finfo(torch.float64).tiny)
+        rows[:, norms <= rounding] = 0
+        return rows
 
 
 @register

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features, common_direction, unit_rows
+from repsim_nb.measures.features import Features, common_direction, squared_lengths, unit_rows
 from repsim_nb.measures.parameters import Count
 from repsim_nb.measures.registry import SIMILAR, Measure, register
 
@@ -33,7 +33,7 @@ class Neighbours:
 
 def nearest(rows: Tensor, k: int) -> Neighbours:
     """Neighbours by euclidean distance."""
-    return _search(rows, k, rows.square().sum(1) / 2)
+    return _search(rows, k, squared_lengths(rows) / 2)
 
 
 def nearest_directions(rows: Tensor, k: int) -> Neighbours:
@@ -76,6 +76,12 @@ class _Neighbourhood(Measure):
 
     def _prepare(self, x: Tensor, side: str) -> Neighbours:
         return nearest_directions(unit_rows(x, self.name, side), self.k)
+
+    def _kept_bytes(self, n: int, d: int) -> int:
+        return 8 * n * d + 16 * n * self.k
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return max(8 * BLOCK * n, 16 * BLOCK * self.k * max(widths)) + 16 * n * self.k
 
     def _score(self, p: Neighbours, q: Neighbours) -> float:
         blocks = range(0, len(p.indices), BLOCK)

@@ -9,6 +9,8 @@ from scipy.linalg import eigvalsh
 from torch import Tensor
 
 from repsim_nb.measures.features import Features, Layer, pairwise, row_norms, upper_blocks
+from repsim_nb.measures.kernels import work_bytes
+from repsim_nb.measures.linear import svd_bytes
 from repsim_nb.measures.parameters import Share
 from repsim_nb.measures.registry import AFFINE, EUCLIDEAN, SIMILAR, Measure, register
 
@@ -47,6 +49,9 @@ class _Shape(Measure):
 
     def _prepare(self, x: Tensor, side: str) -> Layer:
         return self._from_layer(Features(x, side))
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return work_bytes(max(n, 2 * max(widths)), widths) + 24 * max(widths) ** 2  # by products in any case
 
     def _from_layer(self, x: Layer) -> Layer:
         return x.varied(self.name)
@@ -164,6 +169,12 @@ class AngularShape(_Shape):
         x = super()._from_layer(x)
         return x if self.alpha == 1 else x.reweighted(lambda s: self.alpha * s + 1 - self.alpha)
 
+    def _kept_bytes(self, n: int, d: int) -> int:
+        return 0 if self.alpha == 1 else 8 * (2 * n + d) * min(n, d)
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return max(super()._work_bytes(n, widths), 0 if self.alpha == 1 else svd_bytes(n, max(widths)))
+
     def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
         return np.arccos(np.clip(cosines, 0, 1))
 
@@ -181,7 +192,7 @@ def best_rotation(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         sizes = left.abs().max(), right.abs().max()
         if not sizes[0] or not sizes[1]:
             break  # nothing is left that could be turned
-        a, s, bh = torch.linalg.svd((left / sizes[0]).T @ (right / sizes[1]))
+        a, s, bh = torch.linalg.svd(left.div_(sizes[0]).T @ right.div_(sizes[1]))
         told = max(1, int((s > TOLD * s[0]).sum()))
         found.append((u @ a[:, :told], v @ bh[:told].T))
         u, v = u @ a[:, told:], v @ bh[told:].T
@@ -214,6 +225,12 @@ class AlignedCosine(Measure):
     reference = "Hamilton et al. 2016"
     invariances_x = invariances_y = frozenset({"permutation", "orthogonal", "scale"})
 
+    def _kept_bytes(self, n: int, d: int) -> int:
+        return 8 * n * (d + 1)
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return 16 * n * max(widths) + 64 * max(widths) ** 2
+
     def _prepare(self, x: Tensor, side: str) -> tuple[Tensor, Tensor]:
         rows = Features(x, side, centred=False).rows(dtype=torch.float64)
         return rows, row_norms(rows, self.name, side)
@@ -221,4 +238,4 @@ class AlignedCosine(Measure):
     def _score(self, p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> float:
         (x, norms_x), (y, norms_y) = p, q
         u, v = best_rotation(x, y)
-        return (((x @ u) * (y @ v)).sum(1) / (norms_x * norms_y)).mean().item()
+        return ((x @ u).mul_(y @ v).sum(1) / (norms_x * norms_y)).mean().item()

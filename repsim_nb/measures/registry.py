@@ -19,7 +19,7 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures.accumulation import Accumulator, Layers
-from repsim_nb.measures.arrays import as_matrix
+from repsim_nb.measures.arrays import as_matrix, check_order
 from repsim_nb.measures.features import Layer
 from repsim_nb.measures.moments import Moments
 from repsim_nb.measures.parameters import check_names, check_values
@@ -220,6 +220,7 @@ class Measure:
     # Checks shared by all.
 
     def _prepare_both(self, x: Any, y: Any) -> tuple[Prepared, Prepared]:
+        check_order(x, y)
         x, y = as_matrix(x, "x"), as_matrix(y, "y")
         if len(x) != len(y):
             raise InputError(_unequal_rows(len(x), len(y)))

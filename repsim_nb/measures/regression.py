@@ -169,6 +169,12 @@ class RidgePredictivity(Measure):
         super().__post_init__()
         self.min_rows = 2 * self.folds
 
+    def _kept_bytes(self, n: int, d: int) -> int:
+        return 8 * n * d + 8 * d * d * (2 * self.folds + self.folds * (self.folds - 1) // 2)
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return 8 * n * max(widths) + 8 * (self.folds + 8) * max(widths) ** 2
+
     def _prepare(self, x: Tensor, side: str) -> Folded:
         return Folded(Features(x, side).varied(self.name), self._folds(len(x)))
 

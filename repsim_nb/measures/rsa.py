@@ -12,6 +12,7 @@ from torch import Tensor
 from repsim_nb.errors import InputError
 from repsim_nb.measures.features import (
     Features,
+    block_bytes,
     blocks_of_rows,
     common_direction,
     distance_blocks,
@@ -21,6 +22,7 @@ from repsim_nb.measures.features import (
 )
 from repsim_nb.measures.registry import EUCLIDEAN, SIMILAR, Measure, register
 
+CHUNK = 2**20  # numbers ranked at a time
 Inner = Literal["correlation", "euclidean", "cosine"]
 
 
@@ -49,7 +51,7 @@ def _product_blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
         yield start, rows[start : start + height] @ rows[start:].T
 
 
-def to_ranks(values: np.ndarray, chunk: int = 2**20) -> np.ndarray:
+def to_ranks(values: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
     """Replace values by their ranks from 1, equal ones by the mean of theirs; a chunk at a time, as they are many.
 
     >>> to_ranks(np.array([5.0, 2.0, 5.0, 9.0]))
@@ -110,6 +112,14 @@ class RSA(Measure):
         kept = {"correlation": rotations - {"orthogonal"}, "cosine": rotations, "euclidean": SIMILAR}[self.inner]
         self.invariances_x = self.invariances_y = kept
 
+    def _kept_bytes(self, n: int, d: int) -> int:
+        return 4 * n * (n - 1)
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        pairs = n * (n - 1) // 2
+        ranked = {"spearman": 8 * pairs + 48 * min(CHUNK, pairs), "pearson": 0, "kendall": 49 * pairs}[self.outer]
+        return max(8 * n * max(widths) + 4 * block_bytes(n), ranked)
+
     def _prepare(self, x: Tensor, side: str) -> np.ndarray:
         values = _similarities(x, self.inner, side)
         low, high = values.min(), values.max()
@@ -151,6 +161,9 @@ class RSMNormDifference(Measure):
     reference = "Yin & Shen 2018"
     invariances_x = invariances_y = EUCLIDEAN
 
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return _distance_bytes(n, widths)
+
     def _prepare(self, x: Tensor, side: str) -> Features:
         return Features(x, side)
 
@@ -171,6 +184,11 @@ class RSMNormDifference(Measure):
                 total[i, j] += gap.square_().triu_(1).sum().item()
         values = larger * np.sqrt(total + total.T)
         return values[np.ix_(at_p, at_q)]
+
+
+def _distance_bytes(n: int, widths: Sequence[int]) -> int:
+    """In work for `_distances` of layers of these widths."""
+    return 8 * n * max(widths) + (len(widths) + 2) * block_bytes(n, len(widths))
 
 
 def _distinct(ps: Sequence[Any], qs: Sequence[Any]) -> tuple[list[Any], list[int], list[int]]:
@@ -213,6 +231,12 @@ class DistanceCorrelation(Measure):
     reference = "Székely et al. 2007"
     invariances_x = invariances_y = SIMILAR
     needs_rows = frozenset({"x", "y"})
+
+    def _kept_bytes(self, n: int, d: int) -> int:
+        return 8 * n
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return _distance_bytes(n, widths)
 
     def _prepare(self, x: Tensor, side: str) -> tuple[Features, Tensor]:
         """With the mean distance of every row to all rows."""

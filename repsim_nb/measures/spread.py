@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features, distance_blocks, row_norms
+from repsim_nb.measures.features import Features, block_bytes, distance_blocks, row_norms
 from repsim_nb.measures.registry import EUCLIDEAN, Measure, register
 
 
@@ -40,6 +40,9 @@ class MagnitudeDifference(_Difference):
     title = "Difference in magnitude of the mean"
     invariances_x = invariances_y = frozenset({"permutation", "orthogonal"})
 
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return 8 * n * max(widths)
+
     def _prepare(self, x: Tensor, side: str) -> float:
         features = Features(x, side, centred=False)
         return features.rows(dtype=torch.float64).mean(0).norm().item() * features.unit
@@ -67,6 +70,9 @@ class ConcentricityDifference(_Difference):
     title = "Difference in concentricity"
     bounds = (0.0, 2.0)
     invariances_x = invariances_y = frozenset({"permutation", "orthogonal", "scale"})
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return 16 * n * max(widths)
 
     def _prepare(self, x: Tensor, side: str) -> float:
         rows = Features(x, side, centred=False).rows(dtype=torch.float64)
@@ -96,6 +102,9 @@ class UniformityDifference(_Difference):
     title = "Difference in uniformity"
     cost = "n^2 d"
     invariances_x = invariances_y = EUCLIDEAN
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return 8 * n * max(widths) + 3 * block_bytes(n)
 
     def _prepare(self, x: Tensor, side: str) -> float:
         features = Features(x, side)

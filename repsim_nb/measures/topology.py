@@ -10,7 +10,7 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures.features import Features, squared_distances
-from repsim_nb.measures.neighbours import nearest
+from repsim_nb.measures.neighbours import BLOCK, nearest
 from repsim_nb.measures.parameters import Between, Count
 from repsim_nb.measures.registry import SIMILAR, Measure, register
 
@@ -52,6 +52,9 @@ class IMD(Measure):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.min_rows = self.k + 2
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return 8 * n * n + 8 * n * max(widths) + 8 * BLOCK * n
 
     def _prepare(self, x: Tensor, side: str) -> Tensor:
         rows = Features(x, side).varied(self.name).rows(dtype=torch.float64)
@@ -105,6 +108,12 @@ class RTD(Measure):
 
     points: Count = 100
     seed: Annotated[int, Between(0)] = 0
+
+    def _kept_bytes(self, n: int, d: int) -> int:
+        return 8 * min(n, self.points) ** 2
+
+    def _work_bytes(self, n: int, widths: list[int]) -> int:
+        return 900 * min(n, self.points) ** 2  # measured, of the complex
 
     def _prepare(self, x: Tensor, side: str) -> np.ndarray:
         if len(x) > self.points:
