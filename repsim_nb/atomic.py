@@ -171,18 +171,25 @@ def writable(path: str | os.PathLike[str]) -> Path:
 
 
 def replace_folder(new: Path, path: Path) -> None:
-    """Rename the folder `new` to `path`; what was there is removed, after the new one is in place."""
-    if not path.exists():
-        new.rename(path)
-        return
-    old = _beside(path)
-    path.rename(old)
-    try:
-        new.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    """Rename the folder `new` to `path`; what was there is removed, after the new one is in place.
+
+    Where others do so at the same time, each succeeds and the last one stays.
+    """
+    while True:
+        old = _beside(path)
+        with suppress(FileNotFoundError):
+            path.rename(old)
+        try:
+            new.rename(path)
+        except BaseException as error:
+            if old.exists() and not path.exists():
+                old.rename(path)
+            if not isinstance(error, OSError) or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _beside(path: Path) -> Path:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -50,6 +51,19 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
         with atomic_folder(tmp_path / "run.1") as folder:
             (folder / name).touch()
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["run.1", "run.1/two"]
+
+
+def test_a_folder_that_several_replace_at_once_is_whole(tmp_path):
+    def replace(name):
+        for _ in range(50):
+            with atomic_folder(tmp_path / "run") as folder:
+                for part in "ab":
+                    (folder / part).write_text(name)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(replace, "1234"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert len({(tmp_path / "run" / part).read_text() for part in "ab"}) == 1
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
