@@ -58,7 +58,7 @@ class CausalModel(Model):
     @torch.no_grad()
     def _check_causal(self) -> None:
         """Some are called causal whatever their config says: of Gemma 3 it may say use_bidirectional_attention."""
-        windows = self.windows(["What comes later must change nothing before it."], min(16, self.context))[:1]
+        windows = self.windows.probe([min(16, self.context)])
         half = len(windows[0]) // 2
         whole = self._whole(self.collate(windows))[:, :half].float()
         alone = self._whole(self.collate([windows[0].truncated(half)])).float()

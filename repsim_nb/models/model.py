@@ -113,11 +113,28 @@ class Model(ABC):
     @cached_property
     def windows(self) -> Windows:
         """Cuts texts into windows of the context: `model.windows(texts)`."""
-        return Windows(self.tokenizer, self.context)
+        return Windows(self.tokenizer, self.context, self.vocabulary)
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Rows of the embedding that tokens are looked up in; None where an architecture has no such embedding."""
+        try:
+            weight = getattr(self.module.get_input_embeddings(), "weight", None)
+        except (AttributeError, NotImplementedError):
+            return None
+        return None if weight is None or weight.dim() != 2 else len(weight)
+
+    @property
+    def pad(self) -> int:
+        """The id at padded places: the padding token's, or, where that has no embedding, one that has."""
+        given = (self.tokenizer.pad_token_id, getattr(self.module.config, "pad_token_id", None), 0)
+        return next(i for i in given if i is not None and 0 <= i < (self.vocabulary or i + 1))
 
     def collate(self, windows: Sequence[Window], length: int = 0) -> Batch:
         """Windows as a batch on the model's device, padded to the longest of them, or to `length` if that is more."""
-        batch = collate(windows, self.tokenizer.pad_token_id or 0, length)
+        batch = collate(windows, self.pad, length)
+        if self.vocabulary is not None and int(batch.ids.max()) >= self.vocabulary:
+            raise self.windows.beyond(int(batch.ids.max()))
         if "token_type_ids" not in self.tokenizer.model_input_names:  # they may come from another model's windows
             batch = replace(batch, types=None)
         return batch.to(self.device)

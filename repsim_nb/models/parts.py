@@ -41,8 +41,7 @@ def check_parts(model: Model, whole: Callable[[Batch], Tensor]) -> None:
     Raises:
         InputError: they do not: this architecture does more between embedding and head than run its blocks.
     """
-    texts = ["Parts that are joined again must be the whole.", "Short."]
-    batch = model.collate(model.windows(texts, min(16, model.context)))
+    batch = model.collate(model.windows.probe([min(16, model.context), min(8, model.context)]))
     middle = model.n_layers // 2
     refused = f"{model.name} ({type(model.module).__name__}) cannot be run part by part: %s. It is not supported."
     try:

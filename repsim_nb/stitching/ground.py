@@ -96,15 +96,15 @@ class Ground:
     @cached_property
     def lengths(self) -> dict[str, int]:
         """Tokens of a window at most, by the key of each tokenizer."""
-        keys = dict.fromkeys(model.windows.key for model in self.models)
-        return {key: min(m.context for m in self.models if m.windows.key == key) for key in keys}
+        keys = dict.fromkeys(model.windows.text_key for model in self.models)
+        return {key: min(m.context for m in self.models if m.windows.text_key == key) for key in keys}
 
     def _cut(self, part: str) -> list[Window]:
         """All windows of a part, of the first model's tokenizer; of several tokenizers, stretches that all can read."""
         corpus, (length, *_) = self.corpora[part], self.lengths.values()
         if len(self.lengths) == 1:
             return self.task.windows(self.models[0].windows, corpus, length)
-        firsts = [next(m for m in self.models if m.windows.key == key) for key in self.lengths]
+        firsts = [next(m for m in self.models if m.windows.text_key == key) for key in self.lengths]
         windows, shared, places = stretches(
             tuple(m.windows for m in firsts), tuple(self.lengths.values()), corpus.texts
         )
@@ -113,12 +113,12 @@ class Ground:
 
     def batches_of(self, model: Model) -> dict[str, list[Batch]]:
         """The batches of each part, in the tokens of `model`."""
-        if model.windows.key not in self._batches:
-            self._batches[model.windows.key] = {
+        if model.windows.text_key not in self._batches:
+            self._batches[model.windows.text_key] = {
                 part: [collated(model, group) for group in self.task.groups(windows, part)]
                 for part, windows in self.windows.items()
             }
-        return self._batches[model.windows.key]
+        return self._batches[model.windows.text_key]
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -204,7 +204,7 @@ class Ground:
         Shuffled: what it holds at random other places of the same batch.
         """
         hidden = self.hidden(sender, layer, part)
-        if not shuffle and sender.windows.key == receiver.windows.key:
+        if not shuffle and sender.windows.text_key == receiver.windows.text_key:
             return hidden
         return _Sent(hidden, self.batches_of(sender)[part], self.batches_of(receiver)[part], self.seed, shuffle)
 
