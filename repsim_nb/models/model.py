@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.batch import Batch, Texts, Window, Windows, collate
+from repsim_nb.models.identity import network_sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,6 +28,7 @@ Logits = Float[Tensor, "sequences length vocabulary"] | Float[Tensor, "sequences
 Tap = Callable[[int, Tensor], Any]
 RESIDUAL = "resid_post"
 LENGTHS = ("max_position_embeddings", "max_seq_len")  # by architecture
+UNSET = ("name", "module", "tokenizer")  # attributes that are no settings; weights and tokens have hashes of their own
 UNSAID = 2048  # tokens at once, of a model that says nothing
 
 
@@ -89,6 +91,33 @@ class Model(ABC):
             digest.update(name.encode())
             digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+    def computation(self) -> str:
+        """Hash of all else that its values depend on, given tokens: network, settings, precision, device, padding.
+
+        Settings are the attributes of this object whose names are public.
+
+        Raises:
+            UntraceableError: something that no hash can hold; see `models.identity`.
+        """
+        own = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        settings = {name: value for name, value in own.items() if name not in UNSET and not _is_cached(self, name)}
+        return network_sha256(
+            self.module,
+            settings,
+            self.dtype,
+            self.device.type,
+            self.pad,
+            "token_type_ids" in self.tokenizer.model_input_names,
+        )
+
+    def fingerprint(self) -> str:
+        """Equal for models that give the same values for the same tokens, as they are in memory now.
+
+        Raises:
+            UntraceableError: as `computation`.
+        """
+        return hashlib.sha256(f"{self.hashed()} {self.computation()}".encode()).hexdigest()
 
     def _weights(self) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = self.module.state_dict()
@@ -238,6 +267,10 @@ class Model(ABC):
                 f"hidden has shape {tuple(hidden.shape)}; {self.name} expects (sequences, length, d_model) = "
                 f"{expected} for this batch."
             )
+
+
+def _is_cached(model: Model, name: str) -> bool:
+    return isinstance(getattr(type(model), name, None), cached_property)
 
 
 def as_layers(layers: Any) -> Any:
