@@ -67,7 +67,7 @@ def select(
     """One Selection per model, row by row at the same place of the same document.
 
     Documents take turns, so that n_rows spread over as many of them as there are; within a document rows are drawn
-    from as few windows as will do, at random places. Windows are as long as the shortest context, or as `packing` says.
+    from as few windows as will do, at random places; which rows these are does not depend on the order of models. Windows are as long as the shortest context, or as `packing` says.
 
     Raises:
         InputError: nothing to select from, tokenizers that share too few places, or packing that does not fit.
@@ -104,7 +104,8 @@ def select(
         raise _no_row(models, corpus)
     if len(keys) < n_rows and kind == "tokens":
         _say_fewer(n_rows, corpus, len(keys))
-    chosen = _spread(tables[0], keys, n_rows, np.random.default_rng(seed))
+    any_order = by_tokenizer[min(by_tokenizer)]  # whose windows rows are drawn from, whichever model comes first
+    chosen = _spread(any_order, keys, n_rows, np.random.default_rng(seed))
     selections = [replace(table.at(chosen), coverage=coverage) for table in tables]
     return [replace(s, position=np.zeros_like(s.position)) for s in selections] if kind == "cls" else selections
 
@@ -145,7 +146,7 @@ def _padded(
     windows = models[0].windows(corpus.inputs, length, packing)
     for model in models:
         model.windows.check(windows)
-    if not len(windows):
+    if not (windows.offsets >= 0).any():
         raise _no_row(models, corpus)
     if n_rows < length:
         raise InputError(

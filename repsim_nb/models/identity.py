@@ -25,7 +25,6 @@ UNTRACED = frozenset(  # names, how a file was read, what is for generation alon
         "_weight_conversions",
         "generation_config",
         "warnings_issued",
-        "max_seq_len_cached",
     )
 )
 PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
@@ -38,7 +37,7 @@ class UntraceableError(Exception):
 def network_sha256(network: nn.Module, *settings: Any) -> str:
     """Hash of all that makes the values of a network but its parameters, and of settings.
 
-    That is, of every part, its class, its buffers, in the checkpoint or not, and its attributes with whatever they hold:
+    That is, of every part its class, its buffers (in the checkpoint or not) and its attributes with whatever they hold:
     the epsilon of a norm, the frequencies of rotary positions, the scale of attention, the config as it is now.
 
     Raises:
@@ -117,8 +116,8 @@ def _check(part: nn.Module) -> None:
     home = type(part).forward.__module__
     if not _known(home):
         raise UntraceableError(f"the forward of its {kind} is one of {home}")
-    if part.training:
-        raise UntraceableError(f"its {kind} is in training mode, where values are drawn at random")
+    if part.training and not isinstance(part, nn.Identity):
+        raise UntraceableError(f"its {kind} is in training mode, where values may be drawn at random")
     if part._compiled_call_impl is not None:
         raise UntraceableError(f"its {kind} is compiled")
 
