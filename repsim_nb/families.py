@@ -130,7 +130,10 @@ def _parts(windows: Windows, corpus: Corpus, packing: Packing, at_once: int, see
     for document in np.random.default_rng(seed).permutation(len(corpus)).tolist():
         text = corpus.texts[document]
         while text.strip():
-            spans = windows.tokens([text[: room * AHEAD]])[0][1]
+            _, spans = next(windows.tokens([text[: room * AHEAD]]))
+            if not len(spans):  # of nothing but characters that the tokenizer leaves out
+                text = text[room * AHEAD :]
+                continue
             if len(spans) < free and len(text) <= room * AHEAD:
                 waiting.append(text)
                 free -= len(spans) + 1

@@ -1,5 +1,6 @@
 """Documents packed into windows of one length, and what stands in front of a window."""
 
+import copy
 import json
 from functools import cache
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.processors import ByteLevel
 
 import repsim_nb as rs
 from repsim_nb.activations import extract_aligned
@@ -101,8 +103,9 @@ def test_what_stands_in_front_is_said(model):
     short = model.windows(TEXTS[:1], packing=Packing(length=9, bos=False))
     assert [len(w) for w in short[:-1]] == [9] * (len(short) - 1)
     assert np.concatenate([w.ids for w in short]).tolist() == ids[False].tolist()
-    own = Windows(model.tokenizer, 128)
-    own._frame = [], []  # as that of GPT-2
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.backend_tokenizer.post_processor = ByteLevel()  # as that of GPT-2
+    own = Windows(tokenizer, 128)
     assert own(TEXTS[:1])[0].ids.tolist() == ids[False].tolist()
     assert own(TEXTS[:1], packing=Packing(bos=True))[0].ids.tolist() == ids[True].tolist()
 
@@ -120,10 +123,8 @@ class Bare:
     is_fast, bos_token_id, eos_token_id = True, None, None
 
     def __init__(self, own):
-        self.backend_tokenizer = own.backend_tokenizer
-
-    def __call__(self, text, **_):
-        return {"input_ids": [0], "special_tokens_mask": [0]}
+        self.backend_tokenizer = copy.deepcopy(own.backend_tokenizer)
+        self.backend_tokenizer.post_processor = ByteLevel()
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def respelt(small):
     twin.__dict__.pop("windows", None)
     twin.tokenizer = copy.deepcopy(small.tokenizer)
     twin.tokenizer.add_tokens(["<never seen>"])
-    assert twin.windows.key != small.windows.key
+    assert twin.windows.text_key != small.windows.text_key
     return twin
 
 
@@ -83,7 +83,7 @@ def test_stretches_hold_the_same_text_in_every_window_of_every_tokenizer(texts, 
     for stretch in found:
         spans, seats = [], []
         for cut, longest in zip(cuts, (length, length + 3), strict=True):
-            own = stretch.each[cut.key]
+            own = stretch.each[cut.text_key]
             real = own.offsets[:, 1] > own.offsets[:, 0]
             assert len(own) <= longest
             assert (np.diff(own.read) >= 0).all()
@@ -108,7 +108,7 @@ def test_the_receiver_is_fed_what_the_sender_holds_at_its_last_token_that_ends_n
     into = carried(hidden, sent, received)
     assert into.shape == (*received.ids.shape, 8)
     for row, stretch in enumerate(found):
-        own = [stretch.each[cut.key] for cut in cuts]
+        own = [stretch.each[cut.text_key] for cut in cuts]
         real = own[1].read < 2**60
         sources = np.array(naive_sources(*own))[real]
         assert torch.equal(into[row, : len(own[1])][torch.from_numpy(real)], hidden[row, sources])

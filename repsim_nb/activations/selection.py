@@ -14,7 +14,8 @@ import numpy as np
 
 from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError
-from repsim_nb.models import Model, Packing, Window
+from repsim_nb.models import Model, Packing
+from repsim_nb.models.window import WindowTable
 
 KINDS = ("tokens", "last", "mean", "cls", "padded")
 MIN_COVERAGE = 0.1  # of the rows of the model with fewer, when tokenizers differ
@@ -38,7 +39,7 @@ class Selection:
             "cls" of different tokenizers: share of the documents that are one window in all of them.
     """
 
-    windows: list[Window]
+    windows: WindowTable
     window: np.ndarray
     position: np.ndarray
     document: np.ndarray
@@ -66,7 +67,7 @@ def select(
     """One Selection per model, row by row at the same place of the same document.
 
     Documents take turns, so that n_rows spread over as many of them as there are; within a document rows are drawn
-    from as few windows as will do, at random places. Windows are as long as the shortest context, or as `packing` says.
+    from as few windows as will do, at random places; which rows these are does not depend on the order of models. Windows are as long as the shortest context, or as `packing` says.
 
     Raises:
         InputError: nothing to select from, tokenizers that share too few places, or packing that does not fit.
@@ -84,11 +85,13 @@ def select(
         )
     if kind == "padded":
         return [_padded(models, corpus, length, n_rows, seed, packing)] * len(models)
+    cuts = [model.windows.key_for(packing) for model in models]
     by_tokenizer: dict[str, _Places] = {}
-    for model in models:
-        if model.windows.key not in by_tokenizer:
-            by_tokenizer[model.windows.key] = _places(model.windows(corpus.inputs, length, packing))
-    tables = [by_tokenizer[model.windows.key] for model in models]
+    for model, cut in zip(models, cuts, strict=True):
+        if cut not in by_tokenizer:
+            by_tokenizer[cut] = _places(model.windows(corpus.inputs, length, packing))
+        model.windows.check(by_tokenizer[cut].windows)
+    tables = [by_tokenizer[cut] for cut in cuts]
     keys = tables[0].key
     for table in tables[1:]:
         keys = np.intersect1d(keys, table.key, assume_unique=True)
@@ -98,12 +101,20 @@ def select(
     if kind in ("mean", "cls") and len(by_tokenizer) > 1:  # of one window, which then must hold the same text in all
         keys, coverage = _whole_documents(models, corpus, list(by_tokenizer.values()), keys, kind)
     if not len(keys):
-        raise InputError(f"{corpus!r} gives no row that {' and '.join(m.name for m in models)} share.")
+        raise _no_row(models, corpus)
     if len(keys) < n_rows and kind == "tokens":
         _say_fewer(n_rows, corpus, len(keys))
-    chosen = _spread(tables[0], keys, n_rows, np.random.default_rng(seed))
+    any_order = by_tokenizer[min(by_tokenizer)]  # whose windows rows are drawn from, whichever model comes first
+    chosen = _spread(any_order, keys, n_rows, np.random.default_rng(seed))
     selections = [replace(table.at(chosen), coverage=coverage) for table in tables]
     return [replace(s, position=np.zeros_like(s.position)) for s in selections] if kind == "cls" else selections
+
+
+def _no_row(models: Sequence[Model], corpus: Corpus) -> InputError:
+    names = " and ".join(dict.fromkeys(model.name for model in models))
+    return InputError(
+        f"{corpus!r} gives no row of {names}: no place at which every tokenizer ends a token. Give text that they know."
+    )
 
 
 def _say_fewer(asked: int, corpus: Corpus, there: int) -> None:
@@ -125,13 +136,18 @@ def _padded(
     models: Sequence[Model], corpus: Corpus, length: int, n_rows: int, seed: int, packing: Packing
 ) -> Selection:
     """Every position of random windows that are all padded to one length."""
-    other = next((m for m in models if m.windows.key != models[0].windows.key), None)
+    keys = [model.windows.key_for(packing) for model in models]
+    other = next((m for m, key in zip(models, keys, strict=True) if key != keys[0]), None)
     if other is not None:
         raise InputError(
             f'rows="padded" needs one tokenizer; {models[0].name} and {other.name} have different ones, whose '
             "positions do not stand for the same text."
         )
     windows = models[0].windows(corpus.inputs, length, packing)
+    for model in models:
+        model.windows.check(windows)
+    if not (windows.offsets >= 0).any():
+        raise _no_row(models, corpus)
     if n_rows < length:
         raise InputError(
             f'n_rows={n_rows} is less than one window of {length} positions, which rows="padded" takes whole.'
@@ -144,9 +160,9 @@ def _padded(
     char_end = np.full((len(order), length), -1)
     document = np.empty_like(char_end)
     for place, number in enumerate(np.sort(order)):
-        used = len(windows[number])
-        char_end[place, :used] = windows[number].offsets[:, 1]
-        document[place] = np.pad(windows[number].text_of, (0, length - used), mode="edge")
+        own = windows[number]
+        char_end[place, : len(own)] = own.offsets[:, 1]
+        document[place] = np.pad(own.text_of, (0, length - len(own)), mode="edge")
     return Selection(windows, window, position, document.ravel(), char_end.ravel())
 
 
@@ -154,27 +170,27 @@ def _padded(
 class _Places:
     """Every place at which a token ends, sorted by key = (document, character)."""
 
-    windows: list[Window]
+    windows: WindowTable
     key: np.ndarray
     window: np.ndarray
     position: np.ndarray
 
     def at(self, keys: np.ndarray) -> Selection:
         index = np.searchsorted(self.key, keys)
-        return Selection(self.windows, self.window[index], self.position[index], keys >> 32, keys & 0xFFFFFFFF)
+        where = (column[index].astype(np.int64) for column in (self.window, self.position))
+        return Selection(self.windows, *where, keys >> 32, keys & 0xFFFFFFFF)
 
 
-def _places(windows: list[Window]) -> _Places:
-    lengths = [len(w) for w in windows]
-    window = np.repeat(np.arange(len(windows)), lengths)
-    position = np.concatenate([np.arange(n) for n in lengths]) if windows else np.zeros(0, dtype=int)
-    offsets = np.concatenate([w.offsets for w in windows]) if windows else np.zeros((0, 2), dtype=int)
-    text = np.concatenate([w.text_of for w in windows]) if windows else np.zeros(0, dtype=int)
-    real = offsets[:, 1] > offsets[:, 0]
-    document = text[real].astype(np.int64) << 32
-    whole = complete(document | offsets[real, 0], document | offsets[real, 1])
-    key = (document | offsets[real, 1])[whole]
-    return _Places(windows, key, window[real][whole], position[real][whole])
+def _places(windows: WindowTable) -> _Places:
+    starts, ends = windows.offsets.T
+    real = np.flatnonzero(ends > starts)
+    document = windows.text_of[real].astype(np.int64) << 32
+    key = document | ends[real]
+    whole = complete(document | starts[real], key)
+    token = real[whole]
+    window = np.searchsorted(windows.ends, token, side="right").astype(np.int32)
+    position = (token - windows.starts[window] + len(windows.before)).astype(np.int32)
+    return _Places(windows, key[whole], window, position)
 
 
 def complete(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -223,7 +239,7 @@ def _whole_documents(
     Raises:
         InputError: none.
     """
-    counts = [np.bincount([window.text for window in table.windows], minlength=len(corpus)) for table in tables]
+    counts = [np.bincount(table.windows.text, minlength=len(corpus)) for table in tables]
     whole = np.all([count == 1 for count in counts], axis=0)[keys >> 32]
     if not whole.any():
         raise InputError(

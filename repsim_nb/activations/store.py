@@ -6,7 +6,10 @@ and a process that is killed leaves it as it was. Others read the files without 
     tensors = safetensors.torch.load_file(file)   # layer_0, layer_1, ...: float32 (n_rows, d_model)
                                                   # row_document, row_sequence, row_position, row_char_end: (n_rows,)
     with safetensors.safe_open(file, "pt") as opened:
-        about = opened.metadata()                 # provenance, key, documents (names, by row_document): each JSON
+        about = opened.metadata()                 # provenance, key, documents (names, by row_document), checksums: JSON
+
+What is read is checked against its checksum, at 1 GB a second on one core: 0.2 s for 13 layers of 4,096 rows of 768
+numbers. An entry that fails is removed, and as good as absent.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 import repsim_nb
 from repsim_nb.activations.selection import Selection
@@ -34,18 +37,18 @@ from repsim_nb.atomic import OutputError, atomic, make_folder, writable
 from repsim_nb.errors import InputError
 from repsim_nb.memory import readable_size
 from repsim_nb.models import Model
+from repsim_nb.models.identity import UntraceableError
 from repsim_nb.versions import versions
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = "1"
+FORMAT = "2"
 DIGITS = 32  # of an entry's name
 LIMIT = 20 * 10**9  # bytes of a store
 LEFT_OVER = 3600.0  # seconds after which a file that nobody goes on writing is what a killed process left
 PLACES = ("sequence", "position", "char_end")  # columns of rows that are numbers
 PLACE_OF_CODE = ("models", "activations")  # packages whose code the values depend on
-UNTRACED = ("_name_or_path", "name_or_path", "transformers_version")  # of a config: no value depends on them
 
 
 class StoreWarning(UserWarning):
@@ -81,10 +84,14 @@ class Store:
         path = self._path(key)
         try:
             with safe_open(path, "pt") as opened:
-                if json.loads(opened.metadata()["key"]) != _plain(key):
+                about = opened.metadata()
+                if json.loads(about["key"]) != _plain(key):
                     return None
                 # Copied, because another process may remove the file while its pages are still read from disk.
                 found = {layer: opened.get_tensor(f"layer_{layer}").clone() for layer in key["layers"]}
+            checksums = json.loads(about["checksums"])
+            if any(checksums[f"layer_{layer}"] != _checksum(values) for layer, values in found.items()):
+                raise ValueError("not what was stored")
         except (SafetensorError, KeyError, TypeError, ValueError):  # broken by something else: as good as absent
             with suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -103,7 +110,12 @@ class Store:
         tensors = {f"layer_{layer}": values.contiguous() for layer, values in layers.items()}
         tensors["row_document"] = torch.from_numpy(codes.astype(np.int64))
         tensors |= {f"row_{place}": torch.from_numpy(rows[place].to_numpy(np.int64, copy=True)) for place in PLACES}
-        about = {"provenance": provenance, "key": key, "documents": [str(name) for name in names]}
+        about = {
+            "provenance": provenance,
+            "key": key,
+            "documents": [str(name) for name in names],
+            "checksums": {name: _checksum(tensor) for name, tensor in tensors.items()},
+        }
         size = sum(tensor.nbytes for tensor in tensors.values())
         try:
             if size > self.limit:
@@ -216,8 +228,9 @@ def key_of(
     The number of rows and the seed are not in it: they decide which rows these are, and the rows are. Neither is the
     batch size, which changes values within rounding.
     """
-    strange = _strange(model.module)
-    if strange:
+    try:
+        computation = model.computation()
+    except UntraceableError as strange:
         warnings.warn(
             f"The activations of {model.name} are not stored: {strange}, and what that does is not in any hash.",
             StoreWarning,
@@ -227,13 +240,11 @@ def key_of(
     return {
         "format": FORMAT,
         "weights": model.weights_sha256,
+        "computation": computation,
         "network": type(model.module).__name__,
-        "config": _hash(_config(model.module)),
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
-        "pooling": str(getattr(model, "pooling", None)),  # what a mean is over, of sentence-embedding models
-        "segments": "token_type_ids" in model.tokenizer.model_input_names,
-        "precision": torch.get_float32_matmul_precision(),
+        "precision": _precision(model.device.type),
         "corpus": corpus_sha256,
         "rows": rows,
         "where": _rows_sha256(selection),
@@ -250,29 +261,20 @@ def _cache() -> Path:
     return Path(platformdirs.user_cache_dir("repsim-nb")) / "activations"
 
 
+def _checksum(tensor: Tensor) -> str:
+    """Of the numbers and how they are laid out."""
+    layout = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+    return hashlib.blake2b(tensor.numpy().data, key=hashlib.blake2b(layout).digest(), digest_size=16).hexdigest()
+
+
 def _plain(key: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(key))
 
 
-def _hash(what: Any) -> str:
-    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _config(module: Any) -> dict[str, Any]:
-    config = module.config
-    about = config.to_dict() if hasattr(config, "to_dict") else vars(config)
-    return {name: value for name, value in about.items() if name not in UNTRACED}
-
-
-def _strange(module: nn.Module) -> str | None:
-    """What in a network is neither weights nor config nor the code of a known version."""
-    for part in module.modules():
-        home = type(part).__module__.partition(".")[0]
-        if home not in ("torch", "transformers", "repsim_nb"):
-            return f"it holds a {type(part).__name__} of {home}"
-        if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
-            return f"its {type(part).__name__} has hooks or a forward of its own"
-    return None
+def _precision(device: str) -> list[str]:
+    """How torch is told to compute, beside the precision of the weights."""
+    cast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else "none"
+    return [torch.get_float32_matmul_precision(), cast, str(torch.backends.cuda.matmul.allow_tf32)]
 
 
 def _rows_sha256(selection: Selection) -> str:

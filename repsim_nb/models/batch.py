@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,16 +13,19 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from repsim_nb.errors import InputError, unknown
+from repsim_nb.models.tokenizing import Tokenizing, Tokens, state
+from repsim_nb.models.window import Window as Window
+from repsim_nb.models.window import WindowTable
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 else:
-    PreTrainedTokenizerBase = Tokenizer = Any  # see model.py
+    PreTrainedTokenizerBase = Any  # see model.py
 
 Texts = Sequence[str | Sequence[str]]  # each a text, or a pair of them
 PACKINGS = ("documents", "packed")
-ENCODED = 64  # texts at once: what the tokenizer returns of a token takes many times the place of its numbers
+ENCODED = 64  # pairs at once: what the tokenizer returns of a token takes many times the place of its numbers
+NO_LIMIT = 2**31
 
 
 @dataclass(frozen=True)
@@ -65,39 +65,6 @@ class Packing:
     def of(cls, given: str | Packing) -> Packing:
         """A kind by its name, or a Packing as it is."""
         return given if isinstance(given, cls) else cls(given)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Window:
-    """A stretch of one text, or a whole pair of texts, that fits the model's context, special tokens included.
-
-    Attributes:
-        text: index of the text or pair it comes from.
-        ids: token ids, (length,).
-        offsets: characters of the whole text that each token covers, (length, 2); (-1, -1) for special tokens. In a
-            pair, characters are counted on behind the first text and a line break.
-        types: 0 or 1, which of a pair's texts the tokenizer counts each token to, (length,); None is all 0.
-        texts: index of the text that each token is of, (length,), where several are packed; None is `text` for all.
-    """
-
-    text: int
-    ids: np.ndarray
-    offsets: np.ndarray
-    types: np.ndarray | None = None
-    texts: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def text_of(self) -> np.ndarray:
-        """Index of the text that each token is of, (length,)."""
-        return np.full(len(self), self.text) if self.texts is None else self.texts
-
-    def truncated(self, length: int) -> Window:
-        """Its first `length` tokens."""
-        types, texts = (None if x is None else x[:length] for x in (self.types, self.texts))
-        return replace(self, ids=self.ids[:length], offsets=self.offsets[:length], types=types, texts=texts)
 
 
 @dataclass(frozen=True)
@@ -159,9 +126,17 @@ class Windows:
     """Cuts texts into windows of at most `context` tokens, each wrapped in the tokenizer's own special tokens.
 
     A pair of texts is one window, as the tokenizer joins them.
+
+    Args:
+        tokenizer: a fast one. When it is edited, windows are of it as it is then.
+        context: longest window in tokens, special ones included.
+        vocabulary: rows of the embedding that the tokens are looked up in; None where that is not known.
+
+    Raises:
+        InputError: a tokenizer that is not fast.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int, vocabulary: int | None = None):
         if not tokenizer.is_fast:
             raise InputError(
                 f"The tokenizer {type(tokenizer).__name__} gives no character offsets, which rows are aligned by. "
@@ -169,12 +144,34 @@ class Windows:
             )
         self.tokenizer = tokenizer
         self.context = context
+        self.vocabulary = vocabulary
+        self._state: tuple[Any, ...] | None = None
 
-    @cached_property
+    @property
+    def _now(self) -> Tokenizing:
+        """The tokenizer as it is now."""
+        now = state(self.tokenizer)
+        if now != self._state:
+            self._tokenizing, self._state = Tokenizing(self.tokenizer), now
+        return self._tokenizing
+
+    @property
     def key(self) -> str:
-        """Equal for tokenizers that cut every text alike."""
-        state = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        return json.dumps({k: v for k, v in state.items() if k not in ("padding", "truncation")})  # of the last call
+        """Equal for tokenizers that give the same windows of every text under every packing."""
+        return self._now.key
+
+    @property
+    def text_key(self) -> str:
+        """Equal for tokenizers that give the same windows of every text that is not packed; see `key_for`."""
+        return self._now.text_key
+
+    def key_for(self, packing: Packing) -> str:
+        """Equal for tokenizers that give the same windows of every text under this packing.
+
+        Models that end a text with different tokens, as a base model and a chat model often do, have the same windows
+        until one asks for those tokens.
+        """
+        return self.text_key if packing.kind == "documents" and packing.bos is None else self.key
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Windows) and (self.key, self.context) == (other.key, other.context)
@@ -182,64 +179,72 @@ class Windows:
     def __hash__(self) -> int:
         return hash((self.key, self.context))
 
-    @cached_property
-    def _frame(self) -> tuple[list[int], list[int]]:
-        """Special tokens that the tokenizer puts before and after a text."""
-        probe = self.tokenizer("a", return_special_tokens_mask=True)
-        special = probe["special_tokens_mask"]
-        before = special.index(0) if 0 in special else len(special)
-        after = special[::-1].index(0) if 0 in special else 0
-        ids = probe["input_ids"]
-        return ids[:before], ids[len(ids) - after :]
-
-    def __call__(self, texts: Texts, length: int | None = None, packing: Packing | None = None) -> list[Window]:
+    def __call__(self, texts: Texts, length: int | None = None, packing: Packing | None = None) -> WindowTable:
         """All windows of all texts, in order, at most `length` (default: the context) tokens each.
 
         Raises:
             InputError: one string instead of a sequence, texts among pairs, a pair that is longer than a window, pairs
-                to be packed, or packing with a special token that the tokenizer does not have.
+                to be packed, packing with a special token that the tokenizer does not have, or a token that the model
+                has no embedding for.
         """
         if isinstance(texts, str):
             raise InputError("Expected a sequence of texts; received one string. Put it into a list: [text].")
-        if not texts:
-            return []
         kinds = {isinstance(text, str) for text in texts}
         if len(kinds) > 1:
             raise InputError("Expected texts or pairs of texts; received some of both. Give them apart.")
         packing = packing or Packing()
         longest = min(packing.length or length or self.context, length or self.context, self.context)
-        if kinds == {True}:
-            return self._texts(cast(Sequence[str], texts), longest, packing)
-        if packing != Packing():
-            raise InputError("Pairs of texts are windows of their own; leave packing out.")
-        return self._pairs(texts, longest)
+        if kinds == {False}:
+            if packing != Packing():
+                raise InputError("Pairs of texts are windows of their own; leave packing out.")
+            windows = self._pairs(texts, longest)
+        else:
+            windows = self._texts(cast(Sequence[str], texts), longest, packing)
+        self.check(windows)
+        return windows
 
-    def tokens(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def check(self, windows: WindowTable) -> None:
+        """Whether the model has an embedding for every token of these windows.
+
+        Raises:
+            InputError: it has not.
+        """
+        if self.vocabulary is None or not len(windows):
+            return
+        beyond = [i for i in (*windows.before, *windows.after) if i >= self.vocabulary]
+        worst = int(windows.ids.max(initial=0))
+        if beyond or worst >= self.vocabulary:
+            raise self.beyond(beyond[0] if beyond else worst)
+
+    def beyond(self, token: int) -> InputError:
+        """The error to raise of a token that the model has no embedding for."""
+        return InputError(
+            f"The token {self.tokenizer.convert_ids_to_tokens(token)!r} has the id {token}, and the model's embedding "
+            f"has {self.vocabulary:,} rows. Load the model with the tokenizer it was trained with, or enlarge its "
+            "embedding with resize_token_embeddings and train it."
+        )
+
+    def tokens(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Ids (length,) and offsets (length, 2) of every text as a whole, without special tokens.
 
         A token ends behind all that belongs to its last character: a tokenizer that composes characters (e and an
         accent into one) says it ends before the accent, which it has read.
         """
-        found = []
-        for start in range(0, len(texts), ENCODED):
-            part = list(texts[start : start + ENCODED])
-            for text, e in zip(part, self._plain.encode_batch(part, add_special_tokens=False), strict=True):
-                offsets = np.array(e.offsets, dtype=np.int64).reshape(-1, 2)
-                found.append((np.array(e.ids, dtype=np.int64), _whole(text, offsets)))
-        return found
+        for part in self._now.tokens(texts):
+            yield from part
 
-    @cached_property
-    def _plain(self) -> Tokenizer:
-        """The tokenizer without its post-processor, which trims white space from offsets: such tokens would be none."""
-        from tokenizers import Tokenizer
-
-        own = self.tokenizer.backend_tokenizer
-        plain = Tokenizer.from_str(own.to_str())
-        plain.post_processor = None
-        plain.no_padding()
-        plain.no_truncation()
-        plain.encode_special_tokens = own.encode_special_tokens
-        return plain
+    def probe(self, lengths: Sequence[int]) -> WindowTable:
+        """Windows of these lengths of random tokens that stand for text: not every tokenizer knows a given word."""
+        room = [self.room(length) for length in lengths]
+        backend = self.tokenizer.backend_tokenizer
+        there = np.arange(min(backend.get_vocab_size(), self.vocabulary or NO_LIMIT))
+        words = np.setdiff1d(there, list(backend.get_added_tokens_decoder()))
+        ids = np.random.default_rng(0).choice(words if len(words) else there, sum(room)).astype(np.int32)
+        places = np.concatenate([np.arange(n, dtype=np.int32) for n in room])
+        offsets = np.stack([places, places + 1], axis=1)
+        windows = WindowTable(ids, offsets, np.cumsum(room), np.arange(len(room)), *self.frame())
+        self.check(windows)
+        return windows
 
     def frame(self, bos: bool | None = None) -> tuple[list[int], list[int]]:
         """Special tokens before and after the text of a window.
@@ -247,7 +252,7 @@ class Windows:
         Raises:
             InputError: bos=True of a tokenizer without a beginning-of-text token.
         """
-        before, after = self._frame
+        before, after = self._now.before, self._now.after
         token = self.tokenizer.bos_token_id
         if bos and token is None:
             raise InputError(
@@ -261,12 +266,7 @@ class Windows:
 
     def framed(self, text: int, ids: np.ndarray, offsets: np.ndarray, bos: bool | None = None) -> Window:
         """A window of these tokens with the special tokens around them."""
-        before, after = self.frame(bos)
-        return Window(
-            text,
-            np.concatenate([np.array(before, dtype=np.int64), ids, np.array(after, dtype=np.int64)]),
-            np.pad(offsets, ((len(before), len(after)), (0, 0)), constant_values=-1),
-        )
+        return WindowTable(ids, offsets, np.array([len(ids)]), np.array([text]), *self.frame(bos))[0]
 
     def room(self, length: int, bos: bool | None = None) -> int:
         """How many tokens of text a window of `length` tokens holds.
@@ -279,78 +279,65 @@ class Windows:
             raise InputError(f"Windows of {length} tokens leave no room for text beside the special tokens.")
         return inner
 
-    def _texts(self, texts: Sequence[str], length: int, packing: Packing) -> list[Window]:
+    def _texts(self, texts: Sequence[str], length: int, packing: Packing) -> WindowTable:
         inner = self.room(length, packing.bos)
-        tokens = self.tokens(texts)
+        frame = self.frame(packing.bos)
+        tokens = Tokens.joined(list(self._now.tokens(texts)))
         if packing.kind == "packed":
-            return self._packed(tokens, inner, packing.bos)
-        return [
-            self.framed(text, ids[start : start + inner], offsets[start : start + inner], packing.bos)
-            for text, (ids, offsets) in enumerate(tokens)
-            for start in range(0, len(ids), inner)
-        ]
+            return self._packed(tokens, inner, frame)
+        pieces = -(-tokens.counts // inner)  # windows of each text
+        text = np.repeat(np.arange(len(texts)), pieces)
+        first = np.repeat(np.cumsum(pieces) - pieces, pieces)
+        done = (np.arange(len(text)) - first) * inner  # tokens of its text before each window
+        ends = np.cumsum(np.minimum(inner, tokens.counts[text] - done))
+        return WindowTable(tokens.ids, tokens.offsets, ends, text, *frame)
 
-    def _packed(self, tokens: list[tuple[np.ndarray, np.ndarray]], inner: int, bos: bool | None) -> list[Window]:
+    def _packed(self, tokens: Tokens, inner: int, frame: tuple[list[int], list[int]]) -> WindowTable:
         between = self.tokenizer.eos_token_id
         if between is None:
             raise InputError(
                 f'packing="packed" joins documents by an end-of-text token, which {type(self.tokenizer).__name__} does '
                 'not have. Use packing="documents".'
             )
-        joined = [
-            (np.append(ids, between), np.pad(offsets, ((0, 1), (0, 0)), constant_values=-1)) for ids, offsets in tokens
-        ]
-        ids, offsets = (np.concatenate(column)[:-1] for column in zip(*joined, strict=True))
-        texts = np.repeat(np.arange(len(joined)), [len(i) for i, _ in joined])[:-1]
-        if len(ids) < inner:
+        texts = np.repeat(np.arange(len(tokens.counts)), tokens.counts + 1)[:-1]
+        if len(texts) < inner:
             raise InputError(
-                f"The corpus has {len(ids):,} tokens, fewer than the {inner:,} of one packed window. Give a shorter "
+                f"The corpus has {len(texts):,} tokens, fewer than the {inner:,} of one packed window. Give a shorter "
                 'length or more text, or use packing="documents".'
             )
-        before, after = map(len, self.frame(bos))
-        windows = []
-        for start in range(0, len(ids) - inner + 1, inner):
-            part = slice(start, start + inner)
-            window = self.framed(int(texts[start]), ids[part], offsets[part], bos)
-            windows.append(replace(window, texts=np.pad(texts[part], (before, after), mode="edge")))
-        return windows
+        place = np.arange(len(tokens.ids)) + np.repeat(np.arange(len(tokens.counts)), tokens.counts)
+        ids = np.full(len(texts), between, dtype=np.int32)
+        offsets = np.full((len(texts), 2), -1, dtype=np.int32)
+        ids[place], offsets[place] = tokens.ids, tokens.offsets
+        ends = np.arange(inner, len(ids) + 1, inner)
+        full = slice(ends[-1])  # what is left fills no window
+        return WindowTable(
+            ids[full], offsets[full], ends, texts[ends - inner], *frame, texts=texts[full].astype(np.int32)
+        )
 
-    def _pairs(self, pairs: Sequence[Any], length: int) -> list[Window]:
+    def _pairs(self, pairs: Sequence[Any], length: int) -> WindowTable:
         wrong = next((p for p in pairs if len(p) != 2 or not all(isinstance(text, str) for text in p)), None)
         if wrong is not None:
             raise InputError(f"Expected texts or pairs of texts; received {wrong!r:.80}.")
-        first, second = map(list, zip(*pairs, strict=True))
         # Types even where this tokenizer's model asks for none: windows are shared with models that do.
         asked = {"return_offsets_mapping": True, "return_attention_mask": False, "return_token_type_ids": True}
-        encoded = self.tokenizer(first, second, **asked)
-        types = encoded["token_type_ids"]
-        windows = []
-        for text, (a, b) in enumerate(pairs):
-            ids = np.array(encoded["input_ids"][text], dtype=np.int64)
-            if len(ids) > length:
-                raise InputError(
-                    f"Pair number {text} has {len(ids)} tokens, more than the {length} that fit; pairs are not cut: "
-                    f"{a!r:.40}, {b!r:.40}. Shorten it or leave it out."
-                )
-            of = np.array([-1 if which is None else which for which in encoded.sequence_ids(text)])
-            offsets = np.array(encoded["offset_mapping"][text], dtype=np.int64)
-            offsets[of == 1] += len(a) + 1
-            offsets[of == -1] = -1
-            windows.append(Window(text, ids, offsets, np.array(types[text], dtype=np.int64)))
-        return windows
-
-
-def _whole(text: str, offsets: np.ndarray) -> np.ndarray:
-    """Offsets with ends behind combining marks, and behind characters that no token covers and that are no space."""
-    if text.isascii():
-        return offsets
-    offsets = offsets.copy()
-    following = len(text)  # where the next token starts
-    for i in range(len(offsets) - 1, -1, -1):
-        start, end = offsets[i]
-        if start == end:
-            continue
-        while end < len(text) and (unicodedata.combining(text[end]) or (end < following and not text[end].isspace())):
-            end += 1
-        offsets[i, 1], following = end, min(following, start)
-    return offsets
+        columns: list[list[np.ndarray]] = [[], [], []]
+        for start in range(0, len(pairs), ENCODED):
+            part = pairs[start : start + ENCODED]
+            encoded = self.tokenizer([a for a, _ in part], [b for _, b in part], **asked)
+            for number, (a, b) in enumerate(part):
+                ids = np.array(encoded["input_ids"][number], dtype=np.int32)
+                if len(ids) > length:
+                    raise InputError(
+                        f"Pair number {start + number} has {len(ids)} tokens, more than the {length} that fit; pairs "
+                        f"are not cut: {a!r:.40}, {b!r:.40}. Shorten it or leave it out."
+                    )
+                of = np.array([-1 if which is None else which for which in encoded.sequence_ids(number)])
+                offsets = np.array(encoded["offset_mapping"][number], dtype=np.int32)
+                offsets[of == 1] += len(a) + 1
+                offsets[of == -1] = -1
+                for column, values in zip(columns, (ids, offsets, encoded["token_type_ids"][number]), strict=True):
+                    column.append(np.array(values, dtype=np.int32))
+        ids, offsets, types = map(np.concatenate, columns)
+        ends = np.cumsum([len(own) for own in columns[0]])
+        return WindowTable(ids, offsets, ends, np.arange(len(pairs)), types=types)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.batch import Batch, Texts, Window, Windows, collate
+from repsim_nb.models.identity import network_sha256
 from repsim_nb.models.neutral import NEUTRAL, Neutral
 from repsim_nb.models.sentences import SentenceHead, Vectors, of_one_length
 
@@ -30,6 +31,7 @@ Logits = Float[Tensor, "sequences length vocabulary"] | Float[Tensor, "sequences
 Tap = Callable[[int, Tensor], Any]
 RESIDUAL = "resid_post"
 LENGTHS = ("max_position_embeddings", "max_seq_len")  # by architecture
+UNSET = ("name", "module", "tokenizer")  # attributes that are no settings; weights and tokens have hashes of their own
 UNSAID = 2048  # tokens at once, of a model that says nothing
 
 
@@ -97,6 +99,33 @@ class Model(ABC):
             digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
+    def computation(self) -> str:
+        """Hash of all else that its values depend on, given tokens: network, settings, precision, device, padding.
+
+        Settings are the attributes of this object whose names are public.
+
+        Raises:
+            UntraceableError: something that no hash can hold; see `models.identity`.
+        """
+        own = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        settings = {name: value for name, value in own.items() if name not in UNSET and not _is_cached(self, name)}
+        return network_sha256(
+            self.module,
+            settings,
+            self.dtype,
+            self.device.type,
+            self.pad,
+            "token_type_ids" in self.tokenizer.model_input_names,
+        )
+
+    def fingerprint(self) -> str:
+        """Equal for models that give the same values for the same tokens, as they are in memory now.
+
+        Raises:
+            UntraceableError: as `computation`.
+        """
+        return hashlib.sha256(f"{self.hashed()} {self.computation()}".encode()).hexdigest()
+
     def _weights(self) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = self.module.state_dict()
         if not any(value.is_meta for value in weights.values()):
@@ -124,7 +153,22 @@ class Model(ABC):
     @cached_property
     def windows(self) -> Windows:
         """Cuts texts into windows of the context: `model.windows(texts)`."""
-        return Windows(self.tokenizer, self.context)
+        return Windows(self.tokenizer, self.context, self.vocabulary)
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Rows of the embedding that tokens are looked up in; None where an architecture has no such embedding."""
+        try:
+            weight = getattr(self.module.get_input_embeddings(), "weight", None)
+        except (AttributeError, NotImplementedError):
+            return None
+        return None if weight is None or weight.dim() != 2 else len(weight)
+
+    @property
+    def pad(self) -> int:
+        """The id at padded places: the padding token's, or, where that has no embedding, one that has."""
+        given = (self.tokenizer.pad_token_id, getattr(self.module.config, "pad_token_id", None), 0)
+        return next(i for i in given if i is not None and 0 <= i < (self.vocabulary or i + 1))
 
     def collate(self, windows: Sequence[Window], length: int = 0) -> Batch:
         """Windows as a batch on the model's device, padded to the longest of them, or to `length` if that is more.
@@ -134,7 +178,9 @@ class Model(ABC):
         """
         lengths = [len(window) for window in windows]
         self.neutral.check(self.name, lengths, max(length, *lengths))
-        batch = collate(windows, self.tokenizer.pad_token_id or 0, length)
+        batch = collate(windows, self.pad, length)
+        if self.vocabulary is not None and int(batch.ids.max()) >= self.vocabulary:
+            raise self.windows.beyond(int(batch.ids.max()))
         if "token_type_ids" not in self.tokenizer.model_input_names:  # they may come from another model's windows
             batch = replace(batch, types=None)
         return batch.to(self.device)
@@ -355,6 +401,10 @@ class Model(ABC):
         """Also of batches that were made for another model."""
         if self.neutral != NEUTRAL:
             self.neutral.check(self.name, batch.mask.sum(1).tolist(), batch.ids.shape[1])
+
+
+def _is_cached(model: Model, name: str) -> bool:
+    return isinstance(getattr(type(model), name, None), cached_property)
 
 
 def as_layers(layers: Any) -> Any:

@@ -172,6 +172,10 @@ class Native(nn.Module):
         self.ln_out = nn.LayerNorm(config.d_model, eps=config.eps)
         self.head = nn.Linear(config.d_model, config.d_vocab, bias=head_bias)
 
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Of tokens."""
+        return self.tok_embed
+
     def embed(self, ids: Tensor) -> Tensor:
         """Token and position: (batch, length, d_model)."""
         return self.tok_embed(ids) + self.pos.weight[: ids.shape[1]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -16,6 +18,7 @@ from repsim_nb.activations.selection import covered
 from repsim_nb.corpora import Corpus, list_corpora, load_corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, Window
+from repsim_nb.models.identity import UntraceableError
 from repsim_nb.models.neutral import NEUTRAL
 from repsim_nb.stitching.shared import carried, collated, stretches, window_of
 from repsim_nb.stitching.task import KINDS, Losses, Task, predicted
@@ -81,7 +84,8 @@ class Ground:
             )
         self._held: OrderedDict[tuple[str, int, str], list[Tensor]] = OrderedDict()
         self._means: dict[tuple[str, int], Tensor] = {}
-        self._losses: dict[tuple[str, int | None], Losses] = {}
+        self._losses: dict[tuple[str, str, int | None], Losses] = {}
+        self._identities: dict[int, tuple[Model, str]] = {}  # with the model: while it lives, no other has its id
 
     def _choose_to_fit(self, n_fit: int) -> None:
         rng = np.random.default_rng([self.seed, 1])
@@ -94,18 +98,31 @@ class Ground:
         lengths = np.cumsum([len(w) for w in self.windows["fit"]])
         self.windows["match"] = self.windows["fit"][: 1 + int(np.searchsorted(lengths, MATCHED))]
 
+    def identity(self, model: Model) -> str:
+        """Equal for models that give the same values, as they were when this was first asked of them.
+
+        A model with something in it that no hash can hold is like itself alone, and in this process alone.
+        """
+        if id(model) not in self._identities:
+            try:
+                own = model.fingerprint()
+            except UntraceableError:
+                own = f"{os.getpid()} {time.time_ns()}"
+            self._identities[id(model)] = model, own
+        return self._identities[id(model)][1]
+
     @cached_property
     def lengths(self) -> dict[str, int]:
         """Tokens of a window at most, by the key of each tokenizer."""
-        keys = dict.fromkeys(model.windows.key for model in self.models)
-        return {key: min(m.context for m in self.models if m.windows.key == key) for key in keys}
+        keys = dict.fromkeys(model.windows.text_key for model in self.models)
+        return {key: min(m.context for m in self.models if m.windows.text_key == key) for key in keys}
 
     def _cut(self, part: str) -> list[Window]:
         """All windows of a part, of the first model's tokenizer; of several tokenizers, stretches that all can read."""
         corpus, (length, *_) = self.corpora[part], self.lengths.values()
         if len(self.lengths) == 1:
             return self.task.windows(self.models[0].windows, corpus, length)
-        firsts = [next(m for m in self.models if m.windows.key == key) for key in self.lengths]
+        firsts = [next(m for m in self.models if m.windows.text_key == key) for key in self.lengths]
         windows, shared, places = stretches(
             tuple(m.windows for m in firsts), tuple(self.lengths.values()), corpus.texts
         )
@@ -114,8 +131,8 @@ class Ground:
 
     def batches_of(self, model: Model) -> dict[str, list[Batch]]:
         """The batches of each part, in the tokens of `model`."""
-        if model.windows.key not in self._batches:
-            self._batches[model.windows.key] = {
+        if model.windows.text_key not in self._batches:
+            self._batches[model.windows.text_key] = {
                 part: [
                     collated(model, group)
                     for together in self._together(windows)
@@ -123,7 +140,7 @@ class Ground:
                 ]
                 for part, windows in self.windows.items()
             }
-        return self._batches[model.windows.key]
+        return self._batches[model.windows.text_key]
 
     def _together(self, windows: list[Window]) -> list[list[Window]]:
         """Windows in parts that may share a batch: all, unless a model gives a text other values in company."""
@@ -151,7 +168,7 @@ class Ground:
 
         Kept for the next stitch as far as memory is set aside for it, computed batch by batch otherwise.
         """
-        key = (model.weights_sha256, layer, part)
+        key = (self.identity(model), layer, part)
         if key not in self._held:
             computed = _Computed(model, layer, self.batches_of(model)[part])
             if computed.nbytes > HELD:
@@ -173,12 +190,12 @@ class Ground:
         kept: dict[int, list[Tensor]] = {layer: [] for layer in reversed(layers)}
         for batch in self.batches_of(model)[part]:
             model.residuals(_on(model, batch), layers, lambda layer, hidden: kept[layer].append(hidden))
-        self._held.update({(model.weights_sha256, layer, part): tensors for layer, tensors in kept.items()})
+        self._held.update({(self.identity(model), layer, part): tensors for layer, tensors in kept.items()})
 
     @torch.no_grad()
     def losses_of(self, receiver: Model) -> Losses:
         """The receiver's own losses on the documents to report on."""
-        key = (self.task.key(receiver), None)
+        key = (self.identity(receiver), self.task.key(receiver), None)
         if key not in self._losses:
             top = receiver.n_layers
             given = zip(self.hidden(receiver, top, "report"), self.batches_of(receiver)["report"], strict=True)
@@ -188,7 +205,7 @@ class Ground:
     @torch.no_grad()
     def losses_of_mean(self, receiver: Model, into: int) -> Losses:
         """Losses of the receiver when position `into` holds its mean activation everywhere."""
-        key = (self.task.key(receiver), into)
+        key = (self.identity(receiver), self.task.key(receiver), into)
         if key not in self._losses:
             mean = self._mean(receiver, into)
             batches = self.batches_of(receiver)["report"]
@@ -197,12 +214,12 @@ class Ground:
 
     def _mean(self, model: Model, layer: int) -> Tensor:
         """Mean activation over the tokens that maps are fitted on, (d_model,)."""
-        if (model.weights_sha256, layer) not in self._means:
+        if (self.identity(model), layer) not in self._means:
             for each in {layer, *self.layers}:
                 matched = zip(self.hidden(model, each, self.matched), self.batches_of(model)[self.matched], strict=True)
                 rows = torch.cat([hidden[batch.mask] for hidden, batch in matched])
-                self._means[model.weights_sha256, each] = rows.mean(0)
-        return self._means[model.weights_sha256, layer]
+                self._means[self.identity(model), each] = rows.mean(0)
+        return self._means[self.identity(model), layer]
 
     def nats(self, receiver: Model, logits: Tensor, part: str, number: int) -> Tensor:
         """Loss of every prediction of one batch, (predictions,), to take a gradient of."""
@@ -219,7 +236,7 @@ class Ground:
         Shuffled: what it holds at random other places of the same batch.
         """
         hidden = self.hidden(sender, layer, part)
-        if not shuffle and sender.windows.key == receiver.windows.key:
+        if not shuffle and sender.windows.text_key == receiver.windows.text_key:
             return hidden
         return _Sent(hidden, self.batches_of(sender)[part], self.batches_of(receiver)[part], self.seed, shuffle)
 

@@ -36,7 +36,7 @@ class Stretch(Window):
         read: how much of the text is read up to each token, (length,), never falling: characters times `PIECES`, less
             the number of tokens that are still to come of the last one.
         shared: tokens up to which every tokenizer has read the same, bool (length,).
-        each: key of a tokenizer -> its window over the same stretch.
+        each: text_key of a tokenizer -> its window over the same stretch.
     """
 
     read: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -58,7 +58,7 @@ class SharedBatch(Batch):
 
 def window_of(model: Model, window: Window) -> Window:
     """The window itself; of a stretch, that of the model's tokenizer."""
-    return window.each[model.windows.key] if isinstance(window, Stretch) else window
+    return window.each[model.windows.text_key] if isinstance(window, Stretch) else window
 
 
 def collated(model: Model, windows: Sequence[Window]) -> Batch:
@@ -105,6 +105,7 @@ def stretches(
         The stretches, as windows of the first tokenizer; how many places all share, and how many each has.
     """
     rooms = [cut.room(length) for cut, length in zip(cuts, lengths, strict=True)]
+    keys = [cut.text_key for cut in cuts]
     found: list[Stretch] = []
     shared, places = 0, [0] * len(cuts)
     for text, tokens in enumerate(zip(*(cut.tokens(texts) for cut in cuts), strict=True)):
@@ -122,7 +123,7 @@ def stretches(
                 cut.framed(text, ids[part], offsets[part])
                 for cut, (ids, offsets), part in zip(cuts, tokens, parts, strict=True)
             ]
-            stretch = _stretch(cuts, windows, chars[first : last + 1])
+            stretch = _stretch(keys, windows, chars[first : last + 1])
             if stretch.shared.sum() > 1:  # something to predict
                 found.append(stretch)
     return found, shared, places
@@ -153,24 +154,25 @@ def _steps(stops: np.ndarray, rooms: Sequence[int]) -> list[tuple[int, int]]:
     return steps
 
 
-def _stretch(cuts: Sequence[Windows], windows: Sequence[Window], chars: np.ndarray) -> Stretch:
+def _stretch(keys: Sequence[str], windows: Sequence[Window], chars: np.ndarray) -> Stretch:
     """The windows of one stretch, that of the first tokenizer holding the others; `chars` are its shared places."""
     read = [_read(window.offsets, chars[0]) for window in windows]
     chars = chars * PIECES
     if not all(reached[0] == chars[0] for reached in read):  # not all have a token before the text
         chars = chars[1:]
     each: dict[str, Stretch] = {}
-    for cut, window, reached in zip(cuts, windows, read, strict=True):
+    for key, window, reached in zip(keys, windows, read, strict=True):
         shared = np.zeros(len(window), dtype=bool)
         shared[np.searchsorted(reached, chars, side="right") - 1] = True
-        each[cut.key] = Stretch(window.text, window.ids, window.offsets, read=reached, shared=shared, each=each)
-    return each[cuts[0].key]
+        each[key] = Stretch(window.text, window.ids, window.offsets, read=reached, shared=shared, each=each)
+    return each[keys[0]]
 
 
 def _read(offsets: np.ndarray, begins: int) -> np.ndarray:
     """`Stretch.read` of a window whose text begins at the character `begins`."""
     real = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
     whole = real[complete(offsets[real, 0], offsets[real, 1])]
+    offsets = offsets.astype(np.int64)
     completes = whole[np.searchsorted(whole, real)]  # which token ends the place that each one belongs to
     read = np.full(len(offsets), begins * PIECES)
     read[real] = offsets[completes, 1] * PIECES - np.minimum(completes - real, PIECES - 1)

@@ -161,7 +161,7 @@ class Stitched:
 
     def _batches(self, given: Batch | Texts) -> tuple[Batch, Batch]:
         """The same text in the tokens of sender and receiver."""
-        if self.sender.windows.key == self.receiver.windows.key:
+        if self.sender.windows.text_key == self.receiver.windows.text_key:
             batch = given if isinstance(given, Batch) else self.receiver.batch(given)
             return batch.to(self.sender.device), batch
         if isinstance(given, Batch):
@@ -323,7 +323,7 @@ def join(sender: Model, receiver: Model, layer: int, into: int | None, shuffle: 
             f"{sender.name} is of kind {sender.kind!r} and {receiver.name} of kind {receiver.kind!r}, which predict "
             "different things. Stitch models of one kind."
         )
-    if sender.windows.key != receiver.windows.key and sender.kind != "causal":
+    if sender.windows.text_key != receiver.windows.text_key and sender.kind != "causal":
         raise InputError(
             f"{sender.name} and {receiver.name} have different tokenizers; of {sender.kind} models only those with the "
             "same one can be stitched."

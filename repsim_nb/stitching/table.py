@@ -27,7 +27,7 @@ from repsim_nb.stitching.stitched import N_FIT, RESAMPLES, common_ground, docume
 if TYPE_CHECKING:
     import xarray as xr
 
-CELLS = 2  # raise when what is kept of a cell changes
+CELLS = 3  # raise when what is kept of a cell changes
 
 
 def stitching_table(
@@ -78,6 +78,9 @@ def stitching_table(
     positions = shallowest.positions(layers)
     seams = [join(s, r, layer, layer, shuffle) for s in lower for layer in positions for r in higher]
     ground = common_ground(list(models.values()), corpus, n_fit, n_report, seed, method.fits, positions)
+    for model in (*lower, *higher):
+        if ground.identity(model) != ground.identity(models[model.name]):
+            raise _two_of(model.name)
     how = asdict(method) | {"shuffled_sender": shuffle} | ground.provenance
     cells = _Cells(Path(out), ground, how) if out else None
     done: dict[tuple[str, str, int], dict[str, Any]] = {}
@@ -98,8 +101,12 @@ def _by_name(models: Sequence[Model]) -> dict[str, Model]:
     named: dict[str, Model] = {}
     for model in models:
         if named.setdefault(model.name, model).provenance != model.provenance:
-            raise InputError(f"Two different models are called {model.name!r}. Give each a name: model.name = ...")
+            raise _two_of(model.name)
     return named
+
+
+def _two_of(name: str) -> InputError:
+    return InputError(f"Two different models are called {name!r}. Give each a name: model.name = ...")
 
 
 class _Cells:
@@ -109,14 +116,15 @@ class _Cells:
     """
 
     def __init__(self, out: Path, ground: Ground, about: dict[str, Any]) -> None:
-        self._key = ground.task.key
+        self._ground = ground
         about = about | {"cells": CELLS}
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
         self.folder = out.with_name(f".{out.name}.{digest}")
 
     def file(self, seam: Seam) -> Path:
-        hashes = (seam.sender.weights_sha256[:16], self._key(seam.receiver)[:16])
-        return self.folder / f"{'-'.join(hashes)}-{seam.layer}.json"
+        ground, receiver = self._ground, seam.receiver
+        whose = json.dumps([ground.identity(seam.sender), ground.identity(receiver), ground.task.key(receiver)])
+        return self.folder / f"{hashlib.sha256(whose.encode()).hexdigest()[:32]}-{seam.layer}.json"
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
