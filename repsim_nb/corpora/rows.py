@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 from repsim_nb.errors import InputError, unknown
 
@@ -132,6 +133,6 @@ class Wanted:
             return label
         if not self.label_names:
             raise InputError("The labels are numbers, and nothing says what they stand for.")
-        if isinstance(label, bool) or not isinstance(label, Integral) or label >= len(self.label_names):
+        if isinstance(label, bool) or not isinstance(label, int | np.integer) or label >= len(self.label_names):
             raise InputError(f"The label {label!r} is none of {', '.join(self.label_names)}.")
         return self.label_names[int(label)] if label >= 0 else None  # -1 is no label

@@ -16,7 +16,12 @@ RUN_DIR = "REPSIM_NB_RUN_DIR"  #: the environment variable that tells a running 
 RECORD = "run.json"  #: what makes a folder a run's folder, the only kind that a later run may replace
 FAILED = ".failed"  #: behind the name of a run's folder that keeps the executed copy of one that failed
 _TABLES = (".csv", ".nc")
-_KINDS = {"parameters": dict, "given": list, "versions": dict, "seconds": (int, float)}  # of fields in a record
+_KINDS: dict[str, Any] = {
+    "parameters": dict,
+    "given": list,
+    "versions": dict,
+    "seconds": (int, float),
+}  # of fields in a record
 
 
 def output_dir() -> Path:

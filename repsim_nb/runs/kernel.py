@@ -26,7 +26,7 @@ def this_interpreter(environment: dict[str, str]) -> type[AsyncKernelManager]:
         def kernel_spec(self) -> KernelSpec:
             return spec
 
-        async def start_kernel(self, **given: Any) -> None:
+        async def start_kernel(self, **given: Any) -> None:  # type: ignore[override]  # the base is typed as not async
             given["env"] = {**(given.get("env") or os.environ), **same_package(), **environment}
             await super().start_kernel(**given)
 

@@ -102,9 +102,10 @@ def calling(cells: list[Mapping[str, Any]], name: str) -> int | None:
     }
     for index, line in lines:
         call = getattr(line, "value", None)
-        ours = isinstance(call, ast.Call) and getattr(call.func, "id", None) in imported
-        if ours and not any(keyword.arg == "folder" for keyword in call.keywords):
-            return index
+        if isinstance(call, ast.Call) and getattr(call.func, "id", None) in imported:
+            elsewhere = any(keyword.arg == "folder" for keyword in call.keywords)
+            if not elsewhere:
+                return index
     return None
 
 

@@ -21,7 +21,8 @@ def interruptible() -> Iterator[None]:
     to the interrupt, or to the one of Ctrl-C, it is raised again. A signal that the process was started to ignore, as
     nohup does, stays ignored.
     """
-    told, reminders = False, []
+    told = False
+    reminders: list[threading.Thread] = []
 
     def interrupt(*_: object) -> None:
         nonlocal told
