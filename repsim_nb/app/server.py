@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
+import time
 from collections.abc import Iterable
 from html import escape
 from inspect import isawaitable
@@ -26,6 +28,7 @@ from repsim_nb.errors import InputError
 
 HERE = Path(__file__).parent
 PORT = 8866
+PATIENCE = 6  # seconds
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -81,8 +84,11 @@ class Kernels(AsyncMappingKernelManager):
     _starting = 0
 
     async def start_kernel(self, **how: Any) -> str:  # type: ignore[override]
-        """Start one, unless there are enough."""
-        if len(self) + self._starting >= self.most:
+        """Start one, unless there are enough; one whose page is left or loaded again makes room within seconds."""
+        end = time.monotonic() + PATIENCE
+        while self._full and time.monotonic() < end:
+            await asyncio.sleep(0.2)
+        if self._full:
             raise Refused(503, f"{self.most} pages of this app are open, as many as it serves. Close one, or wait.")
         self._starting += 1
         try:
@@ -90,11 +96,16 @@ class Kernels(AsyncMappingKernelManager):
         finally:
             self._starting -= 1
 
+    @property
+    def _full(self) -> bool:
+        return len(self) + self._starting >= self.most
+
 
 class App(Voila):
     """The explorer on this machine's loopback interface."""
 
     hosts: frozenset[str] = LOCAL
+    port: Any
 
     def init_settings(self) -> dict[str, Any]:
         """Voila's, and what `Guarded` needs."""
@@ -200,6 +211,7 @@ def serve(
         }
     )
     settings.Kernels.most = kernels
+    settings.KernelManager.shutdown_wait_time = PATIENCE / 3  # it has nothing to save
     settings.MappingKernelManager.update(
         {"cull_idle_timeout": max(1, round(idle)), "cull_interval": max(1, min(60, round(idle / 2)))}
         | {"cull_connected": True}
