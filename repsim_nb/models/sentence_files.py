@@ -220,7 +220,7 @@ def _own(module: Module, config: Path) -> bool:
     return module.kind in KNOWN_MODULES and module.path != "" and config.is_file()
 
 
-def _module(line: Mapping[str, str]) -> Module:
+def _module(line: Mapping[str, Any]) -> Module:
     package, _, name = line["type"].partition(".")
     known = package == "sentence_transformers"
     return Module(name.rpartition(".")[2] if known else line["type"], line.get("path", ""))
