@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 KNOWN = ("torch", "transformers", "repsim_nb", "builtins", "collections")  # whose versions stand beside the hash
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+LOOKING_ON = "transformers.utils.output_capturing"  # whose hooks, left on a network that was run, change nothing
 MACHINERY = frozenset(vars(nn.Module()))  # of torch; of it, what makes values is looked at by name
 UNTRACED = frozenset(  # names, how a file was read, what is for generation alone, and what running writes down
     (
@@ -25,6 +26,7 @@ UNTRACED = frozenset(  # names, how a file was read, what is for generation alon
         "_weight_conversions",
         "generation_config",
         "warnings_issued",
+        "_output_capturing_hooks_installed",
     )
 )
 PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
@@ -111,7 +113,8 @@ class _Walk:
 def _check(part: nn.Module) -> None:
     kind = type(part).__name__
     _name(type(part), kind)
-    if any(getattr(part, hooks) for hooks in HOOKS) or "forward" in vars(part):
+    found = [hook for hooks in HOOKS for hook in getattr(part, hooks).values()]
+    if any(getattr(hook, "__module__", "") != LOOKING_ON for hook in found) or "forward" in vars(part):
         raise UntraceableError(f"its {kind} has hooks or a forward of its own")
     home = type(part).forward.__module__
     if not _known(home):

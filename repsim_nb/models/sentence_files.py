@@ -211,6 +211,8 @@ def read_layout(folder: Path) -> Layout:
             check_folder(folder / module.path, folder)
         config = folder / module.path / "config.json"
         needed = module.kind in ("Pooling", *WEIGHTED)
+        if needed and not module.path:
+            raise InputError(f"'{file}' names no folder for its {module.kind}, which has settings. {AGAIN}")
         behind.append(replace(module, config=_json(config) if needed or _own(module, config) else {}))
     return Layout(folder, encoder, tuple(behind), head, embeds, published=True)
 
