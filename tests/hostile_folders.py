@@ -416,5 +416,6 @@ for path in ("..", "../elsewhere", "/etc", "a/../../b", "C:\\x"):
     add(f"modules at {path}", module_list(TRANSFORMER | {"path": path}), "which lies outside")
     add(f"pooling at {path}", module_list(TRANSFORMER, {"path": path, "type": "a.Pooling"}), "which lies outside")
 add("modules at none", module_list(TRANSFORMER | {"path": "0_Transformer"}), r"holds no config\.json")
-add("pooling nowhere", module_list(TRANSFORMER, {"type": "a.Pooling"}), "cannot be read")
-add("pooling at none", module_list(TRANSFORMER, {"path": "1_Pooling", "type": "a.Pooling"}), "cannot be read")
+POOLING = {"type": "sentence_transformers.models.Pooling"}
+add("pooling nowhere", module_list(TRANSFORMER, POOLING), "names no folder for its Pooling")
+add("pooling at none", module_list(TRANSFORMER, POOLING | {"path": "1_Pooling"}), r"1_Pooling/config\.json' is no file")

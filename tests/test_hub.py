@@ -9,7 +9,7 @@ import pytest
 import torch
 from hub import TOKEN, Hub, commit, run
 from native_checkpoints import TOKENIZER, older, older_weights, write
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_encoders import sentence_model
 
 import repsim_nb as rs
@@ -95,7 +95,11 @@ def hub(tmp_path_factory):
         shutil.copytree(data_dir() / "tiny-neox-w32-d2", folder / name)
     shutil.copytree(data_dir() / "tiny-neox-w32-d2@step0", folder / "EleutherAI" / "pythia-70m@step1000")
     shutil.copytree(data_dir() / "tiny-bert-nli-00", folder / "some" / "classifier")
-    sentence_model(folder / "some" / "sentences", path="0_Transformer")
+    sentence_model(folder / "some" / "sentences", path="0_Transformer", more=["Dense"])
+    dense = folder / "some" / "sentences" / "3_Dense"
+    dense.mkdir()
+    (dense / "config.json").write_text(json.dumps({"in_features": 16, "out_features": 4, "bias": False}))
+    save_file({"linear.weight": torch.ones(4, 16)}, dense / "model.safetensors")
     shutil.copytree(folder / "some" / "sentences", folder / "some" / "unread-sentences")
     shutil.copytree(data_dir() / "tiny-neox-w32-d2", folder / "some" / "unread")
     shutil.copytree(data_dir() / "tiny-neox-w32-d2@step0", folder / "some" / "unread@step0")
@@ -260,6 +264,7 @@ def test_every_kind_of_model_comes_from_the_hub_as_from_its_folder(hub, online, 
     own = rs.load_model(hub.folder / name)
     assert (found["kind"], own.kind) == (kind, kind)
     assert found["weights_sha256"] == own.weights_sha256
+    assert found.get("sentences") == own.provenance.get("sentences")  # weights of modules behind the encoder included
 
 
 def test_a_connection_that_closes_is_taken_up_where_it_closed(hub, online):

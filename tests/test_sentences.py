@@ -467,13 +467,13 @@ def test_modules_that_are_not_known_are_refused_by_name(dense, tmp_path, kind):
     ("change", "message"),
     [
         (lambda m: [{**m[0], "type": "custom_st.Transformer"}, *m[1:]], r"begins with \['custom_st.Transformer'\]"),
-        (lambda m: [m[0], {**m[1], "path": "../other"}], r"leads out of its folder, to '\.\./other'"),
-        (lambda m: [m[0], {**m[1], "path": "/etc"}], "leads out of its folder, to '/etc'"),
-        (lambda m: [m[0], {**m[1], "path": "C:\\x"}], "leads out of its folder"),
+        (lambda m: [m[0], {**m[1], "path": "../other"}], r"names '\.\./other', which lies outside"),
+        (lambda m: [m[0], {**m[1], "path": "/etc"}], "names '/etc', which lies outside"),
+        (lambda m: [m[0], {**m[1], "path": "C:\\x"}], "which lies outside"),
         (lambda m: [*m, {**m[1], "name": "0"}], "names two modules alike"),
         (lambda m: [], r"begins with \[\]"),
-        (lambda m: {"a": 1}, "holds a dict; expected a list"),
-        (lambda m: [{**m[0], "type": None}], "expected a module with a type and a path"),
+        (lambda m: {"a": 1}, "is no list of modules"),
+        (lambda m: [{**m[0], "type": None}], "has a module whose type is None"),
     ],
 )
 def test_load_model_refuses_layouts_that_lead_elsewhere(dense, tmp_path, change, message):

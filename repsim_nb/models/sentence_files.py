@@ -211,6 +211,8 @@ def read_layout(folder: Path) -> Layout:
             check_folder(folder / module.path, folder)
         config = folder / module.path / "config.json"
         needed = module.kind in ("Pooling", *WEIGHTED)
+        if needed and not module.path:
+            raise InputError(f"'{file}' names no folder for its {module.kind}, which has settings. {AGAIN}")
         behind.append(replace(module, config=_json(config) if needed or _own(module, config) else {}))
     return Layout(folder, encoder, tuple(behind), head, embeds, published=True)
 
@@ -220,7 +222,7 @@ def _own(module: Module, config: Path) -> bool:
     return module.kind in KNOWN_MODULES and module.path != "" and config.is_file()
 
 
-def _module(line: Mapping[str, str]) -> Module:
+def _module(line: Mapping[str, Any]) -> Module:
     package, _, name = line["type"].partition(".")
     known = package == "sentence_transformers"
     return Module(name.rpartition(".")[2] if known else line["type"], line.get("path", ""))
