@@ -140,7 +140,7 @@ def test_a_network_with_hooks_is_not_stored_and_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "what", [("versions", lambda: {"torch": "3.0"}), ("_code", lambda: "other"), ("FORMAT", "2")], ids=lambda w: w[0]
+    "what", [("versions", lambda: {"torch": "3.0"}), ("_code", lambda: "other"), ("FORMAT", "3")], ids=lambda w: w[0]
 )
 def test_other_versions_are_other_entries(tmp_path, model, runs, monkeypatch, what):
     rs.extract(model, TEXTS, **ROWS, store=tmp_path)
@@ -158,6 +158,55 @@ def test_a_broken_entry_is_as_good_as_none(tmp_path, model, runs):
     assert len(runs) == 4
     assert same(rs.extract(model, TEXTS, **ROWS, store=tmp_path), fresh)
     assert len(runs) == 4
+
+
+def places(file):
+    """Where a file holds what: header, and the bytes of each tensor."""
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    found = {name: header[name]["data_offsets"] for name in header if name != "__metadata__"}
+    return {name: (8 + length + start, 8 + length + stop) for name, (start, stop) in found.items()}
+
+
+def zeroed(file, where):
+    return file[:where] + bytes(64) + file[where + 64 :]
+
+
+def flipped(file, where):
+    return file[:where] + bytes([file[where] ^ 1]) + file[where + 1 :]
+
+
+def swapped(file, where):
+    """Two layers, whole and well-formed, one in place of the other."""
+    return (
+        file.replace(b'"layer_1":', b'"layer_X":').replace(b'"layer_2":', b'"layer_1":').replace(b"layer_X", b"layer_2")
+    )
+
+
+def reshaped(file, where):
+    return file.replace(b'"shape":[60,32]', b'"shape":[32,60]')
+
+
+def retyped(file, where):
+    return file.replace(b'"dtype":"F32","shape":[60,32]', b'"dtype":"I32","shape":[60,32]')
+
+
+@pytest.mark.parametrize("damage", [zeroed, flipped, swapped, reshaped, retyped], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("part", ["layer_0", "layer_2"])
+def test_store_reads_no_entry_that_is_not_what_was_stored(tmp_path, model, runs, damage, part):
+    fresh = rs.extract(model, TEXTS, **ROWS, store=tmp_path)
+    (file,) = tmp_path.iterdir()
+    for end in (0, 1):
+        held = file.read_bytes()
+        where = places(held)[part][end] - 64 * end
+        damaged = damage(held, where)
+        assert len(damaged) == len(held)
+        assert damaged != held
+        del runs[:]
+        file.write_bytes(damaged)
+        assert same(rs.extract(model, TEXTS, **ROWS, store=tmp_path), fresh)
+        assert same(rs.extract(model, TEXTS, **ROWS, store=tmp_path), fresh)
+        assert len(runs) == 1, "a bad entry is absent, and made anew"
 
 
 def test_aligned_models_and_comparisons_use_it(tmp_path, model, runs):
@@ -290,7 +339,7 @@ def test_a_full_disk_costs_the_entry_and_not_the_result(tmp_path, model):
     one = Store(tmp_path)
     fresh = rs.extract(model, TEXTS, **ROWS)
     with files_no_longer_than(5000):
-        with pytest.warns(StoreWarning, match=r"could not be stored in .*File too large"):
+        with pytest.warns(StoreWarning, match=r"could not be stored in .*file too large"):
             acts = rs.extract(model, TEXTS, **ROWS, store=one)
         again = rs.extract(model, TEXTS, **ROWS, store=one)  # and says so once: a warning is an error here
     assert same(acts, fresh)

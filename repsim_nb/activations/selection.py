@@ -67,7 +67,8 @@ def select(
     """One Selection per model, row by row at the same place of the same document.
 
     Documents take turns, so that n_rows spread over as many of them as there are; within a document rows are drawn
-    from as few windows as will do, at random places; which rows these are does not depend on the order of models. Windows are as long as the shortest context, or as `packing` says.
+    from as few windows as will do, at random places. Which rows these are does not
+    depend on the order of models. Windows are as long as the shortest context, or as `packing` says.
 
     Raises:
         InputError: nothing to select from, tokenizers that share too few places, or packing that does not fit.

@@ -25,7 +25,6 @@ else:
 Texts = Sequence[str | Sequence[str]]  # each a text, or a pair of them
 PACKINGS = ("documents", "packed")
 ENCODED = 64  # pairs at once: what the tokenizer returns of a token takes many times the place of its numbers
-NO_LIMIT = 2**31
 
 
 @dataclass(frozen=True)
@@ -232,19 +231,6 @@ class Windows:
         """
         for part in self._now.tokens(texts):
             yield from part
-
-    def probe(self, lengths: Sequence[int]) -> WindowTable:
-        """Windows of these lengths of random tokens that stand for text: not every tokenizer knows a given word."""
-        room = [self.room(length) for length in lengths]
-        backend = self.tokenizer.backend_tokenizer
-        there = np.arange(min(backend.get_vocab_size(), self.vocabulary or NO_LIMIT))
-        words = np.setdiff1d(there, list(backend.get_added_tokens_decoder()))
-        ids = np.random.default_rng(0).choice(words if len(words) else there, sum(room)).astype(np.int32)
-        places = np.concatenate([np.arange(n, dtype=np.int32) for n in room])
-        offsets = np.stack([places, places + 1], axis=1)
-        windows = WindowTable(ids, offsets, np.cumsum(room), np.arange(len(room)), *self.frame())
-        self.check(windows)
-        return windows
 
     def frame(self, bos: bool | None = None) -> tuple[list[int], list[int]]:
         """Special tokens before and after the text of a window.
