@@ -106,7 +106,8 @@ def _selection(model: Model) -> tuple[int, str]:
 
     Of equal scores, and half of those that pass a ReLU are 0, it is the length of the sequence that decides.
     """
-    config: Any = model.module.config.get_text_config()
+    whole: Any = model.module.config
+    config = whole.get_text_config()
     said = [getattr(config, name, None) for name in SELECTING]
     chosen = [number for number in said if isinstance(number, int) and 0 < number < model.context]
     if not chosen:
