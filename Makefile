@@ -8,13 +8,14 @@
 #   make wheels      a folder from which others install without a network (see README, "For teachers")
 #   make check       style, types, no outputs in notebooks
 #   make bench       benchmarks, every tests/benchmarks/bench_*.py
+#   make survey      which architectures load, data/architectures.csv and docs/what_loads.md; goes on where it stopped
 #   make strip       remove outputs from the notebooks, before a commit
 #
 # PYTHON=/path/to/python chooses the Python 3.11 or newer from which .venv is made.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := figures
-.PHONY: figures test browser lab app wheels check bench strip
+.PHONY: figures test browser lab app wheels check bench survey strip
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -61,6 +62,9 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@for bench in $(BENCHES); do echo $$bench; $(ONE_THREAD) $(BIN)/python -m $$bench || exit 1; done
+
+survey: $(INSTALLED)
+	$(ONE_THREAD) $(BIN)/python -m repsim_nb.survey
 
 strip: $(INSTALLED)
 	$(if $(NOTEBOOKS),$(NBSTRIPOUT) $(NOTEBOOKS))

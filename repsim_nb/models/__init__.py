@@ -4,5 +4,16 @@ from repsim_nb.models.batch import Batch, Packing, Window
 from repsim_nb.models.catalogue import accuracies, checkpoints, list_models
 from repsim_nb.models.loading import load_model
 from repsim_nb.models.model import Model
+from repsim_nb.models.surveyed import architectures
 
-__all__ = ["Batch", "Model", "Packing", "Window", "accuracies", "checkpoints", "list_models", "load_model"]
+__all__ = [
+    "Batch",
+    "Model",
+    "Packing",
+    "Window",
+    "accuracies",
+    "architectures",
+    "checkpoints",
+    "list_models",
+    "load_model",
+]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Hidden, Logits, Model, Tap, longest
+from repsim_nb.models.model import Hidden, Logits, Model, Tap, longest, sizes
 from repsim_nb.models.parts import hidden_enters, shallow, tapped, with_submodule
 from repsim_nb.models.probe import probe, rotary_state, turning
 from repsim_nb.models.trial import Whole, check_parts, run_whole
@@ -35,9 +35,8 @@ class CausalModel(Model):
         self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: dict[str, Any]
     ) -> None:
         super().__init__(name, model, tokenizer, source)
-        config = model.config.get_text_config()
-        self.n_layers, self.d_model = config.num_hidden_layers, config.hidden_size
-        self.context = min(longest(config), tokenizer.model_max_length)
+        self.n_layers, self.d_model = sizes(name, model)
+        self.context = min(longest(model.config.get_text_config()), tokenizer.model_max_length)
         self._trunk_name, self._blocks_name, self._norm_name = _anatomy(name, model, self.n_layers)
         self._trunk = model.get_submodule(self._trunk_name)
         self._rotary = [m for m in self._trunk.modules() if turning(m)]

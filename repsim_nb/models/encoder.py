@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import RESIDUAL, Hidden, Logits, Model, Tap, longest
+from repsim_nb.models.model import RESIDUAL, Hidden, Logits, Model, Tap, longest, sizes
 from repsim_nb.models.parts import outputs_tapped, shallow, tapped, with_submodule
 from repsim_nb.models.probe import probe
 from repsim_nb.models.trial import Whole, check_parts, run_whole
@@ -53,8 +53,7 @@ class EncoderModel(Model):
         self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: dict[str, Any]
     ) -> None:
         super().__init__(name, model, tokenizer, source)
-        config = model.config
-        self.n_layers, self.d_model = config.num_hidden_layers, config.hidden_size
+        self.n_layers, self.d_model = sizes(name, model)
         self.context = min(_places(model), tokenizer.model_max_length)
         self._trunk_name, self._blocks_name, self._norm_name = _anatomy(name, model, self.n_layers)
         if not self._trunk_name and getattr(model, "pooler", None) is not None:

@@ -434,6 +434,24 @@ def longest(config: Any) -> int:
     return next((length for length in said if isinstance(length, int)), UNSAID)
 
 
+def sizes(name: str, module: Any) -> tuple[int, int]:
+    """Depth and width, as a transformers model's config says.
+
+    Raises
+    ------
+    InputError
+        It says neither: the model is no single stack of blocks of one width.
+    """
+    config = module.config.get_text_config()
+    depth, width = (getattr(config, size, None) for size in ("num_hidden_layers", "hidden_size"))
+    if not (isinstance(depth, int) and isinstance(width, int)):
+        raise InputError(
+            f"{name} ({type(module).__name__}) has no num_hidden_layers and hidden_size in its config. "
+            "This architecture is not supported."
+        )
+    return depth, width
+
+
 def positions(
     name: str, n_layers: int, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL
 ) -> list[int]:

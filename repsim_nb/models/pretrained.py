@@ -15,6 +15,7 @@ from repsim_nb.models.fit import MASKED_HEADS, check_fit, check_taken, is_plain
 from repsim_nb.models.folder import naming, refusing
 from repsim_nb.models.model import Model
 from repsim_nb.models.sentence_files import ENCODERS, Layout
+from repsim_nb.models.surveyed import warn_unless_surveyed
 from repsim_nb.models.tokenizer import NO_CODE, VERY_LONG, check_tokenizer, load_tokenizer, quiet
 
 if TYPE_CHECKING:
@@ -181,7 +182,9 @@ def as_model(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     config = module.config.to_dict() | {"architectures": [known.__name__]}  # a subclass may be called anything
     kinds: dict[str, type[Model]] = {"causal": CausalModel, "classifier": ClassifierModel, "encoder": EncoderModel}
     check_tokenizer(name, tokenizer, _rows(module))
-    return kinds[kind_of(name, config)](name, module, tokenizer, about)
+    model = kinds[kind_of(name, config)](name, module, tokenizer, about)
+    warn_unless_surveyed(known.__name__, config["model_type"])
+    return model
 
 
 def _rows(module: PreTrainedModel) -> int | None:

@@ -30,6 +30,7 @@ MOST = 10  # lengths tried
 BOUNDARIES = ("window", "block", "chunk", "local", "kernel", "segment", "landmark", "bucket", "span")
 NUMBERED = ("idx", "index", "layer", "block_id")  # in names of attributes that only number a block
 TURNING = ("longrope", "dynamic")  # kinds of rotary factors that depend on the longest sequence
+SELECTING = ("index_topk", "index_topk_blocks", "indexer_budget")  # in configs, how many tokens attention chooses
 WORTH_KEEPING = 0.2  # seconds of a probe whose verdict is kept on disk
 
 _verdicts: dict[str, Neutral] = {}
@@ -59,7 +60,7 @@ def probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
 
 @torch.no_grad()
 def _probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
-    below, reason = _rotary_switch(model)
+    below, reason = min([_rotary_switch(model), _selection(model)], key=lambda switch: switch[0] or model.context)
     seen, lengths = _Seen(model, len(blocks)), _lengths(model, blocks, below)
     with refusing(model):
         start = read_alone(model, trial.ids[: len(trial.ids) // 2 + 1])
@@ -98,6 +99,20 @@ def _rotary_switch(model: Model) -> tuple[int, str]:
     if not ends or model.context <= (below := min(ends.values())):
         return 0, ""
     return below, f"its rotary factors ({', '.join(ends)}) depend on the longest sequence from {below + 1:,} tokens on"
+
+
+def _selection(model: Model) -> tuple[int, str]:
+    """Up to how many tokens all are attended to, where beyond it the best are chosen, and why not beyond.
+
+    Of equal scores, and half of those that pass a ReLU are 0, it is the length of the sequence that decides.
+    """
+    whole: Any = model.module.config
+    config = whole.get_text_config()
+    said = [getattr(config, name, None) for name in SELECTING]
+    chosen = [number for number in said if isinstance(number, int) and 0 < number < model.context]
+    if not chosen:
+        return 0, ""
+    return min(chosen), f"its attention chooses {min(chosen):,} tokens, and of equal ones by the longest sequence"
 
 
 def turning(module: nn.Module) -> bool:
@@ -215,7 +230,7 @@ def _is_setting(name: str, value: Any) -> bool:
 
 
 def _key(model: Model) -> str:
-    """Hash of all that a verdict depends on: config, versions, where it runs, and a sample of the weights.
+    """Hash of all that a verdict depends on: config, versions, where it runs, this module, a sample of the weights.
 
     An effect that rounding hides in a model at its first step may show in one that was trained.
     """
@@ -226,7 +241,7 @@ def _key(model: Model) -> str:
     ]
     config: Any = model.module.config
     about = [model.kind, config.to_dict(), model.context, str(model.dtype), str(model.device), versions(), sample]
-    about.append(getattr(config, "_attn_implementation", None))
+    about += [getattr(config, "_attn_implementation", None), Path(__file__).read_text(encoding="utf-8")]
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 

@@ -1,0 +1,144 @@
+"""Run the survey: each architecture in a process of its own, with a limit of time and memory."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import repsim_nb
+from repsim_nb.atomic import atomic
+from repsim_nb.models.surveyed import COLUMNS, TABLE
+from repsim_nb.resources import checkout, data_dir
+from repsim_nb.survey.page import page
+from repsim_nb.survey.small import architectures
+from repsim_nb.versions import versions
+
+SECONDS = 120  # of one architecture
+MEMORY = 12 * 2**30  # bytes of address space
+PAGE = Path("docs", "what_loads.md")
+
+
+class WrongVerdictError(Exception):
+    """An architecture loads and gives wrong numbers, so that the table is not written."""
+
+
+def run(work: Path) -> Path:
+    """Survey all architectures and write the table and its page; what an earlier run did of the same code is kept.
+
+    Parameters
+    ----------
+    work : Path
+        Folder of the rows so far.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    WrongVerdictError
+        An architecture gives other numbers than transformers.
+    """
+    top = checkout()
+    if top is None:
+        raise FileNotFoundError("The survey is run from a checkout of repsim-nb, whose data/ and docs/ it writes.")
+    rows_file = work / f"{_code()}.csv"
+    work.mkdir(parents=True, exist_ok=True)
+    done = {tuple(row[:3]): row for row in _read(rows_file)}
+    everything = architectures()
+    with rows_file.open("a", newline="", encoding="utf-8") as file:
+        for number, which in enumerate(everything, start=1):
+            if which in done:
+                continue
+            row = [*which, _transformers(), *_surveyed(which)]
+            csv.writer(file, lineterminator="\n").writerow(row)
+            file.flush()
+            done[which] = row
+            print(f"[{number}/{len(everything)}] {which[2]}: {' '.join(filter(None, row[4:]))}", flush=True)
+    rows = [done[which] for which in everything]
+    wrong = [row[2] for row in rows if row[4] == "wrong"]
+    if wrong:
+        raise WrongVerdictError(
+            f"Loaded, but other numbers than transformers gives: {', '.join(wrong)}. See {rows_file}."
+        )
+    with atomic(data_dir() / TABLE) as table, table.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    with atomic(top / PAGE) as written:
+        written.write_text(page([dict(zip(COLUMNS, row, strict=True)) for row in rows]), encoding="utf-8")
+    return top / PAGE
+
+
+def _surveyed(which: tuple[str, str, str]) -> tuple[str, str, str]:
+    """Verdict, reason and deviation of one architecture, judged in a process of its own."""
+    server: Any = multiprocessing.get_context("forkserver" if "forkserver" in _ways() else "spawn")
+    if hasattr(server, "set_forkserver_preload"):
+        server.set_forkserver_preload(["repsim_nb.survey.judge"])  # torch and transformers, imported once
+    mine, theirs = server.Pipe(duplex=False)
+    process = server.Process(target=_judged, args=(which, theirs))
+    process.start()
+    theirs.close()
+    try:
+        if mine.poll(SECONDS):
+            found: tuple[str, str, str] = mine.recv()
+            process.join(SECONDS)
+            return found
+        return "cannot be built here", f"it takes more than {SECONDS} s", ""
+    except EOFError:
+        process.join()
+        return "cannot be built here", f"its process ended with exit code {process.exitcode}", ""
+    finally:
+        process.kill()
+        process.join()
+
+
+def _judged(which: tuple[str, str, str], to: Connection) -> None:
+    import torch
+    from transformers.utils import logging
+
+    from repsim_nb.survey.judge import survey
+
+    _limit_memory()
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()
+    found = survey(*which)
+    to.send((found.verdict, found.reason, "" if found.deviation is None else f"{found.deviation:.1e}"))
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    with suppress(ValueError, OSError):  # systems that have no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def _ways() -> list[str]:
+    return multiprocessing.get_all_start_methods()
+
+
+def _transformers() -> str:
+    return versions()["transformers"]
+
+
+def _code() -> str:
+    """Names what decides the verdicts: the sources that are judged and those that judge, and what they run on."""
+    package = Path(repsim_nb.__file__).parent
+    digest = hashlib.sha256(repr(versions()).encode())
+    for folder in ("models", "activations", "survey"):
+        for source in sorted((package / folder).glob("*.py")):
+            digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _read(file: Path) -> Iterator[list[str]]:
+    if file.is_file():
+        with file.open(newline="", encoding="utf-8") as lines:
+            yield from (row for row in csv.reader(lines) if len(row) == len(COLUMNS))
