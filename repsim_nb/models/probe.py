@@ -24,7 +24,7 @@ from repsim_nb.models.trial import Trial, batch_of, check_causal, distance, rand
 from repsim_nb.versions import versions
 
 FEW = (5, 12, 29)  # tokens of texts that are always tried
-WORK = 1.2e10  # parameters times tokens, that longer texts may take: some tenths of a second
+WORK = 6e9  # parameters times tokens, that longer texts may take: some tenths of a second
 LONGEST = 2048  # tokens: the attention of longer ones takes too much memory
 MOST = 10  # lengths tried
 BOUNDARIES = ("window", "block", "chunk", "local", "kernel", "segment", "landmark", "bucket", "span")
@@ -192,7 +192,7 @@ def _lengths(model: Model, blocks: Sequence[nn.Module], below: int) -> list[int]
     longest = min(model.context, below or model.context, LONGEST)
     about = [near for named in sorted(_boundaries(model.module.config)) for near in (named - 1, named + 2)]
     chosen = {min(length, longest) for length in FEW}
-    for length in [*about, longest, longest // 2 + 1]:
+    for length in [*about, longest, min(longest // 2 + 1, int(affordable / 4))]:
         if 0 < length <= longest and len(chosen) < MOST and 3 * (sum(chosen) + length) < affordable:
             chosen.add(length)
     return sorted(chosen)
