@@ -99,6 +99,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # by model type, what the defaults leav
     "hunyuan_v1_moe": {"head_dim": 8, "num_key_value_heads": 2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * (LAYERS // 2)},
     "mamba2": {"head_dim": 16},
+    "luke": {"entity_vocab_size": 100, "entity_emb_size": 16},
     "ministral": {"head_dim": 8},
     "mobilebert": {"embedding_size": 32, "intra_bottleneck_size": 16, "true_hidden_size": 16},
     "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
