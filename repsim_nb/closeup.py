@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures.arrays import as_matrix
+from repsim_nb.measures.features import Features
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,12 +84,12 @@ def shared_axes(x: Any, y: Any, k: int = 300, seed: int = 0) -> SharedAxes:
 
 def _unit(x: Any, side: str) -> np.ndarray:
     """Centred, with rows of root mean square length 1, in float64."""
-    matrix = as_matrix(x, side).double().cpu().numpy()
-    matrix = matrix - matrix.mean(0)
-    size = np.sqrt((matrix**2).sum(1).mean())
-    if len(matrix) < 3 or not size:
-        raise InputError(f"{side} has {len(matrix)} rows that {'all are the same' if size == 0 else 'are too few'}.")
-    return matrix / size
+    given = as_matrix(x, side)
+    if len(given) < 3:
+        raise InputError(f"{side} has {len(given)} rows; shared_axes needs at least 3.")
+    features = Features(given, side).varied("shared_axes")
+    matrix = features.rows(dtype=torch.float64).numpy(force=True)
+    return matrix / np.sqrt((matrix**2).sum(1).mean())
 
 
 def most_different(

@@ -15,14 +15,14 @@ from repsim_nb.controls import Controls
 from repsim_nb.errors import InputError, check_effect, unknown
 from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
-from repsim_nb.measures.cka import CKA
 from repsim_nb.measures.arrays import as_matrix, check_order, is_array
+from repsim_nb.measures.cka import CKA
 from repsim_nb.measures.registry import Prepared
-from repsim_nb.memory import limit_bytes, readable_size
+from repsim_nb.memory import limit_bytes, most_rows, readable_size
 from repsim_nb.models import Model, Packing
 from repsim_nb.models.model import as_layers
 from repsim_nb.progress import steps
-from repsim_nb.streaming import expected_bytes, most_rows, shapes_and_layers, stream
+from repsim_nb.streaming import expected_bytes, shapes_and_layers, stream
 from repsim_nb.uncertainty import (
     LEVEL,
     Documents,
@@ -89,7 +89,8 @@ def compare(
 
     Args:
         a, b: models, names `load_model` takes, or activations (from `extract`, any mapping layer -> (n_rows, d) array
-            with equal n_rows, or one such array, tensor or data frame, which is layer 0); b=None compares a with itself.
+            with equal n_rows, or one such array, tensor or data frame, which is layer 0); b=None compares a with
+            itself.
         corpus, site, rows, n_rows, packing: as in `extract`; an error where both sides are activations already.
         seed: of the choice of rows, the permutations and the jackknife's groups.
         measure: a name from `list_measures()` or a configured Measure.
@@ -155,8 +156,12 @@ def compare(
     check_order(a, b)
     a, b = as_side(a, "a"), None if b is None else as_side(b, "b")
     if isinstance(a, Mapping):
-        extraction = {"corpus": corpus, "site": site, "rows": rows, "n_rows": n_rows, "packing": packing, "store": store}
-        check_effect(compare, extraction, "the rows of activations are chosen already. Give them to extract instead.")
+        chosen_already = {"corpus": corpus, "site": site, "rows": rows, "n_rows": n_rows, "packing": packing}
+        check_effect(
+            compare,
+            chosen_already | {"store": store},
+            "the rows of activations are chosen already. Give it to extract instead.",
+        )
     elif not isinstance(b, Mapping):
         how: dict[str, Any] = {
             "layers_a": layers_a,
@@ -183,12 +188,12 @@ def compare(
         acts_a, acts_b, kept = controls.applied(acts_a, acts_b)
         groups = None if groups is None else of_rows({"groups": groups}, kept)["groups"]
         measure_params = of_rows(measure_params, kept)
-    xs = _matrices(acts_a, "a")
-    ys = xs if acts_b is acts_a else _matrices(acts_b, "b")
+    xs = matrices(acts_a, "a")
+    ys = xs if acts_b is acts_a else matrices(acts_b, "b")
     documents = _documents(acts_a, acts_b, groups, len(xs[0]))
     chosen = _configured(measure, measure_params, documents if between_documents else None)
-    if isinstance(a, Mapping):
-        _check_memory(chosen, xs, ys, memory_limit, again=bool(kind or level))
+    if isinstance(a, Mapping) or kind or level:
+        check_memory(chosen, xs, ys, memory_limit, times=2 if kind or level else 1)
     left = _prepared(chosen, dict(zip(acts_a, xs, strict=True)), "a")
     right = left if ys is xs else _prepared(chosen, dict(zip(acts_b, ys, strict=True)), "b")
     if fast:
@@ -219,22 +224,22 @@ def as_side(given: Any, name: str) -> Any:
     return given
 
 
-def _check_memory(measure: Measure, xs: Sequence[Tensor], ys: Sequence[Tensor], given: int | None, again: bool) -> None:
-    """Raise where work on arrays takes more than the limit; `again` is for nulls and intervals, which prepare anew."""
+def check_memory(
+    measure: Measure, xs: Sequence[Tensor], ys: Sequence[Tensor], given: int | None, times: int = 1
+) -> None:
+    """Raise where work on layers takes more than the limit; `times` is how often what is prepared is held."""
     limit, n = limit_bytes(given), len(xs[0])
     widths = [[x.shape[1] for x in side] for side in ((xs,) if ys is xs else (xs, ys))]
-    times = 2 if again else 1
 
     def needed(rows: int) -> int:
         return times * measure.memory(rows, *widths)
 
     if limit is not None and needed(n) > limit:
         most = most_rows(needed, n, limit)
+        fewer = f"Take at most {most:,} rows" if most else "Take fewer rows"
         raise InputError(
             f"{measure.name} of {n:,} rows takes {readable_size(needed(n))} beside them; the limit is "
-            f"{readable_size(limit)}. "
-            + (f"Take at most {most:,} rows, fewer layers" if most else "Take fewer rows or layers")
-            + ", or raise memory_limit."
+            f"{readable_size(limit)}. {fewer}, fewer layers, or raise memory_limit."
         )
 
 
@@ -258,16 +263,15 @@ def compare_all(
     chosen = get_measure(measure, **measure_params)
     if not isinstance(activations, Mapping) or not activations:
         raise InputError("compare_all needs activations by name, as name -> activations, of at least one model.")
-    activations = {name: _layers_of(as_side(acts, str(name)), "all") for name, acts in activations.items()}
-    matrices = {name: _matrices(acts, name) for name, acts in activations.items()}
-    every = [x for side in matrices.values() for x in side]
-    _check_memory(chosen, every, every, memory_limit, again=False)
+    activations = {name: layers_of(as_side(acts, str(name)), "all") for name, acts in activations.items()}
+    tensors = {name: matrices(acts, name) for name, acts in activations.items()}
+    every = [x for side in tensors.values() for x in side]
+    check_memory(chosen, every, every, memory_limit)
     extracted = [acts for acts in activations.values() if isinstance(acts, Activations)]
     for a, b in pairwise(extracted):
         same_rows(a, b)
     prepared = {
-        name: _prepared(chosen, dict(zip(acts, matrices[name], strict=True)), name)
-        for name, acts in activations.items()
+        name: _prepared(chosen, dict(zip(acts, tensors[name], strict=True)), name) for name, acts in activations.items()
     }
     names = list(activations)
     return {
@@ -345,7 +349,7 @@ def _configured(measure: str | Measure, params: dict[str, Any], documents: Docum
     return chosen.configured(groups=documents.codes)
 
 
-def _matrices(acts: Mapping[Any, Any], side: str) -> list[Tensor]:
+def matrices(acts: Mapping[Any, Any], side: str) -> list[Tensor]:
     """Layers as tensors, checked unless extraction has done so."""
     if isinstance(acts, Activations):
         return list(acts.values())
@@ -378,14 +382,15 @@ def _both(
         return pair[0], pair[1]
     if len(given) == 1 and b is not None:
         raise InputError("One side is a model and the other activations: extract both with the same arguments first.")
-    first = _layers_of(a, layers_a)  # type: ignore[arg-type]
-    second = first if b is None and layers_a == layers_b else _layers_of(a if b is None else b, layers_b)  # type: ignore[arg-type]
+    first = layers_of(a, layers_a)  # type: ignore[arg-type]
+    second = first if b is None and layers_a == layers_b else layers_of(a if b is None else b, layers_b)  # type: ignore[arg-type]
     if isinstance(a, Activations) and isinstance(b, Activations):
         same_rows(a, b)
     return first, second
 
 
-def _layers_of(acts: Mapping[int, Any], layers: Layers) -> Mapping[int, Any]:
+def layers_of(acts: Mapping[int, Any], layers: Layers) -> Mapping[int, Any]:
+    """The layers asked for of activations, at least one."""
     if not isinstance(acts, Mapping):
         raise InputError(f"Expected activations, layer -> array of shape (rows, features), got {type(acts).__name__}.")
     if not acts:

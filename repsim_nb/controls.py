@@ -13,6 +13,7 @@ from torch import Tensor
 from repsim_nb.activations import Activations
 from repsim_nb.errors import InputError
 from repsim_nb.measures.arrays import as_matrix
+from repsim_nb.measures.features import Features, column_sums
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,19 +107,27 @@ class Controls:
 
     def _features(self, x: Tensor, layer: Any) -> Tensor:
         if self.standardize:
-            deviation, size = x.std(0), x.abs().amax(0)
-            varies = deviation > 8 * torch.finfo(x.dtype).eps * size
-            x = (x[:, varies] - x[:, varies].mean(0)) / deviation[varies]
+            centred = _centred(x)
+            deviation, size = centred.norm(dim=0) / (len(x) - 1) ** 0.5, x.abs().amax(0)
+            varies = deviation > torch.finfo(x.dtype).eps * size
+            if not varies.any():
+                raise InputError(f"standardize leaves nothing of layer {layer}: none of its features varies.")
+            x = (centred[:, varies] / deviation[varies]).to(x.dtype)
         if self.remove_components:
             if self.remove_components >= min(len(x) - 1, x.shape[1]):
                 raise InputError(
                     f"remove_components={self.remove_components} leaves nothing of layer {layer}, which has "
                     f"{len(x)} rows and {x.shape[1]} features that vary. Remove fewer."
                 )
-            x = x - x.mean(0)
+            x = _centred(x).to(x.dtype)
             first = _directions(x)[:, -self.remove_components :]
             x = x - (x @ first) @ first.T
         return x
+
+
+def _centred(x: Tensor) -> Tensor:
+    """In float64, which keeps what is left beside a large mean."""
+    return x.double() - column_sums(x) / len(x)
 
 
 def _directions(centred: Tensor) -> Tensor:
@@ -172,10 +181,9 @@ def _first_components(acts: Mapping[int, Any], side: str) -> tuple[list[Tensor],
     layers, projections, shares = [], [], []
     for layer, values in acts.items():
         x = as_matrix(values, f"layer {layer} of {side}")
-        x = x - x.mean(0)
+        Features(x, f"layer {layer} of {side}").varied("component_share")
+        x = _centred(x).to(x.dtype)
         total = x.double().square().sum()
-        if not total > 0:
-            raise InputError(f"Layer {layer} of {side} has no variance: all rows are equal. Leave this one out.")
         projections.append(x.double() @ _directions(x)[:, -1].double())
         shares.append((projections[-1].square().sum() / total).item())
         layers.append(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from repsim_nb.errors import InputError
@@ -84,6 +85,19 @@ def _from_environment(text: str) -> int:
         return limit_bytes(int(float(text))) or 0
     except (ValueError, OverflowError):
         raise InputError(f"{LIMIT}={text!r}; expected a positive number of bytes, such as 4e9.") from None
+
+
+def most_rows(needed: Callable[[int], int], n: int, limit: int) -> int:
+    """The largest number of rows, up to n, whose bytes are within the limit; more rows never need less.
+
+    >>> most_rows(lambda rows: 8 * rows**2, 1000, 8 * 100**2)
+    100
+    """
+    low, high = 0, n + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if needed(middle) <= limit else (low, middle)
+    return low
 
 
 def readable_size(bytes_: int) -> str:

@@ -19,15 +19,14 @@ from repsim_nb.activations.extraction import (
     plan_aligned,
     tokens_per_batch,
 )
+from repsim_nb.activations.selection import KINDS
 from repsim_nb.corpora import Corpus
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, unknown
 from repsim_nb.labels import labelled
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.accumulation import Accumulator
-from repsim_nb.measures.features import TILE_ROWS
-from repsim_nb.measures.kernels import STRIP_BYTES
 from repsim_nb.measures.moments import PrecisionError
-from repsim_nb.memory import limit_bytes, readable_size
+from repsim_nb.memory import limit_bytes, most_rows, readable_size
 from repsim_nb.models import Model, Packing
 from repsim_nb.models.model import as_layers
 from repsim_nb.models.shape import Shape, shape_of
@@ -51,13 +50,14 @@ class Estimate:
     Attributes:
         measure: its name.
         rows: rows to be compared, at most.
-        activations: bytes of all rows of all layers, and of orthonormal bases where the measure keeps them.
-        work: bytes that the measure needs beside them, for products of layers.
+        activations: bytes of all rows of all layers.
+        work: bytes that the measure takes beside them (`Measure.memory`).
         moments: bytes of the sums that streaming keeps instead; None for a measure that needs all rows at once.
         result: bytes of the grid.
         limit: bytes that activations or sums may use; None where this system does not say how much it has.
         weights: bytes of each model's weights.
         batch: bytes that running batches takes inside the larger model, with what malloc keeps of them.
+        fitting: how many rows would fit in memory.
         one_at_a_time: whether models are loaded one after the other, because they do not fit beside each other.
         forward_seconds, measure_seconds: rough, from a short trial on this machine; None when not tried.
     """
@@ -71,6 +71,7 @@ class Estimate:
     weights: tuple[int, ...] = ()
     work: int = 0
     batch: int = 0
+    fitting: int = 0
     one_at_a_time: bool = False
     forward_seconds: float | None = None
     measure_seconds: float | None = None
@@ -88,9 +89,9 @@ class Estimate:
         Raises:
             InputError: as `route`.
         """
-        kept = self.activations if self.route == "memory" else self.moments or 0
         models = max(self.weights, default=0) if self.one_at_a_time else sum(self.weights)
-        return models + kept + max(self.batch, self.work) + self.result
+        in_memory = self.activations + max(self.batch, self.work)
+        return models + self.result + (in_memory if self.route == "memory" else self.batch + (self.moments or 0))
 
     @property
     def seconds(self) -> float | None:
@@ -109,10 +110,9 @@ class Estimate:
             return "memory"
         if self.moments is not None and self.moments <= self.limit:
             return "stream"
-        fitting = int(self.rows * max(self.limit - self.work, 0) / self.activations)
         ways = ["choose fewer layers"]
-        if fitting:
-            ways.insert(0, f"set n_rows to at most {fitting:,}")
+        if self.fitting:
+            ways.insert(0, f"set n_rows to at most {self.fitting:,}")
         if self.measure == "cka":
             ways.append("give cka batch=256, which keeps next to nothing")
         elif self.moments is None:
@@ -181,6 +181,8 @@ def estimate(
     chosen = get_measure(measure, **measure_params)
     layers_a, layers_b = as_layers(layers_a), as_layers(layers_b)
     _only_models(a, b)
+    if rows not in KINDS:
+        raise unknown("kind of rows", rows, KINDS)
     shapes, layers = shapes_and_layers(a, b, layers_a, layers_b, site)
     longest = _longest_window(corpus, Packing.of(packing))
     bare = expected_bytes(shapes, layers, chosen, n_rows, memory_limit, longest)
@@ -234,31 +236,28 @@ def expected_bytes(
     longest window, where that is less than the context.
     """
     widths = [dict.fromkeys(positions, model.d_model) for model, positions in zip(models, layers, strict=True)]
-    rows = sum(sum(side.values()) for side in widths) * n_rows
-    # Whitening keeps an orthonormal basis of every layer, in float64.
-    whitened = measure.moment_dtype is torch.float64
+    sides = [list(side.values()) for side in widths]
+    per_row, limit = 4 * sum(map(sum, sides)), limit_bytes(limit)
+
+    def in_memory(n: int) -> int:
+        return n * per_row + measure.memory(n, *sides)
+
     moments = None if measure.moment_dtype is None else _accumulator(measure, widths).nbytes
     return Estimate(
         measure=measure.name,
         rows=n_rows,
-        activations=rows * (12 if whitened else 4),
-        work=_work_bytes([sum(side.values()) for side in widths], sum(map(len, widths)), n_rows),
+        activations=n_rows * per_row,
+        work=measure.memory(n_rows, *sides),
+        fitting=n_rows if limit is None else most_rows(in_memory, n_rows, limit),
         moments=moments,
         result=8 * len(widths[0]) * len(widths[-1]),
-        limit=limit_bytes(limit),
+        limit=limit,
         weights=tuple({id(model): model.weights for model in models}.values()),  # two models may have one name
         batch=int(
             RETAINED
             * max(max(tokens_per_batch(m), min(m.context, longest or m.context)) * m.token_bytes for m in models)
         ),
     )
-
-
-def _work_bytes(widths: Sequence[int], n_layers: int, n_rows: int) -> int:
-    """Of products of layers with so many features in all, or where that is cheaper of Gram matrices; float32."""
-    products = widths[0] * widths[-1] + TILE_ROWS * (widths[0] + widths[-1])
-    grams = n_layers * n_rows**2
-    return min(STRIP_BYTES, 4 * (grams if n_rows < 2 * max(widths) else products))
 
 
 def stream(

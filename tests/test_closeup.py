@@ -74,9 +74,9 @@ def test_what_cannot_be_aligned_is_refused():
     x = np.random.default_rng(4).normal(size=(10, 3))
     with pytest.raises(InputError, match="x has 10 rows, y has 9"):
         shared_axes(x, x[:9])
-    with pytest.raises(InputError, match="all are the same"):
+    with pytest.raises(InputError, match=r"y has no variance .all 10 rows are equal"):
         shared_axes(x, np.ones((10, 3)))
-    with pytest.raises(InputError, match="too few"):
+    with pytest.raises(InputError, match="x has 2 rows; shared_axes needs at least 3"):
         shared_axes(x[:2], x[:2])
 
 

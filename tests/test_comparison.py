@@ -179,7 +179,10 @@ def test_the_number_of_threads_changes_nothing(related):
         ({"null": True}, "null=True; expected None"),
         ({"interval": 1.5}, "interval=1.5; expected None, True or a level between 0 and 1"),
         ({"interval": "95%"}, "interval='95%'; expected"),
-        ({"groups": [1, 2]}, r"groups has shape \(2,\); expected one document label for each of the 160 rows"),
+        (
+            {"groups": [1, 2], "null": 39},
+            r"groups has shape \(2,\); expected one document label for each of the 160",
+        ),
         ({"groups": np.arange(160) // 40, "interval": True}, "at least 5 documents; there are 4"),
         ({"groups": np.arange(160) // 160, "null": 39}, "only 1 ways"),
         ({"measure": "procrustes", "null": "moments"}, 'procrustes here has only null="permutation"'),

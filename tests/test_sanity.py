@@ -18,6 +18,11 @@ def test_monotonicity_counts_triples_in_order():
     assert monotonicity(grid(distance)) == 0
     one_wrong = np.array([[1, 0.1, 0.5], [0.1, 1, 0.9], [0.5, 0.9, 1]])  # 0 and 2 more alike than 0 and 1
     assert monotonicity(grid(one_wrong)) == 0.5
+    for value in (0, 1):
+        assert monotonicity(grid(np.full((4, 4), value))) == 0.5  # ties are half in order
+    assert monotonicity(grid([[1, 0.5, 0.5], [0.5, 1, 0.9], [0.5, 0.9, 1]])) == 0.75
+    with pytest.raises(InputError, match="a value in every cell"):
+        monotonicity(grid(np.full((4, 4), np.nan)))
     with pytest.raises(InputError, match="square map of three layers"):
         monotonicity(grid(np.ones((2, 2))))
 

@@ -51,7 +51,8 @@ def as_matrix(x: Any, side: str) -> Tensor:
             half = " float16 holds nothing beyond 65,504." if given is torch.float16 else ""
             raise InputError(
                 f"{side} has {int(bad.sum())} values that are NaN or infinite, the first at row {row}, column "
-                f"{column} ({x[row, column].item()}).{half} Find where they come from, or drop those rows on both sides."
+                f"{column} ({x[row, column].item()}).{half} Find where they come from, or drop those rows on both "
+                "sides."
             )
     return x
 
@@ -69,7 +70,8 @@ def check_order(x: Any, y: Any) -> None:
 def _refused(x: Any, side: str, instead: str = "") -> InputError:
     kind = " ".join(str(part) for part in (type(x).__name__, getattr(x, "dtype", ""), getattr(x, "layout", "")))
     return InputError(
-        f"{side} must be a dense real torch tensor or numpy array of shape (rows, features), got {kind.strip()}.{instead}"
+        f"{side} must be a dense real torch tensor or numpy array of shape (rows, features), got {kind.strip()}."
+        + instead
     )
 
 
@@ -122,8 +124,8 @@ def _array(x: Any, side: str) -> np.ndarray:
         if masked.any():
             first = tuple(int(i) for i in np.argwhere(masked)[0])
             raise InputError(
-                f"{side} has {int(masked.sum())} masked values, the first at {first}. Drop those rows on both sides, or "
-                "fill them in with x.filled(value)."
+                f"{side} has {int(masked.sum())} masked values, the first at {first}. Drop those rows on both sides, "
+                "or fill them in with x.filled(value)."
             )
         array = array.data
     if array.dtype.kind not in "fiub":

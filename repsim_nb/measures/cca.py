@@ -89,7 +89,9 @@ class SVCCA(_Subspaces):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.components is not None:
-            check_effect(type(self), {"variance": self.variance}, "components says how many are kept. Give one of both.")
+            check_effect(
+                type(self), {"variance": self.variance}, "components says how many are kept. Give one of both."
+            )
 
     def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
         return canonical_correlations(overlap[: self._kept(x.s, "x"), : self._kept(y.s, "y")]).mean().item()

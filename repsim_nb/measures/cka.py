@@ -91,13 +91,14 @@ class CKA(Measure):
     def _kept_bytes(self, n: int, d: int) -> int:
         kept = 16 * n + (8 * n * d if self.kernel == "rbf" else 0)
         if self.groups is not None and self.debiased:
-            kept += 16 * int((Groups(self.groups, n).sizes ** 2).sum())
+            sizes = np.unique(np.asarray(self.groups), return_counts=True)[1]
+            kept += int(16 * (sizes**2).sum() * n / sizes.sum())
         return kept
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         rows = n if self.batch is None else min(n, self.batch)
         blocks = 0 if self.groups is None else 8 * n * max(widths)
-        return max(blocks, work_bytes(rows, widths, self.kernel))
+        return max(blocks, work_bytes(rows, widths, *wide, self.kernel))
 
     def _prepare(self, x: Tensor, side: str) -> list[Gram]:
         groups = None if self.groups is None else Groups(self.groups, len(x))
@@ -212,8 +213,8 @@ class HSIC(Measure):
     def _kept_bytes(self, n: int, d: int) -> int:
         return 16 * n + (8 * n * d if self.kernel == "rbf" else 0)
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
-        return work_bytes(n, widths, self.kernel)
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
+        return work_bytes(n, widths, *wide, self.kernel)
 
     def _prepare(self, x: Tensor, side: str) -> Gram:
         return Gram(Features(x, side).varied(self.name), self.kernel, self.debiased, None, self.bandwidth)

@@ -106,7 +106,7 @@ class Features:
         self, start: int = 0, stop: int | None = None, dtype: torch.dtype | None = None, out: Tensor | None = None
     ) -> Tensor:
         """Rows start to stop, centred and scaled, as a new tensor or in `out`."""
-        return self._centred(self.x[start:stop], dtype or self.x.dtype, out)
+        return self._centred(self.x[start:stop], (dtype or self.x.dtype) if out is None else out.dtype, out)
 
     def take(self, index: Tensor) -> Tensor:
         """The rows at `index`, centred and scaled, as a new tensor."""
@@ -115,7 +115,8 @@ class Features:
 
     def _centred(self, rows: Tensor, dtype: torch.dtype, out: Tensor | None) -> Tensor:
         if dtype is not self.x.dtype:  # in place: operands of two dtypes would be copied
-            return rows.to(dtype).mul_(self.scale).sub_(self.mean.to(dtype))
+            result = rows.to(dtype) if out is None else out.copy_(rows)
+            return result.mul_(self.scale).sub_(self.mean.to(dtype))
         result = torch.add(-self.mean.to(dtype), rows, alpha=self.scale, out=out)
         return result if self.rest is None else result.sub_(self.rest.to(dtype))
 
@@ -139,7 +140,8 @@ class Features:
         rows = self.rows(dtype=torch.float64)
         u, s, vh = torch.linalg.svd(rows, full_matrices=False)
         sizes = torch.linalg.vector_norm(rows, dim=0)
-        kept = s > rounding_lengths(vh, sizes, self.mean, self.n, torch.finfo(self.x.dtype).eps)
+        ours = 8 * torch.finfo(torch.float64).eps * math.sqrt(max(rows.shape)) * s[0]
+        kept = s > ours + rounding_lengths(vh, sizes, self.mean, self.n, torch.finfo(self.x.dtype).eps)
         if not kept.any():
             raise self._undefined("The spectrum")
         return (u, s, vh) if kept.all() else (u[:, kept], s[kept], vh[kept])
@@ -167,8 +169,9 @@ class Features:
 def column_sums(x: Tensor) -> Tensor:
     """Sum of every column, float64."""
     total = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+    work = torch.empty(min(FEW_ROWS, len(x)), x.shape[1], dtype=torch.float64, device=x.device)
     for block in x.split(FEW_ROWS):
-        total += block.double().sum(0)
+        total += work[: len(block)].copy_(block).sum(0)
     return total
 
 
@@ -176,16 +179,19 @@ def rounding_lengths(vh: Tensor, sizes: Tensor, means: Tensor, n: int, eps: floa
     """How long rounding alone may make each of the directions `vh` (r, d) of n centred rows.
 
     Every feature has its own rounding: eps of what varies in it, of norm `sizes` (with room for how it was computed),
-    and eps of its mean, which centring leaves behind.
+    and eps of its mean, which centring leaves behind (nothing of it in a constant feature, of size 0).
     """
     varying = torch.linalg.vector_norm(vh * sizes, dim=1)
-    left = torch.linalg.vector_norm(vh * means, dim=1)
+    left = torch.linalg.vector_norm(vh * torch.where(sizes > 0, means, 0.0), dim=1)
     return eps * (8 * math.sqrt(vh.shape[1]) * varying + 2 * (math.sqrt(n) + math.sqrt(vh.shape[1])) * left)
 
 
 def squared_lengths(rows: Tensor) -> Tensor:
     """Squared norm of every row."""
-    return torch.cat([block.square().sum(1) for block in rows.split(FEW_ROWS)])
+    lengths = rows.new_empty(len(rows))  # one piece: small ones in between would keep malloc from using memory again
+    for block, out in zip(rows.split(FEW_ROWS), lengths.split(FEW_ROWS), strict=True):
+        torch.sum(block.square(), dim=1, out=out)
+    return lengths
 
 
 def squared_distances(rows: Tensor, height: int | None = None) -> Tensor:

@@ -41,7 +41,7 @@ class _Probabilities(_Functional):
     def _kept_bytes(self, n: int, d: int) -> int:
         return 8 * n * d
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return 26 * n * max(widths)
 
     def _prepare(self, x: Tensor, side: str) -> Tensor:
@@ -75,7 +75,7 @@ class JensenShannon(_Probabilities):
     bounds = (0.0, 1.0)
     reference = "Lin 1991"
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return 34 * n * max(widths)
 
     def _compare(self, p: Tensor, q: Tensor) -> float:

@@ -250,13 +250,18 @@ def median_distance(rows: Tensor) -> float:
     return float(values[order][found].mean())
 
 
-def work_bytes(n: int, widths: Sequence[int], kernel: Kernel = "linear", groups: Groups | None = None) -> int:
-    """Bytes that `kept_products` has in work at most, of layers of these widths."""
+def product_bytes(n: int, wide_x: int, wide_y: int, widest: int) -> int:
+    """Bytes in work at most for X_i'Y_j of layers so wide together, float32."""
+    most = max(math.isqrt(TILE_BYTES // 4), widest)
+    left, right = min(wide_x, most), min(wide_y, most)
+    return 4 * (left * right + min(n, TILE_ROWS) * (left + right) + 2 * widest**2)
+
+
+def work_bytes(n: int, widths: Sequence[int], wide_x: int, wide_y: int, kernel: Kernel = "linear") -> int:
+    """Bytes that `kept_products` has in work at most, of layers of these widths, so wide together on each side."""
     size, wide, layers = (4 if kernel == "linear" else 8), max(widths), len(widths)
-    if kernel == "linear" and not gram_route_is_cheaper(n, widths, sum(widths) ** 2 // 4):
-        most = math.isqrt(TILE_BYTES // size)
-        tile = min(sum(widths), most + wide)
-        return size * (tile**2 + 2 * min(n, TILE_ROWS) * tile + wide**2)
+    if kernel == "linear" and not gram_route_is_cheaper(n, widths, wide_x * wide_y):
+        return product_bytes(n, wide_x, wide_y, wide)
     strips = max(min(STRIP_BYTES, size * layers * n * n), size * layers * min(n, ALIGNED) * n)
     total = strips + size * n * (wide + layers)
     if kernel == "rbf":

@@ -34,7 +34,7 @@ class Linear(Measure):
     def _kept_bytes(self, n: int, d: int) -> int:
         return 8 * (n + d) * min(n, d)
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return svd_bytes(n, max(widths))
 
     def _score(self, p: Layer, q: Layer) -> float:

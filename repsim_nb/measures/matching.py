@@ -43,7 +43,7 @@ class PermutationProcrustes(Measure):
     def _prepare(self, x: Tensor, side: str) -> Features:
         return Features(x, side, centred=False).varied(self.name)
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return 32 * n * max(widths) + 24 * max(widths) ** 2
 
     def _score(self, p: Features, q: Features) -> float:
@@ -70,7 +70,7 @@ class _Matching(Measure):
     def _kept_bytes(self, n: int, d: int) -> int:
         return 8 * n * d
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return 24 * max(widths) ** 2
 
     def _prepare(self, x: Tensor, side: str) -> Tensor:

@@ -264,8 +264,13 @@ class LayerMoments:
 
     @cached_property
     def second(self) -> Tensor:
-        """X'X (d, d)."""
-        return self.moments.block(self.index, self.index)
+        """X'X (d, d), exactly 0 where a feature is constant but for the rounding of sums."""
+        second = self.moments.block(self.index, self.index)
+        rounding = 4 * torch.finfo(torch.float64).eps * math.sqrt(self.n) * self._mean.abs()
+        constant = second.diagonal().clamp(min=0).sqrt() <= rounding
+        second[constant] = 0
+        second[:, constant] = 0
+        return second
 
     @cached_property
     def norm(self) -> float:

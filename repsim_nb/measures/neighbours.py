@@ -42,17 +42,22 @@ def nearest_directions(rows: Tensor, k: int) -> Neighbours:
     if common is None:
         return _search(rows, k, torch.zeros_like(rows[:, 0]))
     indices = nearest(rows - common, k).indices
-    cosines = [inner_products(rows, at, i * BLOCK) for i, at in enumerate(indices.split(BLOCK))]
-    return Neighbours(indices, torch.cat(cosines), rows)
+    nearness = rows.new_empty(indices.shape)
+    for i, at in enumerate(indices.split(BLOCK)):
+        nearness[i * BLOCK : (i + 1) * BLOCK] = inner_products(rows, at, i * BLOCK)
+    return Neighbours(indices, nearness, rows)
 
 
 def _search(rows: Tensor, k: int, penalty: Tensor) -> Neighbours:
-    found = []
+    # What stays is made first: small tensors in between would keep malloc from using the memory of blocks again.
+    indices = torch.empty(len(rows), k, dtype=torch.int64, device=rows.device)
+    nearness = rows.new_empty(len(rows), k)
     for start in range(0, len(rows), BLOCK):
-        near = (rows[start : start + BLOCK] @ rows.T).sub_(penalty)
+        cut = slice(start, start + BLOCK)
+        near = (rows[cut] @ rows.T).sub_(penalty)
         near.diagonal(start).fill_(-math.inf)
-        found.append(near.topk(k))
-    return Neighbours(torch.cat([f.indices for f in found]), torch.cat([f.values for f in found]), rows)
+        torch.topk(near, k, out=(nearness[cut], indices[cut]))
+    return Neighbours(indices, nearness, rows)
 
 
 def inner_products(rows: Tensor, at: Tensor, start: int) -> Tensor:
@@ -80,12 +85,14 @@ class _Neighbourhood(Measure):
     def _kept_bytes(self, n: int, d: int) -> int:
         return 8 * n * d + 16 * n * self.k
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
-        return max(8 * BLOCK * n, 16 * BLOCK * self.k * max(widths)) + 16 * n * self.k
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
+        return max(8 * BLOCK * n, 8 * BLOCK * self.k**2) + 16 * n * self.k
 
     def _score(self, p: Neighbours, q: Neighbours) -> float:
-        blocks = range(0, len(p.indices), BLOCK)
-        return torch.cat([self._of_rows(p.block(start), q.block(start)) for start in blocks]).mean().item()
+        values = p.rows.new_empty(len(p.indices), dtype=self._of_rows(p.block(0), q.block(0)).dtype)
+        for start in range(0, len(values), BLOCK):
+            values[start : start + BLOCK] = self._of_rows(p.block(start), q.block(start))
+        return values.mean().item()
 
     def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
         raise NotImplementedError
@@ -260,6 +267,9 @@ class SecondOrderCosine(_Neighbourhood):
     title = "Second-order cosine similarity"
     bounds = (-1.0, 1.0)
     reference = "Hamilton et al. 2016"
+
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
+        return max(super()._work_bytes(n, widths, wide), 16 * BLOCK * self.k * max(widths))
 
     def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
         # A neighbour found on both sides must count once: drop it from y's list.

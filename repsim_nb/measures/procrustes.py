@@ -9,12 +9,12 @@ from scipy.linalg import eigvalsh
 from torch import Tensor
 
 from repsim_nb.measures.features import Features, Layer, pairwise, row_norms, upper_blocks
-from repsim_nb.measures.kernels import work_bytes
+from repsim_nb.measures.kernels import product_bytes
 from repsim_nb.measures.linear import svd_bytes
 from repsim_nb.measures.parameters import Share
 from repsim_nb.measures.registry import AFFINE, EUCLIDEAN, SIMILAR, Measure, register
 
-
+LEFT = 1e-13  # of a row's norm: what is left of it after the directions found were taken out, by rounding alone
 TOLD = 1e-6  # of the largest singular value of a product, what smaller ones are known to
 
 
@@ -50,8 +50,8 @@ class _Shape(Measure):
     def _prepare(self, x: Tensor, side: str) -> Layer:
         return self._from_layer(Features(x, side))
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
-        return work_bytes(max(n, 2 * max(widths)), widths) + 24 * max(widths) ** 2  # by products in any case
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
+        return product_bytes(n, *wide, max(widths)) + 24 * max(widths) ** 2
 
     def _from_layer(self, x: Layer) -> Layer:
         return x.varied(self.name)
@@ -172,8 +172,8 @@ class AngularShape(_Shape):
     def _kept_bytes(self, n: int, d: int) -> int:
         return 0 if self.alpha == 1 else 8 * (2 * n + d) * min(n, d)
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
-        return max(super()._work_bytes(n, widths), 0 if self.alpha == 1 else svd_bytes(n, max(widths)))
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
+        return max(super()._work_bytes(n, widths, wide), 0 if self.alpha == 1 else svd_bytes(n, max(widths)))
 
     def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
         return np.arccos(np.clip(cosines, 0, 1))
@@ -185,10 +185,13 @@ def best_rotation(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     They are the singular vectors of X'Y, but products lose the directions that only rows far below the longest ones
     have: those are sought again among the rows without the directions already found.
     """
+    least = [LEFT * side.norm(dim=1) for side in (x, y)]
     u, v = (torch.eye(side.shape[1], dtype=side.dtype, device=side.device) for side in (x, y))
     found: list[tuple[Tensor, Tensor]] = []
     while u.shape[1] and v.shape[1]:
         left, right = x @ u, y @ v
+        for side, rounding in zip((left, right), least, strict=True):
+            side[side.norm(dim=1) <= rounding] = 0
         sizes = left.abs().max(), right.abs().max()
         if not sizes[0] or not sizes[1]:
             break  # nothing is left that could be turned
@@ -228,7 +231,7 @@ class AlignedCosine(Measure):
     def _kept_bytes(self, n: int, d: int) -> int:
         return 8 * n * (d + 1)
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return 16 * n * max(widths) + 64 * max(widths) ** 2
 
     def _prepare(self, x: Tensor, side: str) -> tuple[Tensor, Tensor]:

@@ -177,7 +177,8 @@ class Measure:
     def memory(self, n: int, widths_x: Sequence[int], widths_y: Sequence[int] | None = None) -> int:
         """Bytes that comparing layers of these widths takes at most beside their n rows; widths_y=None: with itself."""
         widths = [*widths_x, *(widths_y or [])]
-        return sum(self._kept_bytes(n, d) for d in widths) + self._work_bytes(n, widths)
+        wide = sum(widths_x), sum(widths_y or widths_x)
+        return sum(self._kept_bytes(n, d) for d in widths) + self._work_bytes(n, widths, wide)
 
     # What a measure implements.
 
@@ -185,8 +186,8 @@ class Measure:
         """Bytes that `_prepare` keeps of one representation, beside its rows."""
         return 0
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
-        """Bytes in work at most, of all layers together, beside what is kept."""
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
+        """Bytes in work at most beside what is kept, of layers of these widths, so wide together on each side."""
         return 0
 
     def _from_accumulator(self, moments: Any) -> np.ndarray:

@@ -1,6 +1,7 @@
 """How well one representation predicts another, and how alike they are as predictors."""
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -170,9 +171,14 @@ class RidgePredictivity(Measure):
         self.min_rows = 2 * self.folds
 
     def _kept_bytes(self, n: int, d: int) -> int:
-        return 8 * n * d + 8 * d * d * (2 * self.folds + self.folds * (self.folds - 1) // 2)
+        return 8 * n * d
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def memory(self, n: int, widths_x: Sequence[int], widths_y: Sequence[int] | None = None) -> int:
+        """See `Measure.memory`; only what predicts keeps its moments and their eigenvectors."""
+        kept = 2 * self.folds + self.folds * (self.folds - 1) // 2
+        return super().memory(n, widths_x, widths_y) + 8 * kept * sum(d * d for d in widths_y or widths_x)
+
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return 8 * n * max(widths) + 8 * (self.folds + 8) * max(widths) ** 2
 
     def _prepare(self, x: Tensor, side: str) -> Folded:

@@ -115,7 +115,7 @@ class RSA(Measure):
     def _kept_bytes(self, n: int, d: int) -> int:
         return 4 * n * (n - 1)
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         pairs = n * (n - 1) // 2
         ranked = {"spearman": 8 * pairs + 48 * min(CHUNK, pairs), "pearson": 0, "kendall": 49 * pairs}[self.outer]
         return max(8 * n * max(widths) + 4 * block_bytes(n), ranked)
@@ -161,7 +161,7 @@ class RSMNormDifference(Measure):
     reference = "Yin & Shen 2018"
     invariances_x = invariances_y = EUCLIDEAN
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return _distance_bytes(n, widths)
 
     def _prepare(self, x: Tensor, side: str) -> Features:
@@ -200,8 +200,11 @@ def _distinct(ps: Sequence[Any], qs: Sequence[Any]) -> tuple[list[Any], list[int
 
 def _distances(layers: Sequence[Features]) -> Iterator[tuple[int, list[Tensor]]]:
     """Distances of a few rows to those after them, the same rows of all layers at a time, behind the first row."""
-    for start, height in blocks_of_rows(layers[0].n, len(layers)):
-        yield start, [squared_distances(f.rows(start, dtype=torch.float64), height).sqrt_() for f in layers]
+    n, x = layers[0].n, layers[0].x
+    work = x.new_empty(n * max(f.d for f in layers), dtype=torch.float64)
+    for start, height in blocks_of_rows(n, len(layers)):
+        rows = (f.rows(start, out=work[: (n - start) * f.d].view(n - start, f.d)) for f in layers)
+        yield start, [squared_distances(left, height).sqrt_() for left in rows]
 
 
 @register
@@ -235,7 +238,7 @@ class DistanceCorrelation(Measure):
     def _kept_bytes(self, n: int, d: int) -> int:
         return 8 * n
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return _distance_bytes(n, widths)
 
     def _prepare(self, x: Tensor, side: str) -> tuple[Features, Tensor]:

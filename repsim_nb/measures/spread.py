@@ -40,7 +40,7 @@ class MagnitudeDifference(_Difference):
     title = "Difference in magnitude of the mean"
     invariances_x = invariances_y = frozenset({"permutation", "orthogonal"})
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return 8 * n * max(widths)
 
     def _prepare(self, x: Tensor, side: str) -> float:
@@ -71,7 +71,7 @@ class ConcentricityDifference(_Difference):
     bounds = (0.0, 2.0)
     invariances_x = invariances_y = frozenset({"permutation", "orthogonal", "scale"})
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return 16 * n * max(widths)
 
     def _prepare(self, x: Tensor, side: str) -> float:
@@ -103,8 +103,8 @@ class UniformityDifference(_Difference):
     cost = "n^2 d"
     invariances_x = invariances_y = EUCLIDEAN
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
-        return 8 * n * max(widths) + 3 * block_bytes(n)
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
+        return 8 * n * max(widths) + 5 * block_bytes(n)
 
     def _prepare(self, x: Tensor, side: str) -> float:
         features = Features(x, side)

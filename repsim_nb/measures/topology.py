@@ -53,7 +53,7 @@ class IMD(Measure):
         super().__post_init__()
         self.min_rows = self.k + 2
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return 8 * n * n + 8 * n * max(widths) + 8 * BLOCK * n
 
     def _prepare(self, x: Tensor, side: str) -> Tensor:
@@ -112,7 +112,7 @@ class RTD(Measure):
     def _kept_bytes(self, n: int, d: int) -> int:
         return 8 * min(n, self.points) ** 2
 
-    def _work_bytes(self, n: int, widths: list[int]) -> int:
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return 900 * min(n, self.points) ** 2  # measured, of the complex
 
     def _prepare(self, x: Tensor, side: str) -> np.ndarray:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from repsim_nb.errors import InputError, unknown
+from repsim_nb.errors import InputError, check_effect, unknown
 from repsim_nb.models import Model
 from repsim_nb.progress import steps
 from repsim_nb.stitching.ground import Ground, upper
@@ -69,6 +69,8 @@ class Method:
         for name, value, least in (("steps", self.steps, 1), ("warmup", self.warmup, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name}={value!r}; expected a whole number from {least} up.")
+        if self.map != "low_rank":
+            check_effect(Method, {"rank": self.rank}, f"it is of map='low_rank', this map is {self.map!r}.")
 
     @property
     def fits(self) -> bool:
