@@ -305,7 +305,7 @@ class Model(ABC):
         windows = self.pooling.windows(self.tokenizer, texts, before, self.context)
         length = self.pooling.prompt_length(self.tokenizer, before, self.context)
         vectors: dict[int, Tensor] = {}
-        for places in of_one_length(windows, batch_size):
+        for places in of_one_length(windows, batch_size if self.neutral.company else 1):
             batch = self.collate([windows[place] for place in places])
             vectors.update(zip(places, self._vectors(batch, length), strict=True))
         return torch.stack([vectors[place] for place in range(len(windows))])

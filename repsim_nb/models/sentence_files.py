@@ -56,7 +56,19 @@ OLDER_MODES = {  # key of a Pooling's config -> mode, in the order in which they
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-ACTIVATIONS = ("Identity", "Tanh", "ReLU", "ReLU6", "LeakyReLU", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish")
+ACTIVATIONS: tuple[str, ...] = (
+    "Identity",
+    "Tanh",
+    "ReLU",
+    "ReLU6",
+    "LeakyReLU",
+    "ELU",
+    "SELU",
+    "CELU",
+    "GELU",
+    "SiLU",
+    "Mish",
+)
 ACTIVATIONS += ("Sigmoid", "LogSigmoid", "Softplus", "Softsign", "Hardtanh", "Hardsigmoid", "Hardswish", "Tanhshrink")
 ACTIVATION_NAMES = {  # as a Dense module's config says it: looked up, never imported
     f"torch.nn.{home}{name}": name
@@ -113,7 +125,7 @@ class Layout:
         """Folders of modules that have weights, from that of the model."""
         return [module.path for module in self.modules if module.kind in WEIGHTED]
 
-    def config(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    def config(self, config: dict[str, Any]) -> dict[str, Any]:
         """A config.json without the head, which sentence-transformers does not load; of a T5 that of its encoder."""
         if not self.embeds:
             return config
@@ -125,8 +137,9 @@ class Layout:
         from tokenizers import normalizers
 
         if self.head.do_lower_case and tokenizer.is_fast:
-            own = tokenizer.backend_tokenizer.normalizer
-            steps = list(own) if isinstance(own, normalizers.Sequence) else [own] if own is not None else []
+            own: Any = tokenizer.backend_tokenizer.normalizer
+            several = isinstance(own, normalizers.Sequence)
+            steps = list(own) if several else [own] if own is not None else []
             if not any(isinstance(step, normalizers.Lowercase) for step in steps):
                 tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
         return tokenizer
