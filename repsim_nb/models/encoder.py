@@ -173,7 +173,8 @@ def _anatomy(name: str, model: PreTrainedModel, n_layers: int) -> tuple[str, str
     """Where an architecture keeps its trunk ("" is the model itself), and in it its blocks and final norm, if any."""
     trunk = model.base_model_prefix if hasattr(model, model.base_model_prefix) else ""
     inside = model.get_submodule(trunk)
-    if hasattr(inside, "embeddings") or hasattr(inside, "shared"):
+    alone = hasattr(inside, "shared") and not hasattr(inside, "decoder")  # T5's encoder
+    if hasattr(inside, "embeddings") or alone:
         for path, module in inside.named_modules():
             if isinstance(module, nn.ModuleList) and len(module) == n_layers:
                 return trunk, path, _norm_behind(inside, path)
