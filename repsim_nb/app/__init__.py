@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,12 @@ def explorer() -> Explorer:
     from repsim_nb.widgets.bounds import limit
 
     folder = os.environ.get(FOLDER) or None
-    os.chdir(folder or tempfile.mkdtemp(prefix="repsim-nb-app-"))  # no name is a path by chance
+    os.chdir(folder or _empty_folder())  # no name is a path by chance
     limit(folder)
     return Explorer()
+
+
+def _empty_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="repsim-nb-app-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
