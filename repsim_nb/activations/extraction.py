@@ -388,8 +388,10 @@ def _batches(model: Model, selection: Selection, tokens: int) -> list[list[tuple
     end: dict[int, int] = {}
     for window, position in zip(selection.window.tolist(), selection.position.tolist(), strict=True):
         end[window] = max(end.get(window, 0), position + 1)
+    table = selection.windows
+    lengths = table.counts + len(table.before) + len(table.after)
     for window, wanted in end.items():
-        length = len(selection.windows[window])
+        length = int(lengths[window])
         if model.kind != "causal" or not neutral.cut(length):
             end[window] = max(wanted, length)
         if end[window] > length:

@@ -87,15 +87,14 @@ def _probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
 
 def _rotary_switch(model: Model) -> tuple[int, str]:
     """Up to how many tokens rotary factors are those of a short text, and why not beyond; "" where there is no end."""
-    config: Any = model.module.config.get_text_config()
+    own: Any = model.module.config
+    config = own.get_text_config()
     given = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    ends = {}
-    for rope in (given, *given.values()):
+    ends: dict[str, int] = {}
+    for rope in (given, *given.values()):  # of all layers, or by kind of layer
         if isinstance(rope, dict) and (kind := rope.get("rope_type", rope.get("type"))) in TURNING:
-            said = rope.get("original_max_position_embeddings") or getattr(
-                config, "original_max_position_embeddings", 0
-            )
-            ends[kind] = config.max_position_embeddings if kind == "dynamic" else said
+            said = "max_position_embeddings" if kind == "dynamic" else "original_max_position_embeddings"
+            ends[kind] = rope.get(said) or getattr(config, said, None) or 0
     if not ends or model.context <= (below := min(ends.values())):
         return 0, ""
     return below, f"its rotary factors ({', '.join(ends)}) depend on the longest sequence from {below + 1:,} tokens on"
