@@ -193,8 +193,8 @@ class _Places:
 
     def at(self, keys: np.ndarray) -> Selection:
         index = np.searchsorted(self.key, keys)
-        where = (column[index].astype(np.int64) for column in (self.window, self.position))
-        return Selection(self.windows, *where, keys >> 32, keys & 0xFFFFFFFF)
+        window, position = (column[index].astype(np.int64) for column in (self.window, self.position))
+        return Selection(self.windows, window, position, keys >> 32, keys & 0xFFFFFFFF)
 
 
 def _places(windows: WindowTable) -> _Places:
