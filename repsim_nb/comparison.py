@@ -182,7 +182,7 @@ def compare(
                 "these activations would take more than the memory limit, so that only sums are kept. Leave it out, or "
                 "raise memory_limit.",
             )
-            return stream(a, b, corpus, measure, **how, **measure_params)
+            return stream(a, b, corpus, measure, memory_limit=memory_limit, **how, **measure_params)
     acts_a, acts_b = _both(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing, store, memory_limit)
     if controls:
         acts_a, acts_b, kept = controls.applied(acts_a, acts_b)
@@ -372,12 +372,12 @@ def _both(
 ) -> tuple[Mapping[int, Any], Mapping[int, Any]]:
     """Aligned activations of both sides; the same object twice when a is compared with itself, all its layers."""
     given = [side for side in (a, b) if isinstance(side, Mapping)]
+    how: Any = {"packing": packing, "store": store, "memory_limit": memory_limit}
     if not given:
         if b is None and layers_a == layers_b:
-            alone = extract_aligned([a], corpus, [layers_a], site, rows, n_rows, seed, packing, store=store)[0]  # type: ignore[list-item]
+            alone = extract_aligned([a], corpus, [layers_a], site, rows, n_rows, seed, **how)[0]  # type: ignore[list-item]
             return alone, alone
         models: Any = [a, a if b is None else b]
-        how: Any = {"packing": packing, "store": store, "memory_limit": memory_limit}
         pair = extract_aligned(models, corpus, [layers_a, layers_b], site, rows, n_rows, seed, **how)
         return pair[0], pair[1]
     if len(given) == 1 and b is not None:

@@ -30,6 +30,7 @@ from repsim_nb.memory import limit_bytes, most_rows, readable_size
 from repsim_nb.models import Model, Packing
 from repsim_nb.models.model import as_layers
 from repsim_nb.models.shape import Shape, shape_of
+from repsim_nb.models.tokenizing import sizes, text_bytes
 from repsim_nb.progress import steps
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Estimate:
         weights: bytes of each model's weights.
         batch: bytes that running batches takes inside the larger model, with what malloc keeps of them.
         fitting: how many rows would fit in memory.
+        text: bytes that tokenizing takes, before anything is run; 0 of a corpus that is yet to be loaded.
         one_at_a_time: whether models are loaded one after the other, because they do not fit beside each other.
         forward_seconds, measure_seconds: rough, from a short trial on this machine; None when not tried.
     """
@@ -72,6 +74,7 @@ class Estimate:
     work: int = 0
     batch: int = 0
     fitting: int = 0
+    text: int = 0
     one_at_a_time: bool = False
     forward_seconds: float | None = None
     measure_seconds: float | None = None
@@ -91,7 +94,8 @@ class Estimate:
         """
         models = max(self.weights, default=0) if self.one_at_a_time else sum(self.weights)
         in_memory = self.activations + max(self.batch, self.work)
-        return models + self.result + (in_memory if self.route == "memory" else self.batch + (self.moments or 0))
+        running = self.result + (in_memory if self.route == "memory" else self.batch + (self.moments or 0))
+        return models + max(self.text, running)
 
     @property
     def seconds(self) -> float | None:
@@ -140,6 +144,7 @@ class Estimate:
             f"  streaming  {moments}",
             f"  limit      {limit}",
             f"  result     {readable_size(self.result)}",
+            *([f"  text       {readable_size(self.text)}"] if self.text else []),
         ]
         if not route.startswith("too much"):
             lines.append(f"  peak       about {readable_size(self.peak)}")
@@ -187,10 +192,11 @@ def estimate(
     longest = _longest_window(corpus, Packing.of(packing))
     bare = expected_bytes(shapes, layers, chosen, n_rows, memory_limit, longest)
     sides: list[Any] = [a, b or a][: len(shapes)]
-    bare = replace(bare, one_at_a_time=one_at_a_time(sides, layers, site, n_rows, memory_limit))
+    alone = one_at_a_time(sides, layers, site, n_rows, memory_limit)
+    bare = replace(bare, one_at_a_time=alone, text=text_bytes(_texts_at_hand(corpus) or []))
     if not trial:
         return bare
-    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing)
+    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing, memory_limit)
     forward = sum(_forward_seconds(plan) for plan in plans)
     return replace(bare, forward_seconds=forward, measure_seconds=_measure_seconds(chosen, plans))
 
@@ -212,14 +218,18 @@ def _longest_window(corpus: Any, packing: Packing) -> int | None:
     """
     if packing.length is not None or packing.kind == "packed":
         return packing.length
+    texts = _texts_at_hand(corpus)
+    return None if texts is None else SPECIAL + max(sizes(texts), default=0)
+
+
+def _texts_at_hand(corpus: Any) -> Sequence[str | Sequence[str]] | None:
+    """Texts, or pairs of them; None of a corpus that would have to be loaded, and of no texts, as it will say."""
     texts = corpus.inputs if isinstance(corpus, Corpus) else corpus
     if not isinstance(texts, list | tuple):
         return None
-    pairs = [[text] if isinstance(text, str) else text for text in texts]
-    if not all(isinstance(pair, list | tuple) and all(isinstance(part, str) for part in pair) for pair in pairs):
-        return None  # no texts, as load_corpus will say
-    sizes = [sum(len(part.encode("utf-8", "surrogatepass")) for part in pair) for pair in pairs]
-    return SPECIAL + max(sizes, default=0)
+    pairs = ([text] if isinstance(text, str) else text for text in texts)
+    known = all(isinstance(pair, list | tuple) and all(isinstance(part, str) for part in pair) for pair in pairs)
+    return texts if known else None
 
 
 def expected_bytes(
@@ -295,7 +305,7 @@ def stream(
     """
     chosen = get_measure(measure, **measure_params)
     layers_a, layers_b = as_layers(layers_a), as_layers(layers_b)
-    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing)
+    plans = _plans(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing, memory_limit)
     try:
         values = chosen.from_moments(accumulate(plans, chosen, memory_limit))
     except PrecisionError:  # rare, as when one row is far beyond all others; costs a second pass
@@ -349,13 +359,14 @@ def _plans(
     n_rows: int,
     seed: int,
     packing: str | Packing,
+    memory_limit: int | None = None,
 ) -> list[Plan]:
     """One plan when a is compared with itself, all its layers; otherwise two."""
     _only_models(a, b)
     models, layers = [a, a if b is None else b], [layers_a, layers_b]
     if b is None and layers_a == layers_b:
         models, layers = models[:1], layers[:1]
-    return plan_aligned(models, corpus, layers, site, rows, n_rows, seed, packing)
+    return plan_aligned(models, corpus, layers, site, rows, n_rows, seed, packing, memory_limit)
 
 
 def _only_models(*sides: Any) -> None:

@@ -183,7 +183,7 @@ def test_an_estimate_is_readable_and_about_right(models, texts):
     assert 0.001 < about.seconds < 60
     lines = str(about).splitlines()
     assert lines[0] == "cka of 400 rows: in memory"
-    words = ["weights", "in memory", "streaming", "limit", "result", "peak", "time"]
+    words = ["weights", "in memory", "streaming", "limit", "result", "text", "peak", "time"]
     assert [line.split("  ")[1] for line in lines[1:]] == words
     assert "not possible" in str(estimate(*models, texts, measure="rsa", n_rows=400))
     assert "too much for the limit" in str(estimate(*models, texts, n_rows=400, memory_limit=10))

@@ -1,6 +1,7 @@
 """What stands around a text, and what decides it, is read off the tokenizer: against what transformers gives."""
 
 import copy
+import re
 import string
 import unicodedata
 
@@ -14,11 +15,12 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from tokenizers.processors import BertProcessing, ByteLevel, RobertaProcessing, Sequence, TemplateProcessing
 
 import repsim_nb as rs
-from repsim_nb.activations import extract_aligned
+from repsim_nb.activations import extract_aligned, selection
+from repsim_nb.activations.selection import _places
 from repsim_nb.errors import InputError
-from repsim_nb.models import Packing, load_model
+from repsim_nb.models import Packing, load_model, tokenizing
 from repsim_nb.models.batch import Windows
-from repsim_nb.models.tokenizing import template, whole
+from repsim_nb.models.tokenizing import check_text, template, text_bytes, whole
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<x>"]
 PROTEIN = ["MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ", "GSHMASMTGGQQMGRDLYDDDDKDPSS", "MEEPQSDPSVEPPLSQETFSDLWKLLPEN"]
@@ -335,3 +337,71 @@ def test_whole_is_what_its_definition_says(text, spans):
     offsets = np.array([(min(s, len(text)), min(s + n, len(text))) for s, n in spans], dtype=np.int32).reshape(-1, 2)
     expected = offsets if text.isascii() else whole_by_character(text, offsets)
     assert whole(text, offsets).tolist() == expected.tolist()
+
+
+# Memory.
+
+
+def test_offsets_of_a_run_of_accents_end_behind_all_of_them():
+    """Each accent used to look through all that follow, 16,000 of them in 40 seconds; twice as many take no time."""
+    text = "e" + "\u0301" * 32_000 + " f"
+    (window,) = Windows(GPT, 10**6)([text])
+    assert set(window.offsets[window.offsets[:, 0] >= 0][:-2, 1].tolist()) == {32_001}
+
+
+def test_windows_of_a_table_are_those_of_a_list_whatever_is_tokenized_at_once(monkeypatch):
+    texts = [*WORDS, "", "é" * 50, *WORDS[:3]]
+    before = [(w.text, w.ids.tolist(), w.offsets.tolist()) for w in Windows(GPT, 16)(texts)]
+    places = _places(Windows(GPT, 16)(texts))
+    packed = _places(Windows(GPT, 16)(texts, packing=Packing("packed")))
+    for characters in (1, 100):
+        monkeypatch.setattr(tokenizing, "AT_ONCE", characters)
+        monkeypatch.setattr(selection, "AT_ONCE", characters)
+        table = Windows(GPT, 16)(texts)
+        assert [(w.text, w.ids.tolist(), w.offsets.tolist()) for w in table] == before
+        alike(_places(table), places)
+        alike(_places(Windows(GPT, 16)(texts, packing=Packing("packed"))), packed)
+    assert [w.ids.tolist() for w in table[3:6]] == [table[i].ids.tolist() for i in (3, 4, 5)]
+    assert table[-1].ids.tolist() == before[-1][1]
+    with pytest.raises(IndexError):
+        table[len(table)]
+
+
+def alike(a, b):
+    for column in ("key", "window", "position"):
+        assert np.array_equal(getattr(a, column), getattr(b, column))
+
+
+@pytest.mark.parametrize("texts", [["word " * 200_000], [("word " * 200_000, "b")]], ids=["text", "pair"])
+def test_text_that_takes_more_than_the_limit_is_refused_with_the_largest_size_that_fits(texts):
+    pattern = (
+        r"text 0 alone has 1 MB, and a text is tokenized as a whole; the limit is 150 MB\. Cut it into texts of at"
+    )
+    with pytest.raises(InputError, match=pattern) as refused:
+        Windows(GPT, 32)(texts, memory_limit=150_000_000)
+    fits = float(re.search(r"at most ([\d.]+) kB", str(refused.value))[1]) * 1000
+    words = int(fits // 5 - 1)
+    check_text(["word " * words, "word " * (200_000 - words)], 150_000_000)
+    with pytest.raises(InputError):
+        check_text(["word " * (words + 10_000), "word " * (190_000 - words)], 150_000_000)
+
+
+def test_many_texts_that_take_more_than_the_limit_are_refused_with_how_much_fits(monkeypatch):
+    monkeypatch.setattr(tokenizing, "ALWAYS", 0)
+    texts = ["a word"] * 100_000
+    with pytest.raises(InputError, match=r"for there are 600 kB of text; the limit is 55 MB. Give at most") as refused:
+        check_text(texts, 55_000_000)
+    fits = float(re.search(r"at most ([\d.]+) kB", str(refused.value))[1]) * 1e3
+    check_text(texts[: int(fits // 6) - 1000], 55_000_000)
+
+
+def test_compare_and_extract_refuse_text_before_they_run(monkeypatch):
+    model = load_model("tiny-neox-w32-d2")
+    monkeypatch.setattr(type(model), "_blocks", None)
+    for run in (rs.compare, rs.streaming.stream):
+        with pytest.raises(InputError, match="Tokenizing takes about"):
+            run(model, corpus=["word " * 200_000], memory_limit=150_000_000)
+    assert rs.streaming.estimate(model, corpus=["word " * 200_000]).text == text_bytes(["word " * 200_000])
+    monkeypatch.setenv("REPSIM_NB_MEMORY", "1.5e8")
+    with pytest.raises(InputError, match="Tokenizing takes about"):
+        model.batch(["word " * 200_000])

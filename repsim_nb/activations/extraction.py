@@ -127,14 +127,14 @@ def extract_aligned(
     """`extract` for several models at once: row i is the same place in the same document in all of them.
 
     `layers` holds one entry per model; None takes all layers of each. Of models that are given by name and take more
-    than `memory_limit` together (None is half of what is available now) one is in memory at a time. The rest is as in
-    `extract`.
+    than `memory_limit` together (None is half of what is available now) one is in memory at a time. Text that takes
+    more to tokenize is refused. The rest is as in `extract`.
     """
     kept = as_store(store)
     layers = layers or ["all"] * len(models)
     if one_at_a_time(models, layers, site, n_rows, memory_limit):
-        return _one_by_one(models, corpus, layers, site, rows, n_rows, seed, Packing.of(packing), kept)
-    plans = plan_aligned(models, corpus, layers, site, rows, n_rows, seed, packing)
+        return _one_by_one(models, corpus, layers, site, rows, n_rows, seed, Packing.of(packing), kept, memory_limit)
+    plans = plan_aligned(models, corpus, layers, site, rows, n_rows, seed, packing, memory_limit)
     return [plan.activations(kept) for plan in plans]
 
 
@@ -163,11 +163,12 @@ def _one_by_one(
     seed: int,
     packing: Packing,
     store: Store | None,
+    memory_limit: int | None,
 ) -> list[Activations]:
     """Each model is loaded twice: for its tokenizer, which the choice of rows needs of all, and to be run."""
     outlines = [_Outline.of(load_model(model)) for model in models]
     texts = load_corpus(outlines[0].made_for if corpus is None else corpus)
-    selections = select(cast(Any, outlines), texts, rows, n_rows, seed, packing)
+    selections = select(cast(Any, outlines), texts, rows, n_rows, seed, packing, memory_limit)
     return [
         _plan(load_model(model), selection, which, texts, site, rows, seed, packing).activations(store)
         for model, selection, which in zip(models, selections, layers, strict=True)
@@ -198,6 +199,7 @@ def plan_aligned(
     n_rows: int = 4096,
     seed: int = 0,
     packing: str | Packing = "documents",
+    memory_limit: int | None = None,
 ) -> list[Plan]:
     """What `extract_aligned` would run, nothing run yet."""
     if rows not in KINDS:
@@ -209,7 +211,7 @@ def plan_aligned(
         model.positions(which, site)  # before texts are tokenized
     texts = load_corpus(loaded[0].made_for if corpus is None else corpus)
     packing = Packing.of(packing)
-    selections = select(loaded, texts, rows, n_rows, seed, packing)
+    selections = select(loaded, texts, rows, n_rows, seed, packing, memory_limit)
     return [
         _plan(model, selection, which, texts, site, rows, seed, packing)
         for model, selection, which in zip(loaded, selections, layers, strict=True)

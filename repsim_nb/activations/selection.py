@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from repsim_nb.models import Model, Packing
 from repsim_nb.models.window import WindowTable
 
 KINDS = ("tokens", "last", "mean", "cls", "padded")
+AT_ONCE = 2**18  # tokens
 MIN_COVERAGE = 0.1  # of the rows of the model with fewer, when tokenizers differ
 
 
@@ -62,7 +64,13 @@ class Selection:
 
 
 def select(
-    models: Sequence[Model], corpus: Corpus, kind: str, n_rows: int, seed: int, packing: Packing | None = None
+    models: Sequence[Model],
+    corpus: Corpus,
+    kind: str,
+    n_rows: int,
+    seed: int,
+    packing: Packing | None = None,
+    memory_limit: int | None = None,
 ) -> list[Selection]:
     """One Selection per model, row by row at the same place of the same document.
 
@@ -71,7 +79,8 @@ def select(
     depend on the order of models. Windows are as long as the shortest context, or as `packing` says.
 
     Raises:
-        InputError: nothing to select from, tokenizers that share too few places, or packing that does not fit.
+        InputError: nothing to select from, tokenizers that share too few places, packing that does not fit, or text
+            that takes more than `memory_limit` to tokenize (None is half of what is available now).
     """
     packing = packing or Packing()
     if isinstance(n_rows, bool) or not isinstance(n_rows, int | np.integer) or n_rows < 1:
@@ -85,12 +94,12 @@ def select(
             f'rows="{kind}" is of documents apart; with packing="packed" there are "tokens", "last" and "padded".'
         )
     if kind == "padded":
-        return [_padded(models, corpus, length, n_rows, seed, packing)] * len(models)
+        return [_padded(models, corpus, length, n_rows, seed, packing, memory_limit)] * len(models)
     cuts = [model.windows.key_for(packing) for model in models]
     by_tokenizer: dict[str, _Places] = {}
     for model, cut in zip(models, cuts, strict=True):
         if cut not in by_tokenizer:
-            by_tokenizer[cut] = _places(model.windows(corpus.inputs, length, packing))
+            by_tokenizer[cut] = _places(model.windows(corpus.inputs, length, packing, memory_limit))
         model.windows.check(by_tokenizer[cut].windows)
     tables = [by_tokenizer[cut] for cut in cuts]
     keys = tables[0].key
@@ -134,7 +143,13 @@ def _length(models: Sequence[Model], packing: Packing) -> int:
 
 
 def _padded(
-    models: Sequence[Model], corpus: Corpus, length: int, n_rows: int, seed: int, packing: Packing
+    models: Sequence[Model],
+    corpus: Corpus,
+    length: int,
+    n_rows: int,
+    seed: int,
+    packing: Packing,
+    memory_limit: int | None,
 ) -> Selection:
     """Every position of random windows that are all padded to one length."""
     keys = [model.windows.key_for(packing) for model in models]
@@ -144,7 +159,7 @@ def _padded(
             f'rows="padded" needs one tokenizer; {models[0].name} and {other.name} have different ones, whose '
             "positions do not stand for the same text."
         )
-    windows = models[0].windows(corpus.inputs, length, packing)
+    windows = models[0].windows(corpus.inputs, length, packing, memory_limit)
     for model in models:
         model.windows.check(windows)
     if not (windows.offsets >= 0).any():
@@ -178,20 +193,31 @@ class _Places:
 
     def at(self, keys: np.ndarray) -> Selection:
         index = np.searchsorted(self.key, keys)
-        where = (column[index].astype(np.int64) for column in (self.window, self.position))
-        return Selection(self.windows, *where, keys >> 32, keys & 0xFFFFFFFF)
+        window, position = (column[index].astype(np.int64) for column in (self.window, self.position))
+        return Selection(self.windows, window, position, keys >> 32, keys & 0xFFFFFFFF)
 
 
 def _places(windows: WindowTable) -> _Places:
-    starts, ends = windows.offsets.T
+    """Documents are looked at together up to `AT_ONCE` tokens: what is in between takes many times their place."""
+    text = windows.text_of
+    begins = np.append(np.flatnonzero(np.diff(text)) + 1, len(text))
+    about = np.arange(AT_ONCE, len(text), AT_ONCE)
+    cuts = np.unique([0, *begins[np.searchsorted(begins, about)], len(text)]).tolist()
+    found = [_places_of(windows, text, slice(a, b)) for a, b in pairwise(cuts)] or [(begins[:0],) * 3]
+    return _Places(windows, *map(np.concatenate, zip(*found, strict=True)))
+
+
+def _places_of(windows: WindowTable, text: np.ndarray, part: slice) -> tuple[np.ndarray, ...]:
+    """Key, window and position of every place among some tokens."""
+    starts, ends = windows.offsets[part].T
     real = np.flatnonzero(ends > starts)
-    document = windows.text_of[real].astype(np.int64) << 32
+    document = text[part][real].astype(np.int64) << 32
     key = document | ends[real]
     whole = complete(document | starts[real], key)
-    token = real[whole]
-    window = np.searchsorted(windows.ends, token, side="right").astype(np.int32)
-    position = (token - windows.starts[window] + len(windows.before)).astype(np.int32)
-    return _Places(windows, key[whole], window, position)
+    token = real[whole] + part.start
+    window = np.searchsorted(windows.ends, token, side="right")
+    position = token - windows.starts[window] + len(windows.before)
+    return key[whole], window.astype(np.int32), position.astype(np.int32)
 
 
 def complete(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

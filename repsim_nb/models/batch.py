@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from repsim_nb.errors import InputError, unknown
-from repsim_nb.models.tokenizing import Tokenizing, Tokens, state
+from repsim_nb.models.tokenizing import Tokenizing, Tokens, check_text, state
 from repsim_nb.models.window import Window as Window
 from repsim_nb.models.window import WindowTable
 
@@ -178,13 +178,21 @@ class Windows:
     def __hash__(self) -> int:
         return hash((self.key, self.context))
 
-    def __call__(self, texts: Texts, length: int | None = None, packing: Packing | None = None) -> WindowTable:
+    def __call__(
+        self,
+        texts: Texts,
+        length: int | None = None,
+        packing: Packing | None = None,
+        memory_limit: int | None = None,
+    ) -> WindowTable:
         """All windows of all texts, in order, at most `length` (default: the context) tokens each.
+
+        What tokenizing takes is known before: see `tokenizing.check_text`.
 
         Raises:
             InputError: one string instead of a sequence, texts among pairs, a pair that is longer than a window, pairs
-                to be packed, packing with a special token that the tokenizer does not have, or a token that the model
-                has no embedding for.
+                to be packed, packing with a special token that the tokenizer does not have, a token that the model has
+                no embedding for, or text that there is no memory to tokenize.
         """
         if isinstance(texts, str):
             raise InputError("Expected a sequence of texts; received one string. Put it into a list: [text].")
@@ -196,8 +204,9 @@ class Windows:
         if kinds == {False}:
             if packing != Packing():
                 raise InputError("Pairs of texts are windows of their own; leave packing out.")
-            windows = self._pairs(texts, longest)
+            windows = self._pairs(texts, longest, memory_limit)
         else:
+            check_text(texts, memory_limit)
             windows = self._texts(cast(Sequence[str], texts), longest, packing)
         self.check(windows)
         return windows
@@ -301,10 +310,11 @@ class Windows:
             ids[full], offsets[full], ends, texts[ends - inner], *frame, texts=texts[full].astype(np.int32)
         )
 
-    def _pairs(self, pairs: Sequence[Any], length: int) -> WindowTable:
+    def _pairs(self, pairs: Sequence[Any], length: int, memory_limit: int | None) -> WindowTable:
         wrong = next((p for p in pairs if len(p) != 2 or not all(isinstance(text, str) for text in p)), None)
         if wrong is not None:
             raise InputError(f"Expected texts or pairs of texts; received {wrong!r:.80}.")
+        check_text(pairs, memory_limit)
         # Types even where this tokenizer's model asks for none: windows are shared with models that do.
         asked = {"return_offsets_mapping": True, "return_attention_mask": False, "return_token_type_ids": True}
         columns: list[list[np.ndarray]] = [[], [], []]

@@ -159,7 +159,7 @@ class Model(ABC):
     def vocabulary(self) -> int | None:
         """Rows of the embedding that tokens are looked up in; None where an architecture has no such embedding."""
         try:
-            weight = getattr(self.module.get_input_embeddings(), "weight", None)
+            weight: Any = getattr(self.module.get_input_embeddings(), "weight", None)  # type: ignore[operator]
         except (AttributeError, NotImplementedError):
             return None
         return None if weight is None or weight.dim() != 2 else len(weight)

@@ -76,7 +76,7 @@ class WindowTable(Sequence[Window]):
     @property
     def text_of(self) -> np.ndarray:
         """Index of the text that each token is of, (tokens,)."""
-        return np.repeat(self.text, self.counts) if self.texts is None else self.texts
+        return np.repeat(self.text.astype(np.int32), self.counts) if self.texts is None else self.texts
 
     def __len__(self) -> int:
         return len(self.ends)

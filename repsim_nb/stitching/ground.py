@@ -70,7 +70,7 @@ class Ground:
         self.task: Task = KINDS[models[0].kind](self.corpora.values())
         self.matched = "match" if fits else "report"
         self.coverage = 1.0
-        self._batches: dict[str, dict[str, list[Batch]]] = {}
+        self._batches: dict[tuple[Any, ...], dict[str, list[Batch]]] = {}
         self.windows: dict[str, list[Window]] = {}
         if fits:
             self._choose_to_fit(n_fit)
@@ -131,8 +131,9 @@ class Ground:
 
     def batches_of(self, model: Model) -> dict[str, list[Batch]]:
         """The batches of each part, in the tokens of `model`."""
-        if model.windows.text_key not in self._batches:
-            self._batches[model.windows.text_key] = {
+        key = model.windows.text_key, model.pad, "token_type_ids" in model.tokenizer.model_input_names
+        if key not in self._batches:
+            self._batches[key] = {
                 part: [
                     collated(model, group)
                     for together in self._together(windows)
@@ -140,7 +141,7 @@ class Ground:
                 ]
                 for part, windows in self.windows.items()
             }
-        return self._batches[model.windows.text_key]
+        return self._batches[key]
 
     def _together(self, windows: list[Window]) -> list[list[Window]]:
         """Windows in parts that may share a batch: all, unless a model gives a text other values in company."""

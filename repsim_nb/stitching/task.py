@@ -306,7 +306,7 @@ KINDS = {"causal": NextToken, "classifier": Classification}
 @lru_cache(maxsize=4)
 def _windows(cut: Windows, texts: tuple[Any, ...], length: int) -> list[Window]:
     """Stitches one after another read the same texts."""
-    return cut(texts, length)
+    return list(cut(texts, length))
 
 
 def _groups(windows: list[Window], sequences: int, tokens: float = float("inf")) -> list[list[Window]]:

@@ -189,13 +189,15 @@ def described(name: str) -> dict[str, Any]:
 def depth_of(name: str) -> int | None:
     """Layers of a model of the catalogue or in a folder, of which the config alone is read; None where not known."""
     known = described(name).get("n_layers")
-    if known is None and (Path(name).expanduser() / "config.json").is_file():
-        known = _depth_in_folder(name)
+    config = Path(name).expanduser() / "config.json"
+    if known is None and config.is_file():
+        known = _depth_in_folder(name, config.stat().st_mtime_ns)
     return None if known is None else int(known)
 
 
 @cache
-def _depth_in_folder(name: str) -> int | None:
+def _depth_in_folder(name: str, written: int) -> int | None:
+    """Of a config.json that was written then."""
     from repsim_nb.models.shape import shape_of
 
     try:
