@@ -15,6 +15,7 @@ BLOCK_BYTES = 2**26  # working memory of a strip of products
 TILE_BYTES = 28 * 2**20  # of X'Y of several layers at once; with the rows in work, some 70 MB
 TILE_ROWS = 1024
 BLOCK_ROWS = 1024
+BUFFERS = 3 * 2**23  # bytes that BLAS and LAPACK keep for float64, measured
 LEAST_BLOCKS = 8  # parts of DISTANCE_BYTES that blocks of several layers have at least
 DISTANCE_BYTES = 2**22  # of a block of distances
 FEW_ROWS = 512  # stay in cache while they are turned into float64

@@ -5,13 +5,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from repsim_nb.measures.features import Features, Layer, Spectrum
+from repsim_nb.measures.features import BUFFERS, Features, Layer, Spectrum
 from repsim_nb.measures.registry import Measure
 
 
 def svd_bytes(n: int, d: int) -> int:
     """Bytes in work for the singular value decomposition of (n, d), beside what it returns."""
-    return 16 * n * d + 32 * min(n, d) ** 2
+    return 16 * n * d + 24 * min(n, d) ** 2 + BUFFERS
 
 
 class Linear(Measure):

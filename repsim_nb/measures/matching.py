@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment, linprog
 from scipy.sparse import identity, kron, vstack
 from torch import Tensor
 
-from repsim_nb.measures.features import Features
+from repsim_nb.measures.features import BUFFERS, Features
 from repsim_nb.measures.registry import Measure, register
 
 LARGEST_COPIES = 4  # up to how many times the wider side unequal widths are matched as copies
@@ -44,7 +44,7 @@ class PermutationProcrustes(Measure):
         return Features(x, side, centred=False).varied(self.name)
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return 32 * n * max(widths) + 24 * max(widths) ** 2
+        return 40 * n * max(widths) + 24 * max(widths) ** 2 + BUFFERS
 
     def _score(self, p: Features, q: Features) -> float:
         unit = max(p.unit, q.unit)

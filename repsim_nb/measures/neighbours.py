@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features, common_direction, squared_lengths, unit_rows
+from repsim_nb.measures.features import BUFFERS, Features, common_direction, squared_lengths, unit_rows
 from repsim_nb.measures.parameters import Count
 from repsim_nb.measures.registry import SIMILAR, Measure, register
 
@@ -86,7 +86,7 @@ class _Neighbourhood(Measure):
         return 8 * n * d + 16 * n * self.k
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return max(8 * BLOCK * n, 8 * BLOCK * self.k**2) + 16 * n * self.k
+        return max(8 * BLOCK * n, 8 * BLOCK * self.k**2) + 16 * n * self.k + BUFFERS
 
     def _score(self, p: Neighbours, q: Neighbours) -> float:
         values = p.rows.new_empty(len(p.indices), dtype=self._of_rows(p.block(0), q.block(0)).dtype)
@@ -269,7 +269,7 @@ class SecondOrderCosine(_Neighbourhood):
     reference = "Hamilton et al. 2016"
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return max(super()._work_bytes(n, widths, wide), 16 * BLOCK * self.k * max(widths))
+        return max(super()._work_bytes(n, widths, wide), 16 * BLOCK * self.k * max(widths) + BUFFERS)
 
     def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
         # A neighbour found on both sides must count once: drop it from y's list.

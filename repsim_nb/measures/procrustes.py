@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import eigvalsh
 from torch import Tensor
 
-from repsim_nb.measures.features import Features, Layer, pairwise, row_norms, upper_blocks
+from repsim_nb.measures.features import BUFFERS, Features, Layer, pairwise, row_norms, upper_blocks
 from repsim_nb.measures.kernels import product_bytes
 from repsim_nb.measures.linear import svd_bytes
 from repsim_nb.measures.parameters import Share
@@ -232,7 +232,7 @@ class AlignedCosine(Measure):
         return 8 * n * (d + 1)
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return 16 * n * max(widths) + 64 * max(widths) ** 2
+        return 16 * n * max(widths) + 64 * max(widths) ** 2 + BUFFERS
 
     def _prepare(self, x: Tensor, side: str) -> tuple[Tensor, Tensor]:
         rows = Features(x, side, centred=False).rows(dtype=torch.float64)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures.features import (
+    BUFFERS,
     Features,
     block_bytes,
     blocks_of_rows,
@@ -118,7 +119,7 @@ class RSA(Measure):
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         pairs = n * (n - 1) // 2
         ranked = {"spearman": 8 * pairs + 48 * min(CHUNK, pairs), "pearson": 0, "kendall": 49 * pairs}[self.outer]
-        return max(8 * n * max(widths) + 4 * block_bytes(n), ranked)
+        return max(8 * n * max(widths) + 4 * block_bytes(n), ranked) + BUFFERS
 
     def _prepare(self, x: Tensor, side: str) -> np.ndarray:
         values = _similarities(x, self.inner, side)
@@ -188,7 +189,7 @@ class RSMNormDifference(Measure):
 
 def _distance_bytes(n: int, widths: Sequence[int]) -> int:
     """In work for `_distances` of layers of these widths."""
-    return 8 * n * max(widths) + (len(widths) + 2) * block_bytes(n, len(widths))
+    return 8 * n * max(widths) + (len(widths) + 2) * block_bytes(n, len(widths)) + BUFFERS
 
 
 def _distinct(ps: Sequence[Any], qs: Sequence[Any]) -> tuple[list[Any], list[int], list[int]]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features, block_bytes, distance_blocks, row_norms
+from repsim_nb.measures.features import BUFFERS, Features, block_bytes, distance_blocks, row_norms
 from repsim_nb.measures.registry import EUCLIDEAN, Measure, register
 
 
@@ -104,7 +104,7 @@ class UniformityDifference(_Difference):
     invariances_x = invariances_y = EUCLIDEAN
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return 8 * n * max(widths) + 5 * block_bytes(n)
+        return 8 * n * max(widths) + 3 * block_bytes(n) + BUFFERS
 
     def _prepare(self, x: Tensor, side: str) -> float:
         features = Features(x, side)

@@ -9,7 +9,7 @@ from scipy.linalg import eigvalsh
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import Features, squared_distances
+from repsim_nb.measures.features import BUFFERS, Features, squared_distances
 from repsim_nb.measures.neighbours import BLOCK, nearest
 from repsim_nb.measures.parameters import Between, Count
 from repsim_nb.measures.registry import SIMILAR, Measure, register
@@ -54,7 +54,7 @@ class IMD(Measure):
         self.min_rows = self.k + 2
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return 8 * n * n + 8 * n * max(widths) + 8 * BLOCK * n
+        return 8 * n * n + 8 * n * max(widths) + 8 * BLOCK * n + BUFFERS
 
     def _prepare(self, x: Tensor, side: str) -> Tensor:
         rows = Features(x, side).varied(self.name).rows(dtype=torch.float64)

@@ -6,6 +6,7 @@ Every line is a process of its own, whose peak is reset after the measure has ru
 """
 
 import argparse
+import ctypes
 import multiprocessing
 import warnings
 from pathlib import Path
@@ -34,11 +35,12 @@ def peak(name: str, params: dict, n: int, width: int, results: multiprocessing.S
     rng = np.random.default_rng(0)
     if name == "accuracy_difference":
         params = {"labels": rng.integers(width, size=n)}
-    layers = [rng.normal(size=(n, width)).astype("float32") for _ in range(2 * LAYERS)]
+    layers = [rng.standard_normal((n, width), dtype="float32") for _ in range(2 * LAYERS)]
     warm = get_measure(name, **params | ({"labels": params["labels"][:WARM]} if "labels" in params else {}))
     few = [warm.prepare(x[:WARM]) for x in layers[:2]]
     warm.grid(few, few[::-1])
     measure = get_measure(name, **params)
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed before is not there already
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = in_status("VmRSS")
     prepared = [measure.prepare(x) for x in layers]
