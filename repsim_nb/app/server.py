@@ -131,7 +131,7 @@ class App(Voila):
                 self.stop()
                 raise InputError(f"Port {self.port} cannot be used: {error.strerror}. Choose another.") from None
             sockets = bind_sockets(0, self.ip)
-        self.port = sockets[0].getsockname()[1]
+        self.port: int = sockets[0].getsockname()[1]
         HTTPServer(self.app).add_sockets(sockets)
         self.ioloop = IOLoop.current()
         print(f"The explorer is at {self.address}", flush=True)
