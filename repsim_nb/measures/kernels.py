@@ -266,7 +266,9 @@ def work_bytes(n: int, widths: Sequence[int], wide_x: int, wide_y: int, kernel: 
     total = strips + size * n * (wide + layers)
     if kernel == "rbf":
         height = min(BLOCK_ROWS, strips // (8 * layers * n))
-        total = max(total + 8 * n * (wide + height), 8 * n * wide + 4 * block_bytes(n) + 16 * min(GATHERED, n * n // 2))
+        total = max(
+            total + 8 * n * (wide + 2 * height), 8 * n * wide + 4 * block_bytes(n) + 16 * min(GATHERED, n * n // 2)
+        )
     return total
 
 

@@ -170,7 +170,7 @@ class AngularShape(_Shape):
         return x if self.alpha == 1 else x.reweighted(lambda s: self.alpha * s + 1 - self.alpha)
 
     def _kept_bytes(self, n: int, d: int) -> int:
-        return 0 if self.alpha == 1 else 8 * (2 * n + d) * min(n, d)
+        return 0 if self.alpha == 1 else 8 * n * min(n, d)
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
         return max(super()._work_bytes(n, widths, wide), 0 if self.alpha == 1 else svd_bytes(n, max(widths)))

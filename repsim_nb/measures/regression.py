@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures.features import BUFFERS, Features, Spectrum
+from repsim_nb.measures.features import Features, Spectrum
 from repsim_nb.measures.linear import Linear
 from repsim_nb.measures.parameters import Between
 from repsim_nb.measures.registry import AFFINE, SIMILAR, Measure, register
@@ -179,7 +179,7 @@ class RidgePredictivity(Measure):
         return super().memory(n, widths_x, widths_y) + 8 * kept * sum(d * d for d in widths_y or widths_x)
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return 8 * n * max(widths) + 8 * (self.folds + 8) * max(widths) ** 2 + BUFFERS
+        return 8 * n * max(widths) + 8 * (self.folds + 8) * max(widths) ** 2
 
     def _prepare(self, x: Tensor, side: str) -> Folded:
         return Folded(Features(x, side).varied(self.name), self._folds(len(x)))
