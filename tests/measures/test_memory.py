@@ -97,4 +97,4 @@ def test_compare_and_estimate_refuse_models_beyond_the_limit_alike():
     with pytest.raises(InputError, match=r"rsa of them take .*Choose n_rows of at most"):
         rs.compare_models(names, "rsa", n_rows=4096, memory_limit=10**8)
     with pytest.raises(InputError, match="store would have no effect"):
-        rs.compare(names[0], n_rows=3000, memory_limit=6 * 10**5, store="./nowhere")
+        rs.compare(names[0], n_rows=3000, memory_limit=15 * 10**5, store="./nowhere")
