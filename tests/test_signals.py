@@ -16,6 +16,17 @@ from repsim_nb.runs.signals import interruptible
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 
+@pytest.fixture(autouse=True)
+def unignored():
+    """Signals as a terminal leaves them; whoever starts the tests may have them ignored, as nohup does."""
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 class Falls:
     """Sends a signal in its destructor, where Python drops the exception that the signal raises."""
 
