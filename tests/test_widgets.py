@@ -16,7 +16,7 @@ import xarray as xr
 import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.resources import data_dir, notebooks_dir
-from repsim_nb.runs.command import _parser, main
+from repsim_nb.runs.command import _parser, _with_values, main
 from repsim_nb.widgets.cost import activation_bytes
 from repsim_nb.widgets.map import view_of
 from repsim_nb.widgets.question import Kept, Question, answer, as_commands, as_python
@@ -220,7 +220,7 @@ def test_the_commands_are_ones_that_the_command_line_knows(tmp_path, monkeypatch
 
     lines = [shlex.split(line) for line in as_commands(question, question.to_json()).splitlines()]
     assert [line[:2] for line in lines] == [["repsim-nb", "run"], *[["repsim-nb", "compare"]] * 2]
-    parsed = [_parser().parse_args(line[1:]) for line in lines]
+    parsed = [_parser().parse_args(_with_values(line[1:])) for line in lines]
     assert Question.from_json(dict(parsed[0].parameters)["state"])[0] == question
     monkeypatch.chdir(tmp_path)
     with redirect_stdout(StringIO()):
