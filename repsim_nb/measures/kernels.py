@@ -230,7 +230,7 @@ def median_distance(rows: Tensor) -> float:
         wider = high - low
         below, counts, width = 0, np.zeros(BINS + 1, dtype=int), (high - low) / BINS
         for values in _distances(rows):
-            below += np.count_nonzero(values < low)
+            below += int(np.count_nonzero(values < low))
             values = values[(values >= low) & (values <= high)]
             counts += np.bincount(((values - low) / width).astype(int), minlength=BINS + 1)
         first, last = np.searchsorted(below + counts.cumsum(), middle, side="right")
@@ -238,7 +238,7 @@ def median_distance(rows: Tensor) -> float:
         low, high, inside = low + first * width, low + last * width, counts[first:last].sum()
     below, tallies = 0, []
     for values in _distances(rows):
-        below += np.count_nonzero(values < low)
+        below += int(np.count_nonzero(values < low))
         values = values[(values >= low) & (values <= high)]
         tallies.append(np.unique(values, return_counts=True) if inside > GATHERED else (values, values[:0]))
     values, counts = (np.concatenate(parts) for parts in zip(*tallies, strict=True))

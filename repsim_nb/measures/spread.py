@@ -108,7 +108,7 @@ class UniformityDifference(_Difference):
 
     def _prepare(self, x: Tensor, side: str) -> float:
         features = Features(x, side)
-        total = features.n**2
+        total: float = features.n**2
         if features.varies:
             total = features.n
             for _, block in distance_blocks(features.rows(dtype=torch.float64)):
