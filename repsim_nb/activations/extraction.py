@@ -355,7 +355,10 @@ def _run(
         model.read(tokens, layers, keep, site)
     wrong = next((layer for layer in layers if filled[layer] != len(selection)), None)
     if wrong is not None:
-        raise InputError(f"{model.name} gave {filled[wrong]:,} of {len(selection):,} rows at layer {wrong}.")
+        raise InputError(
+            f"{model.name} gave {filled[wrong]:,} of {len(selection):,} rows at layer {wrong}, so that the rest hold "
+            "no activations. Its layers cannot be read; use another model."
+        )
     return kept
 
 

@@ -31,7 +31,7 @@ Logits = Float[Tensor, "sequences length vocabulary"] | Float[Tensor, "sequences
 Tap = Callable[[int, Tensor], Any]
 RESIDUAL = "resid_post"
 LENGTHS = ("max_position_embeddings", "max_seq_len")  # by architecture
-UNSET = ("name", "module", "tokenizer")  # attributes that are no settings; weights and tokens have hashes of their own
+NOT_SETTINGS = ("name", "module", "tokenizer")  # attributes; weights and tokens have hashes of their own
 UNSAID = 2048  # tokens at once, of a model that says nothing
 
 
@@ -108,7 +108,9 @@ class Model(ABC):
             UntraceableError: something that no hash can hold; see `models.identity`.
         """
         own = {name: value for name, value in vars(self).items() if not name.startswith("_")}
-        settings = {name: value for name, value in own.items() if name not in UNSET and not _is_cached(self, name)}
+        settings = {
+            name: value for name, value in own.items() if name not in NOT_SETTINGS and not _is_cached(self, name)
+        }
         return network_sha256(
             self.module,
             settings,
