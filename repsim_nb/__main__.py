@@ -2,7 +2,7 @@
 
 import sys
 
-from repsim_nb.runs.command import main
+from repsim_nb.cli.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

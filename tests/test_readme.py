@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from repsim_nb.resources import checkout
+from repsim_nb.system.shipped import checkout
 
 README = checkout() / "README.md"
 TEXT = README.read_text(encoding="utf-8")

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from notebook_files import save, write
+
+from tests.support.notebook_files import save, write
 
 TOP = Path(__file__).parent.parent
 
@@ -52,7 +53,10 @@ def test_the_wheel_holds_every_committed_file_of_data_and_notebooks(wheel):
 @pytest.mark.slow
 def test_an_installed_wheel_lists_its_notebooks_and_runs_one(elsewhere, tmp_path):
     where = call(
-        "-c", "from repsim_nb import resources as r; print(r.checkout(), r.data_dir())", env=elsewhere, cwd=tmp_path
+        "-c",
+        "import repsim_nb.system.shipped as s; print(s.checkout(), s.data_dir())",
+        env=elsewhere,
+        cwd=tmp_path,
     )
     assert where == f"None {elsewhere['PYTHONPATH']}/repsim_nb/data\n"
     names = call("-m", "repsim_nb", "list", "notebooks", "--csv", env=elsewhere, cwd=tmp_path)

@@ -1,6 +1,7 @@
 """Model and corpus -> rows aligned across models, per layer."""
 
 from repsim_nb.activations.extraction import Activations, extract, extract_aligned
+from repsim_nb.activations.sampling import Sampling
 from repsim_nb.activations.store import Store, StoreWarning
 
-__all__ = ["Activations", "Store", "StoreWarning", "extract", "extract_aligned"]
+__all__ = ["Activations", "Sampling", "Store", "StoreWarning", "extract", "extract_aligned"]

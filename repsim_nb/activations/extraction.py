@@ -17,13 +17,13 @@ from repsim_nb.activations.selection import KINDS, Selection, select
 from repsim_nb.activations.store import Store, as_store, key_of
 from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.errors import InputError, unknown
-from repsim_nb.memory import limit_bytes
 from repsim_nb.models import Model, Packing, load_model
 from repsim_nb.models.batch import Windows
 from repsim_nb.models.model import not_finite
 from repsim_nb.models.shape import Shape, shape_of
-from repsim_nb.progress import PATIENCE as PATIENCE
-from repsim_nb.progress import steps
+from repsim_nb.system.memory import limit_bytes
+from repsim_nb.system.progress import PATIENCE as PATIENCE
+from repsim_nb.system.progress import steps
 
 if TYPE_CHECKING:
     import pandas as pd

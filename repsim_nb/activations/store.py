@@ -33,12 +33,12 @@ from torch import Tensor
 
 import repsim_nb
 from repsim_nb.activations.selection import Selection
-from repsim_nb.atomic import OutputError, atomic, make_folder, writable
 from repsim_nb.errors import InputError
-from repsim_nb.memory import readable_size
 from repsim_nb.models import Model
 from repsim_nb.models.identity import UntraceableError
-from repsim_nb.versions import versions
+from repsim_nb.system.atomic import OutputError, atomic, make_folder, writable
+from repsim_nb.system.memory import readable_size
+from repsim_nb.system.versions import versions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from repsim_nb.corpora import nli_heuristics, python_docs
-from repsim_nb.corpora.hub import HUB_ID, read_hub
+from repsim_nb.corpora.datasets import HUB_ID, read_hub
 from repsim_nb.corpora.rows import Documents, Wanted
 from repsim_nb.errors import InputError, unknown
 

@@ -30,8 +30,8 @@ from typing import NamedTuple
 import numpy as np
 import platformdirs
 
-from repsim_nb.atomic import OutputError, atomic
 from repsim_nb.errors import InputError
+from repsim_nb.system.atomic import OutputError, atomic
 
 NAME = "python-docs"
 RECIPE = 1  # raise when a change here changes the documents

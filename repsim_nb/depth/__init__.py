@@ -1,9 +1,9 @@
 """What similarity maps say about depth, width and training."""
 
 from repsim_nb.depth.blocks import Blocks, find_blocks
+from repsim_nb.depth.checkpoints import over_training
 from repsim_nb.depth.distance import correspondence, decay, equal_depth
 from repsim_nb.depth.sizes import by_size, model_distances
-from repsim_nb.depth.training import over_training
 
 __all__ = [
     "Blocks",

@@ -1,7 +1,7 @@
 """Labelled results -> Axes."""
 
+from repsim_nb.figures.heatmaps import agreement_map, gallery, heatmap, heatmap_grid, mark_blocks
 from repsim_nb.figures.lines import by_groups, curves, effects, over_training, penalties
-from repsim_nb.figures.maps import agreement_map, gallery, heatmap, heatmap_grid, mark_blocks
 from repsim_nb.figures.points import model_map, projection, ranking
 from repsim_nb.figures.scales import scale_label
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from repsim_nb.closeup import SharedAxes
+    from repsim_nb.comparison.closeup import SharedAxes
 
 
 def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mapping[str, str] | None = None) -> Axes:

@@ -11,10 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from repsim_nb.atomic import atomic
 from repsim_nb.errors import InputError
 from repsim_nb.measures.arrays import as_matrix
 from repsim_nb.measures.features import column_sums
+from repsim_nb.system.atomic import atomic
 
 Layers = Mapping[int, int]  # layer -> width
 

@@ -23,7 +23,7 @@ from repsim_nb.measures.arrays import as_matrix, check_order
 from repsim_nb.measures.features import Layer
 from repsim_nb.measures.moments import Moments
 from repsim_nb.measures.parameters import check_names, check_values
-from repsim_nb.progress import steps
+from repsim_nb.system.progress import steps
 
 Direction = Literal["similarity", "dissimilarity"]
 INVARIANCES = ("permutation", "orthogonal", "scale", "shift", "linear")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.checkpoint import read_metadata, weight_files
-from repsim_nb.models.families import KNOWN, Known, repositories
-from repsim_nb.resources import data_dir
+from repsim_nb.models.published import KNOWN, Known, repositories
+from repsim_nb.system.shipped import data_dir
 
 if TYPE_CHECKING:
     import pandas as pd

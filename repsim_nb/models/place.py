@@ -9,7 +9,7 @@ from pathlib import Path
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.catalogue import checkpoint, embedded
-from repsim_nb.models.families import KNOWN, repositories
+from repsim_nb.models.published import KNOWN, repositories
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 

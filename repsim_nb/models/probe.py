@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from repsim_nb.atomic import OutputError, atomic
 from repsim_nb.errors import InputError
 from repsim_nb.models.model import Model
 from repsim_nb.models.neutral import Neutral
 from repsim_nb.models.trial import Trial, batch_of, check_causal, distance, random_ids, read_alone, refusing, tolerance
-from repsim_nb.versions import versions
+from repsim_nb.system.atomic import OutputError, atomic
+from repsim_nb.system.versions import versions
 
 FEW = (5, 12, 29)  # tokens of texts that are always tried
 WORK = 6e9  # parameters times tokens, that longer texts may take: some tenths of a second

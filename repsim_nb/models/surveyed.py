@@ -7,7 +7,7 @@ import warnings
 from functools import cache
 from typing import TYPE_CHECKING
 
-from repsim_nb.resources import data_dir
+from repsim_nb.system.shipped import data_dir
 
 if TYPE_CHECKING:
     import pandas as pd

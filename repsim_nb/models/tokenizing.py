@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repsim_nb.errors import InputError
-from repsim_nb.memory import limit_bytes, readable_size
+from repsim_nb.system.memory import limit_bytes, readable_size
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from repsim_nb.atomic import OutputError, remove_abandoned
 from repsim_nb.errors import InputError
-from repsim_nb.memory import LIMIT
 from repsim_nb.runs.folder import FAILED, read_record
 from repsim_nb.runs.kernel import same_package
 from repsim_nb.runs.notebooks import Notebook
 from repsim_nb.runs.signals import interruptible
+from repsim_nb.system.atomic import OutputError, remove_abandoned
+from repsim_nb.system.memory import LIMIT
 
 LOOK = 0.2  # seconds between looks at the running cells
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

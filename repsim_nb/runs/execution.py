@@ -10,7 +10,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from repsim_nb.atomic import atomic, atomic_folder, disclaim, replace_folder
 from repsim_nb.errors import InputError
 from repsim_nb.runs.failures import Failure, failures
 from repsim_nb.runs.failures import place as place_of
@@ -18,8 +17,9 @@ from repsim_nb.runs.folder import FAILED, RUN_DIR, figures, replaceable, tables,
 from repsim_nb.runs.index import write_index
 from repsim_nb.runs.notebooks import Notebook, calling, find_notebook
 from repsim_nb.runs.parameters import check
-from repsim_nb.runs.progress import Progress
 from repsim_nb.runs.provenance import provenance
+from repsim_nb.runs.status_line import Progress
+from repsim_nb.system.atomic import atomic, atomic_folder, disclaim, replace_folder
 
 
 @dataclass(frozen=True)

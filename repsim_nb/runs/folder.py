@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repsim_nb.atomic import OutputError, atomic
+from repsim_nb.system.atomic import OutputError, atomic
 
 RUN_DIR = "REPSIM_NB_RUN_DIR"  #: the environment variable that tells a running notebook its folder
 RECORD = "run.json"  #: what makes a folder a run's folder, the only kind that a later run may replace

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from repsim_nb.atomic import DRAFT, atomic
 from repsim_nb.runs.folder import RECORD, Figure, figures, read_record, tables
+from repsim_nb.system.atomic import DRAFT, atomic
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --soft: #5d6570; --line: #d9dde2; --page: #fcfcfb; --link: #1f5fa8 }

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repsim_nb.atomic import atomic
 from repsim_nb.errors import InputError
-from repsim_nb.netcdf import write_netcdf
 from repsim_nb.runs.folder import output_dir
+from repsim_nb.system.atomic import atomic
+from repsim_nb.system.netcdf import write_netcdf
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from repsim_nb import __version__
-from repsim_nb.resources import checkout
+from repsim_nb.system.shipped import checkout
 
 _PACKAGES = (
     "torch",

@@ -19,14 +19,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsim_nb.atomic import atomic, make_folder, writable
 from repsim_nb.errors import InputError
-from repsim_nb.memory import available_memory
 from repsim_nb.runs.cells import Cell, cores, run_cells
 from repsim_nb.runs.folder import FAILED, replaceable, tables
 from repsim_nb.runs.index import write_index
 from repsim_nb.runs.notebooks import Notebook, find_notebook
 from repsim_nb.runs.parameters import Parameter, ParameterError, check, match, takes_lists
+from repsim_nb.system.atomic import atomic, make_folder, writable
+from repsim_nb.system.memory import available_memory
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError, check_effect, unknown
 from repsim_nb.models import Model
-from repsim_nb.progress import steps
 from repsim_nb.stitching.ground import Ground, upper
 from repsim_nb.stitching.maps import MAPS, Map, Moments
 from repsim_nb.stitching.shared import paired
+from repsim_nb.system.progress import steps
 
 STEPS = 120
 RATE = 1e-2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.models import Model, load_model
 from repsim_nb.models.identity import UntraceableError
-from repsim_nb.resources import data_dir
+from repsim_nb.system.shipped import data_dir
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -15,14 +15,14 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from repsim_nb.activations.extraction import PATIENCE
-from repsim_nb.atomic import atomic
 from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Model, load_model
-from repsim_nb.netcdf import write_netcdf
 from repsim_nb.stitching.fitting import STEPS, Method, Seam
 from repsim_nb.stitching.ground import Ground
 from repsim_nb.stitching.stitched import N_FIT, RESAMPLES, common_ground, document_draws, join, stitch_on
+from repsim_nb.system.atomic import atomic
+from repsim_nb.system.netcdf import write_netcdf
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import repsim_nb
-from repsim_nb.atomic import atomic
 from repsim_nb.models.surveyed import COLUMNS, TABLE
-from repsim_nb.resources import checkout, data_dir
 from repsim_nb.survey.page import page
 from repsim_nb.survey.small import architectures
-from repsim_nb.versions import versions
+from repsim_nb.system.atomic import atomic
+from repsim_nb.system.shipped import checkout, data_dir
+from repsim_nb.system.versions import versions
 
 SECONDS = 120  # of one architecture
 MEMORY = 12 * 2**30  # bytes of address space

@@ -1,10 +1,10 @@
 """Intervals and nulls over documents: tokens of one document are not independent, documents are."""
 
 from repsim_nb.uncertainty.alignment import LinearCKA
+from repsim_nb.uncertainty.closed_form import Moments, closed_form, permutation_moments
 from repsim_nb.uncertainty.documents import Documents, WeakNullWarning
 from repsim_nb.uncertainty.grids import Grids, Recomputed
 from repsim_nb.uncertainty.jackknife import Estimate, jackknife, jackknife_grid
-from repsim_nb.uncertainty.moments import Moments, closed_form, permutation_moments
 from repsim_nb.uncertainty.null import LEVEL, Null, max_statistic
 
 __all__ = [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from repsim_nb.comparison.cost import estimate
 from repsim_nb.corpora.corpus import hub_id
-from repsim_nb.memory import readable_size
-from repsim_nb.streaming import estimate
-from repsim_nb.widgets.models import described, needs_download
+from repsim_nb.system.memory import readable_size
+from repsim_nb.widgets.model_picker import described, needs_download
 from repsim_nb.widgets.question import Kept, Question
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from repsim_nb.closeup import SharedAxes, most_different, shared_axes
+from repsim_nb.comparison.closeup import SharedAxes, most_different, shared_axes
 from repsim_nb.errors import InputError
 from repsim_nb.figures import projection
 from repsim_nb.stitching import stitch

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Lock, RLock, Thread, local
 from typing import Any
 
-from repsim_nb.progress import watched
+from repsim_nb.system.progress import watched
 
 _ONE_AT_A_TIME = Lock()  # two jobs would only slow each other down
 _HEARD = local()  # `said`: warnings of this thread, in threads of jobs

@@ -9,7 +9,7 @@ import anywidget
 import traitlets
 from matplotlib.colors import to_rgb
 
-from repsim_nb.figures.maps import HATCHED
+from repsim_nb.figures.heatmaps import HATCHED
 from repsim_nb.figures.scales import check, colours, limits_of, unrelated
 from repsim_nb.widgets.picker import STYLE
 

@@ -11,14 +11,14 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.activations import Activations, extract_aligned
-from repsim_nb.comparison import compare
+from repsim_nb.comparison.cost import expected_bytes
+from repsim_nb.comparison.layers import compare
 from repsim_nb.corpora import Corpus, list_corpora, load_corpus
 from repsim_nb.corpora.corpus import hub_id
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures import get_measure
 from repsim_nb.models import Model, load_model
 from repsim_nb.models.shape import shape_of
-from repsim_nb.streaming import expected_bytes
 from repsim_nb.widgets.bounds import contained
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def _closeup_lines(q: Question, b: str, selected: tuple[int, int], corpus: str) 
     x, y = selected
     return [
         "from repsim_nb.activations import extract_aligned",
-        "from repsim_nb.closeup import most_different, shared_axes",
+        "from repsim_nb.comparison.closeup import most_different, shared_axes",
         "",
         f"models = [rs.load_model(name) for name in {names!r}]",
         f"activations = extract_aligned(models, {corpus}, {layers!r}, {arguments})",

@@ -7,10 +7,10 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from repsim_nb.widgets.corpora import CorpusPicker
-from repsim_nb.widgets.layers import ALL, LayerPicker
-from repsim_nb.widgets.measures import MeasurePicker
-from repsim_nb.widgets.models import ModelPicker, depth_of
+from repsim_nb.widgets.corpus_picker import CorpusPicker
+from repsim_nb.widgets.layer_picker import ALL, LayerPicker
+from repsim_nb.widgets.measure_picker import MeasurePicker
+from repsim_nb.widgets.model_picker import ModelPicker, depth_of
 from repsim_nb.widgets.question import Question
 
 PICKED = ("value", "params", "split", "rows", "n_rows", "seed")  # traits of pickers that a run depends on

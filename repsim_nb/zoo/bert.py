@@ -16,9 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from repsim_nb.atomic import atomic_folder
 from repsim_nb.corpora import Corpus, load_corpus, nli_heuristics
 from repsim_nb.corpora.corpus import nli_pairs
+from repsim_nb.system.atomic import atomic_folder
 from repsim_nb.zoo.recipes import RECIPES, ClassifierRecipe, EncoderRecipe, as_json, build
 from repsim_nb.zoo.tokenizer import SPECIAL, word_tokenizer
 from repsim_nb.zoo.training import descend

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from repsim_nb.atomic import atomic_folder
 from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.models.native import NativeConfig
-from repsim_nb.zoo.native import initialised
+from repsim_nb.system.atomic import atomic_folder
 from repsim_nb.zoo.neox import NeoX
 from repsim_nb.zoo.recipes import Recipe, as_json
 from repsim_nb.zoo.tokenizer import train_tokenizer
+from repsim_nb.zoo.toy import initialised
 from repsim_nb.zoo.training import pack, train
 
 LICENCE = "MIT (weights); trained on docstrings and source of the packages listed in the corpus provenance"

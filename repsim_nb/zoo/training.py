@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from repsim_nb.atomic import atomic
+from repsim_nb.system.atomic import atomic
 from repsim_nb.zoo.recipes import Recipe
 
 SAVE_EVERY = 100  # steps; what a kill can cost

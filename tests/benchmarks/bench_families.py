@@ -30,7 +30,7 @@ def once(way: str, count: int, names: list[str]) -> None:
     if way == "compare_family":
         result = next(iter(rs.compare_family(models, corpus, n_sequences=count, length=LENGTH).values()))
     else:
-        from repsim_nb.streaming import stream
+        from repsim_nb.comparison.streaming import stream
 
         packing = Packing("packed", LENGTH)
         result = stream(*models[:2], corpus, rows="padded", n_rows=count * LENGTH, packing=packing)

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from repsim_nb.comparison import compare
-from tests.simulated import Population, unrelated_grids
+from repsim_nb.comparison.layers import compare
+from tests.support.simulated import Population, unrelated_grids
 
 MEASURES: dict[str, dict[str, Any]] = {
     "cka": {"measure": "cka"},

@@ -9,8 +9,8 @@ import torch
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import rankdata, spearmanr
 
-from repsim_nb.closeup import shared_axes
-from repsim_nb.controls import Controls
+from repsim_nb.comparison.closeup import shared_axes
+from repsim_nb.comparison.controls import Controls
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, effective_rank, features, get_measure, kernels
 from repsim_nb.measures.rsa import to_ranks

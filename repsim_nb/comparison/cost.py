@@ -1,0 +1,294 @@
+"""What a comparison will take, known before it is run: rows, bytes and time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from repsim_nb.activations.extraction import (
+    Layers,
+    Plan,
+    one_at_a_time,
+    tokens_per_batch,
+)
+from repsim_nb.activations.selection import KINDS
+from repsim_nb.comparison.streaming import check_models, empty_sums, plans_of
+from repsim_nb.corpora import Corpus
+from repsim_nb.errors import InputError, unknown
+from repsim_nb.measures import Measure, get_measure
+from repsim_nb.models import Model, Packing
+from repsim_nb.models.model import as_layers
+from repsim_nb.models.shape import Shape, shape_of
+from repsim_nb.models.tokenizing import sizes, text_bytes
+from repsim_nb.system.memory import limit_bytes, most_rows, readable_size
+
+if TYPE_CHECKING:
+    pass
+
+SPECIAL = 4  # tokens around a text, at most
+PROBE_TOKENS = 1024  # run to see how fast a model is
+PROBE_WIDTH = 768  # of a product, to see how fast this machine multiplies
+RETAINED = 2.6  # times what a batch needs at once, malloc keeps of it: 1.9 to 3.2 over six shapes of model
+# Work on one pair beyond its product, in d^3 float32 operations: eigenvalues for shapes, whitening for subspaces.
+SPECTRAL = {torch.float32: 12, torch.float64: 30}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a comparison will take; printed, a table.
+
+    Attributes:
+        measure: its name.
+        rows: rows to be compared, at most.
+        activations: bytes of all rows of all layers.
+        work: bytes that the measure takes beside them (`Measure.memory`).
+        moments: bytes of the sums that streaming keeps instead; None for a measure that needs all rows at once.
+        result: bytes of the grid.
+        limit: bytes that activations or sums may use; None where this system does not say how much it has.
+        weights: bytes of each model's weights.
+        batch: bytes that running batches takes inside the larger model, with what malloc keeps of them.
+        fitting: how many rows would fit in memory.
+        text: bytes that tokenizing takes, before anything is run; 0 of a corpus that is yet to be loaded.
+        one_at_a_time: whether models are loaded one after the other, because they do not fit beside each other.
+        forward_seconds, measure_seconds: rough, from a short trial on this machine; None when not tried.
+    """
+
+    measure: str
+    rows: int
+    activations: int
+    moments: int | None
+    result: int
+    limit: int | None
+    weights: tuple[int, ...] = ()
+    work: int = 0
+    batch: int = 0
+    fitting: int = 0
+    text: int = 0
+    one_at_a_time: bool = False
+    forward_seconds: float | None = None
+    measure_seconds: float | None = None
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of activations and of work on them."""
+        return self.activations + self.work
+
+    @property
+    def peak(self) -> int:
+        """Bytes at most at any time, of weights, activations or sums, and work. What was measured was mostly within 15%
+        of it, see tests/benchmarks/bench_extraction.py; how much malloc keeps differs from run to run.
+
+        Raises:
+            InputError: as `route`.
+        """
+        models = max(self.weights, default=0) if self.one_at_a_time else sum(self.weights)
+        in_memory = self.activations + max(self.batch, self.work)
+        running = self.result + (in_memory if self.route == "memory" else self.batch + (self.moments or 0))
+        return models + max(self.text, running)
+
+    @property
+    def seconds(self) -> float | None:
+        """Of everything, rough."""
+        parts = self.forward_seconds, self.measure_seconds
+        return None if None in parts else sum(parts)  # type: ignore[arg-type]
+
+    @property
+    def route(self) -> str:
+        """ "memory" when all activations fit, else "stream".
+
+        Raises:
+            InputError: neither fits; the message says what to change.
+        """
+        if self.limit is None or self.in_memory <= self.limit:
+            return "memory"
+        if self.moments is not None and self.moments <= self.limit:
+            return "stream"
+        ways = ["choose fewer layers"]
+        if self.fitting:
+            ways.insert(0, f"set n_rows to at most {self.fitting:,}")
+        if self.measure == "cka":
+            ways.append("give cka batch=256, which keeps next to nothing")
+        elif self.moments is None:
+            ways.append("choose a measure that can be added up batch by batch, such as cka")
+        streamed = (
+            "cannot be streamed" if self.moments is None else f"needs {readable_size(self.moments)} when streamed"
+        )
+        raise InputError(
+            f"{self.measure} of {self.rows:,} rows needs {readable_size(self.in_memory)} in memory and {streamed}; "
+            f"the limit is {readable_size(self.limit)}. Raise memory_limit, or {', or '.join(ways)}."
+        )
+
+    def __str__(self) -> str:
+        try:
+            route = {"memory": "in memory", "stream": "streaming"}[self.route]
+        except InputError:
+            route = "too much for the limit"
+        moments = "not possible" if self.moments is None else readable_size(self.moments)
+        limit = "unknown" if self.limit is None else readable_size(self.limit)
+        weights = " + ".join(map(readable_size, self.weights)) or "unknown"
+        lines = [
+            f"{self.measure} of {self.rows:,} rows: {route}",
+            f"  weights    {weights}{', one model at a time' if self.one_at_a_time else ''}",
+            f"  in memory  {readable_size(self.in_memory)}",
+            f"  streaming  {moments}",
+            f"  limit      {limit}",
+            f"  result     {readable_size(self.result)}",
+            *([f"  text       {readable_size(self.text)}"] if self.text else []),
+        ]
+        if not route.startswith("too much"):
+            lines.append(f"  peak       about {readable_size(self.peak)}")
+        if self.forward_seconds is not None and self.measure_seconds is not None:
+            lines.append(f"  time       about {self.seconds:.0f} s (models {self.forward_seconds:.0f} s)")
+        return "\n".join(lines)
+
+
+def estimate(
+    a: Model | str,
+    b: Model | str | None = None,
+    corpus: Corpus | str | Sequence[str] | None = None,
+    measure: str | Measure = "cka",
+    *,
+    layers_a: Layers = "all",
+    layers_b: Layers = "all",
+    site: str = "resid_post",
+    rows: str = "tokens",
+    n_rows: int = 4096,
+    seed: int = 0,
+    packing: str | Packing = "documents",
+    memory_limit: int | None = None,
+    trial: bool = False,
+    **measure_params: Any,
+) -> Estimate:
+    """What `compare` or `stream` with the same arguments will take, from the models' configs: no weights are loaded.
+
+    Args:
+        memory_limit: bytes that may be used; None is half of what is available now. The rest is as in `compare`.
+        trial: load the models and run them for about a second, to say how long all of it will take.
+
+    Raises:
+        InputError: as `compare`.
+
+    >>> about = estimate("tiny-neox-w32-d2", n_rows=1000)
+    >>> about.weights, about.result
+    ((626176,), 72)
+    """
+    chosen = get_measure(measure, **measure_params)
+    layers_a, layers_b = as_layers(layers_a), as_layers(layers_b)
+    check_models(a, b)
+    if rows not in KINDS:
+        raise unknown("kind of rows", rows, KINDS)
+    shapes, layers = shapes_and_layers(a, b, layers_a, layers_b, site)
+    longest = _longest_window(corpus, Packing.of(packing))
+    bare = expected_bytes(shapes, layers, chosen, n_rows, memory_limit, longest)
+    sides: list[Any] = [a, b or a][: len(shapes)]
+    alone = one_at_a_time(sides, layers, site, n_rows, memory_limit)
+    bare = replace(bare, one_at_a_time=alone, text=text_bytes(_texts_at_hand(corpus) or []))
+    if not trial:
+        return bare
+    plans = plans_of(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing, memory_limit)
+    forward = sum(_forward_seconds(plan) for plan in plans)
+    return replace(bare, forward_seconds=forward, measure_seconds=_measure_seconds(chosen, plans))
+
+
+def shapes_and_layers(
+    a: Model | str, b: Model | str | None, layers_a: Layers, layers_b: Layers, site: str
+) -> tuple[list[Shape], list[list[int]]]:
+    """Of one side when a is compared with itself, all its layers; otherwise of two."""
+    sides = [(a, layers_a)] if b is None and layers_a == layers_b else [(a, layers_a), (b or a, layers_b)]
+    once = {model: shape_of(model) for model, _ in sides}  # the same object where it is the same model
+    shapes = [once[model] for model, _ in sides]
+    return shapes, [shape.positions(layers, site) for shape, (_, layers) in zip(shapes, sides, strict=True)]
+
+
+def _longest_window(corpus: Any, packing: Packing) -> int | None:
+    """Tokens at most, where that is less than the context: as packing says, or a token for each byte of texts at hand.
+
+    Nothing is loaded for it.
+    """
+    if packing.length is not None or packing.kind == "packed":
+        return packing.length
+    texts = _texts_at_hand(corpus)
+    return None if texts is None else SPECIAL + max(sizes(texts), default=0)
+
+
+def _texts_at_hand(corpus: Any) -> Sequence[str | Sequence[str]] | None:
+    """Texts, or pairs of them; None of a corpus that would have to be loaded, and of no texts, as it will say."""
+    texts = corpus.inputs if isinstance(corpus, Corpus) else corpus
+    if not isinstance(texts, list | tuple):
+        return None
+    pairs = ([text] if isinstance(text, str) else text for text in texts)
+    known = all(isinstance(pair, list | tuple) and all(isinstance(part, str) for part in pair) for pair in pairs)
+    return texts if known else None
+
+
+def expected_bytes(
+    models: Sequence[Shape],
+    layers: Sequence[Sequence[int]],
+    measure: Measure,
+    n_rows: int,
+    limit: int | None = None,
+    longest: int | None = None,
+) -> Estimate:
+    """`estimate` from widths and depths alone.
+
+    One model with its layers stands for a comparison with itself, two for one another. `longest` is the length of the
+    longest window, where that is less than the context.
+    """
+    widths = [dict.fromkeys(positions, model.d_model) for model, positions in zip(models, layers, strict=True)]
+    sides = [list(side.values()) for side in widths]
+    per_row, limit = 4 * sum(map(sum, sides)), limit_bytes(limit)
+
+    def in_memory(n: int) -> int:
+        return n * per_row + measure.memory(n, *sides)
+
+    moments = None if measure.moment_dtype is None else empty_sums(measure, widths).nbytes
+    return Estimate(
+        measure=measure.name,
+        rows=n_rows,
+        activations=n_rows * per_row,
+        work=measure.memory(n_rows, *sides),
+        fitting=n_rows if limit is None else most_rows(in_memory, n_rows, limit),
+        moments=moments,
+        result=8 * len(widths[0]) * len(widths[-1]),
+        limit=limit,
+        weights=tuple({id(model): model.weights for model in models}.values()),  # two models may have one name
+        batch=int(
+            RETAINED
+            * max(max(tokens_per_batch(m), min(m.context, longest or m.context)) * m.token_bytes for m in models)
+        ),
+    )
+
+
+def _forward_seconds(plan: Plan) -> float:
+    batch = plan.batches()[-1]
+    windows = np.unique(plan.selection.window[batch])
+    lengths = np.cumsum([len(plan.selection.windows[w]) for w in windows])
+    kept = windows[: 1 + int(np.searchsorted(lengths, PROBE_TOKENS))]
+    rows = batch[np.isin(plan.selection.window[batch], kept)]
+    seconds = _timed(lambda: plan.run(rows, progress=False))
+    return seconds * plan.tokens() / plan.tokens(rows)
+
+
+def _measure_seconds(measure: Measure, plans: Sequence[Plan]) -> float:
+    x = torch.ones(PROBE_WIDTH, PROBE_WIDTH)
+    rate = 2 * PROBE_WIDTH**3 / _timed(lambda: x @ x)
+    widths = [[plan.model.d_model] * len(plan.layers) for plan in plans]
+    pairs = np.multiply.outer(widths[0], widths[-1])
+    products = 2 * len(plans[0]) * float(pairs.sum()) / (1 if len(plans) == 2 else 2)
+    spectral = 0.0
+    if measure.moment_dtype is torch.float64 or measure.cost.endswith("d^3"):
+        spectral = SPECTRAL[measure.moment_dtype or torch.float32] * float((pairs**1.5).sum())
+    return (products * (2 if measure.moment_dtype is torch.float64 else 1) + spectral) / rate
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """Seconds of a second run: the first one warms up."""
+    work()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

@@ -1,0 +1,90 @@
+"""Arrays inside, labels outside: a grid of values becomes an xarray result that says what made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from repsim_nb.activations import Activations
+from repsim_nb.activations.extraction import as_json
+from repsim_nb.measures import Measure
+from repsim_nb.system.versions import versions
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def labelled(
+    values: np.ndarray,
+    measure: Measure,
+    a: Mapping[int, Any],
+    b: Mapping[int, Any],
+    between_documents: bool = False,
+    estimator: str = "all rows",
+) -> xr.DataArray:
+    """Values (layers of a, layers of b) with the layers' labels, the models' names, the measure and the provenance.
+
+    Of extracted rows attrs["coverage"] is the share of places that both tokenizers have (of the one with fewer).
+    """
+    import xarray as xr
+
+    low, high = measure.bounds
+    return xr.DataArray(
+        values,
+        dims=("layer_a", "layer_b"),
+        coords={"layer_a": list(a), "layer_b": list(b)},
+        name=measure.name,
+        attrs={
+            "long_name": measure.title,
+            "direction": measure.direction,
+            "lower_bound": float(low),
+            "upper_bound": float(high),
+            "model_a": _name(a, "a"),
+            "model_b": _name(b, "b"),
+            "n_rows": len(next(iter(a.values()))),
+            **_coverage(a),
+            "provenance": as_json(
+                {
+                    "measure": measure.name,
+                    "measure_params": recorded_params(measure),
+                    "between_documents": between_documents,
+                    "estimator": estimator,
+                    "a": _provenance(a),
+                    "b": _provenance(b),
+                    "versions": versions(),
+                }
+            ),
+        },
+    )
+
+
+def recorded_params(measure: Measure) -> dict[str, Any]:
+    """Parameters as the provenance holds them."""
+    return {name: _recorded(value) for name, value in measure.params.items()}
+
+
+def _recorded(value: Any) -> Any:
+    """A parameter as the provenance holds it: a number or a name as it is, one value per row by its hash."""
+    if value is None or isinstance(value, str):
+        return value
+    values = np.asarray(value)
+    if values.ndim == 0:
+        return values.item()
+    return f"{values.shape[0]} values, sha256 {sha256(repr(values.tolist()).encode()).hexdigest()[:16]}"
+
+
+def _name(acts: Mapping[int, Any], otherwise: str) -> str:
+    return acts.provenance["model"]["model"] if isinstance(acts, Activations) else otherwise
+
+
+def _coverage(acts: Mapping[int, Any]) -> dict[str, float]:
+    """Share of places that the tokenizers have in common, where it is known."""
+    about = acts.provenance if isinstance(acts, Activations) else {}
+    return {"coverage": about["coverage"]} if "coverage" in about else {}
+
+
+def _provenance(acts: Mapping[int, Any]) -> Any:
+    return acts.provenance if isinstance(acts, Activations) else "arrays given by the caller"

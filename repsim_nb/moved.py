@@ -1,0 +1,58 @@
+"""Old names of modules: importing one is an error that says where it is now. For one version, see CHANGELOG.md."""
+
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+MOVED = {
+    "atomic": "system.atomic",
+    "closeup": "comparison.closeup",
+    "controls": "comparison.controls",
+    "corpora.hub": "corpora.datasets",
+    "depth.training": "depth.checkpoints",
+    "exercises": "runs.exercises",
+    "families": "comparison.sequences",
+    "figures.maps": "figures.heatmaps",
+    "labels": "comparison.result",
+    "memory": "system.memory",
+    "models.families": "models.published",
+    "models.hub": "models.download",
+    "netcdf": "system.netcdf",
+    "pairwise": "comparison.population",
+    "progress": "system.progress",
+    "resources": "system.shipped",
+    "runs.command": "cli.command",
+    "runs.comparing": "cli.comparing",
+    "runs.progress": "runs.status_line",
+    "runs.table": "cli.tables",
+    "sanity": "measures.diagnostics",
+    "streaming": "comparison.streaming",
+    "uncertainty.moments": "uncertainty.closed_form",
+    "versions": "system.versions",
+    "widgets.corpora": "widgets.corpus_picker",
+    "widgets.layers": "widgets.layer_picker",
+    "widgets.measures": "widgets.measure_picker",
+    "widgets.models": "widgets.model_picker",
+    "zoo.native": "zoo.toy",
+}
+
+
+def where(name: str) -> str | None:
+    """What to say of the module `name` of this package, without the package; None if it has not moved."""
+    return f"repsim_nb.{name} is repsim_nb.{MOVED[name]} now." if name in MOVED else None
+
+
+class _Signpost:
+    """Asked by the import system for modules that are in no folder."""
+
+    @staticmethod
+    def find_spec(fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
+        name = fullname.removeprefix("repsim_nb.")
+        if name != fullname and (moved := where(name)):
+            raise ModuleNotFoundError(moved, name=fullname)
+
+
+def watch_imports() -> None:
+    """Have imports of old names end in an error with the new one."""
+    if _Signpost not in sys.meta_path:
+        sys.meta_path.append(_Signpost)  # type: ignore[arg-type]

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from repsim_nb.comparison.controls import Controls
+from repsim_nb.depth import find_blocks
+from repsim_nb.depth.blocks import _halves, _partition
+from repsim_nb.errors import InputError
+from repsim_nb.uncertainty import Documents
+from tests.support.layers import apart_at_both_ends, massive, planted, smooth
+
+FEW = {"n_null": 99, "n_halves": 12}  # no p-value is below 0.01
+
+
+@pytest.mark.parametrize("sizes", [(3, 5, 1), (2, 3, 4)])
+def test_planted_blocks_are_found_at_their_places_over_20_seeds(sizes):
+    edges = np.cumsum(sizes)[:-1].tolist()
+    for seed in range(20):
+        found = find_blocks(planted(seed, sizes), seed=seed, **FEW)
+        assert found.boundaries.index.tolist() == edges
+        assert found.p_value <= 0.01
+        assert found.score > found.null_high > 0
+        assert found.boundaries.stability.min() >= 0.9
+
+
+@pytest.mark.slow
+def test_smooth_decay_is_called_blocks_no_more_often_than_the_level_says():
+    """P(more than 6 of 200 at a true level of 0.01) = 0.005."""
+    small = {"n_null": 99, "n_halves": 8}
+    alarms = sum(find_blocks(smooth(s, 6, n=120, d=8), seed=s, **small).p_value <= 0.01 for s in range(200))
+    assert alarms <= 6
+
+
+def test_layers_that_stand_apart_at_both_ends_make_no_block_of_the_rest():
+    alarms = sum(find_blocks(apart_at_both_ends(s, 4), seed=s, **FEW).p_value <= 0.05 for s in range(20))
+    assert alarms <= 3  # P(more at a true level of 0.05) = 0.016
+
+
+def test_massive_activations_make_a_block_that_every_control_takes_away():
+    where = list(range(3, 9))
+    for seed in range(20):
+        acts, rows = massive(seed, where)
+        assert where in find_blocks(acts, seed=seed, **FEW).blocks
+        assert find_blocks(acts, seed=seed, **FEW).p_value <= 0.01
+        without, _, kept = Controls(leave_out_norms=4).applied(acts)
+        assert np.flatnonzero(~kept).tolist() == rows.tolist()
+        for controlled in (without, Controls(remove_components=1).applied(acts)[0]):
+            assert find_blocks(controlled, seed=seed, **FEW).p_value > 0.01
+
+
+def test_blocks_are_of_the_map_not_of_the_scale_rotation_or_names_of_the_layers():
+    acts = planted(0, (3, 4))
+    turned = np.linalg.qr(np.random.default_rng(1).normal(size=(24, 24)))[0]
+    other = {10 * layer: 7 * x @ turned + 1 for layer, x in acts.items()}
+    found, same = find_blocks(acts, **FEW), find_blocks(other, **FEW)
+    assert same.blocks == [[10 * layer for layer in block] for block in found.blocks] == [[0, 10, 20], [30, 40, 50, 60]]
+    assert same.score == pytest.approx(found.score, abs=1e-9)
+    assert same.p_value == found.p_value
+
+
+def test_half_samples_take_whole_documents_half_of_them_each_once():
+    documents = Documents(np.repeat(np.arange(9), 5), 45)
+    for half in _halves(documents, 20, np.random.default_rng(0)):
+        by_document = half.reshape(9, 5)
+        assert (by_document.all(1) == by_document.any(1)).all()
+        assert by_document.all(1).sum() == 4
+
+
+def test_the_partition_is_the_best_of_all():
+    rng = np.random.default_rng(0)
+    for n in (2, 5, 8):
+        residual = rng.normal(size=(n, n))
+        residual += residual.T
+
+        def gain(cuts, residual=residual):
+            parts = np.split(np.arange(len(residual)), cuts)
+            return sum(np.triu(residual[np.ix_(part, part)], 1).sum() for part in parts)
+
+        every = [[i + 1 for i in range(n - 1) if cuts >> i & 1] for cuts in range(2 ** (n - 1))]
+        score, starts = _partition(residual)
+        assert score * n * (n - 1) / 2 == pytest.approx(max(map(gain, every)))
+        assert gain(starts[1:]) == pytest.approx(max(map(gain, every)))
+
+
+def test_what_cannot_be_asked_is_said():
+    acts = smooth(0, 5)
+    with pytest.raises(InputError, match="at least 4 layers; received 3"):
+        find_blocks({layer: acts[layer] for layer in range(3)})
+    with pytest.raises(InputError, match="at least 8 documents; there are 3"):
+        find_blocks(acts, groups=np.arange(300) % 3)
+    with pytest.raises(InputError, match="symmetric similarity such as cka; received procrustes"):
+        find_blocks(acts, "procrustes")
+    with pytest.raises(InputError, match="n_null=5"):
+        find_blocks(acts, n_null=5)

@@ -1,0 +1,168 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+import repsim_nb as rs
+from repsim_nb.comparison import compare_all
+from repsim_nb.depth import by_size, correspondence, decay, equal_depth, model_distances, over_training
+from repsim_nb.errors import InputError
+
+
+def maps(grid, other=None):
+    found = {("a", "a"): xr.DataArray(grid, dims=("layer_a", "layer_b"))}
+    if other is not None:
+        found["b", "a"] = xr.DataArray(other, dims=("layer_a", "layer_b"))
+    return found
+
+
+def test_decay_is_minus_one_when_similarity_falls_with_distance_and_plus_one_when_it_rises():
+    distance = np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
+    assert decay(maps(1.0 - distance / 10)) == pytest.approx(-1)
+    assert decay(maps(distance / 10.0)) == pytest.approx(1)
+
+
+def test_decay_agrees_with_scipy_and_passes_over_maps_between_models():
+    from scipy.stats import spearmanr
+
+    grid = np.random.default_rng(0).random((6, 6))
+    points = [(j - i, grid[i, j]) for i in range(6) for j in range(i + 1, 6)]
+    expected = spearmanr(*zip(*points, strict=True)).statistic
+    assert decay(maps(grid, np.ones((3, 6)))) == pytest.approx(expected)
+
+
+def test_decay_is_within_models_however_far_apart_their_levels_are():
+    distance = np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
+    two = {(n, n): maps(level - distance / 10)["a", "a"] for n, level in (("a", 1.0), ("b", 9.0))}
+    assert decay(two) == pytest.approx(-1)
+
+
+def test_correspondence_is_zero_where_nothing_corresponds_whatever_the_levels():
+    flat = {("a", "b"): maps(np.full((3, 3), 0.9))["a", "a"], ("a", "c"): maps(np.full((9, 9), 0.5))["a", "a"]}
+    assert correspondence(flat) == pytest.approx(0)
+
+
+def test_correspondence_compares_equal_relative_depth_with_the_rest():
+    other = np.zeros((3, 5))
+    other[0, 0] = other[1, 2] = other[2, 4] = 1  # 0, 1/2 and 1 of the depth
+    assert correspondence(maps(np.eye(5), other)) == pytest.approx(1)
+    assert correspondence(maps(np.eye(5), 1 - other)) == pytest.approx(-1)
+
+
+def test_too_little_says_so():
+    with pytest.raises(InputError, match="at least three positions"):
+        decay(maps(np.eye(2)))
+    with pytest.raises(InputError, match="undefined: all values of the map of a"):
+        decay(maps(np.ones((4, 4))))
+    with pytest.raises(InputError, match="two different models"):
+        correspondence(maps(np.eye(4)))
+
+
+def similar(grid):
+    return xr.DataArray(
+        grid, dims=("layer_a", "layer_b"), name="cka", attrs={"direction": "similarity", "upper_bound": 1.0}
+    )
+
+
+def test_equal_depth_of_models_that_share_some_depths():
+    grid = np.random.default_rng(0).random((5, 7))  # depth 4 and 6: 0, 1/2 and 1
+    assert equal_depth(similar(grid)).to_dict() == {0.0: grid[0, 0], 0.5: grid[2, 3], 1.0: grid[4, 6]}
+
+
+def test_sizes_are_held_against_seeds_at_the_depths_that_both_have():
+    sizes = {"a": (32, 4), "b": (32, 4), "c": (64, 4), "d": (32, 2), "e": (64, 2)}
+    seeds = np.full((5, 5), 0.9)
+    seeds[1, 1] = seeds[3, 3] = 0.1  # where models of depth 2 have no layer
+    found = by_size(
+        {("a", "a"): similar(np.ones((5, 5))), ("b", "a"): similar(seeds)}
+        | {("c", m): similar(np.full((5, 5), v)) for m, v in (("a", 0.6), ("b", 0.4))}
+        | {("d", m): similar(np.full((3, 5), v)) for m, v in (("a", 0.8), ("b", 0.9))}
+        | {("e", "d"): similar(np.full((3, 3), 0.2)), ("e", "a"): similar(np.full((3, 5), 0.3))},
+        sizes,
+    )
+    assert found.index.get_level_values("seeds").unique().tolist() == ["(32, 4)"]
+    found = found.droplevel("seeds")
+    assert found.kind.to_dict() == {"(64, 4)": "same depth", "(32, 2)": "same width", "(64, 2)": "both differ"}
+    assert found.similarity.to_dict() == pytest.approx({"(64, 4)": 0.5, "(32, 2)": 0.85, "(64, 2)": 0.3})
+    assert found.ceiling.to_dict() == pytest.approx({"(64, 4)": 0.58, "(32, 2)": 0.9, "(64, 2)": 0.9})
+    assert found.difference.to_dict() == pytest.approx({"(64, 4)": -0.08, "(32, 2)": -0.05, "(64, 2)": -0.6})
+    with pytest.raises(InputError, match="no entry for a; it has x"):
+        by_size({("a", "b"): similar(np.eye(3))}, {"x": (1, 1)})
+    with pytest.raises(InputError, match="a size that two models have"):
+        by_size({("a", "c"): similar(np.eye(5))}, sizes)
+
+
+def test_model_distances_are_the_papers_and_obey_the_triangle():
+    values = np.array([0.997, 0.92, 0.866, 0.825])  # one pair of models, by layer
+    two = {("b", "a"): similar(np.diag(values))}
+    assert model_distances(two).loc["a", "b"] == pytest.approx(np.sqrt((np.arccos(values) ** 2).sum()))
+    rng = np.random.default_rng(0)
+    acts = {name: {layer: rng.normal(size=(40, 3)) for layer in range(2)} for name in "abcd"}
+    d = model_distances(compare_all(acts, debiased=False))
+    assert (np.diag(d) == 0).all()
+    assert all(d.loc[i, j] <= d.loc[i, k] + d.loc[k, j] + 1e-12 for i in d for j in d for k in d)
+
+
+def test_model_distances_sum_over_the_depths_that_all_models_share():
+    """Depths 2 and 4 share three places, with 6 beside them too: the pair of depth 4 and 4 must leave two out."""
+    half = similar(np.full((5, 5), 0.5))
+    maps = {("b", "a"): half, ("c", "a"): similar(np.full((3, 5), 0.5)), ("c", "b"): similar(np.full((3, 5), 0.5))}
+    d = model_distances(maps)
+    assert d.loc["a", "b"] == pytest.approx(d.loc["a", "c"]) == pytest.approx(np.sqrt(3) * np.arccos(0.5))
+    with pytest.raises(InputError, match="none of b and c"):
+        model_distances({("b", "a"): half, ("c", "a"): half})
+    with pytest.raises(InputError, match="arccos of a similarity"):
+        model_distances({("b", "a"): half.assign_attrs(direction="dissimilarity")})
+
+
+def test_training_ends_as_itself():
+    found = over_training("tiny-neox-w64-d4", ["step500", "step0", "step50"], n_rows=300)
+    assert found.step.values.tolist() == [0, 50, 500]
+    assert found.similarity_to_final.dims == ("step", "layer")
+    assert (found.similarity_to_final.sel(step=500) > found.similarity_to_final.sel(step=0)).all()
+    assert ((found.effective_rank >= 1) & (found.effective_rank <= 64)).all()
+    alone = rs.compare("tiny-neox-w64-d4@step50", "tiny-neox-w64-d4", n_rows=300)
+    assert np.allclose(found.similarity_to_final.sel(step=50), np.diag(alone))
+
+
+def test_training_says_what_has_no_steps():
+    with pytest.raises(InputError, match="'main' names no step"):
+        over_training("tiny-neox-w64-d4", ["main"])
+    with pytest.raises(InputError, match="has no checkpoints"):
+        over_training("tiny-bert-nli-00")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"site": "mlp_out"},
+        {"rows": "mean"},
+        {"packing": "packed"},
+        {"layers_a": [1], "layers_b": [1]},
+        {"interval": 0.95},
+        {"null": "permutation"},
+        {"groups": [0, 1]},
+        {"between_documents": True},
+        {"fast": True},
+        {"memory_limit": 10},
+        {"store": True},
+        {"remove_components": 1},
+        {"standardize": False},
+        {"leave_out_norms": None},
+    ],
+    ids=lambda given: ",".join(given),
+)
+def test_over_training_refuses_what_would_have_no_effect(given, monkeypatch):
+    monkeypatch.setattr("repsim_nb.depth.checkpoints.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
+    with pytest.raises(InputError, match=f"does not take {next(iter(given))}=.*Leave it out"):
+        over_training("tiny-neox-w64-d4", ["step500"], n_rows=300, **given)
+
+
+def test_over_training_names_the_nearest_parameter_of_the_measure():
+    with pytest.raises(InputError, match="debiased"):
+        over_training("tiny-neox-w64-d4", ["step500"], debias=False)
+
+
+def test_over_training_uses_the_parameters_of_its_measure():
+    plain = over_training("tiny-neox-w64-d4", ["step50"], n_rows=300, debiased=False).similarity_to_final.squeeze()
+    alone = rs.compare("tiny-neox-w64-d4@step50", "tiny-neox-w64-d4", n_rows=300, debiased=False)
+    assert np.allclose(plain, np.diag(alone))
