@@ -215,7 +215,7 @@ def test_a_stopped_run_leaves_nothing(tmp_path, stop):
 )
 @pytest.mark.parametrize("command", ["run", "sweep"])
 def test_a_value_is_taken_as_it_is_given(monkeypatch, tmp_path, command, line, text, value):
-    from repsim_nb.runs import command as module
+    from repsim_nb.cli import command as module
     from repsim_nb.runs import sweep
 
     def run(path, values, *rest, **more):

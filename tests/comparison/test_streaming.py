@@ -15,7 +15,7 @@ import repsim_nb as rs
 from repsim_nb.activations import extraction
 from repsim_nb.activations.extraction import plan_aligned
 from repsim_nb.activations.selection import FewerRowsWarning
-from repsim_nb.comparison import cost
+from repsim_nb.comparison import cost, streaming
 from repsim_nb.comparison.cost import Estimate, estimate, expected_bytes
 from repsim_nb.comparison.streaming import accumulate, stream
 from repsim_nb.errors import InputError
@@ -218,7 +218,7 @@ def test_a_config_alone_tells_how_many_weights_there_will_be(tmp_path):
 
 def test_an_estimate_knows_how_long_windows_are(monkeypatch):
     long = replace(shape_of(SMALL), context=10**6)
-    monkeypatch.setattr(streaming, "shape_of", lambda _: long)
+    monkeypatch.setattr(cost, "shape_of", lambda _: long)
     how = {"n_rows": 10, "memory_limit": GB}
     full = estimate(SMALL, **how).batch
     assert full == int(cost.RETAINED * 10**6 * long.token_bytes)
@@ -271,7 +271,7 @@ def test_what_does_not_fit_beside_each_other_is_said_and_loaded_in_turns(monkeyp
         return model
 
     monkeypatch.setattr(extraction, "load_model", alone)
-    for module in (extraction, streaming):
+    for module in (extraction, cost):
         monkeypatch.setattr(module, "one_at_a_time", lambda *_: True)
     assert rs.compare(SMALL, LARGE, texts, n_rows=200).identical(expected)
     assert len(loaded) == 4
@@ -302,7 +302,7 @@ def test_more_rows_cost_more_time(models, texts, monkeypatch):
         work()
         return 1.0
 
-    monkeypatch.setattr(streaming, "_timed", one_second)
+    monkeypatch.setattr(cost, "_timed", one_second)
     little, much = (estimate(*models, texts, n_rows=n, trial=True) for n in (50, 3000))
     assert much.seconds > 2 * little.seconds
 
