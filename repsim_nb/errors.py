@@ -3,7 +3,11 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class InputError(ValueError):
@@ -51,6 +55,44 @@ def check_effect(function: Callable[..., Any], given: Mapping[str, Any], why: st
     idle = [name for name, value in given.items() if not _same(value, defaults[name].default)]
     if idle:
         raise InputError(f"{', '.join(idle)} would have no effect: {why}")
+
+
+def named_arguments(
+    explain: Callable[[str, Mapping[str, Any]], str | None] = lambda name, given: None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Have a public function refuse keyword arguments that it does not have with an InputError.
+
+    Parameters
+    ----------
+    explain
+        Given the strange name and all keyword arguments, says what to do; None leaves it to the nearest name.
+
+    Examples
+    --------
+    >>> @named_arguments()
+    ... def draw(x, n_rows=1): ...
+    >>> draw(3, nrows=2)
+    Traceback (most recent call last):
+        ...
+    repsim_nb.errors.InputError: draw has no argument 'nrows'. Did you mean 'n_rows'?
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        known = inspect.signature(function).parameters
+
+        @wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in kwargs:
+                if name not in known:
+                    given = dict(zip(known, args, strict=False)) | kwargs
+                    near = nearest(name, known)
+                    advice = f"Did you mean {near!r}?" if near else f"It takes {', '.join(known)}."
+                    raise InputError(f"{function.__name__} has no argument {name!r}. {explain(name, given) or advice}")
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
 
 
 def _same(value: Any, default: Any) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,17 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repsim_nb.activations.selection import KINDS, Selection, select
+from repsim_nb.activations.sampling import Sampling
+from repsim_nb.activations.selection import Selection, select
 from repsim_nb.activations.store import Store, as_store, key_of
-from repsim_nb.corpora import Corpus, load_corpus
-from repsim_nb.errors import InputError, unknown
+from repsim_nb.corpora import Corpus
+from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.models import Model, Packing, load_model
 from repsim_nb.models.batch import Windows
 from repsim_nb.models.model import not_finite
 from repsim_nb.models.shape import Shape, shape_of
 from repsim_nb.system.memory import limit_bytes
-from repsim_nb.system.progress import PATIENCE as PATIENCE
 from repsim_nb.system.progress import steps
+from repsim_nb.system.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,54 +66,63 @@ class Activations(Mapping[int, Tensor]):
         return f"Activations({self.provenance['model']['model']!r}, layers {list(self)}, {len(self.rows):,} rows)"
 
 
+@named_arguments()
 def extract(
     model: Model | str,
     corpus: Corpus | str | Sequence[str] | None = None,
-    layers: str | int | Sequence[int] = "all",
+    layers: Layers = "all",
     site: str = "resid_post",
     rows: str = "tokens",
     n_rows: int = 4096,
     seed: int = 0,
     packing: str | Packing = "documents",
     *,
+    rows_per_document: int | None = None,
     store: Store | str | os.PathLike[str] | bool | None = None,
+    memory_limit: int | None = None,
+    batch_tokens: int | None = None,
 ) -> Activations:
     """Activations of one model at chosen rows of a corpus.
 
-    Args:
-        model: a Model or anything `load_model` takes.
-        corpus: a Corpus or anything `load_corpus` takes; None is the one that the model was made for (python-docs for
-            language models, nli-heuristics for classifiers), split "test".
-        layers: "all", a position or several; 0 is the embedding output, l the residual stream after block l.
-        site: "resid_post", the residual stream, or one inside the blocks, where the model has it (`model.sites`):
-            "attn_out", "mlp_out", "pre_residual"; these have no layer 0.
-        rows: "tokens" (one row per chosen token, spread over documents), "last" (one per document: its last token),
-            "mean" (one per document: the mean over the window that its last token is in; of encoders, as
-            sentence-transformers pools, with special tokens but without a prompt, else over text alone) or, of
-            classifiers and encoders, "cls" (one per document: the token that a classifier's head reads, the first of
-            that window). Of models with different tokenizers "mean" and "cls" take only documents that are one window
-            in all, since others would be of different text. Special tokens and padding are rows in "padded" alone:
-            every position of whole windows, filled up to the model's context.
-        n_rows: rows at most; a corpus with fewer gives all it has, and of "tokens" and "padded" a FewerRowsWarning.
-        seed: of the choice of rows.
-        packing: "documents" (every window is of one document, a long one has several), "packed" (documents joined by
-            the end-of-text token and cut into windows of one length) or a `models.Packing`, which also says how long
-            windows are and whether they begin with a beginning-of-text token; by default that is up to the tokenizer.
-        store: where activations are kept on disk and looked for first: a folder, a `Store`, or True for the user's
-            cache; None keeps none. See `activations.store`.
+    Parameters
+    ----------
+    model
+        A Model or anything `load_model` takes.
+    corpus, site, rows, n_rows, rows_per_document, seed, packing
+        Which rows of which text, see `Sampling`.
+    layers
+        "all", a position or several. 0 is the embedding output, l the residual stream after block l.
+    store, memory_limit, batch_tokens
+        What may be used, see `system.resources.Resources`. Text that takes more than the limit to tokenize is refused.
 
-    Returns:
-        Activations: layer -> float32 (n_rows, d_model), on the CPU, whatever the model's precision.
+    Returns
+    -------
+    Activations
+        Layer -> float32 (n_rows, d_model), on the CPU, whatever the model's precision.
 
-    Raises:
-        InputError: unknown model, corpus, site, kind of rows or layer, or a store that cannot be written.
+    Raises
+    ------
+    InputError
+        Unknown model, corpus, site, kind of rows or layer; a store that cannot be written.
+
+    Notes
+    -----
+    Rows of one document are not independent: what is computed from them has fewer degrees of freedom than rows.
+
+    Examples
+    --------
+    >>> acts = extract("tiny-neox-w32-d2", n_rows=100, layers=[0, 2])
+    >>> acts[2].shape, list(acts.rows.columns)
+    (torch.Size([100, 32]), ['document', 'sequence', 'position', 'char_end'])
     """
-    return extract_aligned([model], corpus, [layers], site, rows, n_rows, seed, packing, store=store)[0]
+    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)  # type: ignore[arg-type]
+    return aligned([model], [layers], sampling, Resources(store, memory_limit, batch_tokens))[0]
 
 
+@named_arguments()
 def extract_aligned(
     models: Sequence[Model | str],
-    corpus: Corpus | str | Sequence[str] | None,
+    corpus: Corpus | str | Sequence[str] | None = None,
     layers: Sequence[Layers] | None = None,
     site: str = "resid_post",
     rows: str = "tokens",
@@ -121,33 +130,67 @@ def extract_aligned(
     seed: int = 0,
     packing: str | Packing = "documents",
     *,
+    rows_per_document: int | None = None,
     store: Store | str | os.PathLike[str] | bool | None = None,
     memory_limit: int | None = None,
+    batch_tokens: int | None = None,
 ) -> list[Activations]:
     """`extract` for several models at once: row i is the same place in the same document in all of them.
 
-    `layers` holds one entry per model; None takes all layers of each. Of models that are given by name and take more
-    than `memory_limit` together (None is half of what is available now) one is in memory at a time. Text that takes
-    more to tokenize is refused. The rest is as in `extract`.
+    Parameters
+    ----------
+    models
+        Models or anything `load_model` takes. Where those given by name do not fit beside each other, one is in memory
+        at a time.
+    layers
+        One entry per model; None takes all layers of each.
+    corpus, site, rows, n_rows, rows_per_document, seed, packing, store, memory_limit, batch_tokens
+        As in `extract`.
+
+    Returns
+    -------
+    list of Activations
+        One per model.
+
+    Raises
+    ------
+    InputError
+        As `extract`; tokenizers that end tokens at too few places in common.
+
+    Examples
+    --------
+    >>> a, b = extract_aligned(["tiny-neox-w32-d2", "tiny-neox-w64-d4"], n_rows=50)
+    >>> bool((a.rows.char_end == b.rows.char_end).all())
+    True
     """
-    kept = as_store(store)
+    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)  # type: ignore[arg-type]
+    return aligned(models, layers, sampling, Resources(store, memory_limit, batch_tokens))
+
+
+def aligned(
+    models: Sequence[Model | str],
+    layers: Sequence[Layers] | None,
+    sampling: Sampling,
+    resources: Resources,
+) -> list[Activations]:
+    """`extract_aligned`, its options as they travel."""
+    kept = as_store(resources.store)
     layers = layers or ["all"] * len(models)
-    if one_at_a_time(models, layers, site, n_rows, memory_limit):
-        return _one_by_one(models, corpus, layers, site, rows, n_rows, seed, Packing.of(packing), kept, memory_limit)
-    plans = plan_aligned(models, corpus, layers, site, rows, n_rows, seed, packing, memory_limit)
-    return [plan.activations(kept) for plan in plans]
+    if one_at_a_time(models, layers, sampling, resources):
+        return _one_by_one(models, layers, sampling, resources, kept)
+    return [plan.activations(kept) for plan in plan_aligned(models, layers, sampling, resources)]
 
 
 def one_at_a_time(
-    models: Sequence[Model | str], layers: Sequence[Layers], site: str, n_rows: int, memory_limit: int | None = None
+    models: Sequence[Model | str], layers: Sequence[Layers], sampling: Sampling, resources: Resources
 ) -> bool:
     """Whether models that `load_model` has yet to load do not fit beside each other and all activations."""
     if len({model for model in models if not isinstance(model, Model)}) < 2:
         return False
     shapes = [shape_of(model) for model in models]
-    limit = limit_bytes(memory_limit)
+    limit = limit_bytes(resources.memory_limit)
     kept = sum(
-        4 * n_rows * shape.d_model * len(shape.positions(which, site))
+        4 * sampling.n_rows * shape.d_model * len(shape.positions(which, sampling.site))
         for shape, which in zip(shapes, layers, strict=True)
     )
     return limit is not None and kept + sum(shape.weights for shape in shapes) > limit
@@ -155,22 +198,17 @@ def one_at_a_time(
 
 def _one_by_one(
     models: Sequence[Model | str],
-    corpus: Corpus | str | Sequence[str] | None,
     layers: Sequence[Layers],
-    site: str,
-    rows: str,
-    n_rows: int,
-    seed: int,
-    packing: Packing,
+    sampling: Sampling,
+    resources: Resources,
     store: Store | None,
-    memory_limit: int | None,
 ) -> list[Activations]:
     """Each model is loaded twice: for its tokenizer, which the choice of rows needs of all, and to be run."""
     outlines = [_Outline.of(load_model(model)) for model in models]
-    texts = load_corpus(outlines[0].made_for if corpus is None else corpus)
-    selections = select(cast(Any, outlines), texts, rows, n_rows, seed, packing, memory_limit)
+    sampling = sampling.loaded(outlines[0].made_for)
+    selections = select(cast(Any, outlines), sampling, resources.memory_limit)
     return [
-        _plan(load_model(model), selection, which, texts, site, rows, seed, packing).activations(store)
+        _plan(load_model(model), selection, which, sampling, resources).activations(store)
         for model, selection, which in zip(models, selections, layers, strict=True)
     ]
 
@@ -192,43 +230,26 @@ class _Outline:
 
 def plan_aligned(
     models: Sequence[Model | str],
-    corpus: Corpus | str | Sequence[str] | None,
-    layers: Sequence[Layers] | None = None,
-    site: str = "resid_post",
-    rows: str = "tokens",
-    n_rows: int = 4096,
-    seed: int = 0,
-    packing: str | Packing = "documents",
-    memory_limit: int | None = None,
+    layers: Sequence[Layers] | None,
+    sampling: Sampling,
+    resources: Resources = Resources(),  # noqa: B008
 ) -> list[Plan]:
-    """What `extract_aligned` would run, nothing run yet."""
-    if rows not in KINDS:
-        raise unknown("kind of rows", rows, KINDS)
+    """What `aligned` would run, nothing run yet."""
     once = {model: load_model(model) for model in models}  # one that is given twice is loaded once
     loaded = [once[model] for model in models]
     layers = layers or ["all"] * len(loaded)
     for model, which in zip(loaded, layers, strict=True):
-        model.positions(which, site)  # before texts are tokenized
-    texts = load_corpus(loaded[0].made_for if corpus is None else corpus)
-    packing = Packing.of(packing)
-    selections = select(loaded, texts, rows, n_rows, seed, packing, memory_limit)
+        model.positions(which, sampling.site)  # before texts are tokenized
+    sampling = sampling.loaded(loaded[0].made_for)
+    selections = select(loaded, sampling, resources.memory_limit)
     return [
-        _plan(model, selection, which, texts, site, rows, seed, packing)
+        _plan(model, selection, which, sampling, resources)
         for model, selection, which in zip(loaded, selections, layers, strict=True)
     ]
 
 
-def _plan(
-    model: Model,
-    selection: Selection,
-    layers: Layers,
-    corpus: Corpus,
-    site: str,
-    rows: str,
-    seed: int,
-    packing: Packing,
-) -> Plan:
-    return Plan(model, selection, model.positions(layers, site), corpus, site, rows, seed, packing)
+def _plan(model: Model, selection: Selection, layers: Layers, sampling: Sampling, resources: Resources) -> Plan:
+    return Plan(model, selection, model.positions(layers, sampling.site), sampling, resources)
 
 
 @dataclass(frozen=True)
@@ -238,28 +259,24 @@ class Plan:
     model: Model
     selection: Selection
     layers: list[int]
-    corpus: Corpus
-    site: str
-    kind: str
-    seed: int
-    packing: Packing
+    sampling: Sampling  # with its corpus loaded
+    resources: Resources
 
     @cached_property
     def rows(self) -> pd.DataFrame:
         """Where each row is: document, sequence, position, char_end."""
-        return _frame(self.selection, self.corpus)
+        return _frame(self.selection, self.sampling.text)
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What makes the values."""
-        how = {"site": self.site, "rows": self.kind, "n_rows": len(self), "seed": self.seed}
-        how |= {"packing": asdict(self.packing), "coverage": self.selection.coverage}
-        return {"model": self.model.provenance, **how, "corpus": self.corpus.provenance}
+        how = self.sampling.settings | {"n_rows": len(self), "coverage": self.selection.coverage}
+        return {"model": self.model.provenance, **how, "corpus": self.sampling.text.provenance}
 
     @cached_property
     def batch_tokens(self) -> int:
         """How many tokens are run at once."""
-        return tokens_per_batch(shape_of(self.model), self.model.device.type)
+        return tokens_per_batch(shape_of(self.model), self.model.device.type, given=self.resources.batch_tokens)
 
     def __len__(self) -> int:
         return len(self.selection)
@@ -267,14 +284,14 @@ class Plan:
     def run(self, index: np.ndarray | None = None, progress: bool = True) -> dict[int, Tensor]:
         """Activations by layer, (rows, d_model) each: of all rows, or of those at `index`."""
         selection = self.selection if index is None else self.selection.take(index)
-        return _run(self.model, selection, self.layers, self.site, self.kind == "mean", self.batch_tokens, progress)
+        return _run(self.model, selection, self.layers, self.sampling, self.batch_tokens, progress)
 
     def activations(self, store: Store | None = None) -> Activations:
         """Of all rows: from the store where it has them, else run, and then stored."""
         if store is None:
             return Activations(self.run(), self.rows, self.provenance)
         self.model.weights_sha256 = self.model.hashed()  # as they are now: a store is never stale
-        key = key_of(self.model, self.selection, self.layers, self.site, self.kind, self.corpus.sha256)
+        key = key_of(self.model, self.selection, self.layers, self.sampling)
         layers = store.find(key) if key else None
         if layers is None:
             layers = self.run()
@@ -297,11 +314,15 @@ class Plan:
         return sum(length for batch in _batches(self.model, selection, self.batch_tokens) for _, length in batch)
 
 
-def tokens_per_batch(shape: Shape, device: str = "cpu", memory_limit: int | None = None) -> int:
+def tokens_per_batch(
+    shape: Shape, device: str = "cpu", memory_limit: int | None = None, given: int | None = None
+) -> int:
     """How many tokens of a model of that shape to run at once; a window longer than that is a batch of its own.
 
     Values depend on it within rounding: 1e-5 of a row's largest entry, in float32.
     """
+    if given is not None:
+        return int(given)
     widest = WIDEST.get(device, WIDEST_ELSEWHERE) // (shape.item * max(shape.d_mlp, shape.d_model))
     limit = limit_bytes(memory_limit)
     fitting = widest if limit is None else int(BATCH_SHARE * limit) // shape.token_bytes
@@ -327,8 +348,7 @@ def _run(
     model: Model,
     selection: Selection,
     layers: list[int],
-    site: str,
-    mean: bool,
+    sampling: Sampling,
     batch_tokens: int,
     progress: bool = True,
 ) -> dict[int, Tensor]:
@@ -343,7 +363,7 @@ def _run(
         into = torch.from_numpy(np.concatenate(rows))
         sequence = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(r) for r in rows]))
         place = sequence * tokens.ids.shape[1] + torch.from_numpy(selection.position)[into]
-        take = partial(_means, model.pooled(tokens), sequence) if mean else partial(_at, place)
+        take = partial(_means, model.pooled(tokens), sequence) if sampling.rows == "mean" else partial(_at, place)
 
         def keep(layer: int, hidden: Tensor, take: Callable[[Tensor], Tensor] = take, into: Tensor = into) -> None:
             values = take(hidden).float().cpu()
@@ -352,7 +372,7 @@ def _run(
             kept[layer].index_copy_(0, into, values)
             filled[layer] += len(values)
 
-        model.read(tokens, layers, keep, site)
+        model.read(tokens, layers, keep, sampling.site)
     wrong = next((layer for layer in layers if filled[layer] != len(selection)), None)
     if wrong is not None:
         raise InputError(
@@ -408,8 +428,3 @@ def _batches(model: Model, selection: Selection, tokens: int) -> list[list[tuple
             batches.append([])
         batches[-1].append((window, length))
     return batches
-
-
-def as_json(*parts: dict[str, Any]) -> str:
-    """Provenance as one JSON string, which every file format can carry."""
-    return json.dumps({k: v for part in parts for k, v in part.items()}, sort_keys=True)

@@ -13,12 +13,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from repsim_nb.activations.sampling import Sampling
 from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Model, Packing
 from repsim_nb.models.window import WindowTable
 
-KINDS = ("tokens", "last", "mean", "cls", "padded")
 AT_ONCE = 2**18  # tokens
 MIN_COVERAGE = 0.1  # of the rows of the model with fewer, when tokenizers differ
 
@@ -63,28 +63,18 @@ class Selection:
         return replace(self, **where)
 
 
-def select(
-    models: Sequence[Model],
-    corpus: Corpus,
-    kind: str,
-    n_rows: int,
-    seed: int,
-    packing: Packing | None = None,
-    memory_limit: int | None = None,
-) -> list[Selection]:
-    """One Selection per model, row by row at the same place of the same document.
+def select(models: Sequence[Model], sampling: Sampling, memory_limit: int | None = None) -> list[Selection]:
+    """One Selection per model, row by row at the same place of the same document; the corpus is loaded already.
 
-    Documents take turns, so that n_rows spread over as many of them as there are; within a document rows are drawn
-    from as few windows as will do, at random places. Which rows these are does not
-    depend on the order of models. Windows are as long as the shortest context, or as `packing` says.
+    Documents take turns, so that n_rows spread over as many of them as there are, or as rows_per_document needs; within
+    a document rows are drawn from as few windows as will do, at random places. Which rows these are does not depend on
+    the order of models. Windows are as long as the shortest context, or as the packing says.
 
     Raises:
         InputError: nothing to select from, tokenizers that share too few places, packing that does not fit, or text
             that takes more than `memory_limit` to tokenize (None is half of what is available now).
     """
-    packing = packing or Packing()
-    if isinstance(n_rows, bool) or not isinstance(n_rows, int | np.integer) or n_rows < 1:
-        raise InputError(f"n_rows={n_rows!r}; expected a positive whole number.")
+    corpus, kind, n_rows, packing = sampling.text, sampling.rows, sampling.n_rows, sampling.packing
     causal = [model.name for model in models if model.kind == "causal"]
     if kind == "cls" and causal:
         raise InputError(f'rows="cls" was asked of the causal model {causal[0]}, whose first token has seen no other.')
@@ -94,7 +84,7 @@ def select(
             f'rows="{kind}" is of documents apart; with packing="packed" there are "tokens", "last" and "padded".'
         )
     if kind == "padded":
-        return [_padded(models, corpus, length, n_rows, seed, packing, memory_limit)] * len(models)
+        return [_padded(models, sampling, length, memory_limit)] * len(models)
     cuts = [model.windows.key_for(packing) for model in models]
     by_tokenizer: dict[str, _Places] = {}
     for model, cut in zip(models, cuts, strict=True):
@@ -112,10 +102,11 @@ def select(
         keys, coverage = _whole_documents(models, corpus, list(by_tokenizer.values()), keys, kind)
     if not len(keys):
         raise _no_row(models, corpus)
-    if len(keys) < n_rows and kind == "tokens":
-        _say_fewer(n_rows, corpus, len(keys))
+    available = _most(keys, sampling.rows_per_document)
+    if available < n_rows and kind == "tokens":
+        _say_fewer(n_rows, corpus, available)
     any_order = by_tokenizer[min(by_tokenizer)]  # whose windows rows are drawn from, whichever model comes first
-    chosen = _spread(any_order, keys, n_rows, np.random.default_rng(seed))
+    chosen = _spread(any_order, keys, sampling)
     selections = [replace(table.at(chosen), coverage=coverage) for table in tables]
     return [replace(s, position=np.zeros_like(s.position)) for s in selections] if kind == "cls" else selections
 
@@ -142,16 +133,9 @@ def _length(models: Sequence[Model], packing: Packing) -> int:
     return packing.length or shortest.context
 
 
-def _padded(
-    models: Sequence[Model],
-    corpus: Corpus,
-    length: int,
-    n_rows: int,
-    seed: int,
-    packing: Packing,
-    memory_limit: int | None,
-) -> Selection:
+def _padded(models: Sequence[Model], sampling: Sampling, length: int, memory_limit: int | None) -> Selection:
     """Every position of random windows that are all padded to one length."""
+    corpus, n_rows, packing = sampling.text, sampling.n_rows, sampling.packing
     keys = [model.windows.key_for(packing) for model in models]
     other = next((m for m, key in zip(models, keys, strict=True) if key != keys[0]), None)
     if other is not None:
@@ -170,7 +154,7 @@ def _padded(
         )
     if length * len(windows) < n_rows:
         _say_fewer(n_rows, corpus, length * len(windows))
-    order = np.random.default_rng(seed).permutation(len(windows))[: n_rows // length]
+    order = np.random.default_rng(sampling.seed).permutation(len(windows))[: n_rows // length]
     window = np.sort(order).repeat(length)
     position = np.tile(np.arange(length), len(order))
     char_end = np.full((len(order), length), -1)
@@ -277,10 +261,20 @@ def _whole_documents(
     return keys[whole], float(whole.sum() / len(corpus))
 
 
-def _spread(table: _Places, keys: np.ndarray, n_rows: int, rng: np.random.Generator) -> np.ndarray:
-    document = keys >> 32
+def _most(keys: np.ndarray, rows_per_document: int | None) -> int:
+    """How many rows there are."""
+    if rows_per_document is None:
+        return len(keys)
+    return int(np.minimum(np.unique(keys >> 32, return_counts=True)[1], rows_per_document).sum())
+
+
+def _spread(table: _Places, keys: np.ndarray, sampling: Sampling) -> np.ndarray:
+    document, rng = keys >> 32, np.random.default_rng(sampling.seed)
     _, start, available = np.unique(document, return_index=True, return_counts=True)
-    quota = _quotas(available, n_rows, rng)
+    if sampling.rows_per_document is None:
+        quota = _quotas(available, sampling.n_rows, rng)
+    else:
+        quota = _from_few_documents(available, sampling.n_rows, sampling.rows_per_document, rng)
     window = table.window[np.searchsorted(table.key, keys)]
     chosen = []
     for first, count, wanted in zip(start, available, quota, strict=True):
@@ -300,6 +294,15 @@ def _quotas(available: np.ndarray, n_rows: int, rng: np.random.Generator) -> np.
             quota[rng.choice(open_, left, replace=False)] += 1
         else:
             quota[open_] = np.minimum(quota[open_] + share, available[open_])
+    return quota
+
+
+def _from_few_documents(available: np.ndarray, n_rows: int, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows per document: `most` of it, or all it has, from random documents until there are n_rows."""
+    order = rng.permutation(len(available))
+    before = np.cumsum(np.minimum(available[order], most)) - np.minimum(available[order], most)
+    quota = np.zeros_like(available)
+    quota[order] = np.clip(n_rows - before, 0, np.minimum(available[order], most))
     return quota
 
 

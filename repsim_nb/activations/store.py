@@ -32,6 +32,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import repsim_nb
+from repsim_nb.activations.sampling import Sampling
 from repsim_nb.activations.selection import Selection
 from repsim_nb.errors import InputError
 from repsim_nb.models import Model
@@ -220,9 +221,7 @@ def as_store(given: Store | str | os.PathLike[str] | bool | None) -> Store | Non
     return Store(None if given is True else given)
 
 
-def key_of(
-    model: Model, selection: Selection, layers: list[int], site: str, rows: str, corpus_sha256: str
-) -> dict[str, Any] | None:
+def key_of(model: Model, selection: Selection, layers: list[int], sampling: Sampling) -> dict[str, Any] | None:
     """Everything that the values of an extraction depend on; None, with a StoreWarning, where that cannot be told.
 
     The number of rows and the seed are not in it: they decide which rows these are, and the rows are. Neither is the
@@ -245,10 +244,10 @@ def key_of(
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
         "precision": _precision(model.device.type),
-        "corpus": corpus_sha256,
-        "rows": rows,
+        "corpus": sampling.text.sha256,
+        "rows": sampling.rows,
         "where": _rows_sha256(selection),
-        "site": site,
+        "site": sampling.site,
         "layers": layers,
         "versions": versions(),
         "code": _code(),

@@ -38,7 +38,7 @@ class Controls:
         InputError: a number out of range.
 
     >>> acts = {0: torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1], [90, 0]])}
-    >>> Controls(leave_out_norms=10).applied(acts)[0][0].shape
+    >>> Controls(leave_out_norms=10).applied(acts)[0][0][0].shape
     torch.Size([4, 2])
     """
 
@@ -66,23 +66,19 @@ class Controls:
         """Those that do something, for the provenance."""
         return {name: value for name, value in asdict(self).items() if value != getattr(Controls(), name)}
 
-    def applied(
-        self, a: Mapping[int, Any], b: Mapping[int, Any] | None = None
-    ) -> tuple[Mapping[int, Any], Mapping[int, Any], np.ndarray]:
-        """Both sides after the controls, and the rows kept, (n_rows,) of bool; b=None, or a again, is one side.
+    def applied(self, *sides: Mapping[int, Any]) -> tuple[list[Mapping[int, Any]], np.ndarray]:
+        """The sides after the controls, and the rows kept, (n_rows,) of bool: the same of all sides.
 
         Raises:
             InputError: fewer than 4 rows left, as many components as there are dimensions, or first tokens to leave out
                 of plain arrays, which do not say where their rows stand.
         """
-        sides = [a] if b is None or b is a else [a, b]
         kept = np.logical_and.reduce([self._rows(side) for side in sides])
         if kept.sum() < LEAST:
             raise InputError(
                 f"{kept.sum()} of {len(kept)} rows are left after {self}; at least {LEAST} are needed. Leave out less."
             )
-        done = [self._changed(side, kept) for side in sides]
-        return done[0], done[-1], kept
+        return [self._changed(side, kept) for side in sides], kept
 
     def _rows(self, acts: Mapping[int, Any]) -> np.ndarray:
         layers = [as_matrix(values, f"layer {layer}") for layer, values in acts.items()]

@@ -5,30 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from repsim_nb.activations.extraction import (
-    Layers,
-    Plan,
-    one_at_a_time,
-    tokens_per_batch,
-)
-from repsim_nb.activations.selection import KINDS
-from repsim_nb.comparison.streaming import check_models, empty_sums, plans_of
+from repsim_nb.activations import Sampling
+from repsim_nb.activations.extraction import Plan, one_at_a_time, plan_aligned, tokens_per_batch
+from repsim_nb.comparison.controls import Controls
+from repsim_nb.comparison.sides import Layers, check_models, shapes_and_positions, two_sides
+from repsim_nb.comparison.streaming import empty_sums
 from repsim_nb.corpora import Corpus
-from repsim_nb.errors import InputError, unknown
+from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.measures import Measure, get_measure
+from repsim_nb.measures.registry import as_parameter
 from repsim_nb.models import Model, Packing
-from repsim_nb.models.model import as_layers
-from repsim_nb.models.shape import Shape, shape_of
+from repsim_nb.models.shape import Shape
 from repsim_nb.models.tokenizing import sizes, text_bytes
 from repsim_nb.system.memory import limit_bytes, most_rows, readable_size
-
-if TYPE_CHECKING:
-    pass
+from repsim_nb.system.resources import Resources
+from repsim_nb.uncertainty import Uncertainty
 
 SPECIAL = 4  # tokens around a text, at most
 PROBE_TOKENS = 1024  # run to see how fast a model is
@@ -54,6 +50,7 @@ class Estimate:
         batch: bytes that running batches takes inside the larger model, with what malloc keeps of them.
         fitting: how many rows would fit in memory.
         text: bytes that tokenizing takes, before anything is run; 0 of a corpus that is yet to be loaded.
+        all_rows: whether all rows must be in memory, as for null, interval and controls.
         one_at_a_time: whether models are loaded one after the other, because they do not fit beside each other.
         forward_seconds, measure_seconds: rough, from a short trial on this machine; None when not tried.
     """
@@ -69,6 +66,7 @@ class Estimate:
     batch: int = 0
     fitting: int = 0
     text: int = 0
+    all_rows: bool = False
     one_at_a_time: bool = False
     forward_seconds: float | None = None
     measure_seconds: float | None = None
@@ -106,6 +104,11 @@ class Estimate:
         """
         if self.limit is None or self.in_memory <= self.limit:
             return "memory"
+        if self.all_rows:
+            raise InputError(
+                "A null, an interval, controls and between_documents need all activations in memory, and these would "
+                "take more than the limit. Raise memory_limit, or choose fewer rows or layers."
+            )
         if self.moments is not None and self.moments <= self.limit:
             return "stream"
         ways = ["choose fewer layers"]
@@ -147,6 +150,7 @@ class Estimate:
         return "\n".join(lines)
 
 
+@named_arguments(as_parameter)
 def estimate(
     a: Model | str,
     b: Model | str | None = None,
@@ -158,51 +162,69 @@ def estimate(
     site: str = "resid_post",
     rows: str = "tokens",
     n_rows: int = 4096,
+    rows_per_document: int | None = None,
     seed: int = 0,
     packing: str | Packing = "documents",
+    null: str | int | None = None,
+    interval: float | bool | None = None,
+    between_documents: bool = False,
+    leave_out_first: int = 0,
+    leave_out_norms: float | None = None,
+    standardize: bool = False,
+    remove_components: int = 0,
     memory_limit: int | None = None,
+    batch_tokens: int | None = None,
     trial: bool = False,
-    **measure_params: Any,
 ) -> Estimate:
-    """What `compare` or `stream` with the same arguments will take, from the models' configs: no weights are loaded.
+    """What `compare` with the same arguments will take, from the models' configs: no weights are loaded.
 
-    Args:
-        memory_limit: bytes that may be used; None is half of what is available now. The rest is as in `compare`.
-        trial: load the models and run them for about a second, to say how long all of it will take.
+    Parameters
+    ----------
+    a, b
+        Models or names; b=None compares a with itself.
+    corpus, measure, layers_a, layers_b, site, rows, n_rows, rows_per_document, seed, packing
+        As in `compare`.
+    null, interval, between_documents, leave_out_first, leave_out_norms, standardize, remove_components
+        As in `compare`: they need all rows in memory.
+    memory_limit, batch_tokens
+        As in `compare`.
+    trial
+        Load the models and run them for about a second, to say how long all of it will take, null and interval apart.
 
-    Raises:
-        InputError: as `compare`.
+    Returns
+    -------
+    Estimate
+        Printed, a table.
 
+    Raises
+    ------
+    InputError
+        As `compare`.
+
+    Examples
+    --------
     >>> about = estimate("tiny-neox-w32-d2", n_rows=1000)
     >>> about.weights, about.result
     ((626176,), 72)
     """
-    chosen = get_measure(measure, **measure_params)
-    layers_a, layers_b = as_layers(layers_a), as_layers(layers_b)
+    chosen = get_measure(measure)
     check_models(a, b)
-    if rows not in KINDS:
-        raise unknown("kind of rows", rows, KINDS)
-    shapes, layers = shapes_and_layers(a, b, layers_a, layers_b, site)
-    longest = _longest_window(corpus, Packing.of(packing))
-    bare = expected_bytes(shapes, layers, chosen, n_rows, memory_limit, longest)
-    sides: list[Any] = [a, b or a][: len(shapes)]
-    alone = one_at_a_time(sides, layers, site, n_rows, memory_limit)
-    bare = replace(bare, one_at_a_time=alone, text=text_bytes(_texts_at_hand(corpus) or []))
+    models, layers = two_sides(a, b, layers_a, layers_b)
+    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)  # type: ignore[arg-type]
+    uncertainty = Uncertainty(null, interval, None, between_documents, seed)
+    controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
+    resources = Resources(memory_limit=memory_limit, batch_tokens=batch_tokens)
+    shapes, positions = shapes_and_positions(models, layers, site)
+    about = replace(
+        expected_bytes(shapes, positions, chosen, sampling, uncertainty, controls, resources),
+        one_at_a_time=one_at_a_time(models, layers, sampling, resources),
+        text=text_bytes(_texts_at_hand(corpus) or []),
+    )
     if not trial:
-        return bare
-    plans = plans_of(a, b, corpus, layers_a, layers_b, site, rows, n_rows, seed, packing, memory_limit)
+        return about
+    plans = plan_aligned(models, layers, sampling, resources)
     forward = sum(_forward_seconds(plan) for plan in plans)
-    return replace(bare, forward_seconds=forward, measure_seconds=_measure_seconds(chosen, plans))
-
-
-def shapes_and_layers(
-    a: Model | str, b: Model | str | None, layers_a: Layers, layers_b: Layers, site: str
-) -> tuple[list[Shape], list[list[int]]]:
-    """Of one side when a is compared with itself, all its layers; otherwise of two."""
-    sides = [(a, layers_a)] if b is None and layers_a == layers_b else [(a, layers_a), (b or a, layers_b)]
-    once = {model: shape_of(model) for model, _ in sides}  # the same object where it is the same model
-    shapes = [once[model] for model, _ in sides]
-    return shapes, [shape.positions(layers, site) for shape, (_, layers) in zip(shapes, sides, strict=True)]
+    return replace(about, forward_seconds=forward, measure_seconds=_measure_seconds(chosen, plans))
 
 
 def _longest_window(corpus: Any, packing: Packing) -> int | None:
@@ -230,37 +252,40 @@ def expected_bytes(
     models: Sequence[Shape],
     layers: Sequence[Sequence[int]],
     measure: Measure,
-    n_rows: int,
-    limit: int | None = None,
-    longest: int | None = None,
+    sampling: Sampling,
+    uncertainty: Uncertainty = Uncertainty(),  # noqa: B008
+    controls: Controls = Controls(),  # noqa: B008
+    resources: Resources = Resources(),  # noqa: B008
 ) -> Estimate:
     """`estimate` from widths and depths alone.
 
-    One model with its layers stands for a comparison with itself, two for one another. `longest` is the length of the
-    longest window, where that is less than the context.
+    One model with its layers stands for a comparison with itself, two for one another.
     """
     widths = [dict.fromkeys(positions, model.d_model) for model, positions in zip(models, layers, strict=True)]
     sides = [list(side.values()) for side in widths]
-    per_row, limit = 4 * sum(map(sum, sides)), limit_bytes(limit)
+    n_rows, longest = sampling.n_rows, _longest_window(sampling.corpus, sampling.packing)
+    per_row, limit = 4 * sum(map(sum, sides)), limit_bytes(resources.memory_limit)
+    copies = 2 if uncertainty.resampled else 1
 
     def in_memory(n: int) -> int:
-        return n * per_row + measure.memory(n, *sides)
+        return n * per_row + copies * measure.memory(n, *sides)
 
-    moments = None if measure.moment_dtype is None else empty_sums(measure, widths).nbytes
+    def batch(model: Shape) -> int:
+        tokens = tokens_per_batch(model, given=resources.batch_tokens)
+        return max(tokens, min(model.context, longest or model.context)) * model.token_bytes
+
     return Estimate(
         measure=measure.name,
         rows=n_rows,
         activations=n_rows * per_row,
-        work=measure.memory(n_rows, *sides),
+        work=copies * measure.memory(n_rows, *sides),
         fitting=n_rows if limit is None else most_rows(in_memory, n_rows, limit),
-        moments=moments,
+        moments=None if measure.moment_dtype is None else empty_sums(measure, widths).nbytes,
+        all_rows=bool(uncertainty or controls),
         result=8 * len(widths[0]) * len(widths[-1]),
         limit=limit,
         weights=tuple({id(model): model.weights for model in models}.values()),  # two models may have one name
-        batch=int(
-            RETAINED
-            * max(max(tokens_per_batch(m), min(m.context, longest or m.context)) * m.token_bytes for m in models)
-        ),
+        batch=int(RETAINED * max(map(batch, models))),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repsim_nb.activations import Activations
-from repsim_nb.activations.extraction import as_json
 from repsim_nb.measures import Measure
 from repsim_nb.system.versions import versions
 
@@ -88,3 +88,8 @@ def _coverage(acts: Mapping[int, Any]) -> dict[str, float]:
 
 def _provenance(acts: Mapping[int, Any]) -> Any:
     return acts.provenance if isinstance(acts, Activations) else "arrays given by the caller"
+
+
+def as_json(*parts: dict[str, Any]) -> str:
+    """Provenance as one JSON string, which every file format can carry."""
+    return json.dumps({k: v for part in parts for k, v in part.items()}, sort_keys=True)

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from repsim_nb.activations import Activations, extract
-from repsim_nb.activations.extraction import PATIENCE
-from repsim_nb.comparison.layers import same_rows
+from repsim_nb.activations import Activations, Sampling
+from repsim_nb.activations.extraction import aligned
 from repsim_nb.comparison.result import labelled
+from repsim_nb.comparison.sides import same_rows
 from repsim_nb.corpora import Corpus, load_corpus
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.measures import get_measure
 from repsim_nb.models import Model, Packing, load_model
 from repsim_nb.models.batch import Windows
+from repsim_nb.system.memory import limit_bytes, readable_size
+from repsim_nb.system.progress import steps
+from repsim_nb.system.resources import Resources
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,79 +30,120 @@ SPARE = 8  # tokens: a text that is cut may fall into fewer
 LEAST = 4  # tokens of a sequence: HSIC1 needs them
 
 
+@named_arguments()
 def compare_family(
     models: Sequence[Model | str],
     corpus: Corpus | str | Sequence[str] | None = None,
     *,
+    site: str = "resid_post",
     n_sequences: int = 1000,
     length: int | None = None,
     at_once: int = 32,
     seed: int = 0,
+    memory_limit: int | None = None,
+    batch_tokens: int | None = None,
 ) -> dict[tuple[str, str], xr.DataArray]:
     """Every layer of every model against every layer of every other, by debiased CKA within sequences.
 
         CKA = sum_s HSIC1_s(X, Y) / sqrt(sum_s HSIC1_s(X, X) sum_s HSIC1_s(Y, Y)),   s: the sequences
 
     Documents are packed into sequences of one length, all of whose positions are rows, first and special tokens
-    included; tokens are compared with tokens of their own sequence alone. The paper used sequences of 1,024 tokens and
-    1,000 of them, and averaged the ratios of sequences; the ratio of averages here is the estimator of Nguyen et al.
+    included; tokens are compared with tokens of their own sequence alone.
 
-    For every sequence the U-centred Gram matrices of all layers of all models are vectors, whose inner products are all
-    HSIC1 at once (Szekely and Rizzo 2014), so that the cost hardly grows with the number of pairs. What is held is
-    the Gram matrices of `at_once` sequences, 4 * at_once * (layers of all models) * length^2 bytes, and one model and
-    its activations on these, however many sequences there are.
+    Parameters
+    ----------
+    models
+        Of one tokenizer. Those given by name are loaded for every `at_once` sequences anew, so that no two are in
+        memory together; those given as Models stay.
+    corpus, site
+        As in `extract`.
+    n_sequences
+        How many; all that the corpus fills if these are fewer (what is compared is in attrs["n_rows"]).
+    length
+        Tokens of a sequence; None is the shortest context.
+    at_once
+        Sequences held; more of them mean fewer loads.
+    seed
+        Seed of the order of documents.
+    memory_limit
+        Bytes that the Gram matrices of `at_once` sequences may take; None is half of what is available.
+    batch_tokens
+        Tokens run at once, see `system.resources.Resources`.
 
-    Args:
-        models: of one tokenizer. Those given by name are loaded for every `at_once` sequences anew, so that no two are
-            in memory together; those given as Models stay.
-        corpus: as in `extract`.
-        n_sequences: how many; all that the corpus fills if these are fewer (what is compared is in attrs["n_rows"]).
-        length: tokens of a sequence; None is the shortest context.
-        at_once: sequences held; more of them mean fewer loads.
-        seed: of the order of documents.
-
-    Returns:
+    Returns
+    -------
+    dict
         (later model, earlier one) -> DataArray (layer_a, layer_b), every pair once and each model with itself, as
         `compare_all` returns.
 
-    Raises:
-        InputError: models of different tokenizers or one name, fewer tokens than one sequence, numbers out of range.
+    Raises
+    ------
+    InputError
+        Models of different tokenizers or one name, fewer tokens than one sequence, numbers out of range, more memory
+        than the limit.
 
-    Reference: Nguyen, Raghu and Kornblith 2021, eq. 3; Brown et al. 2023, appendix C.
+    Notes
+    -----
+    The paper used sequences of 1,024 tokens and 1,000 of them, and averaged the ratios of sequences; the ratio of
+    averages here is the estimator of Nguyen et al. (2021, eq. 3). See Brown et al. (2023), appendix C.
+
+    For every sequence the U-centred Gram matrices of all layers of all models are vectors, whose inner products are all
+    HSIC1 at once (Szekely and Rizzo 2014), so that the cost hardly grows with the number of pairs. What is held is the
+    Gram matrices of `at_once` sequences, 4 * at_once * (layers of all models) * length^2 bytes, and one model and its
+    activations on these, however many sequences there are.
+
+    Examples
+    --------
+    >>> maps = compare_family(["tiny-neox-w32-d2", "tiny-neox-w64-d2"], n_sequences=4, length=32)
+    >>> sorted(maps)[0]
+    ('tiny-neox-w32-d2', 'tiny-neox-w32-d2')
     """
     for name, value, least in (("n_sequences", n_sequences, 1), ("at_once", at_once, 1), ("length", length, LEAST)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise InputError(f"{name}={value!r}; expected a whole number, at least {least}.")
     texts, length, windows, n_layers = _settled(models, corpus, length)
     packing = Packing("packed", length)
+    _check_memory(min(at_once, n_sequences), n_layers, length, memory_limit)
+    resources = Resources(memory_limit=memory_limit, batch_tokens=batch_tokens)
     held = torch.empty(min(at_once, n_sequences), n_layers, length**2)  # once: it is nearly all the memory there is
     ends: dict[str, Activations] = {}
     total: Any = 0.0
     seen = 0
-    with tqdm(total=n_sequences, desc="sequences", delay=PATIENCE, leave=False) as bar:
-        for part in _parts(windows, texts, packing, at_once, seed):
-            wanted = min(at_once, n_sequences - seen, _sequences(windows, part, packing))
-            if not wanted:
-                break
-            vectors, layer = held[:wanted], 0
-            for given in models:
-                model = load_model(given)
-                acts = extract(model, part, rows="padded", n_rows=wanted * length, seed=seed, packing=packing)
-                ends[model.name] = _emptied(acts)
-                same_rows(next(iter(ends.values())), acts)
-                for x in acts.values():
-                    vectors[:, layer] = _gram(x, length)
-                    layer += 1
-            total = total + torch.bmm(vectors, vectors.mT).double().sum(0).numpy(force=True)
-            seen += wanted
-            bar.update(wanted)
-            if seen == n_sequences:
-                break
+    parts = _parts(windows, texts, packing, at_once, seed)
+    for part in steps(parts, "sequences", "part", total=-(-n_sequences // at_once)):
+        wanted = min(at_once, n_sequences - seen, _sequences(windows, part, packing))
+        if not wanted:
+            break
+        sampling = Sampling(part, site, "padded", wanted * length, None, seed, packing)
+        vectors, layer = held[:wanted], 0
+        for given in models:
+            (acts,) = aligned([load_model(given)], ["all"], sampling, resources)
+            name = acts.provenance["model"]["model"]
+            ends[name] = _emptied(acts)
+            same_rows(next(iter(ends.values())), acts)
+            for x in acts.values():
+                vectors[:, layer] = _gram(x, length)
+                layer += 1
+        total = total + torch.bmm(vectors, vectors.mT).double().sum(0).numpy(force=True)
+        seen += wanted
+        if seen == n_sequences:
+            break
     if not seen:
         raise InputError(
             f"{texts!r} has fewer tokens than one sequence of {length}. Give a shorter length or more text."
         )
     return _maps(total, ends, length, seen, texts, seed)
+
+
+def _check_memory(at_once: int, layers: int, length: int, given: int | None) -> None:
+    limit, one = limit_bytes(given), 4 * layers * length**2
+    if limit is not None and at_once * one > limit:
+        most = limit // one
+        fewer = f"set at_once to at most {most}" if most else "choose a shorter length or fewer models"
+        raise InputError(
+            f"The Gram matrices of {at_once} sequences of {length} tokens take {readable_size(at_once * one)}; the "
+            f"limit is {readable_size(limit)}. Raise memory_limit, or {fewer}."
+        )
 
 
 def _settled(models: Sequence[Model | str], corpus: Any, length: int | None) -> tuple[Corpus, int, Windows, int]:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
-from tqdm.auto import tqdm
-
 from repsim_nb.corpora.rows import LABEL, Documents, Wanted
 from repsim_nb.errors import InputError, unknown
+from repsim_nb.system.progress import steps
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 MOST = 10_000  # documents; a sample is enough, and the whole Pile is not
 AT_ONCE = 2**22  # bytes of a parquet file, where its row groups are no larger
-PATIENCE = 2.0  # seconds before a progress bar appears
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 # Only to name the nearest when one is misspelt.
 KNOWN = (
@@ -75,9 +73,7 @@ def read_hub(
             if len(documents.texts) < most:
                 wanted = wanted or Wanted.of(_columns(streams[each]), column, _label_names(streams[each]))
                 rows = streams[each].select_columns(list(wanted.columns))
-                wanted.read(
-                    tqdm(rows, name, leave=False, unit="row", delay=PATIENCE), documents, most, f"{name}:{each}"
-                )
+                wanted.read(steps(rows, name, "row"), documents, most, f"{name}:{each}")
     except InputError as error:
         raise InputError(f"The dataset '{name}': {error}") from None
     except Exception as error:  # of the libraries below, that have errors of their own, another from version to version

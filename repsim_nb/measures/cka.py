@@ -48,7 +48,14 @@ class CKA(Measure):
     batch: compute HSIC1 inside consecutive batches of at most so many rows and add up (minibatch CKA, Nguyen et al.
         2021): constant memory for any n. Batches are as equal as possible; row order matters.
 
-    Errors: fewer than 4 rows (debiased), no variance, parameters that exclude each other.
+    fast: estimate the linear kernel's value from a random sample of pairs of rows, several times faster; `compare` then
+        adds the standard error of sampling.
+    partners: with fast, how many others each row is paired with, a multiple of 32; the error falls with the square root
+        of n times partners.
+    seed: with fast, of the choice of pairs.
+
+    Errors: fewer than 4 rows (debiased), no variance, parameters that exclude each other; with fast, rows far beyond
+    all others, which a sample would miss.
 
     Reference: Kornblith et al. (2019), eq. 4; debiased: Song et al. (2012), eq. 5.
 
@@ -71,6 +78,9 @@ class CKA(Measure):
     groups: Any = None
     bandwidth: Positive = 1.0
     batch: Annotated[int, Between(8)] | None = None
+    fast: bool = False
+    partners: Annotated[int, Between(PARTS)] = 256
+    seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,14 +89,24 @@ class CKA(Measure):
         if self.groups is not None and self.batch is not None:
             raise InputError(f"{self.name}: groups and batch exclude each other: give one of them.")
         check_bandwidth(self)
+        self._check_sampling()
         self.bounds = (-1.0, 1.0) if self.debiased else (0.0, 1.0)
         self.min_rows = 4 if self.debiased else 2
         if not self.debiased:
             self.needs_rows = frozenset({"x", "y"})
         if self.batch is not None:
             self.title = "Minibatch CKA"
-        if self.batch is not None or (self.kernel == "linear" and self.groups is None):
+        if self.batch is not None or (self.kernel == "linear" and self.groups is None and not self.fast):
             self.moment_dtype = torch.float32
+
+    def _check_sampling(self) -> None:
+        if not self.fast:
+            why = "they are of fast=True. Set that, or leave them out."
+            check_effect(type(self), {"partners": self.partners, "seed": self.seed}, why)
+        elif self.kernel != "linear" or self.groups is not None or self.batch is not None:
+            raise InputError(f"{self.name}: fast=True is for the linear kernel without groups and batch; leave it out.")
+        elif self.partners % PARTS:
+            raise InputError(f"{self.name}: partners={self.partners}; expected a multiple of {PARTS}.")
 
     def _kept_bytes(self, n: int, d: int) -> int:
         kept = 16 * n + (8 * n * d if self.kernel == "rbf" else 0)
@@ -110,6 +130,9 @@ class CKA(Measure):
         return self._grid([p], [q])[0, 0]
 
     def _grid(self, ps: Sequence[list[Gram]], qs: Sequence[list[Gram]]) -> np.ndarray:
+        return self._sampled(ps, qs)[0] if self.fast else self._all_pairs(ps, qs)
+
+    def _all_pairs(self, ps: Sequence[list[Gram]], qs: Sequence[list[Gram]]) -> np.ndarray:
         total = np.zeros((len(ps), len(qs))), np.zeros(len(ps)), np.zeros(len(qs))
         for part in range(len(ps[0])):
             grams = [p[part] for p in ps], [q[part] for q in qs]
@@ -130,41 +153,34 @@ class CKA(Measure):
             return super().accumulator(layers_a, layers_b, dtype)
         return BatchSums(layers_a, layers_b, self.batch, self.kernel, self.bandwidth, dtype or torch.float32)
 
-    def sampled(
-        self, xs: Sequence[Prepared], ys: Sequence[Prepared], partners: int = 256, seed: int = 0
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """`grid` from a random sample of pairs of rows, several times faster, and the standard error of sampling.
+    def grid_with_errors(self, xs: Sequence[Prepared], ys: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray | None]:
+        """`grid` and, with fast=True, its standard errors: how far the value of all pairs of these rows may be.
 
-        Args:
-            partners: how many others each row is compared with, a multiple of 32; the error falls with the square root
-                of n times partners. Where there are not twice as many rows, or where it costs no more, all pairs are
-                used and the error is 0.
-            seed: of the choice of pairs.
-
-        Returns:
-            The values and their standard errors, (len(xs), len(ys)) each. The error says how far `grid` of these rows
-            may be, not how far other rows would be.
-
-        Raises:
-            InputError: another kernel, groups or batch; partners that are no multiple of 32; rows far beyond all
-                others, which a sample would miss.
+        They say nothing of other rows. They are 0 where all pairs were used.
         """
-        if self.kernel != "linear" or self.groups is not None or self.batch is not None:
-            raise InputError(f"Only linear cka without groups and batch can be sampled, got {self!r}.")
-        if partners < PARTS or partners % PARTS:
-            raise InputError(f"partners={partners!r}; expected a multiple of {PARTS}.")
+        if not self.fast:
+            return super().grid_with_errors(xs, ys)
         self._check(xs, ys)
-        wide_x, wide_y = (sum(p.d for p in side) for side in (xs, ys))
-        if xs[0].n < 2 * partners + 2 or wide_x * wide_y <= (partners + ROWS) * (wide_x + wide_y):
-            values = self.grid(xs, ys)
+        values, errors = self._sampled([p.state for p in xs], [q.state for q in ys])
+        return self._bounded(values), errors
+
+    def _sampled(self, ps: Sequence[list[Gram]], qs: Sequence[list[Gram]]) -> tuple[np.ndarray, np.ndarray]:
+        """The values of all pairs of layers and their standard errors, from a random sample of pairs of rows.
+
+        Where there are not twice as many rows as partners, or where it costs no more, all pairs of rows are used.
+        """
+        wide_p, wide_q = (sum(s[0].features.d for s in side) for side in (ps, qs))
+        least = 2 * self.partners + 2
+        if ps[0][0].n < least or wide_p * wide_q <= (self.partners + ROWS) * (wide_p + wide_q):
+            values = self._all_pairs(ps, qs)
             return values, np.zeros_like(values)
-        distinct = list({id(p): p.state[0] for p in [*xs, *ys]}.values())
+        distinct = list({id(s[0]): s[0] for s in [*ps, *qs]}.values())
         place = {id(gram): k for k, gram in enumerate(distinct)}
-        at_x, at_y = ([place[id(p.state[0])] for p in side] for side in (xs, ys))
-        products, share = sampled_products(distinct, partners, np.random.default_rng(seed))
+        at_p, at_q = ([place[id(s[0])] for s in side] for side in (ps, qs))
+        products, share = sampled_products(distinct, self.partners, np.random.default_rng(self.seed))
         alone = np.diagonal(products, axis1=1, axis2=2)
-        cross = products[:, at_x][:, :, at_y]
-        values, errors = ratio_with_error(cross, alone[:, at_x], alone[:, at_y], share)
+        cross = products[:, at_p][:, :, at_q]
+        values, errors = ratio_with_error(cross, alone[:, at_p], alone[:, at_q], share)
         return np.clip(values, *self.bounds), errors
 
     def _from_accumulator(self, moments: Any) -> np.ndarray:
@@ -205,6 +221,7 @@ class HSIC(Measure):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_bandwidth(self)
+        self._check_sampling()
         self.bounds = (-math.inf if self.debiased else 0.0, math.inf)
         self.min_rows = 4 if self.debiased else 2
         self.invariances_x = self.invariances_y = EUCLIDEAN if self.kernel == "linear" else SIMILAR

@@ -8,7 +8,7 @@ pairs of two lists.
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
@@ -137,6 +137,10 @@ class Measure:
         """The values for all pairs, shape (len(xs), len(ys))."""
         self._check(xs, ys)
         return self._bounded(self._grid([p.state for p in xs], [q.state for q in ys]))
+
+    def grid_with_errors(self, xs: Sequence[Prepared], ys: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray | None]:
+        """`grid`, and the standard errors of its values where they are estimated from a sample; else None."""
+        return self.grid(xs, ys), None
 
     def accumulator(
         self, layers_a: Layers, layers_b: Layers | None = None, dtype: torch.dtype | None = None
@@ -352,6 +356,17 @@ def get_measure(name: str | Measure, **params: Any) -> Measure:
     cls = _MEASURES[name]
     check_names(name, cls, params)
     return cls(**params)
+
+
+def as_parameter(name: str, given: Mapping[str, Any]) -> str | None:
+    """How to set a parameter of the measure among the arguments `given`, where `name` is one."""
+    measure = given.get("measure", "cka")
+    if isinstance(measure, str) and measure not in _MEASURES:
+        return None
+    configured = get_measure(measure)
+    if name not in configured.params:
+        return None
+    return f'It is a parameter of the measure: give measure=get_measure("{configured.name}", {name}=...).'
 
 
 FIRST = ("cka", "procrustes", "angular_shape")

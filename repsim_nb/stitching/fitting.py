@@ -71,11 +71,19 @@ class Method:
                 raise InputError(f"{name}={value!r}; expected a whole number from {least} up.")
         if self.map != "low_rank":
             check_effect(Method, {"rank": self.rank}, f"it is of map='low_rank', this map is {self.map!r}.")
+        if not self.descends:
+            why = "they are of fit='gradient' and a map that is fitted. Leave them out."
+            check_effect(Method, {"steps": self.steps, "warmup": self.warmup}, why)
 
     @property
     def fits(self) -> bool:
         """Whether the map has anything to fit."""
         return self.map != "identity"
+
+    @property
+    def descends(self) -> bool:
+        """Whether it is fitted by gradient."""
+        return self.fits and self.fit == "gradient"
 
     def new_map(self, seam: Seam) -> Map:
         """An unfitted map on the receiver's device."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from repsim_nb.corpora import Corpus
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.models import Batch, Model, load_model
 from repsim_nb.models.batch import Texts
 from repsim_nb.stitching.fitting import STEPS, Method, Seam, descend, least_squares
@@ -240,6 +240,7 @@ class Stitched:
         )
 
 
+@named_arguments()
 def stitch(
     sender: Model | str,
     receiver: Model | str,
@@ -301,7 +302,7 @@ def stitch_on(ground: Ground, seam: Seam, method: Method) -> Stitched:
     map_ = method.new_map(seam)
     if method.fits:
         least_squares(map_, seam, ground)
-    if method.fit == "gradient" and method.fits:
+    if method.descends:
         history = descend(map_, seam, ground, method)
     else:
         history = pd.DataFrame({"step": [0], "fit_loss": [np.nan], "stop_loss": [np.nan]})

@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from repsim_nb.activations.extraction import PATIENCE
 from repsim_nb.corpora import Corpus
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.models import Model, load_model
 from repsim_nb.stitching.fitting import STEPS, Method, Seam
 from repsim_nb.stitching.ground import Ground
 from repsim_nb.stitching.stitched import N_FIT, RESAMPLES, common_ground, document_draws, join, stitch_on
 from repsim_nb.system.atomic import atomic
 from repsim_nb.system.netcdf import write_netcdf
+from repsim_nb.system.progress import steps as progress
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 CELLS = 3  # raise when what is kept of a cell changes
 
 
+@named_arguments()
 def stitching_table(
     senders: Sequence[Model | str],
     receivers: Sequence[Model | str],
@@ -84,7 +84,7 @@ def stitching_table(
     how = asdict(method) | {"shuffled_sender": shuffle} | ground.provenance
     cells = _Cells(Path(out), ground, how) if out else None
     done: dict[tuple[str, str, int], dict[str, Any]] = {}
-    for seam in tqdm(seams, "stitching", delay=PATIENCE, leave=False):
+    for seam in progress(seams, "stitching", "stitch"):
         key = seam.sender.name, seam.receiver.name, seam.layer
         done[key] = _cell(ground, seam, method, cells)
     table = _assembled(done, ground, lower, higher, positions)

@@ -6,6 +6,7 @@ from repsim_nb.uncertainty.documents import Documents, WeakNullWarning
 from repsim_nb.uncertainty.grids import Grids, Recomputed
 from repsim_nb.uncertainty.jackknife import Estimate, jackknife, jackknife_grid
 from repsim_nb.uncertainty.null import LEVEL, Null, max_statistic
+from repsim_nb.uncertainty.options import Uncertainty
 
 __all__ = [
     "LEVEL",
@@ -16,6 +17,7 @@ __all__ = [
     "Moments",
     "Null",
     "Recomputed",
+    "Uncertainty",
     "WeakNullWarning",
     "closed_form",
     "jackknife",

@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from repsim_nb.activations.selection import KINDS
+from repsim_nb.activations.sampling import KINDS
 from repsim_nb.corpora import list_corpora
 from repsim_nb.corpora.corpus import hub_id, paragraphs
 from repsim_nb.errors import InputError, unknown

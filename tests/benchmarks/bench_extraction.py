@@ -25,6 +25,7 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 import repsim_nb as rs
+from repsim_nb.activations import Sampling
 from repsim_nb.activations.extraction import _batches, plan_aligned
 
 JOBS = {  # width, layers, heads, context, tokens per text, texts
@@ -79,7 +80,7 @@ def measure(folder: str, tokens: int, count: int, repeats: int) -> dict[str, flo
     peak = resident("VmHWM") - before
     model = rs.load_model(folder)
     start = time.process_time()
-    (plan,) = plan_aligned([model], corpus, n_rows=n_rows)
+    (plan,) = plan_aligned([model], None, Sampling(corpus, n_rows=n_rows))
     prepared = time.process_time() - start
     trunk = model.module.gpt_neox
     batches = []

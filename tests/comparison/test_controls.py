@@ -15,7 +15,7 @@ def test_nothing_is_controlled_by_default():
     acts = smooth(0, 2)
     assert not Controls()
     assert rs.compare(acts).equals(rs.compare(acts, leave_out_norms=None, remove_components=0))
-    done, _, kept = Controls().applied(acts)
+    (done,), kept = Controls().applied(acts)
     assert kept.all()
     assert all(np.array_equal(done[layer], acts[layer]) for layer in acts)
 
@@ -23,7 +23,7 @@ def test_nothing_is_controlled_by_default():
 def test_rows_of_large_norm_are_left_out_of_all_layers_and_both_sides():
     acts, rows = massive(0, [1], n_layers=3)
     other = smooth(1, 2)
-    a, b, kept = Controls(leave_out_norms=5).applied(acts, other)
+    (a, b), kept = Controls(leave_out_norms=5).applied(acts, other)
     assert np.flatnonzero(~kept).tolist() == rows.tolist()
     assert np.array_equal(b[1], other[1][kept])
     expected = rs.compare({k: x[kept] for k, x in acts.items()}, {k: x[kept] for k, x in other.items()})
@@ -33,7 +33,7 @@ def test_rows_of_large_norm_are_left_out_of_all_layers_and_both_sides():
 
 def test_first_tokens_are_left_out_by_their_place_in_the_sequence():
     acts = extract("tiny-neox-w32-d2", n_rows=400)
-    done, _, kept = Controls(leave_out_first=20).applied(acts)
+    (done,), kept = Controls(leave_out_first=20).applied(acts)
     assert 0 < kept.sum() < 400
     assert done.rows.position.min() >= 20
     assert torch.equal(done[1], acts[1][torch.from_numpy(kept)])
@@ -46,7 +46,7 @@ def test_removed_components_are_gone_and_the_others_stay():
     x = smooth(0, 1)[0] * np.arange(24, 0, -1)
     centred = x - x.mean(0)
     _, s, vh = np.linalg.svd(centred, full_matrices=False)
-    done = Controls(remove_components=2).applied({0: x})[0][0].numpy()
+    done = Controls(remove_components=2).applied({0: x})[0][0][0].numpy()
     assert np.abs(done @ vh[:2].T).max() < 1e-10 * s[0]
     assert np.allclose(done @ vh[2:].T, centred @ vh[2:].T)
 
@@ -54,7 +54,7 @@ def test_removed_components_are_gone_and_the_others_stay():
 def test_standardized_features_have_one_scale_and_constant_ones_are_left_out():
     x = smooth(0, 1)[0] * np.arange(24, 0, -1) + 5
     x[:, 3] = 7
-    done = Controls(standardize=True).applied({0: x})[0][0]
+    done = Controls(standardize=True).applied({0: x})[0][0][0]
     assert done.shape == (300, 23)
     assert torch.allclose(done.std(0), torch.ones(23, dtype=done.dtype))
     scaled = x * np.exp(np.random.default_rng(0).normal(size=24))

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 import repsim_nb as rs
-from repsim_nb.activations import extraction
+from repsim_nb.activations import Sampling, extraction
 from repsim_nb.activations.extraction import plan_aligned
 from repsim_nb.activations.selection import FewerRowsWarning
-from repsim_nb.comparison import cost, streaming
+from repsim_nb.comparison import cost, sides, streaming
 from repsim_nb.comparison.cost import Estimate, estimate, expected_bytes
 from repsim_nb.comparison.streaming import accumulate, stream
 from repsim_nb.errors import InputError
@@ -26,6 +26,7 @@ from repsim_nb.models.checkpoint import read_metadata
 from repsim_nb.models.shape import shape_of
 from repsim_nb.system import memory
 from repsim_nb.system.memory import available_memory
+from repsim_nb.system.resources import Resources
 from repsim_nb.system.shipped import data_dir
 
 SMALL, LARGE = "tiny-neox-w32-d2", "tiny-neox-w64-d4"
@@ -70,12 +71,12 @@ def test_a_model_with_itself(models, texts, layers):
 
 
 def test_minibatch_cka_streams(models, texts):
-    streamed = stream(*models, texts, measure="cka", batch=64, n_rows=640)
+    streamed = stream(*models, texts, measure=get_measure("cka", batch=64), n_rows=640)
     np.testing.assert_allclose(streamed, rs.compare(*models, texts, n_rows=640), atol=0.1)
 
 
 def test_batches_hold_every_row_once(models, texts):
-    plan, other = plan_aligned(models, texts, n_rows=500)
+    plan, other = plan_aligned(models, None, Sampling(texts, n_rows=500))
     batches = plan.batches()
     assert len(batches) > 3
     assert sorted(np.concatenate(batches)) == list(range(500))
@@ -88,7 +89,7 @@ def test_batches_hold_every_row_once(models, texts):
 
 def everything(models, texts):
     with pytest.warns(FewerRowsWarning):
-        return plan_aligned(models, texts, n_rows=10**6)
+        return plan_aligned(models, None, Sampling(texts, n_rows=10**6))
 
 
 def test_halves_of_a_corpus_add_up(models, texts, tmp_path):
@@ -133,7 +134,7 @@ def test_the_second_pass_is_in_float64_where_float32_loses_digits(monkeypatch, m
 
     monkeypatch.setattr(extraction, "_run", with_outlier)
     dtypes = []
-    monkeypatch.setattr(streaming, "accumulate", lambda *a: (dtypes.append(a[3:]), accumulate(*a))[1])
+    monkeypatch.setattr(streaming, "accumulate", lambda *a: (dtypes.append(a[2:]), accumulate(*a))[1])
     assert np.isfinite(stream(*models, texts, n_rows=500)).all()
     assert dtypes == [(), (torch.float64,)]
 
@@ -159,16 +160,20 @@ def test_expected_bytes_choose_the_route(models):
     models = [shape_of(model) for model in models]
     layers = [list(range(3)), list(range(5))]
     cka, rows = get_measure("cka"), 10**6
-    free = expected_bytes(models, layers, cka, rows, 100 * GB)
+
+    def expected(measure, rows, limit):
+        return expected_bytes(models, layers, measure, Sampling(n_rows=rows), resources=Resources(memory_limit=limit))
+
+    free = expected(cka, rows, 100 * GB)
     assert free.route == "memory"
     assert free.activations >= 4 * rows * (3 * 32 + 5 * 64)
-    assert expected_bytes(models, layers, cka, rows, GB).route == "stream"
-    assert expected_bytes(models, layers, cka, 2 * rows, GB).moments == free.moments
+    assert expected(cka, rows, GB).route == "stream"
+    assert expected(cka, 2 * rows, GB).moments == free.moments
     with pytest.raises(InputError, match=r"cka of 1,000,000 rows needs 1.79 GB .* set n_rows to at most .* batch=256"):
-        _ = expected_bytes(models, layers, cka, rows, 4 * 10**6).route
+        _ = expected(cka, rows, 4 * 10**6).route
     with pytest.raises(InputError, match=r"rsa .* cannot be streamed; .* that can be added up"):
-        _ = expected_bytes(models, layers, get_measure("rsa"), rows, GB).route
-    few = expected_bytes(models, layers, get_measure("cka", batch=256), rows, GB)
+        _ = expected(get_measure("rsa"), rows, GB).route
+    few = expected(get_measure("cka", batch=256), rows, GB)
     assert few.moments is not None
 
 
@@ -218,7 +223,7 @@ def test_a_config_alone_tells_how_many_weights_there_will_be(tmp_path):
 
 def test_an_estimate_knows_how_long_windows_are(monkeypatch):
     long = replace(shape_of(SMALL), context=10**6)
-    monkeypatch.setattr(cost, "shape_of", lambda _: long)
+    monkeypatch.setattr(sides, "shape_of", lambda _: long)
     how = {"n_rows": 10, "memory_limit": GB}
     full = estimate(SMALL, **how).batch
     assert full == int(cost.RETAINED * 10**6 * long.token_bytes)
@@ -255,10 +260,12 @@ def test_half_of_a_download_is_as_good_as_none(tmp_path, models, monkeypatch):
 def test_what_does_not_fit_beside_each_other_is_said_and_loaded_in_turns(monkeypatch, texts):
     both = ["all", "all"]
     needed = sum(estimate(SMALL, LARGE).weights) + 4 * 10 * (3 * 32 + 5 * 64)
-    assert extraction.one_at_a_time([SMALL, LARGE], both, "resid_post", 10, needed - 1)
-    assert not extraction.one_at_a_time([SMALL, LARGE], both, "resid_post", 10, needed)
-    assert not extraction.one_at_a_time([SMALL, SMALL], both, "resid_post", 10, 1)
-    assert not extraction.one_at_a_time([rs.load_model(SMALL), LARGE], both, "resid_post", 10, 1)
+    ten = Sampling(n_rows=10)
+    tight, enough, none = (Resources(memory_limit=limit) for limit in (needed - 1, needed, 1))
+    assert extraction.one_at_a_time([SMALL, LARGE], both, ten, tight)
+    assert not extraction.one_at_a_time([SMALL, LARGE], both, ten, enough)
+    assert not extraction.one_at_a_time([SMALL, SMALL], both, ten, none)
+    assert not extraction.one_at_a_time([rs.load_model(SMALL), LARGE], both, ten, none)
 
     expected = rs.compare(SMALL, LARGE, texts, n_rows=200)
     loaded, load = [], extraction.load_model
@@ -291,7 +298,7 @@ def test_batches_are_as_large_as_widths_and_memory_let_them(models):
 
 
 def test_without_a_trial_there_is_no_time(models):
-    about = expected_bytes([shape_of(models[0])], [[0, 1]], get_measure("cka"), 10)
+    about = expected_bytes([shape_of(models[0])], [[0, 1]], get_measure("cka"), Sampling(n_rows=10))
     assert about.seconds is None
     assert "time" not in str(about)
     assert about.result == 8 * 4

@@ -41,9 +41,9 @@ def test_massive_activations_make_a_block_that_every_control_takes_away():
         acts, rows = massive(seed, where)
         assert where in find_blocks(acts, seed=seed, **FEW).blocks
         assert find_blocks(acts, seed=seed, **FEW).p_value <= 0.01
-        without, _, kept = Controls(leave_out_norms=4).applied(acts)
+        (without,), kept = Controls(leave_out_norms=4).applied(acts)
         assert np.flatnonzero(~kept).tolist() == rows.tolist()
-        for controlled in (without, Controls(remove_components=1).applied(acts)[0]):
+        for controlled in (without, *Controls(remove_components=1).applied(acts)[0]):
             assert find_blocks(controlled, seed=seed, **FEW).p_value > 0.01
 
 

@@ -159,10 +159,11 @@ def test_over_training_refuses_what_would_have_no_effect(given, monkeypatch):
 
 def test_over_training_names_the_nearest_parameter_of_the_measure():
     with pytest.raises(InputError, match="debiased"):
-        over_training("tiny-neox-w64-d4", ["step500"], debias=False)
+        over_training("tiny-neox-w64-d4", ["step500"], debiased=False)
 
 
 def test_over_training_uses_the_parameters_of_its_measure():
-    plain = over_training("tiny-neox-w64-d4", ["step50"], n_rows=300, debiased=False).similarity_to_final.squeeze()
-    alone = rs.compare("tiny-neox-w64-d4@step50", "tiny-neox-w64-d4", n_rows=300, debiased=False)
+    biased = rs.get_measure("cka", debiased=False)
+    plain = over_training("tiny-neox-w64-d4", ["step50"], n_rows=300, measure=biased).similarity_to_final.squeeze()
+    alone = rs.compare("tiny-neox-w64-d4@step50", "tiny-neox-w64-d4", n_rows=300, measure=biased)
     assert np.allclose(plain, np.diag(alone))

@@ -125,9 +125,9 @@ def test_controls_closeups_and_ranks_see_beside_a_constant_feature():
     rng = np.random.default_rng(7)
     x = rng.normal(size=(80, 4)) * [1, 2, 3, 4]
     wide = beside(x, 1e7)
-    done = Controls(standardize=True).applied({0: wide})[0][0].numpy()
+    done = Controls(standardize=True).applied({0: wide})[0][0][0].numpy()
     np.testing.assert_allclose(done, (x - x.mean(0)) / x.std(0, ddof=1), atol=1e-5)
-    far = Controls(standardize=True).applied({0: single(x + 1e5)})[0][0].numpy()
+    far = Controls(standardize=True).applied({0: single(x + 1e5)})[0][0][0].numpy()
     np.testing.assert_allclose(far.mean(0), 0, atol=1e-6)
     assert effective_rank(wide) == pytest.approx(effective_rank(single(x)), rel=1e-6)
     np.testing.assert_allclose(shared_axes(wide, x).difference, 0, atol=1e-5)

@@ -21,14 +21,26 @@ def side(seed: int) -> list[torch.Tensor]:
     ]
 
 
+def sampled(xs, ys=None, partners=256, seed=0, **params):
+    """Values and standard errors."""
+    cka = get_measure("cka", fast=True, partners=partners, seed=seed, **params)
+    left = [cka.prepare(x, f"layer {layer}") for layer, x in enumerate(xs)]
+    return cka.grid_with_errors(left, left if ys is None else [cka.prepare(y, "y") for y in ys])
+
+
+def exactly(xs, ys=None, **params):
+    cka = get_measure("cka", **params)
+    left = [cka.prepare(x, "x") for x in xs]
+    return cka.grid(left, left if ys is None else [cka.prepare(y, "y") for y in ys])
+
+
 @pytest.mark.parametrize("debiased", [True, False])
 @pytest.mark.parametrize("alone", [False, True], ids=["a-b", "a-a"])
 def test_the_stated_error_covers_the_exact_value(debiased: bool, alone: bool) -> None:
-    cka = get_measure("cka", debiased=debiased)
-    xs = [cka.prepare(x, "x") for x in side(1)]
-    ys = xs if alone else [cka.prepare(y, "y") for y in side(2)]
-    exact = cka.grid(xs, ys)
-    values, errors = map(np.array, zip(*(cka.sampled(xs, ys, 64, seed) for seed in range(REPEATS)), strict=True))
+    xs, ys = side(1), None if alone else side(2)
+    exact = exactly(xs, ys, debiased=debiased)
+    repeats = (sampled(xs, ys, 64, seed, debiased=debiased) for seed in range(REPEATS))
+    values, errors = map(np.array, zip(*repeats, strict=True))
     off = np.abs(values - exact)
     different = ~np.eye(LAYERS, dtype=bool) if alone else np.ones_like(exact, dtype=bool)
     assert (off <= 2 * errors + 1e-9)[:, different].mean() >= 0.9
@@ -40,38 +52,40 @@ def test_the_stated_error_covers_the_exact_value(debiased: bool, alone: bool) ->
 
 
 def test_more_partners_err_less_and_the_seed_decides() -> None:
-    cka = get_measure("cka")
-    xs, ys = ([cka.prepare(x, "x") for x in side(seed)] for seed in (1, 2))
-    few, many = (cka.sampled(xs, ys, partners)[1] for partners in (32, 256))
+    xs, ys = side(1), side(2)
+    few, many = (sampled(xs, ys, partners)[1] for partners in (32, 256))
     assert many.mean() < 0.5 * few.mean()
-    assert np.array_equal(cka.sampled(xs, ys, 32)[0], cka.sampled(xs, ys, 32)[0])
-    assert not np.array_equal(cka.sampled(xs, ys, 32)[0], cka.sampled(xs, ys, 32, seed=1)[0])
+    assert np.array_equal(sampled(xs, ys, 32)[0], sampled(xs, ys, 32)[0])
+    assert not np.array_equal(sampled(xs, ys, 32)[0], sampled(xs, ys, 32, seed=1)[0])
 
 
 def test_what_is_small_is_compared_exactly() -> None:
-    cka = get_measure("cka")
     for rows, width in ((60, WIDTH), (N, 8)):
-        xs = [cka.prepare(x[:rows, :width], "x") for x in side(1)]
-        values, errors = cka.sampled(xs, xs, 64)
-        assert np.array_equal(values, cka.grid(xs, xs))
+        xs = [x[:rows, :width] for x in side(1)]
+        values, errors = sampled(xs, partners=64)
+        assert np.array_equal(values, exactly(xs))
         assert not errors.any()
 
 
+def test_one_pair_is_sampled_like_a_grid() -> None:
+    x, y = side(1)[0], side(2)[0]
+    assert get_measure("cka", fast=True, partners=64)(x, y) == sampled([x], [y], 64)[0].item()
+
+
 def test_wrong_use_is_named() -> None:
-    cka = get_measure("cka")
-    xs = [cka.prepare(x, "x") for x in side(1)]
     with pytest.raises(InputError, match="a multiple of 32"):
-        cka.sampled(xs, xs, 50)
+        get_measure("cka", fast=True, partners=50)
     for params in ({"kernel": "rbf"}, {"batch": 100}, {"groups": np.arange(N) // 3}):
-        with pytest.raises(InputError, match="Only linear cka without groups and batch"):
-            get_measure("cka", **params).sampled(xs, xs)
+        with pytest.raises(InputError, match="is for the linear kernel without groups and batch"):
+            get_measure("cka", fast=True, **params)
+    for params in ({"seed": 1}, {"partners": 64}):
+        with pytest.raises(InputError, match="would have no effect: they are of fast=True"):
+            get_measure("cka", **params)
 
 
 def test_a_few_rows_far_beyond_all_others_are_refused() -> None:
-    cka = get_measure("cka")
     far = side(1)
     for x in far:
         x[:2] *= 100
-    xs = [cka.prepare(x, f"layer {layer}") for layer, x in enumerate(far)]
     with pytest.raises(InputError, match="layer 0: so much of HSIC may lie in a few pairs of rows far beyond"):
-        cka.sampled(xs, xs, 32)
+        sampled(far, partners=32)

@@ -158,7 +158,7 @@ def test_rows_hold_what_the_model_computes_there():
 def test_too_little_coverage_is_an_error_that_says_how_much():
     text = " ".join("abcdefghijklm") + "."
     with pytest.raises(InputError, match=r"in only 1 of 13 places \(7.7%\), under the 10%"):
-        select([model("gpt2"), shifted()], rs.load_corpus([text]), "tokens", 5, 0)
+        select([model("gpt2"), shifted()], rs.Sampling(rs.load_corpus([text]), n_rows=5))
 
 
 def shifted():

@@ -1,0 +1,208 @@
+"""Rows that are there: sides of equal rows, their grid under a measure, and how sure it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from repsim_nb.activations import Activations
+from repsim_nb.comparison.controls import Controls
+from repsim_nb.comparison.result import as_json, labelled
+from repsim_nb.comparison.sides import matrices, same_rows
+from repsim_nb.errors import InputError
+from repsim_nb.measures import Measure
+from repsim_nb.measures.registry import Prepared
+from repsim_nb.system.memory import limit_bytes, most_rows, readable_size
+from repsim_nb.system.progress import steps
+from repsim_nb.uncertainty import (
+    LEVEL,
+    Documents,
+    Grids,
+    LinearCKA,
+    Null,
+    Recomputed,
+    Uncertainty,
+    closed_form,
+    jackknife_grid,
+    max_statistic,
+)
+from repsim_nb.uncertainty.grids import of_rows
+from repsim_nb.uncertainty.jackknife import BLOCKS
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from torch import Tensor
+
+MIN_BLOCKS = 5  # documents at least for an interval
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model's layers, as tensors."""
+
+    name: str
+    acts: Mapping[int, Any]
+    tensors: list[Tensor]
+    ready: Sequence[Prepared] = ()
+
+    def prepared(self, measure: Measure) -> Side:
+        """With every layer as far as the measure can work on it alone."""
+        layers = zip(self.acts, self.tensors, strict=True)
+        return replace(self, ready=[measure.prepare(x, f"layer {layer} of {self.name}") for layer, x in layers])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Sides of equal rows after the controls, and the document of each row.
+
+    Attributes
+    ----------
+    sides
+        One, two or many.
+    documents
+        Of the rows that are left.
+    kept
+        Which rows the controls left, (n_rows,) of bool; None without controls.
+    """
+
+    sides: list[Side]
+    documents: Documents
+    kept: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, sides: Mapping[str, Mapping[int, Any]], groups: Any, controls: Controls) -> Rows:
+        """Activations by name, those that extraction made of the same rows."""
+        for one, other in pairwise([acts for acts in sides.values() if isinstance(acts, Activations)]):
+            same_rows(one, other)
+        kept = None
+        if controls:
+            done, kept = controls.applied(*sides.values())
+            sides = dict(zip(sides, done, strict=True))
+            groups = None if groups is None else of_rows({"groups": groups}, kept)["groups"]
+        own = [Side(name, acts, matrices(acts, name)) for name, acts in sides.items()]
+        return cls(own, _documents(list(sides.values()), groups, len(own[0].tensors[0])), kept)
+
+    def measure(self, given: Measure, between_documents: bool) -> Measure:
+        """The measure for the rows that are left, without pairs of rows of one document where that is asked for."""
+        measure = given if self.kept is None else given.configured(**of_rows(given.params, self.kept))
+        if not between_documents:
+            return measure
+        if "groups" not in measure.params:
+            raise InputError(
+                f"between_documents=True is for measures with a parameter groups; {measure.name} has none."
+            )
+        if len(self.documents) == self.documents.n:  # no two rows of one document
+            return measure
+        return measure.configured(groups=self.documents.codes)
+
+    def grid(self, a: Side, b: Side, measure: Measure, uncertainty: Uncertainty) -> xr.DataArray:
+        """The labelled result of two sides that the measure has prepared."""
+        values, errors = measure.grid_with_errors(a.ready, b.ready)
+        how = {} if errors is None else {"estimator": "sampled pairs of rows"}
+        result = labelled(values, measure, a.acts, b.acts, uncertainty.between_documents, **how)
+        if errors is not None:
+            if uncertainty:
+                raise InputError(
+                    f"{measure.name} with fast=True has a standard error of its own; leave null, interval and "
+                    "between_documents out, or fast."
+                )
+            return result.assign_coords(standard_error=(result.dims, errors))
+        if not uncertainty.resampled:
+            return result
+        grids: Grids = (
+            LinearCKA(a.ready, b.ready, self.documents)
+            if LinearCKA.suits(a.ready, b.ready, self.documents)
+            else Recomputed(measure, a.tensors, b.tensors, self.documents)
+        )
+        return _with_uncertainty(result, measure, grids, self.documents, uncertainty)
+
+
+def check_memory(
+    measure: Measure,
+    sides: Sequence[Sequence[Tensor]],
+    given: int | None,
+    uncertainty: Uncertainty = Uncertainty(),  # noqa: B008
+) -> None:
+    """Raise where work on one side, or two, takes more than the limit."""
+    times = 2 if uncertainty.resampled else 1  # how often what is prepared is held
+    limit, n = limit_bytes(given), len(sides[0][0])
+    widths = [[x.shape[1] for x in side] for side in sides]
+
+    def needed(rows: int) -> int:
+        return times * measure.memory(rows, *widths)
+
+    if limit is not None and needed(n) > limit:
+        most = most_rows(needed, n, limit)
+        fewer = f"Take at most {most:,} rows" if most else "Take fewer rows"
+        raise InputError(
+            f"{measure.name} of {n:,} rows takes {readable_size(needed(n))} beside them; the limit is "
+            f"{readable_size(limit)}. {fewer}, fewer layers, or raise memory_limit."
+        )
+
+
+def _documents(sides: Sequence[Mapping[int, Any]], groups: Any, n: int) -> Documents:
+    known = next((acts for acts in sides if isinstance(acts, Activations)), None)
+    return Documents(known.rows["document"].to_numpy() if groups is None and known is not None else groups, n)
+
+
+def _with_uncertainty(
+    result: xr.DataArray, measure: Measure, grids: Grids, documents: Documents, uncertainty: Uncertainty
+) -> xr.DataArray:
+    """The result with its null and its interval as coordinates, and how they were made in its provenance."""
+    coordinates: dict[str, tuple[np.ndarray, str]] = {}
+    how: dict[str, Any] = {"documents": len(documents), "seed": uncertainty.seed}
+    if uncertainty.permutations or uncertainty.in_closed_form:
+        null, made = _null(result.values, measure, grids, documents, uncertainty)
+        side = "reach or exceed" if measure.direction == "similarity" else "reach or fall below"
+        way = "Sidak" if uncertainty.in_closed_form else "the max statistic"
+        family = f"family-wise over {result.size} cells, by {way}"
+        coordinates |= {
+            "null_mean": (null.mean, "mean over exchanges of documents"),
+            "null_high": (null.high, f"what {LEVEL:.0%} of exchanges of documents {side} in this cell by itself"),
+            "null_high_family": (null.high_family, f"what {LEVEL:.0%} of exchanges of documents {side} in any cell"),
+            "p_value": (null.p_value, family),
+        }
+        how["null"] = {**made, "p_value": family, "rows_exchanged": documents.moving}
+    level = uncertainty.level
+    if level:
+        if len(documents) < MIN_BLOCKS:
+            raise InputError(f"An interval needs at least {MIN_BLOCKS} documents; there are {len(documents)}.")
+        blocks = documents.blocks(BLOCKS, uncertainty.seed)
+        without = _watched(grids.without(blocks), blocks.max() + 1, "interval")
+        ends = jackknife_grid(result.values, without, measure.bounds, level)
+        text = f"end of the {level:.4g} jackknife interval over documents, of each cell by itself"
+        coordinates |= {"low": (ends.low, f"lower {text}"), "high": (ends.high, f"upper {text}")}
+        how["interval"] = {"level": level, "kind": "delete-a-group jackknife", "blocks": int(blocks.max()) + 1}
+    result = result.assign_coords(
+        {name: (result.dims, values, {"long_name": text}) for name, (values, text) in coordinates.items()}
+    )
+    result.attrs["provenance"] = as_json(json.loads(result.attrs["provenance"]), {"uncertainty": how})
+    return result
+
+
+def _null(
+    values: np.ndarray, measure: Measure, grids: Grids, documents: Documents, uncertainty: Uncertainty
+) -> tuple[Null, dict[str, Any]]:
+    """The null that is asked for and what the provenance says of it."""
+    documents.check_exchangeable()
+    count = uncertainty.permutations
+    if count is not None:
+        arrangements = _watched(documents.arrangements(count, uncertainty.seed), count, "null")
+        null = max_statistic(values, grids.permuted(arrangements), measure)
+        return null, {"kind": "permutation", "permutations": count}
+    if not isinstance(grids, LinearCKA):
+        raise InputError(
+            f'null="moments" is in closed form and exists for linear CKA with more rows than features of all layers '
+            f'together; {measure.name} here has only null="permutation".'
+        )
+    return closed_form(values, grids), {"kind": "moments"}
+
+
+def _watched(grids: Iterable[T], total: int, what: str) -> Iterable[T]:
+    return steps(grids, what, "grid", total=int(total))
