@@ -221,7 +221,6 @@ class HSIC(Measure):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_bandwidth(self)
-        self._check_sampling()
         self.bounds = (-math.inf if self.debiased else 0.0, math.inf)
         self.min_rows = 4 if self.debiased else 2
         self.invariances_x = self.invariances_y = EUCLIDEAN if self.kernel == "linear" else SIMILAR

@@ -89,7 +89,7 @@ def test_rows_of_packed_windows_keep_their_document_and_character_and_see_what_i
 def test_packing_reaches_every_way_to_compare(model):
     how = {"n_rows": 100, "packing": Packing("packed", 32)}
     compared = rs.compare(model, NAME + "@step0", TEXTS, **how)
-    np.testing.assert_allclose(rs.streaming.stream(model, NAME + "@step0", TEXTS, **how), compared, rtol=1e-5)
+    np.testing.assert_allclose(rs.stream(model, NAME + "@step0", TEXTS, **how), compared, rtol=1e-5)
     assert json.loads(compared.attrs["provenance"])["a"]["packing"]["length"] == 32
     assert not np.allclose(compared, rs.compare(model, NAME + "@step0", TEXTS, n_rows=100))
     assert rs.compare(model, corpus=TEXTS, packing="packed", n_rows=100).attrs["n_rows"] == 100

@@ -122,5 +122,5 @@ def test_what_cannot_be_controlled_is_said():
             Controls(**wrong)
     with pytest.raises(InputError, match="no variance"):
         component_share({0: np.ones((10, 3))})
-    with pytest.raises(InputError, match="controls, between_documents and fast need all activations in memory"):
+    with pytest.raises(InputError, match="controls and between_documents need all activations in memory"):
         rs.compare("tiny-neox-w32-d2", n_rows=30_000, memory_limit=10_000_000, remove_components=1)

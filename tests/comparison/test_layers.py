@@ -104,7 +104,9 @@ def test_measures_of_users_have_both(related):
     try:
         plain = full(a, b, documents, measure="mean_product")
         assert all(np.isfinite(plain[name]).all() for name in COORDINATES)
-        weighted = full(a, b, documents, measure="mean_product", weights=np.linspace(0, 1, 160))  # one per row
+        weighted = full(
+            a, b, documents, measure=rs.get_measure("mean_product", weights=np.linspace(0, 1, 160))
+        )  # one per row
         assert (weighted.high > weighted.low).all()
     finally:
         del registry._MEASURES["mean_product"]

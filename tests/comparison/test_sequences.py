@@ -23,7 +23,7 @@ def in_memory(models, texts, n_sequences, length):
     texts = texts.take(np.random.default_rng(0).permutation(len(texts)))
     packing = Packing("packed", length)
     acts = {m.name: rs.extract(m, texts, rows="padded", n_rows=n_sequences * length, packing=packing) for m in models}
-    return rs.compare_all(acts, "cka", batch=length)
+    return rs.compare_all(acts, rs.get_measure("cka", batch=length))
 
 
 def test_sums_over_sequences_are_what_all_rows_at_once_give(models):
@@ -64,7 +64,7 @@ def test_chunks_add_up_to_what_all_their_rows_at_once_give(models, at_once):
             parts[m.name].append(rs.extract(m, part, rows="padded", n_rows=used * length, packing=packing))
     assert len(parts[NAMES[0]]) > 1  # several chunks
     acts = {name: {layer: torch.cat([p[layer] for p in held]) for layer in held[0]} for name, held in parts.items()}
-    expected = rs.compare_all(acts, batch=length)
+    expected = rs.compare_all(acts, rs.get_measure("cka", batch=length))
     for pair, result in found.items():
         assert np.allclose(result, expected[pair], atol=1e-5)
 

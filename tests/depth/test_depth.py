@@ -97,7 +97,7 @@ def test_model_distances_are_the_papers_and_obey_the_triangle():
     assert model_distances(two).loc["a", "b"] == pytest.approx(np.sqrt((np.arccos(values) ** 2).sum()))
     rng = np.random.default_rng(0)
     acts = {name: {layer: rng.normal(size=(40, 3)) for layer in range(2)} for name in "abcd"}
-    d = model_distances(compare_all(acts, debiased=False))
+    d = model_distances(compare_all(acts, rs.get_measure("cka", debiased=False)))
     assert (np.diag(d) == 0).all()
     assert all(d.loc[i, j] <= d.loc[i, k] + d.loc[k, j] + 1e-12 for i in d for j in d for k in d)
 
@@ -132,34 +132,36 @@ def test_training_says_what_has_no_steps():
 
 
 @pytest.mark.parametrize(
-    "given",
+    ("given", "message"),
     [
-        {"site": "mlp_out"},
-        {"rows": "mean"},
-        {"packing": "packed"},
-        {"layers_a": [1], "layers_b": [1]},
-        {"interval": 0.95},
-        {"null": "permutation"},
-        {"groups": [0, 1]},
-        {"between_documents": True},
-        {"fast": True},
-        {"memory_limit": 10},
-        {"store": True},
-        {"remove_components": 1},
-        {"standardize": False},
-        {"leave_out_norms": None},
+        ({"layers_a": [1]}, "no argument 'layers_a'. Did you mean 'layers'"),
+        ({"groups": [0, 1]}, "no argument 'groups'"),
+        ({"debiased": False}, r'a parameter of the measure: give measure=get_measure\("cka", debiased='),
+        ({"rows": "mean", "rows_per_document": 3}, "rows_per_document would have no effect"),
+        ({"packing": "pakced"}, "Did you mean 'packed'"),
+        ({"null": 3}, "at least 19"),
+        ({"leave_out_norms": 0.5}, "above 1"),
+        ({"memory_limit": -1}, "expected a positive number of bytes"),
     ],
-    ids=lambda given: ",".join(given),
+    ids=lambda given: ",".join(given) if isinstance(given, dict) else "",
 )
-def test_over_training_refuses_what_would_have_no_effect(given, monkeypatch):
+def test_over_training_names_what_is_wrong_before_a_model_is_loaded(given, message, monkeypatch):
     monkeypatch.setattr("repsim_nb.depth.checkpoints.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
-    with pytest.raises(InputError, match=f"does not take {next(iter(given))}=.*Leave it out"):
-        over_training("tiny-neox-w64-d4", ["step500"], n_rows=300, **given)
+    with pytest.raises(InputError, match=message):
+        over_training("tiny-neox-w64-d4", ["step500"], **{"n_rows": 300, **given})
 
 
-def test_over_training_names_the_nearest_parameter_of_the_measure():
-    with pytest.raises(InputError, match="debiased"):
-        over_training("tiny-neox-w64-d4", ["step500"], debiased=False)
+def test_over_training_takes_the_options_of_compare(tmp_path):
+    """Each of them gives what compare gives of the checkpoint and the final model."""
+    model, how = "tiny-neox-w64-d4", {"rows": "last", "packing": "packed", "seed": 3, "n_rows": 150}
+    sure = {"interval": 0.9, "null": 39, "remove_components": 1}
+    course = over_training(model, ["step50"], layers=[1, 3], store=tmp_path, **how, **sure)
+    expected = rs.compare(f"{model}@step50", model, layers_a=[1, 3], layers_b=[1, 3], **how, **sure)
+    assert course.layer.values.tolist() == [1, 3]
+    np.testing.assert_allclose(course.similarity_to_final[0], np.diag(expected), atol=1e-12)
+    for name in ("low", "high", "null_mean", "p_value"):
+        np.testing.assert_allclose(course[name][0], np.diag(expected[name]), atol=1e-12)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
 def test_over_training_uses_the_parameters_of_its_measure():
