@@ -17,9 +17,9 @@ from repsim_nb.cli.comparing import SUFFIXES, compare, parsed_layers
 from repsim_nb.cli.tables import aligned, comma_separated
 from repsim_nb.errors import InputError
 from repsim_nb.runs.execution import RunError, run_notebook
-from repsim_nb.runs.folder import replaceable
+from repsim_nb.runs.notebook_parameters import ParameterError, match
 from repsim_nb.runs.notebooks import Notebook, find_notebook, notebooks
-from repsim_nb.runs.parameters import ParameterError, match
+from repsim_nb.runs.results_folder import replaceable
 from repsim_nb.runs.signals import interruptible
 from repsim_nb.system.atomic import writable
 from repsim_nb.system.memory import available_memory

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from repsim_nb.corpora import nli_heuristics, python_docs
 from repsim_nb.corpora.datasets import HUB_ID, read_hub
-from repsim_nb.corpora.rows import Documents, Wanted
+from repsim_nb.corpora.reading import DocumentsRead, Wanted
 from repsim_nb.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def _from_hub(given: str, split: str, column: str | None, config: str | None, li
 def _from_json_lines(path: Path, column: str | None, limit: int | None) -> Corpus:
     if not _exists(path):
         raise FileNotFoundError(f"No file at '{path}'. Give a path that exists, or a corpus name.")
-    read = Documents.none()
+    read = DocumentsRead.none()
     name = _readable(path.name)
     try:
         with _opened(path) as lines:
@@ -346,7 +346,7 @@ def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             yield found
 
 
-def _of_rows(name: str, read: Documents, split: str, source: dict[str, str]) -> Corpus:
+def _of_rows(name: str, read: DocumentsRead, split: str, source: dict[str, str]) -> Corpus:
     return Corpus(
         name,
         tuple(read.texts),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
-from repsim_nb.corpora.rows import LABEL, Documents, Wanted
+from repsim_nb.corpora.reading import LABEL, DocumentsRead, Wanted
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.system.progress import steps
 
@@ -36,7 +36,7 @@ KNOWN = (
 class HubText(NamedTuple):
     """Documents of a dataset, and where they were found."""
 
-    documents: Documents
+    documents: DocumentsRead
     commit: str
     config: str
     column: str
@@ -68,7 +68,7 @@ def read_hub(
         streams = _streams(name, config, commit)
         if split != "all" and split not in streams:
             raise unknown("split", split, streams, f"'{name}' has: {', '.join(streams)}.")
-        documents, wanted, most = Documents.none(), None, MOST if limit is None else limit
+        documents, wanted, most = DocumentsRead.none(), None, MOST if limit is None else limit
         for each in streams if split == "all" else [split]:
             if len(documents.texts) < most:
                 wanted = wanted or Wanted.of(_columns(streams[each]), column, _label_names(streams[each]))

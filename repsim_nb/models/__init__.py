@@ -4,7 +4,7 @@ from repsim_nb.models.batch import Batch, Packing, Window
 from repsim_nb.models.catalogue import accuracies, checkpoints, list_models
 from repsim_nb.models.loading import load_model
 from repsim_nb.models.model import Model
-from repsim_nb.models.surveyed import architectures
+from repsim_nb.models.survey_table import architectures
 
 __all__ = [
     "Batch",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from repsim_nb.errors import InputError
-from repsim_nb.models.folder import AGAIN, inside, read_json, refusing
+from repsim_nb.models.checkpoint_folder import AGAIN, inside, read_json, refusing
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

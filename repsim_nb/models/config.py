@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from repsim_nb.errors import InputError
-from repsim_nb.models.folder import AGAIN, read_json
+from repsim_nb.models.checkpoint_folder import AGAIN, read_json
 
 CONFIG = "config.json"
 LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "num_decoder_layers")

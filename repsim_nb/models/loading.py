@@ -24,9 +24,9 @@ from repsim_nb.models.checkpoint import (
     shards,
     weight_files,
 )
+from repsim_nb.models.checkpoint_folder import ADAPTER, MODULES, check_folder, inside, naming, refusing
 from repsim_nb.models.config import read_config
 from repsim_nb.models.download import download
-from repsim_nb.models.folder import ADAPTER, MODULES, check_folder, inside, naming, refusing
 from repsim_nb.models.model import Model
 from repsim_nb.models.native import ARCHITECTURE
 from repsim_nb.models.native_files import OLDER_WEIGHTS, TOKENIZER_FILES, load_native

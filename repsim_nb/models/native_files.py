@@ -11,8 +11,8 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.checkpoint import as_tensor, listed, not_weights, weight_files
+from repsim_nb.models.checkpoint_folder import naming, refusing
 from repsim_nb.models.download import download
-from repsim_nb.models.folder import naming, refusing
 from repsim_nb.models.native import BUFFERS, Native, NativeConfig, NativeModel, checked, renamed
 from repsim_nb.models.place import HUB_ID
 from repsim_nb.models.tokenizer import NO_CODE, check_tokenizer, own_words

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.checkpoint import pickled_tensors, tensors_of, weight_files
+from repsim_nb.models.checkpoint_folder import naming, refusing
 from repsim_nb.models.config import model_type, quantisation, trained_as
 from repsim_nb.models.fit import MASKED_HEADS, check_fit, check_taken, is_plain
-from repsim_nb.models.folder import naming, refusing
 from repsim_nb.models.model import Model
 from repsim_nb.models.sentence_files import ENCODERS, Layout
-from repsim_nb.models.surveyed import warn_unless_surveyed
+from repsim_nb.models.survey_table import warn_unless_surveyed
 from repsim_nb.models.tokenizer import NO_CODE, VERY_LONG, check_tokenizer, load_tokenizer, quiet
 
 if TYPE_CHECKING:

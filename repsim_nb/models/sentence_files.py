@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.models.folder import AGAIN, MODULES, check_folder, check_modules, read_json
+from repsim_nb.models.checkpoint_folder import AGAIN, MODULES, check_folder, check_modules, read_json
 from repsim_nb.models.sentences import (
     MODES,
     SENTENCE,

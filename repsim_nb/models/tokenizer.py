@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError
-from repsim_nb.models.folder import read_json, refusing
+from repsim_nb.models.checkpoint_folder import read_json, refusing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -1,12 +1,12 @@
 """Notebooks run from start to end: strict about their parameters, honest about their errors, atomic in their output."""
 
 from repsim_nb.runs.execution import Run, RunError, run_notebook
-from repsim_nb.runs.folder import RUN_DIR, output_dir
 from repsim_nb.runs.index import write_index
+from repsim_nb.runs.notebook_parameters import ParameterError
 from repsim_nb.runs.notebooks import list_notebooks
 from repsim_nb.runs.outputs import save_figure, save_table
-from repsim_nb.runs.parameters import ParameterError
 from repsim_nb.runs.presets import settle
+from repsim_nb.runs.results_folder import RUN_DIR, output_dir
 from repsim_nb.runs.sweep import sweep_notebook
 
 __all__ = [

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from repsim_nb.errors import InputError
-from repsim_nb.runs.folder import FAILED, read_record
 from repsim_nb.runs.kernel import same_package
 from repsim_nb.runs.notebooks import Notebook
+from repsim_nb.runs.results_folder import FAILED, read_record
 from repsim_nb.runs.signals import interruptible
 from repsim_nb.system.atomic import OutputError, remove_abandoned
 from repsim_nb.system.memory import LIMIT

@@ -13,11 +13,11 @@ from typing import Any
 from repsim_nb.errors import InputError
 from repsim_nb.runs.failures import Failure, failures
 from repsim_nb.runs.failures import place as place_of
-from repsim_nb.runs.folder import FAILED, RUN_DIR, figures, replaceable, tables, write_record
 from repsim_nb.runs.index import write_index
+from repsim_nb.runs.notebook_parameters import check
 from repsim_nb.runs.notebooks import Notebook, calling, find_notebook
-from repsim_nb.runs.parameters import check
 from repsim_nb.runs.provenance import provenance
+from repsim_nb.runs.results_folder import FAILED, RUN_DIR, figures, replaceable, tables, write_record
 from repsim_nb.runs.status_line import Progress
 from repsim_nb.system.atomic import atomic, atomic_folder, disclaim, replace_folder
 

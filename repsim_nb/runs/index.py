@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from repsim_nb.runs.folder import RECORD, Figure, figures, read_record, tables
+from repsim_nb.runs.results_folder import RECORD, Figure, figures, read_record, tables
 from repsim_nb.system.atomic import DRAFT, atomic
 
 _STYLE = """

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError, unknown
-from repsim_nb.runs.parameters import Parameter, read_parameters
+from repsim_nb.runs.notebook_parameters import Parameter, read_parameters
 from repsim_nb.system.shipped import notebooks_dir
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repsim_nb.errors import InputError
-from repsim_nb.runs.folder import output_dir
+from repsim_nb.runs.results_folder import output_dir
 from repsim_nb.system.atomic import atomic
 from repsim_nb.system.netcdf import write_netcdf
 

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError
 from repsim_nb.runs.cells import Cell, cores, run_cells
-from repsim_nb.runs.folder import FAILED, replaceable, tables
 from repsim_nb.runs.index import write_index
+from repsim_nb.runs.notebook_parameters import Parameter, ParameterError, check, match, takes_lists
 from repsim_nb.runs.notebooks import Notebook, find_notebook
-from repsim_nb.runs.parameters import Parameter, ParameterError, check, match, takes_lists
+from repsim_nb.runs.results_folder import FAILED, replaceable, tables
 from repsim_nb.system.atomic import atomic, make_folder, writable
 from repsim_nb.system.memory import available_memory
 
@@ -86,7 +86,7 @@ def sweep_notebook(
 def parse_grid(parameters: tuple[Parameter, ...], given: Sequence[tuple[str, str]], notebook: str) -> dict[str, Any]:
     """Parameter -> values, from the texts of a command line: "1,2,3", or of parameters that are lists "a,b;c".
 
-    >>> from repsim_nb.runs.parameters import Parameter
+    >>> from repsim_nb.runs.notebook_parameters import Parameter
     >>> names = Parameter("names", "list[str]", [], kind=list[str])
     >>> parse_grid((Parameter("k", "int", 1, kind=int), names), [("k", "1,2"), ("names", "a,b;c")], "nb")
     {'k': [1, 2], 'names': [['a', 'b'], ['c']]}

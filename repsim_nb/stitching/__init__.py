@@ -1,7 +1,7 @@
 """Maps between layers of two models, the stitched model, and what stitching costs."""
 
 from repsim_nb.stitching.asymmetry import asymmetry, penalties_by_kind
-from repsim_nb.stitching.shipped import shipped_table
+from repsim_nb.stitching.shipped_tables import shipped_table
 from repsim_nb.stitching.stitched import Stitched, stitch
 from repsim_nb.stitching.table import stitching_table
 

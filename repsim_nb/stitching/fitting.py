@@ -13,7 +13,7 @@ from torch import Tensor
 from repsim_nb.errors import InputError, check_effect, unknown
 from repsim_nb.models import Model
 from repsim_nb.stitching.ground import Ground, upper
-from repsim_nb.stitching.maps import MAPS, Map, Moments
+from repsim_nb.stitching.maps import MAPS, CrossProducts, Map
 from repsim_nb.stitching.shared import paired
 from repsim_nb.system.progress import steps
 
@@ -44,7 +44,7 @@ def least_squares(map_: Map, seam: Seam, ground: Ground) -> None:
     batches, sent = ground.batches_of(seam.receiver)[ground.matched], seam.sent(ground, ground.matched)
     received = ground.hidden(seam.receiver, seam.into, ground.matched)
     map_.solve(
-        Moments.of(
+        CrossProducts.of(
             (map_.prepared(x[paired(batch).to(x.device)]), y[paired(batch).to(y.device)].to(x.device))
             for x, y, batch in zip(sent, received, batches, strict=True)
         )

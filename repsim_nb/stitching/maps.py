@@ -16,7 +16,7 @@ RIDGE = 1e-6  # of the mean variance of a sender's feature
 
 
 @dataclass(frozen=True)
-class Moments:
+class CrossProducts:
     """Means and centred second moments of sender rows x and receiver rows y, float64."""
 
     mean_x: Tensor
@@ -26,7 +26,7 @@ class Moments:
     yy: float
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[Tensor, Tensor]]) -> Moments:
+    def of(cls, pairs: Iterable[tuple[Tensor, Tensor]]) -> CrossProducts:
         """From parts ((rows, d_x), (rows, d_y)), read twice."""
         parts = list(pairs)
         n = sum(len(x) for x, _ in parts)
@@ -57,7 +57,7 @@ class Map(nn.Module, ABC):
         return x
 
     @abstractmethod
-    def solve(self, moments: Moments) -> None:
+    def solve(self, moments: CrossProducts) -> None:
         """Set the parameters to the least-squares fit."""
 
 
@@ -75,7 +75,7 @@ class Identity(Map):
         """x."""
         return x
 
-    def solve(self, moments: Moments) -> None:
+    def solve(self, moments: CrossProducts) -> None:
         """Nothing to do."""
 
 
@@ -115,7 +115,7 @@ class Affine(Map):
         """x W + b."""
         return F.linear(x, self.weight.T, self.bias)
 
-    def solve(self, moments: Moments) -> None:
+    def solve(self, moments: CrossProducts) -> None:
         """Ridge regression of y on x."""
         variances, axes = torch.linalg.eigh(moments.xx)
         ridge = RIDGE * variances.mean().clamp_min(torch.finfo(torch.float32).tiny)
@@ -200,7 +200,7 @@ class Orthogonal(Map):
         """scale x Q + b."""
         return F.linear(x, self.weight.T, self.bias)
 
-    def solve(self, moments: Moments) -> None:
+    def solve(self, moments: CrossProducts) -> None:
         """Orthogonal Procrustes with scale and shift."""
         u, s, vh = torch.linalg.svd(moments.xy, full_matrices=False)
         with torch.no_grad():

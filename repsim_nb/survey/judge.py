@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from repsim_nb.errors import InputError
 from repsim_nb.survey.small import CONTEXT, small
-from repsim_nb.zoo.tokenizer import word_tokenizer
+from repsim_nb.zoo.vocabulary import word_tokenizer
 
 TOLERANCE = 1e-3  # of a position's standard deviation
 LENGTHS = (60, 22, 22, 6, 35)  # tokens; longer than local attention reaches, of one length, odd

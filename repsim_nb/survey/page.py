@@ -22,7 +22,7 @@ that transformers {version} offers for these tasks, and what happens to it here:
 {refused} are refused with a reason, and {unbuilt} cannot be built in this survey. None of them loads and gives other
 numbers than transformers.
 
-In Python the table is `repsim_nb.models.architectures()`.
+In Python the table is `repsim_nb.models.survey_table()`.
 
 ## How it is made
 

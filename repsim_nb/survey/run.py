@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import repsim_nb
-from repsim_nb.models.surveyed import COLUMNS, TABLE
+from repsim_nb.models.survey_table import COLUMNS, TABLE
 from repsim_nb.survey.page import page
 from repsim_nb.survey.small import architectures
 from repsim_nb.system.atomic import atomic

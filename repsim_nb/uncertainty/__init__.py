@@ -1,21 +1,21 @@
 """Intervals and nulls over documents: tokens of one document are not independent, documents are."""
 
 from repsim_nb.uncertainty.alignment import LinearCKA
-from repsim_nb.uncertainty.closed_form import Moments, closed_form, permutation_moments
+from repsim_nb.uncertainty.closed_form import NullMoments, closed_form, permutation_moments
 from repsim_nb.uncertainty.documents import Documents, WeakNullWarning
 from repsim_nb.uncertainty.grids import Grids, Recomputed
-from repsim_nb.uncertainty.jackknife import Estimate, jackknife, jackknife_grid
+from repsim_nb.uncertainty.jackknife import Interval, jackknife, jackknife_grid
 from repsim_nb.uncertainty.null import LEVEL, Null, max_statistic
 from repsim_nb.uncertainty.options import Uncertainty
 
 __all__ = [
     "LEVEL",
     "Documents",
-    "Estimate",
     "Grids",
+    "Interval",
     "LinearCKA",
-    "Moments",
     "Null",
+    "NullMoments",
     "Recomputed",
     "Uncertainty",
     "WeakNullWarning",

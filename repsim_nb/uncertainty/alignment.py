@@ -27,7 +27,7 @@ from repsim_nb.measures.kernels import Gram, Groups, kept_selves
 from repsim_nb.uncertainty.documents import Documents
 
 
-class Side(NamedTuple):
+class LayersOfSide(NamedTuple):
     """All layers of one side.
 
     Attributes:
@@ -57,7 +57,7 @@ class Reduced(NamedTuple):
     norms: list[Tensor]
 
 
-class Block(NamedTuple):
+class DocumentBlock(NamedTuple):
     """Which rows, and which entries left out of the Grams, are in a block; which rows are not."""
 
     rows: Tensor
@@ -109,7 +109,7 @@ class LinearCKA:
         xs, ys = self.xs, self.ys
         places = np.arange(self.documents.n)
         cuts = [
-            Block(
+            DocumentBlock(
                 rows=self._index(places[blocks == block]),
                 entries=self._index(self._entries(places)[blocks[self._row_of_entries] == block]),
                 kept=self._index(places[blocks != block]),
@@ -125,7 +125,7 @@ class LinearCKA:
             cross = squares[block] - out - 2 * left.offsets[block].T @ right.row_sums[block]
             yield self._cka(cross, torch.outer(left.norms[block], right.norms[block]).sqrt())
 
-    def _side(self, grams: Sequence[Gram]) -> Side:
+    def _side(self, grams: Sequence[Gram]) -> LayersOfSide:
         rows = torch.cat([g.features.rows() for g in grams], dim=1)
         widths = [g.features.d for g in grams]
         layer = torch.block_diag(*(torch.ones(w, 1, dtype=torch.float64) for w in widths)).to(rows.device)
@@ -135,9 +135,9 @@ class LinearCKA:
         )
         if not self.measure.debiased:  # nothing is left out; one entry per row keeps one way for all
             left_out = torch.zeros_like(row_sums)
-        return Side(rows, layer, left_out, row_sums, offsets)
+        return LayersOfSide(rows, layer, left_out, row_sums, offsets)
 
-    def _reduced(self, side: Side, cuts: Sequence[Block]) -> Reduced:
+    def _reduced(self, side: LayersOfSide, cuts: Sequence[DocumentBlock]) -> Reduced:
         sums = torch.stack([side.rows[cut.rows].sum(0, dtype=torch.float64) for cut in cuts], dim=1)  # (width, blocks)
         kept_sums = side.rows.sum(0, dtype=torch.float64)[:, None] - sums
         spans = side.layer.sum(0).int().tolist()
@@ -210,7 +210,7 @@ class LinearCKA:
         return self._first_entry[rows][..., None] + np.arange(self._entries_of_row[rows.flat[0]])
 
 
-def _tiles(side: Side, other: Side) -> Iterator[tuple[slice, Tensor]]:
+def _tiles(side: LayersOfSide, other: LayersOfSide) -> Iterator[tuple[slice, Tensor]]:
     """Columns of `side` a few layers at a time, so that products with `other` stay small; and whose they are."""
     widths = side.layer.sum(0).int().tolist()
     room = BLOCK_BYTES // (other.rows.shape[1] * side.rows.element_size())
@@ -224,13 +224,13 @@ def _tiles(side: Side, other: Side) -> Iterator[tuple[slice, Tensor]]:
         start = stop
 
 
-def _squares(xs: Side, ys: Side, x: Tensor, y: Tensor) -> Tensor:
+def _squares(xs: LayersOfSide, ys: LayersOfSide, x: Tensor, y: Tensor) -> Tensor:
     """|X_i'Y_j|^2 of all layers, float64 (layers, layers)."""
     bands = [(x[:, columns].T @ y, layer) for columns, layer in _tiles(xs, ys)]
     return torch.cat([layer.T @ band.double().square_() @ ys.layer for band, layer in bands])
 
 
-def _squares_without(xs: Side, ys: Side, cuts: Sequence[Tensor]) -> Tensor:
+def _squares_without(xs: LayersOfSide, ys: LayersOfSide, cuts: Sequence[Tensor]) -> Tensor:
     """|X_i'Y_j|^2 without the rows of each cut, float64 (cuts, layers, layers)."""
     parts = []
     for columns, layer in _tiles(xs, ys):
@@ -241,7 +241,7 @@ def _squares_without(xs: Side, ys: Side, cuts: Sequence[Tensor]) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def _selves_without(side: Side, cuts: Sequence[Tensor]) -> Tensor:
+def _selves_without(side: LayersOfSide, cuts: Sequence[Tensor]) -> Tensor:
     """|X_i'X_i|^2 without the rows of each cut, float64 (cuts, layers)."""
     columns = []
     for x in side.rows.split(side.layer.sum(0).int().tolist(), dim=1):

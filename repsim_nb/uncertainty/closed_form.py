@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
-from repsim_nb.uncertainty.alignment import LinearCKA, Side
+from repsim_nb.uncertainty.alignment import LayersOfSide, LinearCKA
 from repsim_nb.uncertainty.null import LEVEL, Null
 
 MOST_PRODUCTS = 2**27  # numbers in the largest table of a layer (1 GB in float64)
 
 
-class Moments(NamedTuple):
+class NullMoments(NamedTuple):
     """Of each cell over all arrangements of the documents of y; all arrays (len(xs), len(ys))."""
 
     mean: np.ndarray
@@ -51,7 +51,7 @@ class Stratum(NamedTuple):
     mixed: Tensor
 
 
-class Layer(NamedTuple):
+class LayerStatistics(NamedTuple):
     """One layer.
 
     Attributes:
@@ -69,7 +69,7 @@ class Layer(NamedTuple):
     own_products: Tensor
 
 
-def permutation_moments(cka: LinearCKA) -> Moments:
+def permutation_moments(cka: LinearCKA) -> NullMoments:
     """The moments of every cell.
 
     Raises:
@@ -96,7 +96,7 @@ def permutation_moments(cka: LinearCKA) -> Moments:
     skewness = 8 * cube / torch.maximum(variance, 2 * square) ** 1.5
     size = cka.normaliser.to(mean.device)
     deviation = variance.clamp_(min=0).sqrt_() / size
-    return Moments(*(m.numpy(force=True) for m in (mean / size, deviation, skewness)))
+    return NullMoments(*(m.numpy(force=True) for m in (mean / size, deviation, skewness)))
 
 
 def _inner(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
@@ -168,15 +168,17 @@ def _means(rows: Tensor, strata: Sequence[np.ndarray]) -> Tensor:
     return torch.cat(means).to(rows.dtype)
 
 
-def _layers(cka: LinearCKA, side: Side, strata: Sequence[np.ndarray], means: Tensor, left: bool) -> list[Layer]:
+def _layers(
+    cka: LinearCKA, side: LayersOfSide, strata: Sequence[np.ndarray], means: Tensor, left: bool
+) -> list[LayerStatistics]:
     widths = side.layer.sum(0).int().tolist()
     columns = zip(range(len(widths)), side.rows.split(widths, 1), means.split(widths, 1), strict=True)
     return [_layer(cka, side, index, rows, mean, strata, left) for index, rows, mean in columns]
 
 
 def _layer(
-    cka: LinearCKA, side: Side, index: int, rows: Tensor, mean: Tensor, strata: Sequence[np.ndarray], left: bool
-) -> Layer:
+    cka: LinearCKA, side: LayersOfSide, index: int, rows: Tensor, mean: Tensor, strata: Sequence[np.ndarray], left: bool
+) -> LayerStatistics:
     corrections = [_correction(cka, side, index, places, left) for places in strata]
     moving = [s for s, places in enumerate(strata) if len(places) > 1]
     centred = [rows[torch.from_numpy(strata[s]).to(rows.device)] for s in moving]
@@ -191,10 +193,10 @@ def _layer(
     root = torch.cat([products.new_full((k,), (len(x) - 1) ** -0.5) for k, x in zip(sizes, centred, strict=True)])
     products *= torch.outer(root, root)
     own_products = torch.cat([own.flatten() for own in _own(products, sizes)])
-    return Layer(summed, [c.sum(0) for c in corrections], covariance, products.flatten(), own_products)
+    return LayerStatistics(summed, [c.sum(0) for c in corrections], covariance, products.flatten(), own_products)
 
 
-def _correction(cka: LinearCKA, side: Side, index: int, places: np.ndarray, left: bool) -> Tensor:
+def _correction(cka: LinearCKA, side: LayersOfSide, index: int, places: np.ndarray, left: bool) -> Tensor:
     """Each document's part of what CKA subtracts, for one side of an inner product: (documents, entries)."""
     at = torch.from_numpy(places).to(side.rows.device)
     entries = torch.from_numpy(cka.entries_of(places)).to(side.rows.device)
@@ -250,7 +252,7 @@ def _stratum(x: Tensor, mean: Tensor, products: Tensor, correction: Tensor, left
     return Stratum(scale, patterns, linear.flatten(), linear[: m * m].flatten())
 
 
-def _shape(xs: Sequence[Layer], ys: Sequence[Layer], counts: Sequence[int]) -> Tensor:
+def _shape(xs: Sequence[LayerStatistics], ys: Sequence[LayerStatistics], counts: Sequence[int]) -> Tensor:
     """tr(S^3) / tr(S^2)^1.5 of the Kronecker product of the partial traces of S, (len(xs), len(ys))."""
     of_x, of_y = (
         torch.stack(

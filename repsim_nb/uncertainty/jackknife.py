@@ -13,7 +13,7 @@ BLOCKS = 20  # groups of documents left out in turn
 FAR = 2.0  # further than this on the transformed scale its slope at the value says nothing
 
 
-class Estimate(NamedTuple):
+class Interval(NamedTuple):
     """A value with its interval; three floats, or three arrays of one shape."""
 
     value: Any
@@ -27,7 +27,7 @@ def jackknife(
     blocks: int = BLOCKS,
     level: float = 0.95,
     seed: int = 0,
-) -> Estimate:
+) -> Interval:
     """A statistic of rows with its interval by the delete-a-group jackknife over documents.
 
     Whole documents are dealt into `blocks` groups at random; the statistic is recomputed without each group. Leaving
@@ -59,12 +59,12 @@ def jackknife(
     value = np.asarray(statistic(np.ones(len(document), dtype=bool)), dtype=float)
     without = np.array([statistic(group != g) for g in range(blocks)])
     reach = _reach(without, level)
-    return Estimate(*(part.item() if part.ndim == 0 else part for part in (value, value - reach, value + reach)))
+    return Interval(*(part.item() if part.ndim == 0 else part for part in (value, value - reach, value + reach)))
 
 
 def jackknife_grid(
     value: np.ndarray, without: Iterable[np.ndarray], bounds: tuple[float, float], level: float = 0.95
-) -> Estimate:
+) -> Interval:
     """The interval of each value of a grid from the grids without each block of documents.
 
     The interval is symmetric on a scale without bounds and carried back, so that it stays inside `bounds` and contains
@@ -97,7 +97,7 @@ def jackknife_grid(
     inside = (above > 0) & (below > 0) & (move < FAR) & np.isfinite(low)
     low_end = np.where(inside, ends[0], np.clip(value - reach, low, high))
     high_end = np.where(inside, ends[1], np.clip(value + reach, low, high))
-    return Estimate(value, np.minimum(low_end, value), np.maximum(high_end, value))  # whatever the rounding
+    return Interval(value, np.minimum(low_end, value), np.maximum(high_end, value))  # whatever the rounding
 
 
 def _reach(without: np.ndarray, level: float) -> np.ndarray:

@@ -14,7 +14,7 @@ import ipywidgets as widgets
 import traitlets
 
 from repsim_nb.errors import InputError, unknown
-from repsim_nb.runs.folder import output_dir
+from repsim_nb.runs.results_folder import output_dir
 from repsim_nb.widgets import cost
 from repsim_nb.widgets.bounds import limited, reachable
 from repsim_nb.widgets.details import Closeup, StitchPanel, look, run_stitch

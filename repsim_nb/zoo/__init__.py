@@ -1,5 +1,6 @@
 """Recipes that train the embedded families shipped in data/."""
 
-from repsim_nb.zoo.recipes import Recipe, build, list_recipes
+from repsim_nb.zoo.building import build
+from repsim_nb.zoo.recipes import Recipe, list_recipes
 
 __all__ = ["Recipe", "build", "list_recipes"]

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from repsim_nb.corpora import Corpus, load_corpus, nli_heuristics
 from repsim_nb.corpora.corpus import nli_pairs
 from repsim_nb.system.atomic import atomic_folder
-from repsim_nb.zoo.recipes import RECIPES, ClassifierRecipe, EncoderRecipe, as_json, build
-from repsim_nb.zoo.tokenizer import SPECIAL, word_tokenizer
+from repsim_nb.zoo.recipes import RECIPES, ClassifierRecipe, EncoderRecipe, as_json
 from repsim_nb.zoo.training import descend
+from repsim_nb.zoo.vocabulary import SPECIAL, word_tokenizer
 
 if TYPE_CHECKING:
     from transformers import BertConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -32,7 +32,7 @@ START = 0.02  # standard deviation of new weights, as in BERT
 
 
 @dataclass(frozen=True)
-class Pairs:
+class EncodedPairs:
     """Tokenized pairs, padded: ids, types and mask, each int64 (pairs, length)."""
 
     ids: Tensor
@@ -40,7 +40,7 @@ class Pairs:
     mask: Tensor
 
     @classmethod
-    def of(cls, corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> Pairs:
+    def of(cls, corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> EncodedPairs:
         """Of a corpus of pairs."""
         first, second = map(list, zip(*corpus.inputs, strict=True))
         encoded = tokenizer(first, second, padding=True, return_tensors="pt")
@@ -49,10 +49,10 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, index: np.ndarray | slice) -> Pairs:
+    def take(self, index: np.ndarray | slice) -> EncodedPairs:
         """The pairs at `index`, no longer than the longest of them."""
         length = int(self.mask[index].sum(1).max())
-        return Pairs(*(x[index, :length] for x in (self.ids, self.types, self.mask)))
+        return EncodedPairs(*(x[index, :length] for x in (self.ids, self.types, self.mask)))
 
     def inputs(self) -> dict[str, Tensor]:
         """As transformers' models take them."""
@@ -82,7 +82,7 @@ def build_encoder(recipe: EncoderRecipe, out: Path, work: Path) -> Path:
     torch.set_num_threads(1)
     tokenizer = word_tokenizer(nli_heuristics.VOCABULARY, recipe.context)
     corpus = load_corpus(nli_heuristics.NAME, "pretrain")
-    pairs = Pairs.of(corpus, tokenizer)
+    pairs = EncodedPairs.of(corpus, tokenizer)
     model = BertForMaskedLM(_config(recipe, len(tokenizer)))
     initialise(model, recipe.init_seed)
 
@@ -102,17 +102,15 @@ def build_encoder(recipe: EncoderRecipe, out: Path, work: Path) -> Path:
 def build_classifier(recipe: ClassifierRecipe, out: Path, work: Path) -> Path:
     """Fine-tune, evaluate and write a BertForSequenceClassification in fp16; returns its directory.
 
-    The encoder is taken from `out`, and pretrained first where it is missing there.
+    The encoder is taken from `out`.
     """
     from transformers import AutoTokenizer, BertForSequenceClassification
 
     torch.set_num_threads(1)
     start = out / recipe.encoder
-    if not (start / "config.json").exists():
-        build(recipe.encoder, out, work)
     tokenizer = AutoTokenizer.from_pretrained(start)
     corpus = nli_pairs("train", recipe.disambiguating)
-    pairs, labels = Pairs.of(corpus, tokenizer), _labels(corpus)
+    pairs, labels = EncodedPairs.of(corpus, tokenizer), _labels(corpus)
     names = dict(enumerate(nli_heuristics.LABELS))
     model = BertForSequenceClassification.from_pretrained(
         start, id2label=names, label2id={label: i for i, label in names.items()}, dtype=torch.float32
@@ -160,7 +158,7 @@ def accuracies(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> di
 @torch.no_grad()
 def _right(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus, size: int = 250) -> np.ndarray:
     model.eval()
-    pairs, labels = Pairs.of(corpus, tokenizer), _labels(corpus)
+    pairs, labels = EncodedPairs.of(corpus, tokenizer), _labels(corpus)
     slices = [slice(i, i + size) for i in range(0, len(pairs), size)]
     guesses = [model(**pairs.take(part).inputs()).logits.argmax(-1) for part in slices]
     return (torch.cat(guesses) == labels).numpy()

@@ -18,9 +18,9 @@ from repsim_nb.models.native import NativeConfig
 from repsim_nb.system.atomic import atomic_folder
 from repsim_nb.zoo.neox import NeoX
 from repsim_nb.zoo.recipes import Recipe, as_json
-from repsim_nb.zoo.tokenizer import train_tokenizer
 from repsim_nb.zoo.toy import initialised
 from repsim_nb.zoo.training import pack, train
+from repsim_nb.zoo.vocabulary import train_tokenizer
 
 LICENCE = "MIT (weights); trained on docstrings and source of the packages listed in the corpus provenance"
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Attention(nn.Module):
+class NeoXAttention(nn.Module):
     """Causal self-attention with rotary positions on the first `rotary` dimensions of each head."""
 
     cos: Tensor
@@ -44,7 +44,7 @@ class Attention(nn.Module):
         return self.dense(y.transpose(1, 2).reshape(batch, length, width))
 
 
-class MLP(nn.Module):
+class NeoXMLP(nn.Module):
     """Two layers with GeLU, four times the width inside."""
 
     def __init__(self, width: int):
@@ -56,15 +56,15 @@ class MLP(nn.Module):
         return self.dense_4h_to_h(F.gelu(self.dense_h_to_4h(x)))
 
 
-class Layer(nn.Module):
-    """Attention and MLP in parallel, each behind its own LayerNorm."""
+class NeoXLayer(nn.Module):
+    """NeoXAttention and NeoXMLP in parallel, each behind its own LayerNorm."""
 
     def __init__(self, width: int, heads: int, rotary: int, context: int):
         super().__init__()
         self.input_layernorm = nn.LayerNorm(width)
         self.post_attention_layernorm = nn.LayerNorm(width)
-        self.attention = Attention(width, heads, rotary, context)
-        self.mlp = MLP(width)
+        self.attention = NeoXAttention(width, heads, rotary, context)
+        self.mlp = NeoXMLP(width)
 
     def forward(self, x: Tensor) -> Tensor:
         attended = self.attention(self.input_layernorm(x))
@@ -81,7 +81,7 @@ class NeoX(nn.Module):
         self.gpt_neox = nn.ModuleDict(
             {
                 "embed_in": nn.Embedding(vocabulary, width),
-                "layers": nn.Sequential(*(Layer(width, heads, rotary, context) for _ in range(depth))),
+                "layers": nn.Sequential(*(NeoXLayer(width, heads, rotary, context) for _ in range(depth))),
                 "final_layer_norm": nn.LayerNorm(width),
             }
         )

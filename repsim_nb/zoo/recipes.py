@@ -1,14 +1,10 @@
-"""What is trained, and the one call that trains it."""
+"""What is trained: the recipe of every embedded model."""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from repsim_nb.errors import unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,29 +151,6 @@ def list_recipes() -> pd.DataFrame:
 
     rows = pd.DataFrame([_row(recipe) for recipe in RECIPES.values()])
     return rows.set_index("name").convert_dtypes()  # whole numbers stay whole beside missing ones
-
-
-def build(name: str, out: str | os.PathLike[str], work: str | os.PathLike[str] | None = None) -> Path:
-    """Train the model `name` from its recipe on one thread and write it to `out/name` in its target format.
-
-    A call after a kill goes on where the last one stopped (state in `work`, by default `out/.work`).
-
-    Raises:
-        InputError: unknown name, unwritable folder.
-    """
-    from repsim_nb.zoo.bert import build_classifier, build_encoder
-    from repsim_nb.zoo.export import build_recipe
-
-    if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
-    out = Path(out)
-    work = Path(work) if work else out / ".work"
-    recipe = RECIPES[name]
-    if isinstance(recipe, EncoderRecipe):
-        return build_encoder(recipe, out, work)
-    if isinstance(recipe, ClassifierRecipe):
-        return build_classifier(recipe, out, work)
-    return build_recipe(recipe, out, work)
 
 
 def as_json(recipe: AnyRecipe) -> str:

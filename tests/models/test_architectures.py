@@ -9,12 +9,12 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 import repsim_nb as rs
 from repsim_nb.models import architectures as listed
-from repsim_nb.models.surveyed import COLUMNS, TABLE, UnsurveyedWarning
+from repsim_nb.models.survey_table import COLUMNS, TABLE, UnsurveyedWarning
 from repsim_nb.survey import judge, page, run, small
 from repsim_nb.system.shipped import checkout, data_dir
 
 VERDICTS = {"right", "refused", "cannot be built here"}
-MODULE = "repsim_nb.models.surveyed"
+MODULE = "repsim_nb.models.survey_table"
 
 
 def rows():

@@ -25,7 +25,7 @@ def test_load_model_refuses_blocks_that_depend_on_their_number():
 
 
 @torch.no_grad()
-@pytest.mark.filterwarnings("ignore::repsim_nb.models.surveyed.UnsurveyedWarning")
+@pytest.mark.filterwarnings("ignore::repsim_nb.models.survey_table.UnsurveyedWarning")
 def test_run_is_right_at_every_cut_of_an_rwkv_that_rescales_nothing():
     module = rwkv(0)
     model = loaded(module)

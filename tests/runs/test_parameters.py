@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from repsim_nb.errors import InputError
+from repsim_nb.runs.notebook_parameters import check, read_parameters
 from repsim_nb.runs.notebooks import list_notebooks, notebooks, read_notebook
-from repsim_nb.runs.parameters import check, read_parameters
 from tests.support.notebook_files import PARAMETERS, write
 
 

@@ -11,8 +11,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from repsim_nb.errors import InputError
 from repsim_nb.runs import RUN_DIR, RunError, output_dir, run_notebook, write_index
 from repsim_nb.runs.failures import failures
-from repsim_nb.runs.folder import read_record, replaceable
 from repsim_nb.runs.notebooks import calling
+from repsim_nb.runs.results_folder import read_record, replaceable
 from repsim_nb.system.atomic import OutputError
 from tests.support.notebook_files import save, write
 

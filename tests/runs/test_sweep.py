@@ -16,8 +16,8 @@ import repsim_nb as rs
 from repsim_nb.cli.command import main
 from repsim_nb.errors import InputError
 from repsim_nb.runs import cells, sweep
-from repsim_nb.runs.folder import write_record
 from repsim_nb.runs.notebooks import find_notebook
+from repsim_nb.runs.results_folder import write_record
 from repsim_nb.system.atomic import OWNER, claim
 from tests.support.notebook_files import write
 
@@ -187,7 +187,7 @@ HOLDS_MEMORY = """
 import json, sys, time
 from pathlib import Path
 from repsim_nb.system.atomic import OWNER, claim
-from repsim_nb.runs.folder import write_record
+from repsim_nb.runs.results_folder import write_record
 from repsim_nb.runs.notebooks import find_notebook
 cell = json.loads(sys.argv[1])
 given = cell["parameters"]

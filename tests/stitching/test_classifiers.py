@@ -17,7 +17,7 @@ from repsim_nb.stitching import shipped_table
 from repsim_nb.stitching import table as table_module
 from repsim_nb.system.shipped import data_dir
 from repsim_nb.zoo.bert import accuracies
-from repsim_nb.zoo.tokenizer import word_tokenizer
+from repsim_nb.zoo.vocabulary import word_tokenizer
 
 TOKENIZER = word_tokenizer(nli_heuristics.VOCABULARY, 40)
 WIDTH, DEPTH = 16, 3

@@ -17,7 +17,7 @@ CASE = ("heuristic", "label", "subcase")  # as HANS has them
 
 
 @dataclass
-class Documents:
+class DocumentsRead:
     """Documents as they are read.
 
     Attributes:
@@ -35,7 +35,7 @@ class Documents:
     cases: list[str]
 
     @classmethod
-    def none(cls) -> Documents:
+    def none(cls) -> DocumentsRead:
         """Nothing read yet."""
         return cls([], [], 0, [], [], [])
 
@@ -84,7 +84,7 @@ class Wanted:
                 break
         return cls.of(list(there), column)
 
-    def read(self, rows: Iterable[Mapping[str, Any]], into: Documents, most: int | None, name: str) -> None:
+    def read(self, rows: Iterable[Mapping[str, Any]], into: DocumentsRead, most: int | None, name: str) -> None:
         """Add documents of the rows, named `name`:0, 1, ... by their rows, until there are `most` of them.
 
         Rows without text, or without a label, are left out.
@@ -103,7 +103,7 @@ class Wanted:
             if added:
                 into.names.append(f"{name}:{number}")
 
-    def _add(self, row: Mapping[str, Any], into: Documents) -> bool:
+    def _add(self, row: Mapping[str, Any], into: DocumentsRead) -> bool:
         if self.column is not None:
             text = self._text(row, self.column)
             if text:
