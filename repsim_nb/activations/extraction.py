@@ -38,9 +38,12 @@ LARGEST_BATCH = 2**16  # tokens
 class Activations(Mapping[int, Tensor]):
     """Rows of a model's activations by layer: `acts[layer]` is float32, (n_rows, d).
 
-    Attributes:
-        rows: DataFrame(document, sequence, position, char_end), one line per row, in the order of the tensors' rows.
-        provenance: what made them: model, corpus, site, rows, seed.
+    Attributes
+    ----------
+    rows
+        DataFrame(document, sequence, position, char_end), one line per row, in the order of the tensors' rows.
+    provenance
+        What made them: model, corpus, site, rows, seed.
     """
 
     def __init__(self, layers: dict[int, Tensor], rows: pd.DataFrame, provenance: dict[str, Any]):
@@ -406,8 +409,10 @@ def _batches(model: Model, selection: Selection, tokens: int) -> list[list[tuple
     A causal model runs no further than the last row of a window where what comes after cannot change it, and windows
     are together only where they leave each other as they are (`model.neutral`).
 
-    Raises:
-        InputError: windows to be padded, of a model that padding reaches.
+    Raises
+    ------
+    InputError
+        Windows to be padded, of a model that padding reaches.
     """
     neutral = model.neutral
     end: dict[int, int] = {}

@@ -31,14 +31,20 @@ class FewerRowsWarning(UserWarning):
 class Selection:
     """The chosen rows of one model, in the order (document, character).
 
-    Attributes:
-        windows: all windows of the corpus under this model's tokenizer.
-        window, position: where each row is, (n_rows,) each. For rows="mean" the position is that of the last token.
-            For rows="cls" it is 0.
-        document: index into the corpus, (n_rows,).
-        char_end: character at which the row's token ends, (n_rows,); -1 at special tokens and padding.
-        coverage: share of the places of the tokenizer with fewer at which all end a token, 0 to 1. For rows="mean" and
-            "cls" of different tokenizers: share of the documents that are one window in all of them.
+    Attributes
+    ----------
+    windows
+        All windows of the corpus under this model's tokenizer.
+    window, position
+        Where each row is, (n_rows,) each. For rows="mean" the position is that of the last token. For rows="cls" it is
+        0.
+    document
+        Index into the corpus, (n_rows,).
+    char_end
+        Character at which the row's token ends, (n_rows,); -1 at special tokens and padding.
+    coverage
+        Share of the places of the tokenizer with fewer at which all end a token, 0 to 1. For rows="mean" and "cls" of
+        different tokenizers: share of the documents that are one window in all of them.
     """
 
     windows: WindowTable
@@ -70,9 +76,11 @@ def select(models: Sequence[Model], sampling: Sampling, memory_limit: int | None
     a document rows are drawn from as few windows as will do, at random places. Which rows these are does not depend on
     the order of models. Windows are as long as the shortest context, or as the packing says.
 
-    Raises:
-        InputError: nothing to select from, tokenizers that share too few places, packing that does not fit, or text
-            that takes more than `memory_limit` to tokenize (None is half of what is available now).
+    Raises
+    ------
+    InputError
+        Nothing to select from, tokenizers that share too few places, packing that does not fit, or text that takes more
+        than `memory_limit` to tokenize (None is half of what is available now).
     """
     corpus, kind, n_rows, packing = sampling.text, sampling.rows, sampling.n_rows, sampling.packing
     causal = [model.name for model in models if model.kind == "causal"]
@@ -210,11 +218,15 @@ def complete(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     A character may be several tokens, and a token may be the end of one character and the beginning of the next; of
     these only those that complete a character end a place.
 
-    Args:
-        starts, ends: characters of every token that stands for text, in order, (tokens,) each.
+    Parameters
+    ----------
+    starts, ends
+        Characters of every token that stands for text, in order, (tokens,) each.
 
-    Returns:
-        bool (tokens,); the ends of those that are True increase strictly.
+    Returns
+    -------
+    numpy.ndarray
+        Bool (tokens,); the ends of those that are True increase strictly.
     """
     before = np.maximum.accumulate(ends)
     behind = np.append(np.minimum.accumulate(starts[::-1])[::-1][1:], np.iinfo(np.int64).max)
@@ -224,8 +236,10 @@ def complete(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
 def covered(models: Sequence[Model], places: Sequence[int], shared: int) -> float:
     """Share of the fewest places that are shared.
 
-    Raises:
-        InputError: fewer than comparisons need.
+    Raises
+    ------
+    InputError
+        Fewer than comparisons need.
     """
     fewest = min(places)
     if shared < MIN_COVERAGE * fewest:
@@ -247,8 +261,10 @@ def _whole_documents(
 ) -> tuple[np.ndarray, float]:
     """Those of the places that end a document which is one window in every model, and their share of all documents.
 
-    Raises:
-        InputError: none.
+    Raises
+    ------
+    InputError
+        None.
     """
     counts = [np.bincount(table.windows.text, minlength=len(corpus)) for table in tables]
     whole = np.all([count == 1 for count in counts], axis=0)[keys >> 32]

@@ -59,12 +59,17 @@ class StoreWarning(UserWarning):
 class Store:
     """A folder of activations that were extracted before, the least recently used of which make room for new ones.
 
-    Args:
-        folder: made when first needed; None is the user's cache folder.
-        limit: bytes that its files may take together.
+    Parameters
+    ----------
+    folder
+        Made when first needed; None is the user's cache folder.
+    limit
+        Bytes that its files may take together.
 
-    Raises:
-        InputError: a folder that cannot be written, or a limit that is no positive number.
+    Raises
+    ------
+    InputError
+        A folder that cannot be written, or a limit that is no positive number.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, limit: int = LIMIT):
@@ -209,8 +214,10 @@ class Store:
 def as_store(given: Store | str | os.PathLike[str] | bool | None) -> Store | None:
     """None and False are none, True is the user's cache folder, a path a store there.
 
-    Raises:
-        InputError: anything else, or a folder that cannot be written.
+    Raises
+    ------
+    InputError
+        Anything else, or a folder that cannot be written.
     """
     if given is None or given is False:
         return None

@@ -30,12 +30,17 @@ class SharedAxes:
     Both are centred and scaled to rows of root mean square length 1, the second then rotated onto the first. The axes
     are the two principal axes of both together.
 
-    Attributes:
-        x, y: a sample of rows on the two axes, (k, 2) each; row i of both is the same stimulus.
-        index: which rows these are, (k,), rising.
-        explained: share of the variance of both that lies on each axis, (2,).
-        difference: distance of every row of one from its counterpart in the other, (n,), in the full space; the mean of
-            their squares is the square of the Procrustes distance.
+    Attributes
+    ----------
+    x, y
+        A sample of rows on the two axes, (k, 2) each; row i of both is the same stimulus.
+    index
+        Which rows these are, (k,), rising.
+    explained
+        Share of the variance of both that lies on each axis, (2,).
+    difference
+        Distance of every row of one from its counterpart in the other, (n,), in the full space; the mean of their
+        squares is the square of the Procrustes distance.
     """
 
     x: np.ndarray
@@ -51,14 +56,22 @@ class SharedAxes:
 def shared_axes(x: Any, y: Any, k: int = 300, seed: int = 0) -> SharedAxes:
     """Project x (n, d_x) and y (n, d_y) on shared axes.
 
-    Args:
-        x, y: tensors or arrays; row i of both is the same stimulus. The narrower one is padded with zeros.
-        k: rows shown, at most; differences are those of all.
-        seed: of the sample of rows.
+    Parameters
+    ----------
+    x, y
+        Tensors or arrays; row i of both is the same stimulus. The narrower one is padded with zeros.
+    k
+        Rows shown, at most; differences are those of all.
+    seed
+        Seed of the sample of rows.
 
-    Raises:
-        InputError: unequal rows, fewer than 3, or rows that are all the same.
+    Raises
+    ------
+    InputError
+        Unequal rows, fewer than 3, or rows that are all the same.
 
+    Examples
+    --------
     >>> x = np.random.default_rng(0).normal(size=(50, 4))
     >>> turned = 3 * x[:, ::-1] + 1
     >>> bool(np.allclose(shared_axes(x, turned).difference, 0, atol=1e-6))
@@ -101,14 +114,22 @@ def most_different(
 ) -> pd.DataFrame:
     """The tokens at which the two representations of a close-up lie farthest apart, with the text around them.
 
-    Args:
-        closeup: what `shared_axes` made of all rows of `activations` and their counterparts.
-        model: whose tokens are shown.
-        activations: one of its sides; gives the places of the rows.
-        corpus: that it was extracted from; None is the one the model was made for.
-        n: how many tokens.
+    Parameters
+    ----------
+    closeup
+        What `shared_axes` made of all rows of `activations` and their counterparts.
+    model
+        Whose tokens are shown.
+    activations
+        One of its sides; gives the places of the rows.
+    corpus
+        That it was extracted from; None is the one the model was made for.
+    n
+        How many tokens.
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         DataFrame(document, before, token, after, difference), the largest difference first; index: the row.
     """
     import pandas as pd

@@ -26,17 +26,26 @@ LEAST = 4  # rows that must be left
 class Controls:
     """What is taken out of activations before they are compared, in this order; by default nothing.
 
-    Args:
-        leave_out_first: rows among so many first tokens of their sequence are left out, special tokens counted: models
-            park large activations there (Sun et al. 2024, "Massive activations in large language models").
-        leave_out_norms: rows whose norm exceeds so many times the median norm of a layer are left out, of all layers
-            and of both sides, so that rows stay the same everywhere; above 1, or None for no limit.
-        standardize: centre every feature and divide it by its standard deviation; one that does not vary is left out.
-        remove_components: project so many first principal components out of every layer (after standardizing).
+    Parameters
+    ----------
+    leave_out_first
+        Rows among so many first tokens of their sequence are left out, special tokens counted: models park large
+        activations there (Sun et al. 2024, "Massive activations in large language models").
+    leave_out_norms
+        Rows whose norm exceeds so many times the median norm of a layer are left out, of all layers and of both sides,
+        so that rows stay the same everywhere; above 1, or None for no limit.
+    standardize
+        Centre every feature and divide it by its standard deviation; one that does not vary is left out.
+    remove_components
+        Project so many first principal components out of every layer (after standardizing).
 
-    Raises:
-        InputError: a number out of range.
+    Raises
+    ------
+    InputError
+        A number out of range.
 
+    Examples
+    --------
     >>> acts = {0: torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1], [90, 0]])}
     >>> Controls(leave_out_norms=10).applied(acts)[0][0][0].shape
     torch.Size([4, 2])
@@ -69,9 +78,11 @@ class Controls:
     def applied(self, *sides: Mapping[int, Any]) -> tuple[list[Mapping[int, Any]], np.ndarray]:
         """The sides after the controls, and the rows kept, (n_rows,) of bool: the same of all sides.
 
-        Raises:
-            InputError: fewer than 4 rows left, as many components as there are dimensions, or first tokens to leave out
-                of plain arrays, which do not say where their rows stand.
+        Raises
+        ------
+        InputError
+            Fewer than 4 rows left, as many components as there are dimensions, or first tokens to leave out of plain
+            arrays, which do not say where their rows stand.
         """
         kept = np.logical_and.reduce([self._rows(side) for side in sides])
         if kept.sum() < LEAST:
@@ -138,18 +149,26 @@ def component_share(a: Mapping[int, Any], b: Mapping[int, Any] | None = None) ->
     With eigenvalues l_i, m_j of the two centred Grams and their eigenvectors u_i, v_j, linear HSIC is the sum of
     l_i m_j <u_i, v_j>^2 over all i and j. A block of layers that one component makes has a share near 1.
 
-    Args:
-        a, b: activations, layer -> (n_rows, d); b=None takes a again.
+    Parameters
+    ----------
+    a, b
+        Activations, layer -> (n_rows, d); b=None takes a again.
 
-    Returns:
+    Returns
+    -------
+    xarray.Dataset
         Dataset with dims (layer_a, layer_b): share, l_1 m_1 <u_1, v_1>^2 over linear HSIC, in [0, 1] (also that of
         biased CKA, whose normaliser cancels); alignment, <u_1, v_1>^2 in [0, 1]; and along each side variance_a and
         variance_b, the share of a layer's variance that its first component has.
 
-    Raises:
-        InputError: sides of different rows, or a layer without variance.
+    Raises
+    ------
+    InputError
+        Sides of different rows, or a layer without variance.
 
-    Reference: Nguyen, Raghu and Kornblith 2021, "Do wide and deep networks learn the same things?", section 4.
+    References
+    ----------
+    Nguyen, Raghu and Kornblith 2021, "Do wide and deep networks learn the same things?", section 4.
     """
     import xarray as xr
 
@@ -189,10 +208,14 @@ def _first_components(acts: Mapping[int, Any], side: str) -> tuple[list[Tensor],
 def largest_activations(acts: Mapping[int, Any]) -> pd.DataFrame:
     """The largest activation of every layer, and how far it stands out.
 
-    Args:
-        acts: activations, layer -> (n_rows, d).
+    Parameters
+    ----------
+    acts
+        Activations, layer -> (n_rows, d).
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         DataFrame by layer: largest (absolute value), median (of absolute values), ratio of the two, row and feature
         where it is, norm_ratio (the largest norm of a row over the median norm) and, for activations from `extract`,
         document and position of the row. Sun et al. 2024 call a value massive when it is above 100 and above 1,000

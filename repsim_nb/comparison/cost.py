@@ -38,21 +38,36 @@ SPECTRAL = {torch.float32: 12, torch.float64: 30}
 class Estimate:
     """What a comparison will take; printed, a table.
 
-    Attributes:
-        measure: its name.
-        rows: rows to be compared, at most.
-        activations: bytes of all rows of all layers.
-        work: bytes that the measure takes beside them (`Measure.memory`).
-        moments: bytes of the sums that streaming keeps instead; None for a measure that needs all rows at once.
-        result: bytes of the grid.
-        limit: bytes that activations or sums may use; None where this system does not say how much it has.
-        weights: bytes of each model's weights.
-        batch: bytes that running batches takes inside the larger model, with what malloc keeps of them.
-        fitting: how many rows would fit in memory.
-        text: bytes that tokenizing takes, before anything is run; 0 of a corpus that is yet to be loaded.
-        all_rows: whether all rows must be in memory, as for null, interval and controls.
-        one_at_a_time: whether models are loaded one after the other, because they do not fit beside each other.
-        forward_seconds, measure_seconds: rough, from a short trial on this machine; None when not tried.
+    Attributes
+    ----------
+    measure
+        Its name.
+    rows
+        Rows to be compared, at most.
+    activations
+        Bytes of all rows of all layers.
+    work
+        Bytes that the measure takes beside them (`Measure.memory`).
+    moments
+        Bytes of the sums that streaming keeps instead; None for a measure that needs all rows at once.
+    result
+        Bytes of the grid.
+    limit
+        Bytes that activations or sums may use; None where this system does not say how much it has.
+    weights
+        Bytes of each model's weights.
+    batch
+        Bytes that running batches takes inside the larger model, with what malloc keeps of them.
+    fitting
+        How many rows would fit in memory.
+    text
+        Bytes that tokenizing takes, before anything is run; 0 of a corpus that is yet to be loaded.
+    all_rows
+        Whether all rows must be in memory, as for null, interval and controls.
+    one_at_a_time
+        Whether models are loaded one after the other, because they do not fit beside each other.
+    forward_seconds, measure_seconds
+        Rough, from a short trial on this machine; None when not tried.
     """
 
     measure: str
@@ -81,8 +96,10 @@ class Estimate:
         """Bytes at most at any time, of weights, activations or sums, and work. What was measured was mostly within 15%
         of it, see tests/benchmarks/bench_extraction.py; how much malloc keeps differs from run to run.
 
-        Raises:
-            InputError: as `route`.
+        Raises
+        ------
+        InputError
+            As `route`.
         """
         models = max(self.weights, default=0) if self.one_at_a_time else sum(self.weights)
         in_memory = self.activations + max(self.batch, self.work)
@@ -99,8 +116,10 @@ class Estimate:
     def route(self) -> str:
         """ "memory" when all activations fit, else "stream".
 
-        Raises:
-            InputError: neither fits; the message says what to change.
+        Raises
+        ------
+        InputError
+            Neither fits; the message says what to change.
         """
         if self.limit is None or self.in_memory <= self.limit:
             return "memory"

@@ -32,15 +32,24 @@ TABLE_SUFFIXES = (".jsonl", ".ndjson")
 class Corpus:
     """Documents with their names, and for labelled corpora one label each.
 
-    Attributes:
-        name: the registered name, or the path or `"texts"` for the user's own.
-        texts: one string per document.
-        documents: one unique name per document.
-        split: one of the corpus' own, such as `"test"`, or `"all"` for the user's own text, which is used whole.
-        labels: one label per document, or None.
-        second_texts: where documents are pairs, the second text of each (the hypothesis of a premise), or None.
-        cases: the sub-case that each document is of, for labelled corpora that have them, or None.
-        source: what the texts were read from (package versions, path), for the provenance.
+    Attributes
+    ----------
+    name
+        The registered name, or the path or `"texts"` for the user's own.
+    texts
+        One string per document.
+    documents
+        One unique name per document.
+    split
+        One of the corpus' own, such as `"test"`, or `"all"` for the user's own text, which is used whole.
+    labels
+        One label per document, or None.
+    second_texts
+        Where documents are pairs, the second text of each (the hypothesis of a premise), or None.
+    cases
+        The sub-case that each document is of, for labelled corpora that have them, or None.
+    source
+        What the texts were read from (package versions, path), for the provenance.
     """
 
     name: str
@@ -173,21 +182,32 @@ def load_corpus(
     A dataset on the hub is streamed: no more of its files is read than holds the documents asked for. Its documents are
     named by their rows ("owner/name:split:row"), rows without text are left out, and its provenance holds the commit.
 
-    Args:
-        name_or_path_or_texts: a name from `list_corpora()`, a path, the id of a dataset on the hub ("owner/name", or
-            "owner/name@revision"; the only form that uses the network), strings, or a Corpus (returned as is).
-        split: of a named corpus: "train", "validation" or "test", the default; nli-heuristics has "pretrain" and "ood"
-            as well. Of a hub dataset: one of its own; by default all of them, one after another.
-        column: of a hub dataset or JSON lines, the one that holds the texts; None takes "text" or, where there is none,
-            labelled pairs in "premise", "hypothesis" and "label".
-        config: of a hub dataset that has several configurations, one of them.
-        limit: documents at most, the first ones; None is all, of a hub dataset the first 10,000.
+    Parameters
+    ----------
+    name_or_path_or_texts
+        A name from `list_corpora()`, a path, the id of a dataset on the hub ("owner/name", or "owner/name@revision";
+        the only form that uses the network), strings, or a Corpus (returned as is).
+    split
+        Of a named corpus: "train", "validation" or "test", the default; nli-heuristics has "pretrain" and "ood" as
+        well. Of a hub dataset: one of its own; by default all of them, one after another.
+    column
+        Of a hub dataset or JSON lines, the one that holds the texts; None takes "text" or, where there is none,
+        labelled pairs in "premise", "hypothesis" and "label".
+    config
+        Of a hub dataset that has several configurations, one of them.
+    limit
+        Documents at most, the first ones; None is all, of a hub dataset the first 10,000.
 
-    Raises:
-        InputError: unknown name, dataset, split, column or configuration, each with what there is; no access or no
-            network; empty text, wrong type.
-        FileNotFoundError: a path that does not exist.
+    Raises
+    ------
+    InputError
+        Unknown name, dataset, split, column or configuration, each with what there is; no access or no network; empty
+        text, wrong type.
+    FileNotFoundError
+        A path that does not exist.
 
+    Examples
+    --------
     >>> load_corpus(["One document.", "Another one."]).documents
     ('texts:0', 'texts:1')
     >>> len(load_corpus("python-docs", limit=5))

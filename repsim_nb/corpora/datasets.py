@@ -52,14 +52,21 @@ def read_hub(
 ) -> HubText:
     """The first `limit` documents (10,000 unless told) of the dataset `name`; no more of its files is read than needed.
 
-    Args:
-        split: one of its splits, or "all": one after another.
-        column: of the texts; None takes "text", or labelled pairs.
-        config: one of its configurations, for datasets that have several and name no default.
-        revision: a branch, tag or commit; None is the default branch.
+    Parameters
+    ----------
+    split
+        One of its splits, or "all": one after another.
+    column
+        Of the texts; None takes "text", or labelled pairs.
+    config
+        One of its configurations, for datasets that have several and name no default.
+    revision
+        A branch, tag or commit; None is the default branch.
 
-    Raises:
-        InputError: no such dataset, revision, configuration, split or column; no access, no network; no text.
+    Raises
+    ------
+    InputError
+        No such dataset, revision, configuration, split or column; no access, no network; no text.
     """
     commit = _commit(name, revision)
     try:

@@ -127,13 +127,18 @@ def build(split: str, disambiguating: float = 0.0) -> tuple[Pair, ...]:
 
     No premise is in two splits. In "validation", "test" and "ood" no pair occurs twice.
 
-    Args:
-        split: "pretrain" (hypotheses made of words of their premise, following or not; labels are to be left aside),
-            "train", "validation", "test" (the shortcut is right) or "ood" (every sub-case alike often).
-        disambiguating: share of the pairs of "train" on which the shortcut is wrong, 0 to 1.
+    Parameters
+    ----------
+    split
+        "pretrain" (hypotheses made of words of their premise, following or not; labels are to be left aside), "train",
+        "validation", "test" (the shortcut is right) or "ood" (every sub-case alike often).
+    disambiguating
+        Share of the pairs of "train" on which the shortcut is wrong, 0 to 1.
 
-    Raises:
-        InputError: unknown split, or a share outside 0 to 1.
+    Raises
+    ------
+    InputError
+        Unknown split, or a share outside 0 to 1.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)

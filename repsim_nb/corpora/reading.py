@@ -20,11 +20,16 @@ CASE = ("heuristic", "label", "subcase")  # as HANS has them
 class DocumentsRead:
     """Documents as they are read.
 
-    Attributes:
-        texts: one string per document.
-        names: of each, the row that it is.
-        seen: how many rows were looked at.
-        second_texts, labels, cases: as in `Corpus`; empty where there are none.
+    Attributes
+    ----------
+    texts
+        One string per document.
+    names
+        Of each, the row that it is.
+    seen
+        How many rows were looked at.
+    second_texts, labels, cases
+        As in `Corpus`; empty where there are none.
     """
 
     texts: list[str]
@@ -44,10 +49,14 @@ class DocumentsRead:
 class Wanted:
     """Which columns of a table make a document.
 
-    Attributes:
-        column: of the texts; None for labelled pairs.
-        columns: that are read.
-        label_names: what numbers in the column of labels stand for.
+    Attributes
+    ----------
+    column
+        Of the texts; None for labelled pairs.
+    columns
+        That are read.
+    label_names
+        What numbers in the column of labels stand for.
     """
 
     column: str | None
@@ -58,8 +67,10 @@ class Wanted:
     def of(cls, there: Sequence[str], column: str | None, label_names: Sequence[str] | None = None) -> Wanted:
         """The column asked for; without one, "text", or "premise" and "hypothesis" with a "label".
 
-        Raises:
-            InputError: no such column; the message names those that are there.
+        Raises
+        ------
+        InputError
+            No such column; the message names those that are there.
         """
         if column is not None:
             if column not in there:
@@ -89,8 +100,10 @@ class Wanted:
 
         Rows without text, or without a label, are left out.
 
-        Raises:
-            InputError: a column that holds something else than text, or labels that do not say what they stand for.
+        Raises
+        ------
+        InputError
+            A column that holds something else than text, or labels that do not say what they stand for.
         """
         for number, row in enumerate(rows):
             if most is not None and len(into.texts) >= most:

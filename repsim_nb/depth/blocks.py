@@ -28,17 +28,26 @@ IRREGULARITY = 0.25
 class Blocks:
     """Blocks found in the map of a model with itself.
 
-    Attributes:
-        layers: the positions compared.
-        blocks: the blocks of two layers or more, as lists of layers, in order.
-        score: mean over all pairs of different layers of what pairs inside blocks have above smooth decay, in units of
-            the similarity; 0 where there is no block.
-        p_value: of the score under smooth decay, in (0, 1].
-        null_high: the score that 5% of maps with smooth decay reach.
-        boundaries: DataFrame by the layer a boundary is in front of: share of half-samples of documents in which it is
-            found as well (its stability, 0 to 1).
-        smooth: the smooth decay fitted to the map, (layers, layers).
-        similarity: the map, (layers, layers).
+    Attributes
+    ----------
+    layers
+        The positions compared.
+    blocks
+        The blocks of two layers or more, as lists of layers, in order.
+    score
+        Mean over all pairs of different layers of what pairs inside blocks have above smooth decay, in units of the
+        similarity; 0 where there is no block.
+    p_value
+        Of the score under smooth decay, in (0, 1].
+    null_high
+        The score that 5% of maps with smooth decay reach.
+    boundaries
+        DataFrame by the layer a boundary is in front of: share of half-samples of documents in which it is found as
+        well (its stability, 0 to 1).
+    smooth
+        The smooth decay fitted to the map, (layers, layers).
+    similarity
+        The map, (layers, layers).
     """
 
     layers: list[int]
@@ -83,22 +92,35 @@ def find_blocks(
     Half-samples take half of the documents at random, each once: a bootstrap that repeats documents would bring back
     the self terms that debiased estimators leave out. They vary about the whole as the whole varies.
 
-    Args:
-        activations: of one model, layer -> (n_rows, d), at least 4 layers.
-        measure, measure_params: a symmetric similarity; linear debiased CKA by default.
-        groups: the document of each row, for plain arrays; activations from `extract` know theirs.
-        irregularity: see above, 0 or more.
-        n_halves: half-samples.
-        n_null: draws of smooth decay; no p-value is below 1 / (n_null + 1).
-        seed: of both.
+    Parameters
+    ----------
+    activations
+        Of one model, layer -> (n_rows, d), at least 4 layers.
+    measure, measure_params
+        A symmetric similarity; linear debiased CKA by default.
+    groups
+        The document of each row, for plain arrays; activations from `extract` know theirs.
+    irregularity
+        See above, 0 or more.
+    n_halves
+        Half-samples.
+    n_null
+        Draws of smooth decay; no p-value is below 1 / (n_null + 1).
+    seed
+        Seed of both.
 
-    Raises:
-        InputError: fewer than 4 layers or 8 documents, a measure that is no symmetric similarity, a setting out of
-            range.
+    Raises
+    ------
+    InputError
+        Fewer than 4 layers or 8 documents, a measure that is no symmetric similarity, a setting out of range.
 
-    Reference: the blocks are those of Brown et al. 2023, section 5, there seen by eye; Newman 2006 and Expert et al.
-    2011 (PNAS 108:7663) on modularity with a spatial null.
+    References
+    ----------
+    the blocks are those of Brown et al. 2023, section 5, there seen by eye; Newman 2006 and Expert et al. 2011 (PNAS
+    108:7663) on modularity with a spatial null.
 
+    Examples
+    --------
     >>> rng = np.random.default_rng(0)
     >>> early, late = rng.normal(size=(2, 300, 8))
     >>> layers = dict(enumerate([early, early, early, late, late, late, late]))

@@ -19,17 +19,25 @@ Maps = Mapping[tuple[str, str], "xr.DataArray"]
 def decay(maps: Maps) -> float:
     """Spearman correlation of layer distance and similarity within a model, mean over models.
 
-    Args:
-        maps: (model, model) -> its map, as `compare_all` returns; maps between different models are passed over, and
-            models with fewer than three positions, which have one distance only.
+    Parameters
+    ----------
+    maps
+        (model, model) -> its map, as `compare_all` returns; maps between different models are passed over, and models
+        with fewer than three positions, which have one distance only.
 
-    Returns:
+    Returns
+    -------
+    float
         In [-1, 1]; negative when distant layers are less alike.
 
-    Raises:
-        InputError: no model with three positions, or a constant map.
+    Raises
+    ------
+    InputError
+        No model with three positions, or a constant map.
 
-    Reference: Brown et al. 2023, section 5 (there in words).
+    References
+    ----------
+    Brown et al. 2023, section 5 (there in words).
     """
     from scipy.stats import rankdata
 
@@ -52,9 +60,13 @@ def equal_depth(result: xr.DataArray) -> pd.Series:
     Layer l of a model of depth L and layer m of one of depth M are at equal relative depth when l / L = m / M; models
     of depth 4 and 6 share three such places, models of one depth all.
 
-    Args:
-        result: a map of all layers of both models, as `compare` returns.
+    Parameters
+    ----------
+    result
+        A map of all layers of both models, as `compare` returns.
 
+    Examples
+    --------
     >>> import xarray as xr
     >>> equal_depth(xr.DataArray(np.arange(15.0).reshape(3, 5), dims=("layer_a", "layer_b"))).to_dict()
     {0.0: 0.0, 0.5: 7.0, 1.0: 14.0}
@@ -74,14 +86,20 @@ def _equally_deep(result: xr.DataArray) -> np.ndarray:
 def correspondence(maps: Maps) -> float:
     """Mean similarity at equal relative depth (see `equal_depth`) less the mean elsewhere, mean over pairs of models.
 
-    Args:
-        maps: (model, other model) -> their map; maps of a model with itself are passed over.
+    Parameters
+    ----------
+    maps
+        (model, other model) -> their map; maps of a model with itself are passed over.
 
-    Returns:
+    Returns
+    -------
+    float
         Positive when layers at equal relative depth are more alike than others.
 
-    Raises:
-        InputError: no map between different models.
+    Raises
+    ------
+    InputError
+        No map between different models.
     """
     found = []
     for (a, b), result in maps.items():

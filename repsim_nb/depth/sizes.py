@@ -24,17 +24,24 @@ def by_size(maps: Maps, sizes: Mapping[str, tuple[Hashable, Hashable]]) -> pd.Da
     depths that both have, and with itself at the same ones. That other pairs of sizes are more alike, or less, says
     nothing of how much size matters: there are no seeds to hold them against.
 
-    Args:
-        maps: (model, other model) -> their map, as `compare_all` returns; maps of a model with itself are passed over.
-        sizes: model -> (width, depth). Models of one size are taken for independent seeds.
+    Parameters
+    ----------
+    maps
+        (model, other model) -> their map, as `compare_all` returns; maps of a model with itself are passed over.
+    sizes
+        Model -> (width, depth). Models of one size are taken for independent seeds.
 
-    Returns:
-        DataFrame by (seeds, other): the size with several models, and another size. Columns: kind ("same depth",
-        "same width" or "both differ"), similarity (mean over pairs of models, of the mean over depths), ceiling (the
-        same among the seeds), difference (similarity - ceiling; negative where size costs likeness).
+    Returns
+    -------
+    pandas.DataFrame
+        DataFrame by (seeds, other): the size with several models, and another size. Columns: kind ("same depth", "same
+        width" or "both differ"), similarity (mean over pairs of models, of the mean over depths), ceiling (the same
+        among the seeds), difference (similarity - ceiling; negative where size costs likeness).
 
-    Raises:
-        InputError: a model without a size, or no size with two models and another size beside it.
+    Raises
+    ------
+    InputError
+        A model without a size, or no size with two models and another size beside it.
     """
     import pandas as pd
 
@@ -79,16 +86,24 @@ def model_distances(maps: Maps) -> pd.DataFrame:
     as in the paper, these are all layers. With CKA that is not debiased this is a metric; debiased values below 0 count
     as 0 (a right angle), those above 1 by rounding as 1.
 
-    Args:
-        maps: all pairs of models, as `compare_all` returns; whether those of a model with itself are there is the same.
+    Parameters
+    ----------
+    maps
+        All pairs of models, as `compare_all` returns; whether those of a model with itself are there is the same.
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         DataFrame model x model in radians, 0 on the diagonal; `figures.model_map` draws it.
 
-    Raises:
-        InputError: a pair without a map, or a measure that is no similarity with an upper bound of 1.
+    Raises
+    ------
+    InputError
+        A pair without a map, or a measure that is no similarity with an upper bound of 1.
 
-    Reference: Brown et al. 2023, eq. 2; Williams et al. 2021 on the angle.
+    References
+    ----------
+    Brown et al. 2023, eq. 2; Williams et al. 2021 on the angle.
     """
     import pandas as pd
 

@@ -22,20 +22,30 @@ LEVEL = 0.05  # of null_high
 def cluster(dissimilarity: xr.DataArray, n_groups: int = 2, method: str = "ward") -> pd.DataFrame:
     """Hierarchical clusters of models, layer by layer.
 
-    Args:
-        dissimilarity: layer x model x model, see `repsim_nb.groups`; below 0 counts as 0.
-        n_groups: clusters to cut the tree into. Ties may leave fewer, and models all equally far apart are one.
-        method: how far two clusters are apart: "ward" (made for Euclidean distances), "average", "complete", "single".
+    Parameters
+    ----------
+    dissimilarity
+        Layer x model x model, see `repsim_nb.groups`; below 0 counts as 0.
+    n_groups
+        Clusters to cut the tree into. Ties may leave fewer, and models all equally far apart are one.
+    method
+        How far two clusters are apart: "ward" (made for Euclidean distances), "average", "complete", "single".
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         DataFrame layer x model of int, models in the order of `dissimilarity`; 0 is the cluster of the first model, 1
         that of the first model not in it, and so on. Numbers of different layers have nothing to do with each other.
 
-    Raises:
-        InputError: an array that is not of layers and twice the same models or lacks a value, an unknown method,
-            `n_groups` that is not 1 to the number of models.
+    Raises
+    ------
+    InputError
+        An array that is not of layers and twice the same models or lacks a value, an unknown method, `n_groups` that is
+        not 1 to the number of models.
 
-    Reference: Ward 1963; Murtagh and Legendre 2014 on dissimilarities that are not Euclidean.
+    References
+    ----------
+    Ward 1963; Murtagh and Legendre 2014 on dissimilarities that are not Euclidean.
     """
     import pandas as pd
 
@@ -58,24 +68,36 @@ def grouping(
 ) -> pd.DataFrame:
     """How well two clusters of models, made without labels, agree with two known groups, layer by layer.
 
-    Args:
-        dissimilarity: layer x model x model, see `repsim_nb.groups`.
-        groups: model -> group, two groups of at least two models each; other models are left out before clustering.
-        method: as in `cluster`.
-        n_permutations: arrangements of the groups' labels to try; all are where there are no more than that.
-        seed: of the permutations.
+    Parameters
+    ----------
+    dissimilarity
+        Layer x model x model, see `repsim_nb.groups`.
+    groups
+        Model -> group, two groups of at least two models each; other models are left out before clustering.
+    method
+        As in `cluster`.
+    n_permutations
+        Arrangements of the groups' labels to try; all are where there are no more than that.
+    seed
+        Seed of the permutations.
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         DataFrame by layer and a last line "all", for the mean of dissimilarities over layers, each first divided by its
         mean over pairs (layers where that is not above 0 are left out): adjusted_rand, at most 1 (the same groups) and
         0 by chance; null_mean and null_high, the mean of permuted labels and what they exceed in at most 5% of cases;
         p_value in (0, 1] one-sided, of the line alone; p_adjusted, family-wise over layers by the largest standardised
         index. "all" is one test by itself, its p_adjusted is its p_value.
 
-    Raises:
-        InputError: as `group_test` and `cluster`.
+    Raises
+    ------
+    InputError
+        As `group_test` and `cluster`.
 
-    Reference: Hubert and Arabie 1985, "Comparing partitions", J. Classification 2:193.
+    References
+    ----------
+    Hubert and Arabie 1985, "Comparing partitions", J. Classification 2:193.
     """
     import pandas as pd
 

@@ -31,26 +31,38 @@ def dispersion_test(
     spread, it found a difference at p <= 0.05 in 0.05 of cases with groups of 5 or of 10 (uncorrected 0.08 and 0.06)
     and in 0.02 with groups of 3 and 4.
 
-    Args:
-        dissimilarity: layer x model x model, see `repsim_nb.groups`.
-        groups: model -> group, two groups of at least three models each; other models are left out.
-        n_permutations: ways to deal the residual distances to the groups; all are tried where there are no more.
-        level: coverage of the interval of each layer by itself, a delete-one-model jackknife with Student's t.
-        seed: of the permutations.
+    Parameters
+    ----------
+    dissimilarity
+        Layer x model x model, see `repsim_nb.groups`.
+    groups
+        Model -> group, two groups of at least three models each; other models are left out.
+    n_permutations
+        Ways to deal the residual distances to the groups; all are tried where there are no more.
+    level
+        Coverage of the interval of each layer by itself, a delete-one-model jackknife with Student's t.
+    seed
+        Seed of the permutations.
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         DataFrame by layer, in units of the dissimilarity: spread_<group> of both groups, in the order in which `groups`
         first names them, the mean distance of its models to its centroid (times sqrt(n / (n - 1)) where the groups are
         of different sizes, as n models lie closer to their own centroid the fewer they are); difference of the first
         less the second, low, high; p_value in (0, 1] two-sided, of the layer alone; p_adjusted, family-wise over layers
         by the largest |t|. Where all models are the same the difference is 0 and p is 1.
 
-    Raises:
-        InputError: as `group_test`; fewer than three models in a group.
+    Raises
+    ------
+    InputError
+        As `group_test`; fewer than three models in a group.
 
-    Reference: Anderson 2006, "Distance-based tests for homogeneity of multivariate dispersions", Biometrics 62:245;
-    O'Neill and Mathews 2000, "A weighted least squares approach to Levene's test", on such corrections.
-    Dissimilarities below 0, and squared distances to a centroid below 0, which non-Euclidean ones give, count as 0.
+    References
+    ----------
+    Anderson 2006, "Distance-based tests for homogeneity of multivariate dispersions", Biometrics 62:245; O'Neill and
+    Mathews 2000, "A weighted least squares approach to Levene's test", on such corrections. Dissimilarities below 0,
+    and squared distances to a centroid below 0, which non-Euclidean ones give, count as 0.
     """
     import pandas as pd
 

@@ -13,18 +13,28 @@ if TYPE_CHECKING:
 def extremes(accuracy: pd.Series, size: int = 10, names: tuple[str, str] = ("generalizing", "heuristic")) -> pd.Series:
     """The models with the highest and those with the lowest accuracy, as two groups.
 
-    Args:
-        accuracy: model -> accuracy, in any unit.
-        size: of each group.
-        names: of the group with the highest and of that with the lowest accuracy.
+    Parameters
+    ----------
+    accuracy
+        Model -> accuracy, in any unit.
+    size
+        Of each group.
+    names
+        Of the group with the highest and of that with the lowest accuracy.
 
-    Returns:
+    Returns
+    -------
+    pandas.Series
         Series model -> group of 2 size models: the highest, best first, then the lowest, worst first. Of models with
         the same accuracy the one named first goes first.
 
-    Raises:
-        InputError: an accuracy that is missing, a model named twice, fewer than 2 size models, one name for both.
+    Raises
+    ------
+    InputError
+        An accuracy that is missing, a model named twice, fewer than 2 size models, one name for both.
 
+    Examples
+    --------
     >>> import pandas as pd
     >>> extremes(pd.Series({"a": 0.5, "b": 0.9, "c": 0.1, "d": 0.7}), size=1).to_dict()
     {'b': 'generalizing', 'c': 'heuristic'}

@@ -14,12 +14,18 @@ def leaving_out_interval(
 
     The variance is the sum of those of the groups; Student's t has the degrees of freedom of Welch.
 
-    Args:
-        value: (layers,).
-        without: for each group, the value without each model of it, (models of the group, layers).
-        level: coverage of each interval by itself.
+    Parameters
+    ----------
+    value
+        (layers,).
+    without
+        For each group, the value without each model of it, (models of the group, layers).
+    level
+        Coverage of each interval by itself.
 
-    Reference: Arvesen 1969, "Jackknifing U-statistics", Ann. Math. Statist. 40:2076; Welch 1947.
+    References
+    ----------
+    Arvesen 1969, "Jackknifing U-statistics", Ann. Math. Statist. 40:2076; Welch 1947.
     """
     from scipy.stats import t
 

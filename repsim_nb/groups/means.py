@@ -20,18 +20,27 @@ def means_by_group(
 ) -> pd.DataFrame:
     """Mean of anything that pairs of models have, by layer and by the groups of the two, with intervals over models.
 
-    Args:
-        values: layer x model x model, a dissimilarity (see `repsim_nb.groups`) or the accuracy of stitched models.
-        groups: model -> group, two groups of at least two models each; other models are left out.
-        directed: keep a into b and b into a apart, a being of the first of the two model dimensions.
-        level: coverage of each interval by itself, a delete-one-model jackknife with Student's t as in `group_test`.
+    Parameters
+    ----------
+    values
+        Layer x model x model, a dissimilarity (see `repsim_nb.groups`) or the accuracy of stitched models.
+    groups
+        Model -> group, two groups of at least two models each; other models are left out.
+    directed
+        Keep a into b and b into a apart, a being of the first of the two model dimensions.
+    level
+        Coverage of each interval by itself, a delete-one-model jackknife with Student's t as in `group_test`.
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         DataFrame(layer, first, second, pairs, value, low, high); low and high are missing within a group of two models,
         which leaves one pair. attrs["directed"] says whether first and second are in order.
 
-    Raises:
-        InputError: as `group_test`.
+    Raises
+    ------
+    InputError
+        As `group_test`.
     """
     import pandas as pd
 

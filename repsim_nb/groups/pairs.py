@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 class Pairs(NamedTuple):
     """Dissimilarities of some models.
 
-    Attributes:
-        layers: their labels.
-        models: their names, sorted, so that random draws do not depend on the order in which models are given.
-        values: (layers, models, models), symmetric unless asked for as they are, with a diagonal of 0.
+    Attributes
+    ----------
+    layers
+        Their labels.
+    models
+        Their names, sorted, so that random draws do not depend on the order in which models are given.
+    values
+        (layers, models, models), symmetric unless asked for as they are, with a diagonal of 0.
     """
 
     layers: list[Any]
@@ -31,9 +35,12 @@ class Pairs(NamedTuple):
 class TwoGroups(NamedTuple):
     """Two groups of `models`.
 
-    Attributes:
-        names: in the order in which they are first given.
-        first: (models,) of bool, True for the models of the first one.
+    Attributes
+    ----------
+    names
+        In the order in which they are first given.
+    first
+        (models,) of bool, True for the models of the first one.
     """
 
     names: tuple[str, str]
@@ -43,8 +50,10 @@ class TwoGroups(NamedTuple):
 def read_pairs(dissimilarity: xr.DataArray, models: Iterable[Any] | None = None, symmetric: bool = True) -> Pairs:
     """The dissimilarities of some or all models, by the mean of both directions or as they are.
 
-    Raises:
-        InputError: not of layers and twice the same models, models that it does not hold, a value that is no number.
+    Raises
+    ------
+    InputError
+        Not of layers and twice the same models, models that it does not hold, a value that is no number.
     """
     sides = [d for d in dissimilarity.dims if d != "layer"]
     if len(sides) != 2 or dissimilarity.ndim != 3 or any(d not in dissimilarity.coords for d in sides):
@@ -76,8 +85,10 @@ def read_groups(
 ) -> tuple[Pairs, TwoGroups]:
     """The dissimilarities of the models that have a group, and these groups.
 
-    Raises:
-        InputError: as `read_pairs`; not two groups, fewer than `least` models in one.
+    Raises
+    ------
+    InputError
+        As `read_pairs`; not two groups, fewer than `least` models in one.
     """
     group = dict(groups.items())
     if len(group) < len(groups):

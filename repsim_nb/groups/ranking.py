@@ -34,29 +34,42 @@ def rank_correlation(
     reference; with every model a reference in turn it permutes whole models (a Mantel test). The interval draws the
     other models, or with "each" all models, with replacement; no model is ever compared with its own copy.
 
-    Args:
-        dissimilarity: layer x model x model, see `repsim_nb.groups`.
-        accuracy: model -> accuracy, in any unit, of at least four models; models without one are left out.
-        reference: "best" (the first of those with the highest accuracy), the name of a model, or "each": every model
-            in turn, correlations averaged.
-        n_permutations: orders of the models to try; all are where there are no more than that.
-        level: coverage of the interval of each line by itself.
-        seed: of permutations and intervals.
+    Parameters
+    ----------
+    dissimilarity
+        Layer x model x model, see `repsim_nb.groups`.
+    accuracy
+        Model -> accuracy, in any unit, of at least four models; models without one are left out.
+    reference
+        "best" (the first of those with the highest accuracy), the name of a model, or "each": every model in turn,
+        correlations averaged.
+    n_permutations
+        Orders of the models to try; all are where there are no more than that.
+    level
+        Coverage of the interval of each line by itself.
+    seed
+        Seed of permutations and intervals.
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         DataFrame by layer and a last line "mean", for the average of the correlations over layers: spearman and kendall
         (tau-b) in [-1, 1], low and high of spearman, p_value in (0, 1] one-sided (spearman above 0), of the line alone,
         p_adjusted, family-wise over layers by the largest standardised spearman. "mean" is one test by itself, its
         p_adjusted is its p_value. Where the dissimilarities to a reference are all the same there is no correlation:
         such layers are named in attrs["undefined"], missing in the table and left out of the mean.
 
-    Raises:
-        InputError: an array that is not of layers and twice the same models, or lacks a value or a model; an accuracy
-            that is missing; fewer than four models; gaps to a reference that are all the same; no layer with a
-            correlation; an unknown reference; fewer than 19 permutations.
+    Raises
+    ------
+    InputError
+        An array that is not of layers and twice the same models, or lacks a value or a model; an accuracy that is
+        missing; fewer than four models; gaps to a reference that are all the same; no layer with a correlation; an
+        unknown reference; fewer than 19 permutations.
 
-    Reference: Ding, Denain and Steinhardt 2021, "Grounding representation similarity with statistical testing",
-    arXiv 2108.01661; Mantel 1967.
+    References
+    ----------
+    Ding, Denain and Steinhardt 2021, "Grounding representation similarity with statistical testing", arXiv 2108.01661;
+    Mantel 1967.
     """
     import pandas as pd
 
@@ -106,16 +119,22 @@ def rank_measures(
 ) -> pd.DataFrame:
     """Measures by how well their dissimilarities rank models by their gap in accuracy, the best first.
 
-    Args:
-        dissimilarities: measure -> its dissimilarities, as in `rank_correlation`; so are all other arguments.
+    Parameters
+    ----------
+    dissimilarities
+        Measure -> its dissimilarities, as in `rank_correlation`; so are all other arguments.
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         DataFrame by measure: spearman, kendall, low, high and p_value of the mean over layers; best_layer and
         best_spearman, of the layer with the highest. p_value is of the measure alone, not corrected for the number of
         measures, and best_spearman was chosen by its size: `rank_correlation` has its corrected p-value.
 
-    Raises:
-        InputError: as `rank_correlation`; no measure.
+    Raises
+    ------
+    InputError
+        As `rank_correlation`; no measure.
     """
     import pandas as pd
 

@@ -33,25 +33,37 @@ def group_test(
     bootstrap of models (percentiles, no model paired with its own copy) 0.89 to 1.00, the lowest where groups are far
     apart; both cover too much where groups do not differ at all.
 
-    Args:
-        dissimilarity: layer x model x model, see `repsim_nb.groups`.
-        groups: model -> group, two groups of at least two models each; other models are left out.
-        n_permutations: arrangements of the groups' labels to try; all are where there are no more than that. Groups of
-            three have 20, so that no p-value is below 0.1.
-        level: coverage of the interval of each layer by itself.
-        seed: of the permutations.
+    Parameters
+    ----------
+    dissimilarity
+        Layer x model x model, see `repsim_nb.groups`.
+    groups
+        Model -> group, two groups of at least two models each; other models are left out.
+    n_permutations
+        Arrangements of the groups' labels to try; all are where there are no more than that. Groups of three have 20,
+        so that no p-value is below 0.1.
+    level
+        Coverage of the interval of each layer by itself.
+    seed
+        Seed of the permutations.
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         DataFrame by layer, in units of the dissimilarity: between, within (the mean of the mean within one group and
         the mean within the other, whatever their sizes), effect = between - within, low, high (missing if a group has
         two models); p_value in (0, 1] one-sided, of the layer alone; p_adjusted, family-wise over layers by the largest
         standardised effect. Where all pairs are equally dissimilar the effect is 0 and p is 1.
 
-    Raises:
-        InputError: an array that is not of layers and twice the same models, or lacks a value or a model of `groups`;
-            not two groups; fewer than two models in one; fewer than 19 permutations.
+    Raises
+    ------
+    InputError
+        An array that is not of layers and twice the same models, or lacks a value or a model of `groups`; not two
+        groups; fewer than two models in one; fewer than 19 permutations.
 
-    Reference: Westfall and Young 1993, "Resampling-based multiple testing"; Arvesen 1969, "Jackknifing U-statistics".
+    References
+    ----------
+    Westfall and Young 1993, "Resampling-based multiple testing"; Arvesen 1969, "Jackknifing U-statistics".
     """
     import pandas as pd
 

@@ -24,17 +24,24 @@ if TYPE_CHECKING:
 def penalties_by_kind(table: xr.Dataset, kinds: Mapping[str, str], level: float = 0.95, seed: int = 0) -> pd.DataFrame:
     """Mean penalties between kinds of models, a model into itself left out.
 
-    Args:
-        table: of `stitching_table`, every model both sender and receiver.
-        kinds: model -> its kind, of at least two models each.
+    Parameters
+    ----------
+    table
+        Of `stitching_table`, every model both sender and receiver.
+    kinds
+        Model -> its kind, of at least two models each.
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         DataFrame(layer, sender, receiver, pairs, penalty, low, high, corrected, corrected_low, corrected_high) in the
         table's units, which attrs["units"] names; corrected is the penalty less that of an independent seed of the
         receiver's own kind.
 
-    Raises:
-        InputError: senders that are not the receivers, a model without a kind, one model alone in its kind.
+    Raises
+    ------
+    InputError
+        Senders that are not the receivers, a model without a kind, one model alone in its kind.
     """
     import pandas as pd
 
@@ -71,16 +78,22 @@ def asymmetry(
 ) -> pd.DataFrame:
     """Penalty of a into b less that of b into a; above 0 where a is the poorer sender.
 
-    Args:
-        corrected: take from each the penalty of an independent seed of the receiver's own kind. What a receiver loses
-            to any foreign sender is no fault of this one.
+    Parameters
+    ----------
+    corrected
+        Take from each the penalty of an independent seed of the receiver's own kind. What a receiver loses to any
+        foreign sender is no fault of this one.
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         DataFrame(layer, asymmetry, low, high, p_value), a last line with layer "all" for the mean over layers. p_value
         is two-sided, from all ways to say which models are of which kind.
 
-    Raises:
-        InputError: as `penalties_by_kind`; a or b is no kind.
+    Raises
+    ------
+    InputError
+        As `penalties_by_kind`; a or b is no kind.
     """
     import pandas as pd
 

@@ -103,7 +103,9 @@ def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFra
     Ends with the best parameters that the documents to stop by have seen, those of the start among them. Stops after a
     few looks without an improvement of a thousandth of a nat, warm-up apart.
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         DataFrame(step, fit_loss, stop_loss): nats per prediction; fit_loss is the mean since the line above.
     """
     rng = np.random.default_rng([ground.seed, 3])

@@ -33,26 +33,41 @@ STOP_SHARE = 0.15  # of the windows to fit on, kept back to stop by
 class Ground:
     """Windows of three sets of documents that share none, batched, and the activations of models on them.
 
-    Args:
-        corpus: None is the corpus that the models were made for. A named corpus gives its split "validation" to fit on
-            and "test" to report on; other documents are divided at random, two thirds to fit on.
-        models: all that will be asked for. The first one's kind says what is predicted. Windows are as long as the
-            shortest context of those with the same tokenizer; with several tokenizers see `shared`.
-        n_fit, n_report: how many windows, from as many documents as there are. Those to stop by are taken from n_fit;
-            n_report None takes what the kind has by default.
-        seed: of the choice.
-        fits: whether anything is fitted; otherwise all documents are to report on.
-        layers: positions that will be asked for, which are then computed together.
+    Parameters
+    ----------
+    corpus
+        None is the corpus that the models were made for. A named corpus gives its split "validation" to fit on and
+        "test" to report on; other documents are divided at random, two thirds to fit on.
+    models
+        All that will be asked for. The first one's kind says what is predicted. Windows are as long as the shortest
+        context of those with the same tokenizer; with several tokenizers see `shared`.
+    n_fit, n_report
+        How many windows, from as many documents as there are. Those to stop by are taken from n_fit; n_report None
+        takes what the kind has by default.
+    seed
+        Seed of the choice.
+    fits
+        Whether anything is fitted; otherwise all documents are to report on.
+    layers
+        Positions that will be asked for, which are then computed together.
 
-    Attributes:
-        task: what is predicted.
-        windows: part -> windows; "fit" for the gradient, some of them also "match" for least squares, "stop", "report".
-        corpora: part -> the corpus that its windows index.
-        matched: the part that means and least squares are of.
-        coverage: share of the places that all tokenizers end a token at, of those of the one with fewest; 1 for one.
+    Attributes
+    ----------
+    task
+        What is predicted.
+    windows
+        Part -> windows; "fit" for the gradient, some of them also "match" for least squares, "stop", "report".
+    corpora
+        Part -> the corpus that its windows index.
+    matched
+        The part that means and least squares are of.
+    coverage
+        Share of the places that all tokenizers end a token at, of those of the one with fewest; 1 for one.
 
-    Raises:
-        InputError: too few documents, or tokenizers that share too few places.
+    Raises
+    ------
+    InputError
+        Too few documents, or tokenizers that share too few places.
     """
 
     def __init__(

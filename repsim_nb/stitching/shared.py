@@ -32,11 +32,15 @@ NEVER = 2**60  # read by padding and by special tokens behind a text, which no s
 class Stretch(Window):
     """A window of one tokenizer over a stretch of text that all tokenizers read as a whole.
 
-    Attributes:
-        read: how much of the text is read up to each token, (length,), never falling: characters times `PIECES`, less
-            the number of tokens that are still to come of the last one.
-        shared: tokens up to which every tokenizer has read the same, bool (length,).
-        each: text_key of a tokenizer -> its window over the same stretch.
+    Attributes
+    ----------
+    read
+        How much of the text is read up to each token, (length,), never falling: characters times `PIECES`, less the
+        number of tokens that are still to come of the last one.
+    shared
+        Tokens up to which every tokenizer has read the same, bool (length,).
+    each
+        Text_key of a tokenizer -> its window over the same stretch.
     """
 
     read: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -48,8 +52,10 @@ class Stretch(Window):
 class SharedBatch(Batch):
     """A batch of one tokenizer that says where the others have read the same.
 
-    Attributes:
-        read, shared: as in `Stretch`, (sequences, length).
+    Attributes
+    ----------
+    read, shared
+        As in `Stretch`, (sequences, length).
     """
 
     read: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
@@ -97,11 +103,16 @@ def stretches(
 
     Text between two such ends that fills a window is left out, as is text behind the last of them.
 
-    Args:
-        cuts: different tokenizers.
-        lengths: tokens of a window at most, for each.
+    Parameters
+    ----------
+    cuts
+        Different tokenizers.
+    lengths
+        Tokens of a window at most, for each.
 
-    Returns:
+    Returns
+    -------
+    tuple[list[Stretch], int, list[int]]
         The stretches, as windows of the first tokenizer; how many places all share, and how many each has.
     """
     rooms = [cut.room(length) for cut, length in zip(cuts, lengths, strict=True)]
@@ -139,8 +150,10 @@ def _places(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _steps(stops: np.ndarray, rooms: Sequence[int]) -> list[tuple[int, int]]:
     """From which shared place to which each stretch goes: as far as all windows have room.
 
-    Args:
-        stops: how many tokens of the text each tokenizer has at each place, (tokenizers, places).
+    Parameters
+    ----------
+    stops
+        How many tokens of the text each tokenizer has at each place, (tokenizers, places).
     """
     steps, first, end = [], 0, stops.shape[1] - 1
     while first < end:

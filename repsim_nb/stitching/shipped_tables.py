@@ -27,14 +27,21 @@ def shipped_table(
 ) -> xr.Dataset | None:
     """The table `name` of data/tables if it holds what `stitching_table` would give for these arguments, else None.
 
-    Args:
-        name: of the file, without ending.
-        models: senders and receivers; each must be in the table, and be as `load_model` gives it.
-        corpus: what is reported on, to the letter.
-        map, seed, n_report, n_fit: as in `stitching_table`; n_fit None for a map that is not fitted.
+    Parameters
+    ----------
+    name
+        Of the file, without ending.
+    models
+        Senders and receivers; each must be in the table, and be as `load_model` gives it.
+    corpus
+        What is reported on, to the letter.
+    map, seed, n_report, n_fit
+        As in `stitching_table`; n_fit None for a map that is not fitted.
 
-    Raises:
-        FileNotFoundError: no table of this name.
+    Raises
+    ------
+    FileNotFoundError
+        No table of this name.
     """
     import xarray as xr
 

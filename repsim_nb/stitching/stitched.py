@@ -34,14 +34,21 @@ class Stitched:
     Losses are in nats per token of text, or of classifiers in nats per example: the unit of `penalty` wherever none is
     named.
 
-    Attributes:
-        seam: both models, unchanged, and where they are joined.
-        map: the fitted map, a torch module (..., d_sender) -> (..., d_receiver).
-        method: how it was fitted.
-        history: learning curve of the gradient fit, DataFrame(step, fit_loss, stop_loss); one line for other fits.
-        losses, receiver_losses, mean_losses: of every token predicted, or example labelled, on the documents to report
-            on: stitched, the receiver alone, and the receiver fed its own mean activation at `into`.
-        ground: the documents.
+    Attributes
+    ----------
+    seam
+        Both models, unchanged, and where they are joined.
+    map
+        The fitted map, a torch module (..., d_sender) -> (..., d_receiver).
+    method
+        How it was fitted.
+    history
+        Learning curve of the gradient fit, DataFrame(step, fit_loss, stop_loss); one line for other fits.
+    losses, receiver_losses, mean_losses
+        Of every token predicted, or example labelled, on the documents to report on: stitched, the receiver alone, and
+        the receiver fed its own mean activation at `into`.
+    ground
+        The documents.
     """
 
     seam: Seam
@@ -112,8 +119,10 @@ class Stitched:
 
         Of a sender with another tokenizer, that text is some of the tokens alone.
 
-        Raises:
-            InputError: classifiers, which predict no text.
+        Raises
+        ------
+        InputError
+            Classifiers, which predict no text.
         """
         if self.receiver.kind != "causal":
             raise InputError(f"{self.receiver.name} is a classifier, which predicts no bytes; see .loss and .accuracy.")
@@ -146,11 +155,15 @@ class Stitched:
     def logits(self, batch: Batch | Texts) -> Tensor:
         """Logits of the stitched model, (sequences, length, vocabulary), or of classifiers (sequences, classes).
 
-        Args:
-            batch: of the receiver, or texts; models with different tokenizers take texts only.
+        Parameters
+        ----------
+        batch
+            Of the receiver, or texts; models with different tokenizers take texts only.
 
-        Raises:
-            InputError: a batch where the sender has other tokens.
+        Raises
+        ------
+        InputError
+            A batch where the sender has other tokens.
         """
         own, batch = self._batches(batch)
         with torch.no_grad():
@@ -180,11 +193,16 @@ class Stitched:
     def predictions(self, prompt: str | tuple[str, str], top: int = 5) -> pd.DataFrame:
         """What sender, receiver and stitched model make of `prompt`, side by side.
 
-        Args:
-            prompt: some text; a classifier takes a pair as well.
-            top: how many of the likeliest next tokens; a classifier shows all labels.
+        Parameters
+        ----------
+        prompt
+            Some text; a classifier takes a pair as well.
+        top
+            How many of the likeliest next tokens; a classifier shows all labels.
 
-        Returns:
+        Returns
+        -------
+        pandas.DataFrame
             DataFrame of the likeliest next tokens, one line per rank, with columns (model, "token" | "probability");
             for classifiers of probabilities, one line per label, one column per model.
         """
@@ -205,7 +223,9 @@ class Stitched:
     def costliest(self, n: int = 20) -> pd.DataFrame:
         """The predicted tokens, or the examples, at which stitching costs most.
 
-        Returns:
+        Returns
+        -------
+        pandas.DataFrame
             DataFrame(document, before, token, receiver_loss, loss, cost), the last three in nats, costliest first;
             `before` is the text in front of the token. For classifiers premise, hypothesis (or text), label and case,
             as far as the corpus has them, in place of `before` and `token`.
@@ -268,28 +288,39 @@ def stitch(
     the sender's last token that ends no later in the text, and nothing of its own; its loss is taken, with and without
     the stitch, on the same tokens: those before which both have read exactly the same text (see `stitching.shared`).
 
-    Args:
-        sender, receiver: causal models, or classifiers with the same tokenizer that know the labels of the corpus; or
-            anything `load_model` takes. Where the corpus says entailment or non-entailment and a classifier has more
-            classes, all but "entailment" count as non-entailment.
-        layer: position in the sender's residual stream, 0 (embedding) to n_layers; negative ones count from the end.
-        corpus: None is the one that the models were made for, "python-docs" or "nli-heuristics". These are fitted on
-            their split "validation" and reported on "test"; other corpora are divided by document, unless
-            map="identity", which fits nothing and reports on all. Classifiers need one with labels.
-        map: "identity", "orthogonal" (rotation, scale, shift), "affine", "affine_norm" (LayerNorm, then affine: the
-            paper's form) or "low_rank" (affine of rank `rank`).
-        fit: "least_squares" of the receiver's activations, or "gradient": from there, Adam on the receiver's loss with
-            early stopping, at most `steps` steps of 8 windows or 64 examples, the first `warmup` of them with a rising
-            rate.
-        into: position in the receiver; None takes `layer`.
-        seed: of the windows, the division into documents and the order of batches.
-        n_fit, n_report: windows of text, or examples, at most; n_report None is 192 windows or 1,024 examples.
-        shuffle: a control: hand the receiver the sender's activations at other, random places.
+    Parameters
+    ----------
+    sender, receiver
+        Causal models, or classifiers with the same tokenizer that know the labels of the corpus; or anything
+        `load_model` takes. Where the corpus says entailment or non-entailment and a classifier has more classes, all
+        but "entailment" count as non-entailment.
+    layer
+        Position in the sender's residual stream, 0 (embedding) to n_layers; negative ones count from the end.
+    corpus
+        None is the one that the models were made for, "python-docs" or "nli-heuristics". These are fitted on their
+        split "validation" and reported on "test"; other corpora are divided by document, unless map="identity", which
+        fits nothing and reports on all. Classifiers need one with labels.
+    map
+        "identity", "orthogonal" (rotation, scale, shift), "affine", "affine_norm" (LayerNorm, then affine: the paper's
+        form) or "low_rank" (affine of rank `rank`).
+    fit
+        "least_squares" of the receiver's activations, or "gradient": from there, Adam on the receiver's loss with early
+        stopping, at most `steps` steps of 8 windows or 64 examples, the first `warmup` of them with a rising rate.
+    into
+        Position in the receiver; None takes `layer`.
+    seed
+        Seed of the windows, the division into documents and the order of batches.
+    n_fit, n_report
+        Windows of text, or examples, at most; n_report None is 192 windows or 1,024 examples.
+    shuffle
+        A control: hand the receiver the sender's activations at other, random places.
 
-    Raises:
-        InputError: unknown map or fit, a layer that does not exist, models of different kinds, classifiers with
-            different tokenizers, tokenizers that share too few places, labels that differ from those of the corpus or
-            are missing there, too few documents.
+    Raises
+    ------
+    InputError
+        Unknown map or fit, a layer that does not exist, models of different kinds, classifiers with different
+        tokenizers, tokenizers that share too few places, labels that differ from those of the corpus or are missing
+        there, too few documents.
     """
     method = Method(map, fit, rank, steps, warmup)
     seam = join(load_model(sender), load_model(receiver), layer, into, shuffle)

@@ -49,14 +49,21 @@ def stitching_table(
 ) -> xr.Dataset:
     """`stitch` for every sender, receiver and layer, on the same documents.
 
-    Args:
-        senders, receivers: causal models, or classifiers with one tokenizer; a model may be both. Of causal models with
-            several tokenizers every loss is taken on the tokens before which all of them have read the same text.
-        layers: positions that all of them have, read and written at the same one; "all" takes every position.
-        out: a file (.nc) for the result. What is done is kept beside it, and a call after a kill goes on from there.
-        corpus, map, fit, seed, rank, steps, warmup, n_fit, n_report, shuffle: as in `stitch`.
+    Parameters
+    ----------
+    senders, receivers
+        Causal models, or classifiers with one tokenizer; a model may be both. Of causal models with several tokenizers
+        every loss is taken on the tokens before which all of them have read the same text.
+    layers
+        Positions that all of them have, read and written at the same one; "all" takes every position.
+    out
+        A file (.nc) for the result. What is done is kept beside it, and a call after a kill goes on from there.
+    corpus, map, fit, seed, rank, steps, warmup, n_fit, n_report, shuffle
+        As in `stitch`.
 
-    Returns:
+    Returns
+    -------
+    xarray.Dataset
         Dataset over (sender, receiver, layer): `loss`, `penalty` (nats per token, or per example for classifiers) with
         `penalty_low` and `penalty_high` (95% bootstrap over documents), `accuracy` (share of tokens or examples right),
         `bits_per_byte` (causal models only), `recovered`, `steps`; over fewer: `receiver_loss`, `receiver_accuracy`
@@ -66,8 +73,10 @@ def stitching_table(
         (receiver, document), and how many there are, `document_tokens` or `document_examples` (document). Where the
         corpus has them, `case` and `label` are coordinates of document. attrs["provenance"] is one JSON string.
 
-    Raises:
-        InputError: as `stitch`; a layer that one of the models lacks; two different models of one name.
+    Raises
+    ------
+    InputError
+        As `stitch`; a layer that one of the models lacks; two different models of one name.
     """
     method = Method(map, fit, rank, steps, warmup)
     lower, higher = [load_model(m) for m in senders], [load_model(m) for m in receivers]

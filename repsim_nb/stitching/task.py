@@ -33,10 +33,14 @@ TOKENS = 8192  # of examples per batch, padding included
 class Losses:
     """Losses of single predictions.
 
-    Attributes:
-        nats: (predictions,) float32.
-        right: whether the likeliest was right, (predictions,) bool.
-        document: index into the corpus, (predictions,).
+    Attributes
+    ----------
+    nats
+        (predictions,) float32.
+    right
+        Whether the likeliest was right, (predictions,) bool.
+    document
+        Index into the corpus, (predictions,).
     """
 
     nats: np.ndarray
@@ -63,11 +67,16 @@ class Losses:
 class Task(ABC):
     """What is predicted of a text and what its loss is.
 
-    Attributes:
-        noun: what one prediction is of, "token" or "example".
-        n_report: windows to report on when nobody says how many.
-        stop_most: windows to stop by, at most.
-        corpora: that it is predicted of.
+    Attributes
+    ----------
+    noun
+        What one prediction is of, "token" or "example".
+    n_report
+        Windows to report on when nobody says how many.
+    stop_most
+        Windows to stop by, at most.
+    corpora
+        That it is predicted of.
     """
 
     noun: str
@@ -86,8 +95,10 @@ class Task(ABC):
     def windows(self, cut: Windows, corpus: Corpus, length: int) -> list[Window]:
         """What models read of a corpus.
 
-        Raises:
-            InputError: documents that this cannot be predicted of.
+        Raises
+        ------
+        InputError
+            Documents that this cannot be predicted of.
         """
 
     @abstractmethod
@@ -98,8 +109,10 @@ class Task(ABC):
     def key(self, model: Model) -> str:
         """Equal where the same logits have the same losses.
 
-        Raises:
-            InputError: a model that cannot be asked this.
+        Raises
+        ------
+        InputError
+            A model that cannot be asked this.
         """
 
     @abstractmethod
@@ -200,8 +213,10 @@ class NextToken(Task):
 class Classification(Task):
     """The label of every document, which is one example: a text, or a pair of texts.
 
-    Raises:
-        InputError: a corpus without labels.
+    Raises
+    ------
+    InputError
+        A corpus without labels.
     """
 
     noun = "example"
@@ -245,8 +260,10 @@ class Classification(Task):
         Itself where the model has all labels of the corpus. A model of more classes on a corpus of entailment and
         non-entailment has all but "entailment" count as non-entailment (McCoy, Pavlick and Linzen 2019).
 
-        Raises:
-            InputError: labels that have nothing to do with each other.
+        Raises
+        ------
+        InputError
+            Labels that have nothing to do with each other.
         """
         assert isinstance(model, ClassifierModel)
         if set(self.labels) <= set(model.labels):

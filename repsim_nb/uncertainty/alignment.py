@@ -30,11 +30,16 @@ from repsim_nb.uncertainty.documents import Documents
 class LayersOfSide(NamedTuple):
     """All layers of one side.
 
-    Attributes:
-        rows: centred rows of all layers next to each other, (n, width).
-        layer: 1 where a column belongs to a layer, float64 (width, layers).
-        left_out: entries of the Grams that do not count, float64 (entries, layers).
-        row_sums, offsets: r and a, float64 (n, layers).
+    Attributes
+    ----------
+    rows
+        Centred rows of all layers next to each other, (n, width).
+    layer
+        1 where a column belongs to a layer, float64 (width, layers).
+    left_out
+        Entries of the Grams that do not count, float64 (entries, layers).
+    row_sums, offsets
+        R and a, float64 (n, layers).
     """
 
     rows: Tensor
@@ -47,9 +52,12 @@ class LayersOfSide(NamedTuple):
 class Reduced(NamedTuple):
     """What one side has left without each block of rows; lists over blocks.
 
-    Attributes:
-        row_sums, offsets: float64 (rows kept, layers).
-        norms: <K, K>, float64 (layers,).
+    Attributes
+    ----------
+    row_sums, offsets
+        Float64 (rows kept, layers).
+    norms
+        <K, K>, float64 (layers,).
     """
 
     row_sums: list[Tensor]
@@ -68,9 +76,12 @@ class DocumentBlock(NamedTuple):
 class LinearCKA:
     """Grids of linear CKA, see `Grids`.
 
-    Args:
-        left, right: what the measure prepared of each layer; the same list twice for a comparison with itself.
-        documents: that are exchanged or left out; if the measure has groups, they are these documents.
+    Parameters
+    ----------
+    left, right
+        What the measure prepared of each layer; the same list twice for a comparison with itself.
+    documents
+        That are exchanged or left out; if the measure has groups, they are these documents.
     """
 
     def __init__(self, left: Sequence[Prepared], right: Sequence[Prepared], documents: Documents) -> None:

@@ -38,11 +38,16 @@ class NullMoments(NamedTuple):
 class Stratum(NamedTuple):
     """What one layer is summed up to over the documents of one size m; float64, flattened.
 
-    Attributes:
-        scale: sum of A_aa, (m^2).
-        patterns: sums of A^pq A^p'q' over pairs of blocks a != b with both, one and no document in common, 3 x (m^4).
-        linear: products, summed over documents, of all parts of what is linear in the arrangement, (e^2).
-        mixed: of these the rows that belong to A_aa, (m^2 e).
+    Attributes
+    ----------
+    scale
+        Sum of A_aa, (m^2).
+    patterns
+        Sums of A^pq A^p'q' over pairs of blocks a != b with both, one and no document in common, 3 x (m^4).
+    linear
+        Products, summed over documents, of all parts of what is linear in the arrangement, (e^2).
+    mixed
+        Of these the rows that belong to A_aa, (m^2 e).
     """
 
     scale: Tensor
@@ -54,12 +59,18 @@ class Stratum(NamedTuple):
 class LayerStatistics(NamedTuple):
     """One layer.
 
-    Attributes:
-        strata: those of at least two documents.
-        corrections: of every stratum, what CKA subtracts, summed over documents, (entries,).
-        covariance: S^pp' = sum_a x_ap x_ap' of all strata, (sum of m^2, d, d).
-        products: <S^pp', S^qq'> of all strata with all, each divided by the root of documents - 1; flattened.
-        own_products: of these each stratum's with itself.
+    Attributes
+    ----------
+    strata
+        Those of at least two documents.
+    corrections
+        Of every stratum, what CKA subtracts, summed over documents, (entries,).
+    covariance
+        S^pp' = sum_a x_ap x_ap' of all strata, (sum of m^2, d, d).
+    products
+        <S^pp', S^qq'> of all strata with all, each divided by the root of documents - 1; flattened.
+    own_products
+        Of these each stratum's with itself.
     """
 
     strata: list[Stratum]
@@ -72,8 +83,10 @@ class LayerStatistics(NamedTuple):
 def permutation_moments(cka: LinearCKA) -> NullMoments:
     """The moments of every cell.
 
-    Raises:
-        InputError: documents so long, or of so many sizes, that the tables would not fit.
+    Raises
+    ------
+    InputError
+        Documents so long, or of so many sizes, that the tables would not fit.
     """
     strata = list(cka.documents.strata)
     _check_size(cka, strata)
@@ -126,11 +139,16 @@ def closed_form(observed: np.ndarray, cka: LinearCKA) -> Null:
     p-values are family-wise by Sidak's formula, which takes cells for independent; that of neighbouring layers is
     therefore too large rather than too small.
 
-    Args:
-        observed: the grid.
-        cka: of the same representations and documents.
+    Parameters
+    ----------
+    observed
+        The grid.
+    cka
+        Of the same representations and documents.
 
-    Reference: Josse, Pages and Husson 2008, "Testing the significance of the RV coefficient".
+    References
+    ----------
+    Josse, Pages and Husson 2008, "Testing the significance of the RV coefficient".
     """
     from scipy.stats import pearson3
 

@@ -22,17 +22,27 @@ class WeakNullWarning(UserWarning):
 class Documents:
     """Which rows belong to which document.
 
-    Args:
-        labels: the document of each row, (n_rows,); None makes every row its own document.
-        n: number of rows.
+    Parameters
+    ----------
+    labels
+        The document of each row, (n_rows,); None makes every row its own document.
+    n
+        Number of rows.
 
-    Attributes:
-        codes: document of each row, 0 to n_documents - 1 in order of first appearance, (n_rows,).
-        sizes: rows of each document, (n_documents,).
+    Attributes
+    ----------
+    codes
+        Document of each row, 0 to n_documents - 1 in order of first appearance, (n_rows,).
+    sizes
+        Rows of each document, (n_documents,).
 
-    Raises:
-        InputError: labels that are not one per row, or missing labels.
+    Raises
+    ------
+    InputError
+        Labels that are not one per row, or missing labels.
 
+    Examples
+    --------
     >>> documents = Documents(["a", "a", "b", "c", "b"], 5)
     >>> documents.codes, documents.sizes
     (array([0, 0, 1, 2, 1]), array([2, 2, 1]))

@@ -34,18 +34,30 @@ def jackknife(
     rows out never repeats one, so that debiased estimators stay unbiased (a naive bootstrap repeats rows and brings
     their self terms back).
 
-    Args:
-        statistic: called with a boolean array (n_rows,), True for the rows to use; returns a float or an array.
-        documents: the document of each row, (n_rows,).
-        blocks: number of groups; the interval uses Student's t with blocks - 1 degrees of freedom.
-        level: coverage of the interval.
-        seed: of the dealing.
+    Parameters
+    ----------
+    statistic
+        Called with a boolean array (n_rows,), True for the rows to use; returns a float or an array.
+    documents
+        The document of each row, (n_rows,).
+    blocks
+        Number of groups; the interval uses Student's t with blocks - 1 degrees of freedom.
+    level
+        Coverage of the interval.
+    seed
+        Seed of the dealing.
 
-    Raises:
-        InputError: fewer documents than groups.
+    Raises
+    ------
+    InputError
+        Fewer documents than groups.
 
-    Reference: Quenouille 1956; Kott 2001, "The delete-a-group jackknife", J. Official Statistics 17.
+    References
+    ----------
+    Quenouille 1956; Kott 2001, "The delete-a-group jackknife", J. Official Statistics 17.
 
+    Examples
+    --------
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=400)
     >>> value, low, high = jackknife(lambda keep: x[keep].mean(), np.arange(400))
@@ -72,14 +84,23 @@ def jackknife_grid(
     are carried over by the slope of the scale at the value. A value on its bound, such as that of a representation with
     itself, has no place on that scale: there the interval is cut at the bound.
 
-    Args:
-        value: of all documents, any shape.
-        without: one array of that shape per block.
-        bounds: of the measure.
-        level: coverage, of each value by itself.
+    Parameters
+    ----------
+    value
+        Of all documents, any shape.
+    without
+        One array of that shape per block.
+    bounds
+        Of the measure.
+    level
+        Coverage, of each value by itself.
 
-    Reference: Kott 2001 (see `jackknife`); Efron and Tibshirani 1993, section 14.1 on transformed scales.
+    References
+    ----------
+    Kott 2001 (see `jackknife`); Efron and Tibshirani 1993, section 14.1 on transformed scales.
 
+    Examples
+    --------
     >>> low_high = jackknife_grid(np.array(0.99), [np.array(0.99 + e) for e in (-0.003, 0.0, 0.002)], (0, 1))
     >>> f"{low_high.low:.3f} to {low_high.high:.3f}"
     '0.966 to 0.997'

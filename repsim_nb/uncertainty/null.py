@@ -17,12 +17,17 @@ ROUNDING = 1e-6  # share of the largest value within which two values are the sa
 class Null(NamedTuple):
     """The null of every cell; all arrays have the shape of the grid.
 
-    Attributes:
-        mean: the mean over arrangements.
-        high: what a cell by itself reaches with probability 0.05, on the side of "more alike" (for a dissimilarity
-            that is the low side).
-        high_family: what any cell of the grid reaches with probability 0.05, shared out by each cell's spread.
-        p_value: family-wise: the probability that the most extreme cell of an unrelated grid is as extreme.
+    Attributes
+    ----------
+    mean
+        The mean over arrangements.
+    high
+        What a cell by itself reaches with probability 0.05, on the side of "more alike" (for a dissimilarity that is
+        the low side).
+    high_family
+        What any cell of the grid reaches with probability 0.05, shared out by each cell's spread.
+    p_value
+        Family-wise: the probability that the most extreme cell of an unrelated grid is as extreme.
     """
 
     mean: np.ndarray
@@ -39,16 +44,23 @@ def max_statistic(observed: np.ndarray, permuted: Iterable[np.ndarray], measure:
     not raise its own threshold), and compared with the largest cell of each permuted grid (single-step maxT):
     p = (1 + number of permuted maxima at least as large) / (1 + number of permuted grids).
 
-    Args:
-        observed: (a, b).
-        permuted: grids of that shape, at least 19.
-        measure: whose direction says which side is "more alike".
+    Parameters
+    ----------
+    observed
+        (a, b).
+    permuted
+        Grids of that shape, at least 19.
+    measure
+        Whose direction says which side is "more alike".
 
-    Raises:
-        InputError: fewer than 19 permutations; a measure that permuting rows does not change.
+    Raises
+    ------
+    InputError
+        Fewer than 19 permutations; a measure that permuting rows does not change.
 
-    Reference: Westfall and Young 1993, "Resampling-based multiple testing", algorithm 2.5; Phipson and Smyth 2010 on
-    the + 1.
+    References
+    ----------
+    Westfall and Young 1993, "Resampling-based multiple testing", algorithm 2.5; Phipson and Smyth 2010 on the + 1.
     """
     sign = 1.0 if measure.direction == "similarity" else -1.0
     values = sign * np.stack([observed, *permuted])

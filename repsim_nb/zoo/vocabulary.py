@@ -15,9 +15,12 @@ END_OF_TEXT = "<|endoftext|>"
 def train_tokenizer(texts: Iterable[str], context: int) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE with 2,048 entries that puts <|endoftext|> in front of every sequence.
 
-    Args:
-        texts: training documents only; the held-out splits must not shape the vocabulary.
-        context: the longest sequence of the models that will use it, in tokens.
+    Parameters
+    ----------
+    texts
+        Training documents only; the held-out splits must not shape the vocabulary.
+    context
+        The longest sequence of the models that will use it, in tokens.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -58,9 +61,12 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 def word_tokenizer(words: Iterable[str], context: int) -> PreTrainedTokenizerFast:
     """One token per word of a closed vocabulary; pairs are joined as BERT joins them.
 
-    Args:
-        words: the vocabulary, in the order of its ids behind those of the special tokens.
-        context: the longest sequence of the models that will use it, in tokens.
+    Parameters
+    ----------
+    words
+        The vocabulary, in the order of its ids behind those of the special tokens.
+    context
+        The longest sequence of the models that will use it, in tokens.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
