@@ -55,4 +55,4 @@ class _Signpost:
 def watch_imports() -> None:
     """Have imports of old names end in an error with the new one."""
     if _Signpost not in sys.meta_path:
-        sys.meta_path.append(_Signpost)  # type: ignore[arg-type]
+        sys.meta_path.append(_Signpost)

@@ -118,7 +118,7 @@ def extract(
     >>> acts[2].shape, list(acts.rows.columns)
     (torch.Size([100, 32]), ['document', 'sequence', 'position', 'char_end'])
     """
-    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)  # type: ignore[arg-type]
+    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
     return aligned([model], [layers], sampling, Resources(store, memory_limit, batch_tokens))[0]
 
 
@@ -166,7 +166,7 @@ def extract_aligned(
     >>> bool((a.rows.char_end == b.rows.char_end).all())
     True
     """
-    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)  # type: ignore[arg-type]
+    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
     return aligned(models, layers, sampling, Resources(store, memory_limit, batch_tokens))
 
 

@@ -229,7 +229,7 @@ def estimate(
     chosen = get_measure(measure)
     check_models(a, b)
     models, layers = two_sides(a, b, layers_a, layers_b)
-    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)  # type: ignore[arg-type]
+    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
     uncertainty = Uncertainty(null, interval, None, between_documents, seed)
     controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
     resources = Resources(memory_limit=memory_limit, batch_tokens=batch_tokens)

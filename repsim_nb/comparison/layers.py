@@ -134,7 +134,7 @@ def compare(
     sides, layers = two_sides(as_side(a, "a"), None if b is None else as_side(b, "b"), layers_a, layers_b)
     here = [isinstance(side, Mapping) for side in sides]
     if all(here):
-        extracted = {"corpus": corpus, "site": site, "rows": rows, "n_rows": n_rows, "packing": packing}
+        extracted: dict[str, Any] = {"corpus": corpus, "site": site, "rows": rows, "n_rows": n_rows, "packing": packing}
         extracted |= {"rows_per_document": rows_per_document, "store": store, "batch_tokens": batch_tokens}
         extracted |= {} if uncertainty.resampled else {"seed": seed}
         check_effect(compare, extracted, "the rows of activations are chosen already. Give it to extract instead.")
@@ -142,7 +142,7 @@ def compare(
         return _of_activations(given, chosen, uncertainty, controls, resources)
     if any(here):
         raise InputError("One side is a model and the other activations: extract both with the same arguments first.")
-    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)  # type: ignore[arg-type]
+    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
     return _of_models(sides, layers, chosen, sampling, uncertainty, controls, resources)
 
 

@@ -124,10 +124,17 @@ def compare_models(
     given = _given(models)
     kept: dict[str, Mapping[int, Any]]
     if given is None:
-        sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)  # type: ignore[arg-type]
+        sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
         kept = _extracted(models, layers, sampling, resources, chosen)  # type: ignore[arg-type]
     else:
-        extracted = {"corpus": corpus, "site": site, "rows": rows, "n_rows": n_rows, "seed": seed, "packing": packing}
+        extracted: dict[str, Any] = {
+            "corpus": corpus,
+            "site": site,
+            "rows": rows,
+            "n_rows": n_rows,
+            "seed": seed,
+            "packing": packing,
+        }
         extracted |= {"rows_per_document": rows_per_document, "store": store, "batch_tokens": batch_tokens}
         check_effect(compare_models, extracted, "the rows of activations are chosen already. Give it to extract.")
         kept = {name: layers_of(acts, layers) for name, acts in given.items()}

@@ -78,7 +78,7 @@ def stream(
     """
     check_models(a, b)
     models, layers = two_sides(a, b, layers_a, layers_b)
-    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)  # type: ignore[arg-type]
+    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
     resources = Resources(memory_limit=memory_limit, batch_tokens=batch_tokens)
     return streamed(models, layers, get_measure(measure), sampling, resources)
 

@@ -103,7 +103,7 @@ def over_training(
     import xarray as xr
 
     chosen = get_measure(measure)
-    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)  # type: ignore[arg-type]
+    sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
     resources = Resources(store, memory_limit, batch_tokens)
     how: dict[str, Any] = {"null": null, "interval": interval, "between_documents": between_documents}
     how |= {"leave_out_first": leave_out_first, "leave_out_norms": leave_out_norms, "standardize": standardize}
