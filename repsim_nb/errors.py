@@ -124,7 +124,8 @@ def named_arguments(
                     given = dict(zip(known, args, strict=False)) | kwargs
                     near = nearest(name, known)
                     advice = f"Did you mean {near!r}?" if near else f"It takes {', '.join(known)}."
-                    raise InputError(f"{function.__name__} has no argument {name!r}. {explain(name, given) or advice}")
+                    called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+                    raise InputError(f"{called} has no argument {name!r}. {explain(name, given) or advice}")
             return function(*args, **kwargs)
 
         return checked

@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from repsim_nb.comparison.cost import estimate
 from repsim_nb.corpora.corpus import hub_id
+from repsim_nb.models.model import RESIDUAL
 from repsim_nb.system.memory import readable_size
+from repsim_nb.widgets.answer import Kept, sides
 from repsim_nb.widgets.model_picker import described, needs_download
-from repsim_nb.widgets.question import Kept, Question
+from repsim_nb.widgets.question import Question, changed
+from repsim_nb.widgets.work import Work
+
+
+class Forecast:
+    """Says in the bar what a run would take and, tried in the background, how long."""
+
+    def __init__(self, work: Work, kept: Kept):
+        self._work, self._kept = work, kept
+
+    def tell(self, question: Question, time: str = "") -> None:
+        """What is known without trying; a trial that is under way is given up."""
+        self._work.give_up("trial")
+        self._say(question, time)
+
+    def try_out(self, question: Question) -> None:
+        """Run a little of it, where that would tell more."""
+        if not worth_trying(question, self._kept):
+            return
+
+        def done(seconds: float, said: list[str]) -> None:
+            self._say(question, f"about {max(1, round(seconds))} s")
+
+        def failed(error: Exception) -> None:  # the run itself will say why
+            self._say(question, "time not known")
+
+        self._say(question, "seconds: trying")
+        self._work.start("trial", lambda: seconds(question, self._kept), done, failed, quiet=True)
+
+    def _say(self, question: Question, time: str) -> None:
+        self._work.bar.tell_cost(in_words(question, self._kept, time))
 
 
 def in_words(question: Question, kept: Kept, time: str = "") -> str:
     """Rows, bytes and the time, as far as that is known of it."""
     q, known = question, activation_bytes(question)
-    parts = [f"{q.n_rows:,} rows", f"{readable_size(known)} of activations" if known else "bytes known after loading"]
+    parts = [
+        f"{q.sampling.n_rows:,} rows",
+        f"{readable_size(known)} of activations" if known else "bytes known after loading",
+    ]
     downloads, unread = downloaded(q), unread_dataset(q, kept)
     if downloads:
         parts.append(f"downloads {', '.join(downloads)}")
@@ -22,7 +57,7 @@ def in_words(question: Question, kept: Kept, time: str = "") -> str:
         parts.append(f"reads {unread}")
     if not downloads and not unread:  # how long those take is not known before
         parts.append("extracted already" if all(kept.holds(q, b) for b in q.models_b) else time)
-    if q.uncertainty:
+    if q.uncertainty.resampled:
         parts.append("and the time for null and interval")
     return " · ".join(filter(None, parts))
 
@@ -41,13 +76,13 @@ def activation_bytes(question: Question) -> int | None:
     """Of all rows and layers in float32, from what the catalogue says; None for models that are not in it."""
     q, total = question, 0
     for b in q.models_b:
-        same = b == q.model_a and q.layers_a == q.layers_b
-        for side, name in [("b", b)] if same else [("a", q.model_a), ("b", b)]:
+        for side, name in [("b", b)] if q.same_sides(b) else [("a", q.model_a), ("b", b)]:
             about, layers = described(name), q.layers(side)
             if "d_model" not in about:
                 return None
-            n = int(about["n_layers"]) + 1 if isinstance(layers, str) else len(layers)
-            total += 4 * q.n_rows * int(about["d_model"]) * n
+            whole = int(about["n_layers"]) + (q.sampling.site == RESIDUAL)  # which alone has a layer 0
+            n = whole if isinstance(layers, str) else len(layers)
+            total += 4 * q.sampling.n_rows * int(about["d_model"]) * n
     return total
 
 
@@ -60,15 +95,10 @@ def worth_trying(question: Question, kept: Kept) -> bool:
 
 def seconds(question: Question, kept: Kept) -> float:
     """Run a little of it to see how long all will take, null and interval apart."""
-    q, total = question, 0.0
-    for b in q.models_b:
-        models = kept.models(q, b)
-        how: dict[str, Any] = {"rows": q.rows, "n_rows": q.n_rows, "seed": q.seed, **q.params}
-        how |= {"layers_a": q.layers("a"), "layers_b": q.layers("b")}
-        total += (
-            estimate(
-                models[0], models[1] if len(models) == 2 else None, kept.text(q), q.measure, trial=True, **how
-            ).seconds
-            or 0.0
-        )
-    return total
+    q, text = question, kept.text(question)
+    resources = changed(replace(kept.resources, store=None))  # an estimate is of a run that finds nothing there
+    each = [
+        estimate(*sides(kept.models(q, b)), text, q.configured, trial=True, **q.options, **resources)
+        for b in q.models_b
+    ]
+    return sum(one.seconds or 0.0 for one in each)
