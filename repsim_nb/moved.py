@@ -30,9 +30,11 @@ MOVED = {
     "uncertainty.moments": "uncertainty.closed_form",
     "versions": "system.versions",
     "widgets.corpora": "widgets.corpus_picker",
+    "widgets.cost": "widgets.forecast",
     "widgets.layers": "widgets.layer_picker",
     "widgets.measures": "widgets.measure_picker",
     "widgets.models": "widgets.model_picker",
+    "widgets.parts": "widgets.assignment",
     "zoo.native": "zoo.toy",
 }
 

@@ -4,6 +4,7 @@ Bad input is one line on stderr and exit code 2, a notebook that failed 1, Ctrl-
 """
 
 import argparse
+import inspect
 import logging
 import os
 import sys
@@ -140,15 +141,46 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _comparison_options(parser: argparse.ArgumentParser) -> None:
-    from repsim_nb.cli.options import add_comparison
+    from repsim_nb.runs.command_options import COMPARISON
 
-    add_comparison(parser)
+    defaults = {name: parameter.default for name, parameter in inspect.signature(repsim_nb.compare).parameters.items()}
+    measure = defaults["measure"]
+    parser.add_argument(
+        "--measure",
+        metavar="NAME",
+        default=measure,
+        help=f"a name from `repsim-nb list measures` (default: {measure})",
+    )
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        metavar="NAME VALUE",
+        type=name_and_value,
+        action="append",
+        default=[],
+        help="set a parameter of the measure; may be repeated",
+    )
+    _add_corpus(parser)
+    parser.add_argument("--split", metavar="NAME", help="of a corpus that has splits (default: test)")
+    for side in ("layers_a", "layers_b"):
+        word = f"--{side.replace('_', '-')}"
+        parser.add_argument(
+            word, metavar="LAYERS", default=defaults[side], help=f"such as 0,2,4 (default: {defaults[side]})"
+        )
+    for option in COMPARISON.values():
+        option.add_to(parser)
 
 
 def _stitch_options(parser: argparse.ArgumentParser) -> None:
-    from repsim_nb.cli.options import add_stitches
+    from repsim_nb.runs.command_options import STITCHES
 
-    add_stitches(parser)
+    _add_corpus(parser)
+    for option in STITCHES.values():
+        option.add_to(parser)
+
+
+def _add_corpus(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--corpus", metavar="NAME_OR_PATH", help="default: the corpus the models were made for")
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -256,7 +288,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _stitch(options: argparse.Namespace) -> int:
-    from repsim_nb.cli.options import STITCHES, given
+    from repsim_nb.runs.command_options import STITCHES, given
     from repsim_nb.stitching import stitching_table
 
     if options.out.suffix != ".nc":

@@ -15,7 +15,7 @@ from repsim_nb.system.netcdf import as_netcdf
 
 def compare(options: argparse.Namespace) -> int:
     """Compare what the options name, write the result; the exit code. Raises InputError before the heavy work."""
-    from repsim_nb.cli.options import COMPARISON, configured, given
+    from repsim_nb.runs.command_options import COMPARISON, configured, given
 
     out = writable(options.out)
     if out.suffix not in SUFFIXES:

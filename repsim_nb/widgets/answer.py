@@ -79,7 +79,7 @@ class Kept:
 
     def models(self, question: Question, b: str) -> list[Model]:
         """Both models; one where the same layers of one model are on both sides."""
-        return [self.model(name) for name in ([b] if question.samesides(b) else [question.model_a, b])]
+        return [self.model(name) for name in ([b] if question.same_sides(b) else [question.model_a, b])]
 
     def activations(self, question: Question, b: str) -> list[Activations]:
         """One for each of `models`, at the same rows; extracted unless they are kept."""

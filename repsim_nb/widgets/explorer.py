@@ -20,14 +20,14 @@ from repsim_nb.models import Packing
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
 from repsim_nb.widgets.answer import Kept, answers
+from repsim_nb.widgets.assignment import Parts
 from repsim_nb.widgets.bar import Bar
 from repsim_nb.widgets.behind import Behind
-from repsim_nb.widgets.cost import Forecast
-from repsim_nb.widgets.export import as_commands, as_python
+from repsim_nb.widgets.forecast import Forecast
 from repsim_nb.widgets.guard import Alert
-from repsim_nb.widgets.parts import Parts
 from repsim_nb.widgets.picker import Frame
 from repsim_nb.widgets.question import Question, changed
+from repsim_nb.widgets.reproduce import as_commands, as_python
 from repsim_nb.widgets.setup import Setup
 from repsim_nb.widgets.state import BOTH, from_json, to_json
 from repsim_nb.widgets.takeaway import TakeAway, write

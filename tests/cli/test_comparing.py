@@ -92,7 +92,7 @@ WRITTEN = {
 
 @pytest.mark.parametrize(("words", "value"), WRITTEN.items(), ids=" ".join)
 def test_compare_takes_every_option_and_writes_it_as_it_is_read(tmp_path, compared, words, value):
-    from repsim_nb.cli.options import COMPARISON
+    from repsim_nb.runs.command_options import COMPARISON
 
     assert main(["compare", "a", "b", *words, "--out", str(tmp_path / "x.nc")]) == 0
     assert compared.asked[-1] == DEFAULTS | value
@@ -119,7 +119,7 @@ def test_compare_configures_its_measure_as_the_measure_declares(tmp_path, compar
 
 def test_stitch_takes_every_option_of_the_table(monkeypatch, tmp_path):
     from repsim_nb import stitching
-    from repsim_nb.cli import options
+    from repsim_nb.runs import command_options as options
 
     def table(*given, **how):
         asked.append((given, how))

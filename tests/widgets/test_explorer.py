@@ -16,7 +16,7 @@ from repsim_nb.activations import Sampling
 from repsim_nb.errors import InputError
 from repsim_nb.system.shipped import data_dir, notebooks_dir
 from repsim_nb.widgets.answer import Kept, answer
-from repsim_nb.widgets.cost import activation_bytes
+from repsim_nb.widgets.forecast import activation_bytes
 from repsim_nb.widgets.map import view_of
 from repsim_nb.widgets.question import Question
 

@@ -181,7 +181,7 @@ def test_the_estimate_never_says_for_good_that_it_is_trying(monkeypatch):
     explorer.cancel()
     explorer.wait()
     assert "about" in explorer._bar.estimate.value
-    monkeypatch.setattr("repsim_nb.widgets.cost.seconds", lambda *given: 1 / 0)
+    monkeypatch.setattr("repsim_nb.widgets.forecast.seconds", lambda *given: 1 / 0)
     explorer.corpus.seed = 5
     explorer.wait()
     assert "time not known" in explorer._bar.estimate.value

@@ -12,8 +12,6 @@ from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 from repsim_nb.activations import Sampling
-from repsim_nb.cli.words import name_and_value
-from repsim_nb.comparison import compare
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
@@ -124,48 +122,6 @@ def _of(function: Callable[..., Any]) -> Any:
 
 COMPARISON = _declared()
 STITCHES = _arguments(stitching_table, "senders", "receivers", "layers", "corpus", "out")
-
-
-def add_comparison(parser: argparse.ArgumentParser) -> None:
-    """Options of `repsim-nb compare`."""
-    defaults = {name: parameter.default for name, parameter in inspect.signature(compare).parameters.items()}
-    measure = defaults["measure"]
-    parser.add_argument(
-        "--measure",
-        metavar="NAME",
-        default=measure,
-        help=f"a name from `repsim-nb list measures` (default: {measure})",
-    )
-    parser.add_argument(
-        "-p",
-        dest="parameters",
-        metavar="NAME VALUE",
-        type=name_and_value,
-        action="append",
-        default=[],
-        help="set a parameter of the measure; may be repeated",
-    )
-    add_corpus(parser)
-    parser.add_argument("--split", metavar="NAME", help="of a corpus that has splits (default: test)")
-    for side in ("layers_a", "layers_b"):
-        word = f"--{side.replace('_', '-')}"
-        parser.add_argument(
-            word, metavar="LAYERS", default=defaults[side], help=f"such as 0,2,4 (default: {defaults[side]})"
-        )
-    for option in COMPARISON.values():
-        option.add_to(parser)
-
-
-def add_stitches(parser: argparse.ArgumentParser) -> None:
-    """Options of `repsim-nb stitch`."""
-    add_corpus(parser)
-    for option in STITCHES.values():
-        option.add_to(parser)
-
-
-def add_corpus(parser: argparse.ArgumentParser) -> None:
-    """The text that is read."""
-    parser.add_argument("--corpus", metavar="NAME_OR_PATH", help="default: the corpus the models were made for")
 
 
 def given(options: argparse.Namespace, declared: Mapping[str, Option]) -> dict[str, Any]:

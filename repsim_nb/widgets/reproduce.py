@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from repsim_nb.cli.options import COMPARISON, written
 from repsim_nb.models import Packing
+from repsim_nb.runs.command_options import COMPARISON, written
 from repsim_nb.widgets.question import Question, changed
 
 NOTEBOOK = "00_start_here"
