@@ -4,7 +4,6 @@ Bad input is one line on stderr and exit code 2, a notebook that failed 1, Ctrl-
 """
 
 import argparse
-import inspect
 import logging
 import os
 import sys
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import repsim_nb
+from repsim_nb.cli.arguments import name_and_value, parsed_layers, with_values
 from repsim_nb.cli.comparing import SUFFIXES, compare
 from repsim_nb.cli.tables import aligned, comma_separated
-from repsim_nb.cli.words import name_and_value, parsed_layers, with_values
 from repsim_nb.errors import InputError
 from repsim_nb.runs.execution import RunError, run_notebook
 from repsim_nb.runs.notebook_parameters import ParameterError, match
@@ -141,10 +140,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _comparison_options(parser: argparse.ArgumentParser) -> None:
-    from repsim_nb.runs.command_options import COMPARISON
+    from repsim_nb.runs.command_options import COMPARISON, DEFAULTS
 
-    defaults = {name: parameter.default for name, parameter in inspect.signature(repsim_nb.compare).parameters.items()}
-    measure = defaults["measure"]
+    measure = DEFAULTS["measure"]
     parser.add_argument(
         "--measure",
         metavar="NAME",
@@ -165,7 +163,7 @@ def _comparison_options(parser: argparse.ArgumentParser) -> None:
     for side in ("layers_a", "layers_b"):
         word = f"--{side.replace('_', '-')}"
         parser.add_argument(
-            word, metavar="LAYERS", default=defaults[side], help=f"such as 0,2,4 (default: {defaults[side]})"
+            word, metavar="LAYERS", default=DEFAULTS[side], help=f"such as 0,2,4 (default: {DEFAULTS[side]})"
         )
     for option in COMPARISON.values():
         option.add_to(parser)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import repsim_nb
-from repsim_nb.cli.words import parsed_layers
+from repsim_nb.cli.arguments import parsed_layers
 from repsim_nb.errors import InputError, needs
 from repsim_nb.system.atomic import OutputError, atomic, writable
 from repsim_nb.system.netcdf import as_netcdf

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 from repsim_nb.activations import Sampling
+from repsim_nb.comparison import compare
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
@@ -24,6 +25,7 @@ from repsim_nb.uncertainty import Uncertainty
 
 OBJECTS = (Sampling, Uncertainty, Controls, Resources)
 NOT_WRITTEN = ("corpus", "groups")  # the corpus is loaded first; groups are one value for each row of an array
+WRITTEN = {"packing": Packing, "store": bool | str | None}  # what words can say where Python takes more
 HELP = {
     "site": "resid_post, attn_out, mlp_out or pre_residual",
     "rows": "tokens, last, mean, cls or padded",
@@ -98,7 +100,7 @@ def _declared() -> dict[str, Option]:
     """Of the objects in which options travel."""
     found: dict[str, Option] = {}
     for of in OBJECTS:
-        hints = get_type_hints(of) | {"store": bool | str | None}
+        hints = get_type_hints(of) | WRITTEN
         own = [field for field in fields(of) if field.name not in NOT_WRITTEN]
         found |= {field.name: Option(field.name, hints[field.name], field.default) for field in own}
     return found
@@ -121,6 +123,7 @@ def _of(function: Callable[..., Any]) -> Any:
 
 
 COMPARISON = _declared()
+DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(compare).parameters.items()}
 STITCHES = _arguments(stitching_table, "senders", "receivers", "layers", "corpus", "out")
 
 
