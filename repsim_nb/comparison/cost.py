@@ -246,14 +246,15 @@ def estimate(
     return replace(about, forward_seconds=forward, measure_seconds=_measure_seconds(chosen, plans))
 
 
-def _longest_window(corpus: Any, packing: Packing) -> int | None:
+def _longest_window(sampling: Sampling) -> int | None:
     """Tokens at most, where that is less than the context: as packing says, or a token for each byte of texts at hand.
 
     Nothing is loaded for it.
     """
+    packing = sampling.packing
     if packing.length is not None or packing.kind == "packed":
         return packing.length
-    texts = _texts_at_hand(corpus)
+    texts = _texts_at_hand(sampling.corpus)
     return None if texts is None else SPECIAL + max(sizes(texts), default=0)
 
 
@@ -282,7 +283,7 @@ def expected_bytes(
     """
     widths = [dict.fromkeys(positions, model.d_model) for model, positions in zip(models, layers, strict=True)]
     sides = [list(side.values()) for side in widths]
-    n_rows, longest = sampling.n_rows, _longest_window(sampling.corpus, sampling.packing)
+    n_rows, longest = sampling.n_rows, _longest_window(sampling)
     per_row, limit = 4 * sum(map(sum, sides)), limit_bytes(resources.memory_limit)
     copies = 2 if uncertainty.resampled else 1
 

@@ -33,7 +33,7 @@ SMALL = {"corpus": TEXTS, "n_rows": 60}
 ASKED = {
     "rtd": ({"measure": rs.get_measure("rtd", seed=3, points=20)}, ""),
     "rbf": ({"measure": rs.get_measure("cka", kernel="rbf", bandwidth=0.5)}, ""),
-    "biased": ({"measure": rs.get_measure("cka", debiased=False), "layers_a": (1,), "layers_b": (0, 1), "n_rows": 80}, ""),
+    "biased": ({"measure": rs.get_measure("cka", debiased=False), "layers_a": (1,), "n_rows": 80}, ""),
     "null and interval": ({"measure": "procrustes", "null": "permutation", "interval": 0.95, "layers_a": (2,)}, ""),
     "null": ({"null": 19}, "null of 19 permutations, no interval"),
     "interval": ({"interval": 0.8, "seed": 4}, "no null, 0.8 interval"),
