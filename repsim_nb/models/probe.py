@@ -19,12 +19,24 @@ from torch import Tensor, nn
 from repsim_nb.errors import InputError
 from repsim_nb.models.model import Model
 from repsim_nb.models.neutral import Neutral
-from repsim_nb.models.trial import Trial, batch_of, check_causal, distance, random_ids, read_alone, refusing, tolerance
+from repsim_nb.models.trial import (
+    Trial,
+    batch_of,
+    check_causal,
+    check_rest,
+    distance,
+    in_two,
+    random_ids,
+    read_alone,
+    refusing,
+    tolerance,
+)
 from repsim_nb.system.atomic import OutputError, atomic
 from repsim_nb.system.versions import versions
 
 FEW = (5, 12, 29)  # tokens of texts that are always tried
 WORK = 6e9  # parameters times tokens, that longer texts may take: some tenths of a second
+LONGER = 2  # tokens more than the trial's, of the text that stands beside it
 LONGEST = 2048  # tokens: the attention of longer ones takes too much memory
 MOST = 10  # lengths tried
 BOUNDARIES = ("window", "block", "chunk", "local", "kernel", "segment", "landmark", "bucket", "span")
@@ -49,7 +61,10 @@ def probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
         A text that the model cannot read, or to which it gives other values each time.
     """
     key = _key(model)
-    if (known := _verdicts.get(key) or _read(key)) is None:
+    if known := _verdicts.get(key) or _read(key):
+        with refusing(model), torch.no_grad():
+            check_rest(model, trial)
+    else:
         start = time.perf_counter()
         known = _probe(model, trial, _of_each_kind(blocks))
         if time.perf_counter() - start > WORTH_KEEPING:
@@ -62,12 +77,9 @@ def probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
 def _probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
     below, reason = min([_rotary_switch(model), _selection(model)], key=lambda switch: switch[0] or model.context)
     seen, lengths = _Seen(model, len(blocks)), _lengths(model, blocks, below)
+    in_full = _in_full(model, trial, below)
     with refusing(model):
-        start = read_alone(model, trial.ids[: len(trial.ids) // 2 + 1])
-    if model.kind == "causal" and not 0 < below < len(trial.ids):
-        check_causal(model, trial, start)
-    with refusing(model):
-        padding = [_padded_in_full(model, trial, start), *(seen.padded(*pair) for pair in pairwise(lengths))]
+        padding = [in_full, *(seen.padded(*pair) for pair in pairwise(lengths))]
         company = [seen.accompanied(length) for length in lengths[:2]]
         cut = [seen.cut(*pair) for pair in pairwise(lengths)] if model.kind == "causal" else []
         if not seen.again(lengths[0]) < tolerance(model):
@@ -132,16 +144,40 @@ def rotary_state(modules: Sequence[nn.Module]) -> Iterator[None]:
                 module._buffers[name] = buffer
 
 
-def _padded_in_full(model: Model, long: Trial, short: Trial) -> float:
-    """How far two texts move that share a batch, one padded, through all blocks and the head."""
-    batch = batch_of(model, long.ids, short.ids)
-    hidden = model.run(model.embed(batch), 0, model.n_layers, batch)
+def _in_full(model: Model, trial: Trial, below: int) -> float:
+    """How far texts move that share a batch, one padded, through all blocks and the head.
+
+    They run in two parts. What a causal model makes of a longer text and of the trial's beginning, padded, begins as
+    the trial does: where that is so, it neither looks ahead nor tells the parts from the whole, and all is said by one
+    run. Else it is looked at one by one.
+    """
+    half = len(trial.ids) // 2 + 1
+    if model.kind == "causal" and (more := min(LONGER, model.context - len(trial.ids))) > 0:
+        longer = np.concatenate([trial.ids, trial.ids[:more]])
+        start = Trial(trial.ids[:half], trial.hidden[:, :half], trial.out[:, :half])
+        with refusing(model):
+            if (off := _together(model, [longer, start.ids], [trial, start])) < tolerance(model):
+                return off
+    with refusing(model):
+        start = read_alone(model, trial.ids[:half])
+    if model.kind == "causal" and not 0 < below < len(trial.ids):
+        check_causal(model, trial, start)
+    with refusing(model):
+        if not (off := _together(model, [trial.ids, start.ids], [trial, start])) < tolerance(model):
+            check_rest(model, trial)
+    return off
+
+
+def _together(model: Model, texts: Sequence[np.ndarray], begun: Sequence[Trial]) -> float:
+    """How far texts in one batch are from what is known of their beginnings."""
+    batch = batch_of(model, *texts)
+    hidden = in_two(model, batch)
     out = model.head(hidden, batch)
     moved = []
-    for row, text in enumerate((long, short)):
-        length = len(text.ids)
-        moved.append(distance(hidden[row, :length], text.hidden[0]))
-        moved.append(distance(out[row, :length] if out.dim() == 3 else out[row], text.out[0]))
+    for row, known in enumerate(begun):
+        length = len(known.ids)
+        moved.append(distance(hidden[row, :length], known.hidden[0]))
+        moved.append(distance(out[row, :length] if out.dim() == 3 else out[row], known.out[0]))
     return max(moved)
 
 
