@@ -36,7 +36,6 @@ from repsim_nb.system.versions import versions
 
 FEW = (5, 12, 29)  # tokens of texts that are always tried
 WORK = 6e9  # parameters times tokens, that longer texts may take: some tenths of a second
-LONGER = 2  # tokens more than the trial's, of the text that stands beside it
 LONGEST = 2048  # tokens: the attention of longer ones takes too much memory
 MOST = 10  # lengths tried
 BOUNDARIES = ("window", "block", "chunk", "local", "kernel", "segment", "landmark", "bucket", "span")
@@ -147,37 +146,41 @@ def rotary_state(modules: Sequence[nn.Module]) -> Iterator[None]:
 def _in_full(model: Model, trial: Trial, below: int) -> float:
     """How far texts move that share a batch, one padded, through all blocks and the head.
 
-    They run in two parts. What a causal model makes of a longer text and of the trial's beginning, padded, begins as
-    the trial does: where that is so, it neither looks ahead nor tells the parts from the whole, and all is said by one
-    run. Else it is looked at one by one.
+    They run in two parts. Where two beginnings of the trial's text, one padded, are what the trial begins with, a
+    causal model neither looks ahead nor tells the parts from the whole, and one run says all. Else texts are looked at
+    one by one.
     """
     half = len(trial.ids) // 2 + 1
-    if model.kind == "causal" and (more := min(LONGER, model.context - len(trial.ids))) > 0:
-        longer = np.concatenate([trial.ids, trial.ids[:more]])
-        start = Trial(trial.ids[:half], trial.hidden[:, :half], trial.out[:, :half])
+    if model.kind == "causal":
+        begun = [_beginning(trial, length) for length in (max(half, len(trial.ids) - 1), half)]
         with refusing(model):
-            if (off := _together(model, [longer, start.ids], [trial, start])) < tolerance(model):
+            if (off := _together(model, begun)) < tolerance(model):
                 return off
     with refusing(model):
         start = read_alone(model, trial.ids[:half])
     if model.kind == "causal" and not 0 < below < len(trial.ids):
         check_causal(model, trial, start)
     with refusing(model):
-        if not (off := _together(model, [trial.ids, start.ids], [trial, start])) < tolerance(model):
+        if not (off := _together(model, [trial, start])) < tolerance(model):
             check_rest(model, trial)
     return off
 
 
-def _together(model: Model, texts: Sequence[np.ndarray], begun: Sequence[Trial]) -> float:
-    """How far texts in one batch are from what is known of their beginnings."""
-    batch = batch_of(model, *texts)
+def _beginning(trial: Trial, length: int) -> Trial:
+    """What a causal model makes of the first tokens."""
+    return Trial(trial.ids[:length], trial.hidden[:, :length], trial.out[:, :length])
+
+
+def _together(model: Model, texts: Sequence[Trial]) -> float:
+    """How far texts move that share a batch."""
+    batch = batch_of(model, *(text.ids for text in texts))
     hidden = in_two(model, batch)
     out = model.head(hidden, batch)
     moved = []
-    for row, known in enumerate(begun):
-        length = len(known.ids)
-        moved.append(distance(hidden[row, :length], known.hidden[0]))
-        moved.append(distance(out[row, :length] if out.dim() == 3 else out[row], known.out[0]))
+    for row, text in enumerate(texts):
+        length = len(text.ids)
+        moved.append(distance(hidden[row, :length], text.hidden[0]))
+        moved.append(distance(out[row, :length] if out.dim() == 3 else out[row], text.out[0]))
     return max(moved)
 
 
