@@ -67,7 +67,8 @@ def test_batches_are_those_of_a_model_that_pads_and_tells_texts_apart_as_this_on
     padding.tokenizer.pad_token = padding.tokenizer.convert_ids_to_tokens(7)
     telling.tokenizer.model_input_names = [*small.tokenizer.model_input_names, "token_type_ids"]
     models = [small, padding, telling]
-    assert len({m.windows.text_key for m in models}) == 1 and padding.pad == 7 != small.pad
+    assert len({m.windows.text_key for m in models}) == 1
+    assert padding.pad == 7 != small.pad
     ground = Ground(TEXTS, models, n_fit=8, n_report=8, seed=0)
     of_pairs = {
         part: [replace(w, types=np.arange(len(w)) % 2) for w in found] for part, found in ground.windows.items()
@@ -77,7 +78,8 @@ def test_batches_are_those_of_a_model_that_pads_and_tells_texts_apart_as_this_on
         batches = [ground.batches_of(m)[part] for m in models]
         for one, padded, told in zip(*batches, strict=True):
             assert torch.equal(padded.ids, torch.where(one.mask, one.ids, 7))
-            assert one.types is None and padded.types is None and told.types is not None
+            assert one.types is None is padded.types
+            assert told.types is not None
     assert any(not batch.mask.all() for batch in ground.batches_of(small)["fit"])
 
 
