@@ -1,7 +1,11 @@
 """What a comparison takes is known beforehand, does not grow with the square of the rows, and keeps to its limit."""
 
 import ctypes
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +54,46 @@ def test_measures_in_blocks_never_hold_all_distances(name, sides):
 def test_memory_is_what_is_taken(name, params, sides):
     taken, expected = peak(get_measure(name, **params), *(x[:2500] for x in sides))
     assert taken == pytest.approx(expected, rel=0.25)  # the rest is what malloc had at hand
+
+
+GROWING = ["cca", "hard_matching", "aligned_cosine", "kl_divergence", "rsa"]
+GROWING += ["concentricity_difference", "magnitude_difference"]
+GROWTH = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from repsim_nb.measures import get_measure
+
+def resident(field):
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+def peak(measure, x, y):
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = resident("VmRSS")
+    measure(x, y)
+    return resident("VmHWM") - before
+
+x, y = np.random.default_rng(0).standard_normal((2, 3000, 192), dtype="float32")
+for measure in map(get_measure, sys.argv[1:]):
+    measure(x[:1000], y[:1000])
+    few, more = peak(measure, x[:1000], y[:1000]), peak(measure, x, y)
+    expected = measure.memory(3000, [192], [192]) - measure.memory(1000, [192], [192])
+    print(json.dumps([measure.name, more - few, expected]))
+"""
+
+
+def test_memory_grows_as_what_is_taken_does():
+    """In a process that gives back at once what is freed, so that only what is in use counts."""
+    if not os.access(PEAK, os.W_OK):
+        pytest.skip("this system does not tell a process its peak")
+    alone = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**16), "OMP_NUM_THREADS": "1"}
+    run = [sys.executable, "-W", "ignore", "-c", GROWTH, *GROWING]
+    lines = subprocess.run(run, env=alone, check=True, capture_output=True, text=True).stdout.splitlines()
+    found = {name: (taken, expected) for name, taken, expected in map(json.loads, lines)}
+    assert list(found) == GROWING
+    for name, (taken, expected) in found.items():
+        assert taken == pytest.approx(expected, rel=0.25), name
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=NAMES)
