@@ -41,19 +41,29 @@ def heatmap(
     Where the result has a null, cells that do not differ from it (family-wise p > 0.05) are hatched, and the x-axis
     says so.
 
-    Args:
-        result: what `compare` returned, dims (layer_a, layer_b).
-        ax: where to draw; None makes a new figure.
-        limits: of the colour scale, to share it between maps; None takes the measure's own bounds where it has two,
-            and the data's otherwise.
-        colorbar: draw a colour bar that says what high and low mean.
-        annotate: print the values into the cells; None does so for maps of at most 40 cells.
+    Parameters
+    ----------
+    result
+        What `compare` returned, dims (layer_a, layer_b).
+    ax
+        Where to draw; None makes a new figure.
+    limits
+        Of the colour scale, to share it between maps; None takes the measure's own bounds where it has two, and the
+        data's otherwise.
+    colorbar
+        Draw a colour bar that says what high and low mean.
+    annotate
+        Print the values into the cells; None does so for maps of at most 40 cells.
 
-    Returns:
+    Returns
+    -------
+    Axes
         The Axes; nothing is shown or saved.
 
-    Raises:
-        InputError: not a comparison result, or values that are not finite.
+    Raises
+    ------
+    InputError
+        Not a comparison result, or values that are not finite.
     """
     import matplotlib.pyplot as plt
 
@@ -106,9 +116,12 @@ def _hatch_null_cells(result: xr.DataArray, ax: Axes, hatch: str) -> bool:
 def mark_blocks(ax: Axes, found: Blocks) -> Axes:
     """Outline the blocks of layers on the heatmap of a model with itself, dashed if smooth decay would do (p > 0.05).
 
-    Args:
-        ax: what `heatmap` returned for the same layers.
-        found: what `depth.find_blocks` returned.
+    Parameters
+    ----------
+    ax
+        What `heatmap` returned for the same layers.
+    found
+        What `depth.find_blocks` returned.
     """
     from matplotlib.patches import Rectangle
 
@@ -125,12 +138,18 @@ def heatmap_grid(
 ) -> Figure:
     """One heatmap per pair of models, in a grid with one colour scale and one colour bar.
 
-    Args:
-        results: (row model, column model) -> what `compare` returned for them; pairs that are absent stay empty.
-        limits: of the shared colour scale; None takes what all maps need together.
-        side: inches of a map of mean size.
+    Parameters
+    ----------
+    results
+        (row model, column model) -> what `compare` returned for them; pairs that are absent stay empty.
+    limits
+        Of the shared colour scale; None takes what all maps need together.
+    side
+        Inches of a map of mean size.
 
-    Returns:
+    Returns
+    -------
+    Figure
         The Figure; nothing is shown or saved.
     """
     import matplotlib.pyplot as plt
@@ -177,9 +196,12 @@ def heatmap_grid(
 def gallery(results: Mapping[str, xr.DataArray], columns: int = 4) -> Figure:
     """One heatmap per measure, each on its own scale with its own colour bar; brighter is more alike in all.
 
-    Args:
-        results: title -> what `compare` returned.
-        columns: maps per row of the figure.
+    Parameters
+    ----------
+    results
+        Title -> what `compare` returned.
+    columns
+        Maps per row of the figure.
     """
     import matplotlib.pyplot as plt
 
@@ -205,9 +227,12 @@ def gallery(results: Mapping[str, xr.DataArray], columns: int = 4) -> Figure:
 def agreement_map(correlations: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Which measures agree: their rank correlations as a map, like ones side by side.
 
-    Args:
-        correlations: square, what `sanity.agreement` returned.
-        ax: where to draw; None makes a new figure.
+    Parameters
+    ----------
+    correlations
+        Square, what `sanity.agreement` returned.
+    ax
+        Where to draw; None makes a new figure.
     """
     import matplotlib.pyplot as plt
     import seaborn as sns

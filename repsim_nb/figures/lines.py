@@ -25,17 +25,26 @@ def curves(
     A band is the interval of each layer by itself. The grey area is what unrelated representations reach, up to its
     5% level over the whole grid; points inside it, whose p-value is above 0.05, are hollow.
 
-    Args:
-        result: what `compare` returned, dims (layer_a, layer_b).
-        ax: where to draw, onto other curves if there are any; None makes a new figure.
-        layer_a: this layer of a against every layer of b; None takes each layer that both have against itself.
-        label: of the curve, in the legend; None names the models where other curves are there too.
+    Parameters
+    ----------
+    result
+        What `compare` returned, dims (layer_a, layer_b).
+    ax
+        Where to draw, onto other curves if there are any; None makes a new figure.
+    layer_a
+        This layer of a against every layer of b; None takes each layer that both have against itself.
+    label
+        Of the curve, in the legend; None names the models where other curves are there too.
 
-    Returns:
+    Returns
+    -------
+    Axes
         The Axes; nothing is shown or saved.
 
-    Raises:
-        InputError: not a comparison result, values that are not finite, or a layer that is not there.
+    Raises
+    ------
+    InputError
+        Not a comparison result, values that are not finite, or a layer that is not there.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -103,11 +112,16 @@ def _limit_to_bounds(ax: Axes, result: xr.DataArray) -> None:
 def penalties(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Stitching penalties by layer, one series for every kind of sender into every kind of receiver.
 
-    Args:
-        frame: what `stitching.penalties_by_kind` returned.
-        ax: where to draw; None makes a new figure.
+    Parameters
+    ----------
+    frame
+        What `stitching.penalties_by_kind` returned.
+    ax
+        Where to draw; None makes a new figure.
 
-    Returns:
+    Returns
+    -------
+    Axes
         The Axes; bars are the intervals. Receivers have a colour each; a foreign sender's markers are hollow.
     """
     import seaborn as sns
@@ -143,12 +157,18 @@ def penalties(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def by_groups(frame: pd.DataFrame, ax: Axes | None = None, *, label: str = "value") -> Axes:
     """Means over pairs of models by layer, a line for every two groups, with their intervals as bands.
 
-    Args:
-        frame: what `groups.means_by_group` returned.
-        ax: where to draw; None makes a new figure.
-        label: what the values are, with their unit.
+    Parameters
+    ----------
+    frame
+        What `groups.means_by_group` returned.
+    ax
+        Where to draw; None makes a new figure.
+    label
+        What the values are, with their unit.
 
-    Returns:
+    Returns
+    -------
+    Axes
         The Axes. Lines of a group with itself are full, those of two groups dashed.
     """
     import seaborn as sns
@@ -177,12 +197,18 @@ def by_groups(frame: pd.DataFrame, ax: Axes | None = None, *, label: str = "valu
 def effects(table: pd.DataFrame, ax: Axes | None = None, *, label: str = "between less within") -> Axes:
     """How much less alike models of different groups are than models of one, by layer, with intervals.
 
-    Args:
-        table: what `groups.group_test` returned.
-        ax: where to draw; None makes a new figure.
-        label: what the effect is, with its unit.
+    Parameters
+    ----------
+    table
+        What `groups.group_test` returned.
+    ax
+        Where to draw; None makes a new figure.
+    label
+        What the effect is, with its unit.
 
-    Returns:
+    Returns
+    -------
+    Axes
         The Axes. Points are filled where the groups differ (family-wise p <= 0.05), hollow elsewhere.
     """
     ax = ax or _new()
@@ -198,11 +224,16 @@ def effects(table: pd.DataFrame, ax: Axes | None = None, *, label: str = "betwee
 def over_training(result: xr.DataArray, ax: Axes | None = None) -> Axes:
     """One line per layer over the steps of training, on a logarithmic scale with 0 at its left end.
 
-    Args:
-        result: dims (step, layer), a variable of what `depth.over_training` returned.
-        ax: where to draw; None makes a new figure.
+    Parameters
+    ----------
+    result
+        Dims (step, layer), a variable of what `depth.over_training` returned.
+    ax
+        Where to draw; None makes a new figure.
 
-    Returns:
+    Returns
+    -------
+    Axes
         The Axes; layers go from dark (the embedding) to light (the last).
     """
     import matplotlib as mpl

@@ -24,18 +24,28 @@ if TYPE_CHECKING:
 def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mapping[str, str] | None = None) -> Axes:
     """Models as points, as far apart as their distances ask for: classical multidimensional scaling in the plane.
 
-    Args:
-        distances: square and symmetric, index and columns the model names; zero diagonal.
-        ax: where to draw; None makes a new figure.
-        groups: model -> group, which then has a colour and a marker of its own; its models are not named.
+    Parameters
+    ----------
+    distances
+        Square and symmetric, index and columns the model names; zero diagonal.
+    ax
+        Where to draw; None makes a new figure.
+    groups
+        Model -> group, which then has a colour and a marker of its own; its models are not named.
 
-    Returns:
+    Returns
+    -------
+    Axes
         The Axes; its title says what share of the squared distances the plane holds.
 
-    Raises:
-        InputError: not square, not symmetric, or fewer than three models.
+    Raises
+    ------
+    InputError
+        Not square, not symmetric, or fewer than three models.
 
-    Reference: Torgerson 1952.
+    References
+    ----------
+    Torgerson 1952.
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -87,13 +97,19 @@ def _name_points(ax: Axes, names: list[str], points: np.ndarray) -> None:
 def ranking(table: pd.DataFrame, ax: Axes | None = None, *, level: float = LEVEL) -> Axes:
     """Measures by how well dissimilarity follows the gap in accuracy, the best at the top.
 
-    Args:
-        table: what `groups.rank_measures` returned.
-        ax: where to draw; None makes a new figure.
-        level: points are filled where the correlation is above 0 with a p-value of at most this, to be shared over the
-            measures where one is to hold of all of them.
+    Parameters
+    ----------
+    table
+        What `groups.rank_measures` returned.
+    ax
+        Where to draw; None makes a new figure.
+    level
+        Points are filled where the correlation is above 0 with a p-value of at most this, to be shared over the
+        measures where one is to hold of all of them.
 
-    Returns:
+    Returns
+    -------
+    Axes
         The Axes; bars are the intervals.
     """
     import matplotlib.pyplot as plt
@@ -117,12 +133,18 @@ def ranking(table: pd.DataFrame, ax: Axes | None = None, *, level: float = LEVEL
 def projection(closeup: SharedAxes, ax: Axes | None = None, *, labels: tuple[str, str] = ("a", "b")) -> Axes:
     """Two representations on shared axes; a thin line joins the two places of one stimulus.
 
-    Args:
-        closeup: what `closeup.shared_axes` returned.
-        ax: where to draw; None makes a new figure.
-        labels: of the two, in the legend.
+    Parameters
+    ----------
+    closeup
+        What `closeup.shared_axes` returned.
+    ax
+        Where to draw; None makes a new figure.
+    labels
+        Of the two, in the legend.
 
-    Returns:
+    Returns
+    -------
+    Axes
         The Axes; its title says how many of the rows are shown.
     """
     import matplotlib.pyplot as plt

@@ -182,8 +182,10 @@ class _Running:
 def run_cells(todo: Sequence[Cell], jobs: int, memory: int, progress: bool) -> None:
     """All cells, at most `jobs` at a time; where they take more than `memory` together, one waits for the others.
 
-    Args:
-        progress: print a line for each.
+    Parameters
+    ----------
+    progress
+        Print a line for each.
     """
     waiting, done = list(todo), 0
     running: list[_Running] = []

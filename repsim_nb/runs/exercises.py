@@ -43,9 +43,13 @@ UNANSWERED = Feedback(False, "Put your answer in place of the dots.")
 def check_positions(answer: Any, model: Model | str) -> Feedback:
     """At how many places can the representations of `model` be read? Before its first block, and after each.
 
-    Raises:
-        InputError: a model that does not exist.
+    Raises
+    ------
+    InputError
+        A model that does not exist.
 
+    Examples
+    --------
     >>> check_positions(2, "tiny-neox-w32-d2")
     Not yet. That is the number of its blocks. One can also look before the first block: what is there?
     >>> check_positions("many", "tiny-neox-w32-d2")
@@ -71,9 +75,13 @@ def check_nearest_layer(answer: Any, result: xr.DataArray, layer: int) -> Feedba
 
     Where several are equally like it, each is right. Of a dissimilarity, the smallest value is the most alike.
 
-    Raises:
-        InputError: `layer` is not a layer of model a in this map.
+    Raises
+    ------
+    InputError
+        `layer` is not a layer of model a in this map.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> from repsim_nb import compare
     >>> x, y = np.random.default_rng(0).normal(size=(2, 100, 5))
@@ -103,14 +111,22 @@ def check_nearest_layer(answer: Any, result: xr.DataArray, layer: int) -> Feedba
 def check_unseen_change(answer: Any, x: Any, measure: str | Measure = "cka") -> Feedback:
     """Is `answer` unlike `x` in nearly all its numbers, and yet perfectly like it to a measure?
 
-    Args:
-        answer: what the learner made of x, (n_rows, any number of features).
-        x: a representation, (n_rows, d).
-        measure: one that reports likeness between two matrices.
+    Parameters
+    ----------
+    answer
+        What the learner made of x, (n_rows, any number of features).
+    x
+        A representation, (n_rows, d).
+    measure
+        One that reports likeness between two matrices.
 
-    Raises:
-        InputError: a measure that does not exist.
+    Raises
+    ------
+    InputError
+        A measure that does not exist.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> x = np.random.default_rng(0).normal(size=(100, 5))
     >>> check_unseen_change(x ** 2, x)

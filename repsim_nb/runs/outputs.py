@@ -22,14 +22,21 @@ PNG_DPI = 160
 def save_figure(figure: Figure | Axes, stem: str, caption: str, folder: Path | None = None) -> None:
     """Write `stem.svg`, `stem.png` and `stem.caption.txt` into the folder of the present run.
 
-    Args:
-        figure: a Figure, or an Axes of it.
-        stem: file name without ending.
-        caption: one or two sentences that make the figure understandable alone; also its text alternative.
-        folder: another one than that of the run; made if it is missing.
+    Parameters
+    ----------
+    figure
+        A Figure, or an Axes of it.
+    stem
+        File name without ending.
+    caption
+        One or two sentences that make the figure understandable alone; also its text alternative.
+    folder
+        Another one than that of the run; made if it is missing.
 
-    Raises:
-        InputError: no figure was given, or the folder cannot be written to.
+    Raises
+    ------
+    InputError
+        No figure was given, or the folder cannot be written to.
     """
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -48,13 +55,19 @@ def save_figure(figure: Figure | Axes, stem: str, caption: str, folder: Path | N
 def save_table(table: xr.DataArray | xr.Dataset | pd.DataFrame, stem: str, folder: Path | None = None) -> None:
     """Write `stem.csv` (one line per cell) and `stem.nc` (labels and provenance kept) into the folder of the run.
 
-    Args:
-        table: what is to be written.
-        stem: file name without ending.
-        folder: another one than that of the run; made if it is missing.
+    Parameters
+    ----------
+    table
+        What is to be written.
+    stem
+        File name without ending.
+    folder
+        Another one than that of the run; made if it is missing.
 
-    Raises:
-        InputError: something that is no labelled table, or a folder that cannot be written to.
+    Raises
+    ------
+    InputError
+        Something that is no labelled table, or a folder that cannot be written to.
     """
     import pandas as pd
     import xarray as xr

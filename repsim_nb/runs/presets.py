@@ -12,9 +12,13 @@ from repsim_nb.errors import unknown
 def settle(preset: str, presets: Mapping[str, Mapping[str, Any]], **given: Any) -> SimpleNamespace:
     """The settings of `preset`, with those of `given` that are not None in their place.
 
-    Raises:
-        InputError: a preset or a parameter that does not exist.
+    Raises
+    ------
+    InputError
+        A preset or a parameter that does not exist.
 
+    Examples
+    --------
     >>> settle("quick", {"quick": {"n_rows": 512}, "default": {"n_rows": 4096}}, n_rows=None).n_rows
     512
     """

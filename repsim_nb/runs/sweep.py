@@ -51,21 +51,32 @@ def sweep_notebook(
     it holds (the environment variable REPSIM_NB_MEMORY). Where the cells together take more than `memory`, the last
     one that was started is stopped, and begun again when there is room.
 
-    Args:
-        name: of a notebook that comes with the package, or the path of an .ipynb file.
-        grid: parameter -> its values, of the type declared in the notebook; all combinations are run.
-        out: folder of the sweep.
-        jobs: cells at a time; None is the number of cores.
-        memory: bytes that all cells together may take; None is what is available now.
-        progress: print a line for each cell.
+    Parameters
+    ----------
+    name
+        Of a notebook that comes with the package, or the path of an .ipynb file.
+    grid
+        Parameter -> its values, of the type declared in the notebook; all combinations are run.
+    out
+        Folder of the sweep.
+    jobs
+        Cells at a time; None is the number of cores.
+    memory
+        Bytes that all cells together may take; None is what is available now.
+    progress
+        Print a line for each cell.
 
-    Returns:
+    Returns
+    -------
+    pandas.DataFrame
         One row for each cell (what sweep.csv holds): the parameters, status ("done", "failed"), exit_code, seconds,
         error, folder. The tables of all runs are in `out/tables`.
 
-    Raises:
-        InputError: unknown notebook, a misspelt parameter, a value of the wrong type, an empty grid, before anything
-            runs. A cell that fails raises nothing: see status.
+    Raises
+    ------
+    InputError
+        Unknown notebook, a misspelt parameter, a value of the wrong type, an empty grid, before anything runs. A cell
+        that fails raises nothing: see status.
     """
     notebook = find_notebook(name)
     jobs, memory = _positive("jobs", jobs, cores()), _positive("memory", memory, available_memory() or sys.maxsize)

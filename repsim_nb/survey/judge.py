@@ -33,10 +33,14 @@ VERDICTS = ("right", "refused", "cannot be built here", "wrong")
 class Verdict:
     """What became of an architecture.
 
-    Attributes:
-        verdict: one of VERDICTS.
-        reason: why not "right"; empty where it is.
-        deviation: the largest from what transformers gives, in standard deviations of a position.
+    Attributes
+    ----------
+    verdict
+        One of VERDICTS.
+    reason
+        Why not "right"; empty where it is.
+    deviation
+        The largest from what transformers gives, in standard deviations of a position.
     """
 
     verdict: str

@@ -18,12 +18,18 @@ def steps(
 ) -> Iterator[T]:
     """The items one by one, under a progress bar unless the loop is watched.
 
-    Args:
-        items: anything to go through.
-        what: is being done.
-        unit: what an item is called.
-        shown: False leaves the bar out.
-        total: how many items there are, where they have no length.
+    Parameters
+    ----------
+    items
+        Anything to go through.
+    what
+        Is being done.
+    unit
+        What an item is called.
+    shown
+        False leaves the bar out.
+    total
+        How many items there are, where they have no length.
     """
     from tqdm.auto import tqdm
 
