@@ -19,7 +19,7 @@ from repsim_nb.runs.notebooks import Notebook, calling, find_notebook
 from repsim_nb.runs.provenance import provenance
 from repsim_nb.runs.results_folder import FAILED, RUN_DIR, figures, replaceable, tables, write_record
 from repsim_nb.runs.status_line import Progress
-from repsim_nb.system.atomic import atomic, atomic_folder, disclaim, replace_folder
+from repsim_nb.system.atomic import atomic, atomic_folder, release, replace_folder
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def run_notebook(
         record["seconds"] = round(watch.seconds, 2)
         if failure:
             write_record(draft, {**record, "error": f"{failure.place}: {failure.reason}"})
-            disclaim(draft)
+            release(draft)
             replace_folder(draft, failed)
             write_index(out)
             raise RunError(notebook.name, failure, failed)

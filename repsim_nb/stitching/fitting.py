@@ -12,9 +12,9 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError, check_effect, unknown
 from repsim_nb.models import Model
-from repsim_nb.stitching.ground import Ground, upper
+from repsim_nb.stitching.ground import Ground, logits_from
 from repsim_nb.stitching.maps import MAPS, CrossProducts, Map
-from repsim_nb.stitching.shared import paired
+from repsim_nb.stitching.shared import paired_tokens
 from repsim_nb.system.progress import steps
 
 STEPS = 120
@@ -45,7 +45,7 @@ def least_squares(map_: Map, seam: Seam, ground: Ground) -> None:
     received = ground.hidden(seam.receiver, seam.into, ground.matched)
     map_.solve(
         CrossProducts.of(
-            (map_.prepared(x[paired(batch).to(x.device)]), y[paired(batch).to(y.device)].to(x.device))
+            (map_.prepared(x[paired_tokens(batch).to(x.device)]), y[paired_tokens(batch).to(y.device)].to(x.device))
             for x, y, batch in zip(sent, received, batches, strict=True)
         )
     )
@@ -120,7 +120,7 @@ def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFra
         i = order.pop()
         for group in optimizer.param_groups:
             group["lr"] = method.rate(step - 1)
-        logits = upper(seam.receiver, map_(sent[i]), seam.into, batches[i])
+        logits = logits_from(seam.receiver, map_(sent[i]), seam.into, batches[i])
         loss = ground.nats(seam.receiver, logits, "fit", i).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -145,7 +145,7 @@ def loss_on(map_: Map, seam: Seam, ground: Ground, part: str) -> float:
     batches = ground.batches_of(seam.receiver)[part]
     total, count = 0.0, 0
     for number, (batch, hidden) in enumerate(zip(batches, seam.sent(ground, part), strict=True)):
-        losses = ground.nats(seam.receiver, upper(seam.receiver, map_(hidden), seam.into, batch), part, number)
+        losses = ground.nats(seam.receiver, logits_from(seam.receiver, map_(hidden), seam.into, batch), part, number)
         total, count = total + losses.sum().item(), count + len(losses)
     return total / count
 

@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repsim_nb.activations.selection import covered
+from repsim_nb.activations.selection import check_coverage
 from repsim_nb.corpora import Corpus, list_corpora, load_corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, Window
 from repsim_nb.models.identity import UntraceableError
 from repsim_nb.models.neutral import NEUTRAL
-from repsim_nb.stitching.shared import carried, collated, stretches, window_of
+from repsim_nb.stitching.shared import collated, states_at_receiver, stretches, window_of
 from repsim_nb.stitching.task import KINDS, Losses, Task, predicted
 
 PARTS = ("fit", "stop", "report")
-MATCHED = 2**16  # tokens that a least-squares fit reads; a gradient needs more
-HELD = 2**30  # bytes of activations kept for the next stitch
-TOGETHER = HELD // 16  # bytes kept of one pass, so that those of other models stay
+MATCH_TOKENS = 2**16  # tokens that a least-squares fit reads; a gradient needs more
+CACHE_BYTES = 2**30  # bytes of activations kept for the next stitch
+CACHE_BYTES_PER_PASS = CACHE_BYTES // 16  # bytes kept of one pass, so that those of other models stay
 STOP_SHARE = 0.15  # of the windows to fit on, kept back to stop by
 
 
@@ -81,37 +81,37 @@ class Ground:
         layers: Sequence[int] = (),
     ) -> None:
         self.models, self.seed, self.layers = list(models), seed, layers
-        self.corpora = _divided(models[0].made_for if corpus is None else corpus, seed, fits)
+        self.corpora = _split_corpus(models[0].made_for if corpus is None else corpus, seed, fits)
         self.task: Task = KINDS[models[0].kind](self.corpora.values())
         self.matched = "match" if fits else "report"
         self.coverage = 1.0
         self._batches: dict[tuple[Any, ...], dict[str, list[Batch]]] = {}
         self.windows: dict[str, list[Window]] = {}
         if fits:
-            self._choose_to_fit(n_fit)
+            self._choose_fit_windows(n_fit)
         report = self._cut("report")
         wanted = self.task.n_report if n_report is None else n_report
-        self.windows["report"] = _spread(report, wanted, np.random.default_rng([seed, 2]))
+        self.windows["report"] = _sample_windows(report, wanted, np.random.default_rng([seed, 2]))
         if not all(self.windows.values()):
             raise InputError(
                 f"{self.corpora['report']!r} has too few documents to fit on some, stop by others and report on others "
                 "again; give at least ten documents of some length."
             )
-        self._held: OrderedDict[tuple[str, int, str], list[Tensor]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int, str], list[Tensor]] = OrderedDict()
         self._means: dict[tuple[str, int], Tensor] = {}
         self._losses: dict[tuple[str, str, int | None], Losses] = {}
         self._identities: dict[int, tuple[Model, str]] = {}  # with the model: while it lives, no other has its id
 
-    def _choose_to_fit(self, n_fit: int) -> None:
+    def _choose_fit_windows(self, n_fit: int) -> None:
         rng = np.random.default_rng([self.seed, 1])
-        windows = _spread(self._cut("fit"), n_fit, rng)
-        stopping = _some_documents(windows, min(STOP_SHARE * len(windows), self.task.stop_most), rng)
+        windows = _sample_windows(self._cut("fit"), n_fit, rng)
+        stopping = _sample_documents(windows, min(STOP_SHARE * len(windows), self.task.stop_most), rng)
         self.windows = {
             "fit": [w for w in windows if w.text not in stopping],
             "stop": [w for w in windows if w.text in stopping],
         }
         lengths = np.cumsum([len(w) for w in self.windows["fit"]])
-        self.windows["match"] = self.windows["fit"][: 1 + int(np.searchsorted(lengths, MATCHED))]
+        self.windows["match"] = self.windows["fit"][: 1 + int(np.searchsorted(lengths, MATCH_TOKENS))]
 
     def identity(self, model: Model) -> str:
         """Equal for models that give the same values, as they were when this was first asked of them.
@@ -141,7 +141,7 @@ class Ground:
         windows, shared, places = stretches(
             tuple(m.windows for m in firsts), tuple(self.lengths.values()), corpus.texts
         )
-        self.coverage = covered(firsts, places, shared)
+        self.coverage = check_coverage(firsts, places, shared)
         return list(windows)
 
     def batches_of(self, model: Model) -> dict[str, list[Batch]]:
@@ -151,14 +151,14 @@ class Ground:
             self._batches[key] = {
                 part: [
                     collated(model, group)
-                    for together in self._together(windows)
+                    for together in self._batchable(windows)
                     for group in self.task.groups(together, part)
                 ]
                 for part, windows in self.windows.items()
             }
         return self._batches[key]
 
-    def _together(self, windows: list[Window]) -> list[list[Window]]:
+    def _batchable(self, windows: list[Window]) -> list[list[Window]]:
         """Windows in parts that may share a batch: all, unless a model gives a text other values in company."""
         if all(model.neutral == NEUTRAL for model in self.models):
             return [windows]
@@ -185,28 +185,28 @@ class Ground:
         Kept for the next stitch as far as memory is set aside for it, computed batch by batch otherwise.
         """
         key = (self.identity(model), layer, part)
-        if key not in self._held:
-            computed = _Computed(model, layer, self.batches_of(model)[part])
-            if computed.nbytes > HELD:
+        if key not in self._cache:
+            computed = _LazyActivations(model, layer, self.batches_of(model)[part])
+            if computed.nbytes > CACHE_BYTES:
                 return computed
-            self._hold(model, self._with(layer, max(1, TOGETHER // computed.nbytes)), part)
-            while sum(t.nbytes for tensors in self._held.values() for t in tensors) > HELD:
-                self._held.popitem(last=False)
-        self._held.move_to_end(key)
-        return self._held[key]
+            self._cache_pass(model, self._layers_to_cache(layer, max(1, CACHE_BYTES_PER_PASS // computed.nbytes)), part)
+            while sum(t.nbytes for tensors in self._cache.values() for t in tensors) > CACHE_BYTES:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
 
-    def _with(self, layer: int, most: int) -> list[int]:
+    def _layers_to_cache(self, layer: int, most: int) -> list[int]:
         """The layer and, as far as they have room, those that will be asked for next."""
         others = sorted({*self.layers} - {layer}, key=lambda other: (other < layer, other))
         return [layer, *others][:most]
 
     @torch.no_grad()
-    def _hold(self, model: Model, layers: Sequence[int], part: str) -> None:
+    def _cache_pass(self, model: Model, layers: Sequence[int], part: str) -> None:
         """One pass of the model, of which several layers are kept; the first of them last, to be dropped last."""
         kept: dict[int, list[Tensor]] = {layer: [] for layer in reversed(layers)}
         for batch in self.batches_of(model)[part]:
             model.residuals(_on(model, batch), layers, lambda layer, hidden: kept[layer].append(hidden))
-        self._held.update({(self.identity(model), layer, part): tensors for layer, tensors in kept.items()})
+        self._cache.update({(self.identity(model), layer, part): tensors for layer, tensors in kept.items()})
 
     @torch.no_grad()
     def losses_of(self, receiver: Model) -> Losses:
@@ -215,7 +215,7 @@ class Ground:
         if key not in self._losses:
             top = receiver.n_layers
             given = zip(self.hidden(receiver, top, "report"), self.batches_of(receiver)["report"], strict=True)
-            self._losses[key] = self.losses(receiver, (upper(receiver, h, top, b) for h, b in given))
+            self._losses[key] = self.losses(receiver, (logits_from(receiver, h, top, b) for h, b in given))
         return self._losses[key]
 
     @torch.no_grad()
@@ -225,7 +225,7 @@ class Ground:
         if key not in self._losses:
             mean = self._mean(receiver, into)
             batches = self.batches_of(receiver)["report"]
-            self._losses[key] = self.losses(receiver, (_everywhere(receiver, mean, into, b) for b in batches))
+            self._losses[key] = self.losses(receiver, (_logits_of_constant(receiver, mean, into, b) for b in batches))
         return self._losses[key]
 
     def _mean(self, model: Model, layer: int) -> Tensor:
@@ -254,7 +254,7 @@ class Ground:
         hidden = self.hidden(sender, layer, part)
         if not shuffle and sender.windows.text_key == receiver.windows.text_key:
             return hidden
-        return _Sent(hidden, self.batches_of(sender)[part], self.batches_of(receiver)[part], self.seed, shuffle)
+        return _SentStates(hidden, self.batches_of(sender)[part], self.batches_of(receiver)[part], self.seed, shuffle)
 
     def bytes_predicted(self, receiver: Model) -> int:
         """UTF-8 bytes of the text that is predicted in the part to report on."""
@@ -284,18 +284,18 @@ class Ground:
         return total
 
 
-def upper(receiver: Model, hidden: Tensor, into: int, batch: Batch) -> Tensor:
+def logits_from(receiver: Model, hidden: Tensor, into: int, batch: Batch) -> Tensor:
     """Logits of the receiver with `hidden` at position `into`."""
     batch = _on(receiver, batch)
     return receiver.head(receiver.run(hidden, into, receiver.n_layers, batch), batch)
 
 
-def _everywhere(receiver: Model, row: Tensor, into: int, batch: Batch) -> Tensor:
+def _logits_of_constant(receiver: Model, row: Tensor, into: int, batch: Batch) -> Tensor:
     """Logits of the receiver with one row at all places: sequences of one length are computed once."""
     lengths = batch.mask.sum(1).tolist()
     last = {length: place for place, length in enumerate(lengths)}
     few = batch.take(list(last.values()))
-    logits = upper(receiver, row.expand(*few.ids.shape, -1), into, few)
+    logits = logits_from(receiver, row.expand(*few.ids.shape, -1), into, few)
     order = list(last)
     return logits[[order.index(length) for length in lengths]]
 
@@ -304,7 +304,7 @@ def _on(model: Model, batch: Batch) -> Batch:
     return batch.to(model.device)
 
 
-class _Computed(Sequence[Tensor]):
+class _LazyActivations(Sequence[Tensor]):
     """Activations that are computed when asked for."""
 
     def __init__(self, model: Model, layer: int, batches: Sequence[Batch]) -> None:
@@ -324,7 +324,7 @@ class _Computed(Sequence[Tensor]):
         return self.model.run(self.model.embed(batch), 0, self.layer, batch)
 
 
-class _Sent(Sequence[Tensor]):
+class _SentStates(Sequence[Tensor]):
     """A sender's states where the receiver's tokens are, put there when asked for."""
 
     def __init__(
@@ -339,7 +339,7 @@ class _Sent(Sequence[Tensor]):
         hidden = self.hidden[index]
         if self.shuffle:
             hidden = _shuffled(hidden, self.own[index].mask.to(hidden.device), self.seed)
-        return carried(hidden, self.own[index], self.into[index])
+        return states_at_receiver(hidden, self.own[index], self.into[index])
 
 
 def _shuffled(hidden: Tensor, mask: Tensor, seed: int) -> Tensor:
@@ -350,7 +350,7 @@ def _shuffled(hidden: Tensor, mask: Tensor, seed: int) -> Tensor:
     return shuffled
 
 
-def _divided(corpus: Corpus | str | Sequence[str], seed: int, fits: bool) -> dict[str, Corpus]:
+def _split_corpus(corpus: Corpus | str | Sequence[str], seed: int, fits: bool) -> dict[str, Corpus]:
     """Documents of each part."""
     if isinstance(corpus, str) and corpus in list_corpora().index:
         report = load_corpus(corpus, split="test")
@@ -367,7 +367,7 @@ def _parts(fit: Corpus, report: Corpus) -> dict[str, Corpus]:
     return {"fit": fit, "match": fit, "stop": fit, "report": report}
 
 
-def _spread(windows: list[Window], wanted: int, rng: np.random.Generator) -> list[Window]:
+def _sample_windows(windows: list[Window], wanted: int, rng: np.random.Generator) -> list[Window]:
     """At most `wanted` windows, documents taking turns, in random order."""
     turns: dict[int, int] = {}
     ranked = []
@@ -379,7 +379,7 @@ def _spread(windows: list[Window], wanted: int, rng: np.random.Generator) -> lis
     return [windows[i] for _, i in sorted(ranked, key=lambda pair: pair[0])[:wanted]]
 
 
-def _some_documents(windows: list[Window], wanted: float, rng: np.random.Generator) -> set[int]:
+def _sample_documents(windows: list[Window], wanted: float, rng: np.random.Generator) -> set[int]:
     """Random documents that have about `wanted` windows, never all documents."""
     documents, counts = np.unique([w.text for w in windows], return_counts=True)
     order = rng.permutation(len(documents))[:-1]

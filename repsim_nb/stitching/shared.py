@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repsim_nb.activations.selection import complete
+from repsim_nb.activations.selection import ends_a_place
 from repsim_nb.models import Batch, Model, Window
 from repsim_nb.models.batch import Windows
 
-PIECES = 64  # that a character is told apart in
-NEVER = 2**60  # read by padding and by special tokens behind a text, which no state is taken from
+SUBTOKENS = 64  # that a character is told apart in
+UNREACHABLE = 2**60  # read by padding and by special tokens behind a text, which no state is taken from
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Stretch(Window):
     Attributes
     ----------
     read
-        How much of the text is read up to each token, (length,), never falling: characters times `PIECES`, less the
+        How much of the text is read up to each token, (length,), never falling: characters times `SUBTOKENS`, less the
         number of tokens that are still to come of the last one.
     shared
         Tokens up to which every tokenizer has read the same, bool (length,).
@@ -73,7 +73,7 @@ def collated(model: Model, windows: Sequence[Window]) -> Batch:
     batch = model.collate(own)
     if not all(isinstance(window, Stretch) for window in own):
         return batch
-    read = torch.full(batch.ids.shape, NEVER)
+    read = torch.full(batch.ids.shape, UNREACHABLE)
     shared = torch.zeros(batch.ids.shape, dtype=torch.bool)
     for row, window in enumerate(cast(Sequence[Stretch], own)):
         read[row, : len(window)] = torch.from_numpy(window.read)
@@ -81,12 +81,12 @@ def collated(model: Model, windows: Sequence[Window]) -> Batch:
     return SharedBatch(**{f.name: getattr(batch, f.name) for f in fields(batch)}, read=read, shared=shared)
 
 
-def paired(batch: Batch) -> Tensor:
+def paired_tokens(batch: Batch) -> Tensor:
     """Which tokens stand beside one of every other model, bool (sequences, length): all, of models of one tokenizer."""
     return batch.shared if isinstance(batch, SharedBatch) else batch.mask
 
 
-def carried(hidden: Tensor, sender: Batch, receiver: Batch) -> Tensor:
+def states_at_receiver(hidden: Tensor, sender: Batch, receiver: Batch) -> Tensor:
     """The sender's states where the receiver's tokens are, (sequences, length of the receiver, d_sender)."""
     if not isinstance(sender, SharedBatch) or not isinstance(receiver, SharedBatch):
         return hidden
@@ -143,7 +143,7 @@ def stretches(
 def _places(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Characters at which a tokenizer ends a place in a text, and how many tokens it has up to each."""
     real = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
-    whole = real[complete(offsets[real, 0], offsets[real, 1])]
+    whole = real[ends_a_place(offsets[real, 0], offsets[real, 1])]
     return offsets[whole, 1], whole + 1
 
 
@@ -170,7 +170,7 @@ def _steps(stops: np.ndarray, rooms: Sequence[int]) -> list[tuple[int, int]]:
 def _stretch(keys: Sequence[str], windows: Sequence[Window], chars: np.ndarray) -> Stretch:
     """The windows of one stretch, that of the first tokenizer holding the others; `chars` are its shared places."""
     read = [_read(window.offsets, chars[0]) for window in windows]
-    chars = chars * PIECES
+    chars = chars * SUBTOKENS
     if not all(reached[0] == chars[0] for reached in read):  # not all have a token before the text
         chars = chars[1:]
     each: dict[str, Stretch] = {}
@@ -184,11 +184,11 @@ def _stretch(keys: Sequence[str], windows: Sequence[Window], chars: np.ndarray) 
 def _read(offsets: np.ndarray, begins: int) -> np.ndarray:
     """`Stretch.read` of a window whose text begins at the character `begins`."""
     real = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
-    whole = real[complete(offsets[real, 0], offsets[real, 1])]
+    whole = real[ends_a_place(offsets[real, 0], offsets[real, 1])]
     offsets = offsets.astype(np.int64)
     completes = whole[np.searchsorted(whole, real)]  # which token ends the place that each one belongs to
-    read = np.full(len(offsets), begins * PIECES)
-    read[real] = offsets[completes, 1] * PIECES - np.minimum(completes - real, PIECES - 1)
+    read = np.full(len(offsets), begins * SUBTOKENS)
+    read[real] = offsets[completes, 1] * SUBTOKENS - np.minimum(completes - real, SUBTOKENS - 1)
     read = np.maximum.accumulate(read)
-    read[np.flatnonzero(offsets[:, 0] >= 0)[-1] + 1 :] = NEVER
+    read[np.flatnonzero(offsets[:, 0] >= 0)[-1] + 1 :] = UNREACHABLE
     return read

@@ -18,9 +18,9 @@ from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.models import Batch, Model, load_model
 from repsim_nb.models.batch import Texts
 from repsim_nb.stitching.fitting import STEPS, Method, Seam, descend, least_squares
-from repsim_nb.stitching.ground import Ground, upper
+from repsim_nb.stitching.ground import Ground, logits_from
 from repsim_nb.stitching.maps import Map
-from repsim_nb.stitching.shared import carried, collated, stretches
+from repsim_nb.stitching.shared import collated, states_at_receiver, stretches
 from repsim_nb.stitching.task import KINDS, Losses
 
 N_FIT = 1024
@@ -168,9 +168,8 @@ class Stitched:
         own, batch = self._batches(batch)
         with torch.no_grad():
             hidden = self.sender.run(self.sender.embed(own), 0, self.layer, own)
-            return upper(
-                self.receiver, self.map(carried(hidden, own, batch)).to(self.receiver.device), self.into, batch
-            )
+            mapped = self.map(states_at_receiver(hidden, own, batch)).to(self.receiver.device)
+            return logits_from(self.receiver, mapped, self.into, batch)
 
     def _batches(self, given: Batch | Texts) -> tuple[Batch, Batch]:
         """The same text in the tokens of sender and receiver."""
@@ -340,7 +339,7 @@ def stitch_on(ground: Ground, seam: Seam, method: Method) -> Stitched:
     map_.requires_grad_(False)
     with torch.no_grad():
         each = zip(seam.sent(ground, "report"), ground.batches_of(seam.receiver)["report"], strict=True)
-        losses = ground.losses(seam.receiver, (upper(seam.receiver, map_(h), seam.into, b) for h, b in each))
+        losses = ground.losses(seam.receiver, (logits_from(seam.receiver, map_(h), seam.into, b) for h, b in each))
     own, mean = ground.losses_of(seam.receiver), ground.losses_of_mean(seam.receiver, seam.into)
     return Stitched(seam, map_, method, history, losses, own, mean, ground)
 

@@ -89,14 +89,14 @@ def stitching_table(
     ground = common_ground(list(models.values()), corpus, n_fit, n_report, seed, method.fits, positions)
     for model in (*lower, *higher):
         if ground.identity(model) != ground.identity(models[model.name]):
-            raise _two_of(model.name)
+            raise _duplicate_name(model.name)
     how = asdict(method) | {"shuffled_sender": shuffle} | ground.provenance
     cells = _Cells(Path(out), ground, how) if out else None
     done: dict[tuple[str, str, int], dict[str, Any]] = {}
     for seam in progress(seams, "stitching", "stitch"):
         key = seam.sender.name, seam.receiver.name, seam.layer
         done[key] = _cell(ground, seam, method, cells)
-    table = _assembled(done, ground, lower, higher, positions)
+    table = _assemble(done, ground, lower, higher, positions)
     about = how | {"models": {name: m.provenance for name, m in models.items()}}
     table.attrs["provenance"] = json.dumps(about, sort_keys=True)
     if out:
@@ -110,11 +110,11 @@ def _by_name(models: Sequence[Model]) -> dict[str, Model]:
     named: dict[str, Model] = {}
     for model in models:
         if named.setdefault(model.name, model).provenance != model.provenance:
-            raise _two_of(model.name)
+            raise _duplicate_name(model.name)
     return named
 
 
-def _two_of(name: str) -> InputError:
+def _duplicate_name(name: str) -> InputError:
     return InputError(f"Two different models are called {name!r}. Give each a name: model.name = ...")
 
 
@@ -162,7 +162,7 @@ def _cell(ground: Ground, seam: Seam, method: Method, cells: _Cells | None) -> d
     return cell
 
 
-def _assembled(
+def _assemble(
     done: dict[tuple[str, str, int], dict[str, Any]],
     ground: Ground,
     senders: Sequence[Model],

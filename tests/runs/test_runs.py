@@ -152,7 +152,7 @@ def test_nothing_runs_when_the_input_is_wrong(tmp_path):
 def test_a_folder_that_cannot_be_written_is_refused_before_the_run(tmp_path):
     path = write(tmp_path, "nb")
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"Cannot make the folder .*not a directory"):
+    with pytest.raises(OutputError, match=r"Cannot create the folder .*not a directory"):
         run_notebook(path, out=tmp_path / "file" / "out")
 
 

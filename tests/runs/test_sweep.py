@@ -222,7 +222,7 @@ def test_cells_that_do_not_fit_together_take_turns_and_one_too_large_fails(tmp_p
         (["-p", "k", "1", "-p", "k", "2"], "given twice"),
         (["-p", "k", "1", "--jobs", "0"], "jobs=0; expected a positive number"),
         (["-p", "k", "1", "--memory", "-3"], "memory=-3.0; expected a positive number"),
-        (["-p", "k", "1", "--out", "FILE"], "Cannot make the folder"),
+        (["-p", "k", "1", "--out", "FILE"], "Cannot create the folder"),
         ([], "-p"),
     ],
 )
