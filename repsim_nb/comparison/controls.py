@@ -171,8 +171,8 @@ def component_share(a: Mapping[int, Any], b: Mapping[int, Any] | None = None) ->
     Notes
     -----
     With eigenvalues l_i, m_j of the two centred Gram matrices and their eigenvectors u_i, v_j, linear HSIC is the sum
-    of l_i m_j <u_i, v_j>^2 over all i and j. A block of layers caused by one component has a share near 1. With few rows
-    the biased similarity that is split here can be far above debiased CKA.
+    of l_i m_j <u_i, v_j>^2 over all i and j. A block of layers caused by one component has a share near 1. With few
+    rows the biased similarity that is split here can be far above debiased CKA.
 
     Examples
     --------

@@ -78,8 +78,8 @@ def test_layers_and_measures_can_be_chosen():
     [
         (NAMES[:1], {}, "at least two"),
         (NAMES[0], {}, "expected a list"),
-        ([NAMES[0], NAMES[0]], {}, "given twice"),
-        ([NAMES[0], "tiny-neox-w32-d4"], {}, "one depth"),
+        ([NAMES[0], NAMES[0]], {}, "appears twice"),
+        ([NAMES[0], "tiny-neox-w32-d4"], {}, "need the same layers"),
         (NAMES[:2], {"measures": []}, "measures is empty"),
         (NAMES[:2], {"measures": ["cka", "cka"]}, "Measure 'cka' appears twice"),
         (NAMES[:2], {"measures": "ckaa"}, "Did you mean 'cka'"),

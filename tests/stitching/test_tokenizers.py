@@ -179,7 +179,7 @@ def test_look_inside(across):
     predictions = across.predictions("The cat sat on the mat", top=3)
     assert predictions.shape == (3, 6)
     assert across.costliest(5).cost.is_monotonic_decreasing
-    with pytest.raises(InputError, match="Give the texts"):
+    with pytest.raises(InputError, match="Pass the texts"):
         across.logits(across.receiver.batch(["The cat"]))
 
 
