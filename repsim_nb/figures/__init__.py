@@ -1,4 +1,4 @@
-"""Labelled results -> Axes."""
+"""Figures: draw labelled results on matplotlib Axes. Nothing is shown or saved."""
 
 from repsim_nb.figures.heatmaps import agreement_map, gallery, heatmap, heatmap_grid, mark_blocks
 from repsim_nb.figures.lines import by_groups, curves, effects, over_training, penalties

@@ -68,10 +68,9 @@ def group_test(
     >>> place = np.array([0.0, 0.2, 0.5, 5.0, 5.1, 5.4])
     >>> coords = {"layer": [0], "model_a": list("abcdef"), "model_b": list("abcdef")}
     >>> distance = xr.DataArray(np.abs(np.subtract.outer(place, place))[None], coords, ("layer", "model_a", "model_b"))
-    >>> group_test(distance, dict(zip("abcdef", ["x", "x", "x", "y", "y", "y"]))).round(2)[["effect", "p_value"]]
-           effect  p_value
-    layer
-    0        4.63      0.1
+    >>> table = group_test(distance, dict(zip("abcdef", ["x", "x", "x", "y", "y", "y"])))
+    >>> table.loc[0, ["effect", "p_value"]].round(2).tolist()
+    [4.63, 0.1]
 
     References
     ----------

@@ -15,7 +15,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.stitching import fitting, table
 from repsim_nb.stitching import ground as ground_module
 from repsim_nb.stitching.ground import Ground
-from repsim_nb.stitching.maps import Affine, LowRank, Moments, Orthogonal
+from repsim_nb.stitching.maps import Affine, CrossProducts, LowRank, Orthogonal
 
 SMALL, DEEP, WIDE = "tiny-neox-w32-d2", "tiny-neox-w32-d4", "tiny-neox-w64-d2"
 FEW = {"n_fit": 96, "n_report": 48}
@@ -170,7 +170,7 @@ def rows(n=400, d_x=5, d_y=4, seed=0):
 
 def solved(map_, x, y):
     map_ = map_.double()
-    map_.solve(Moments.of([(x[:150], y[:150]), (x[150:], y[150:])]))
+    map_.solve(CrossProducts.of([(x[:150], y[:150]), (x[150:], y[150:])]))
     return map_
 
 
