@@ -75,7 +75,7 @@ def heatmap(
     >>> import repsim_nb as rs
     >>> x = np.random.default_rng(0).normal(size=(50, 4))
     >>> heatmap(rs.compare({0: x, 1: x**3})).get_xlabel()
-    'layer of a'
+    'layer of b'
     """
     import matplotlib.pyplot as plt
 

@@ -128,7 +128,7 @@ OTHERS = {"OTHER": "nb", "UPPER": "NB", "FAILED": "nb.failed"}  # notebooks in a
         (["run", "NB", "NB"], "would be in the same folder"),
         (["run", "NB", "OTHER"], "would be in the same folder"),
         (["run", "NB", "UPPER"], "would be in the same folder"),
-        (["run", "FAILED"], "one of folders of failed runs"),
+        (["run", "FAILED"], "reserved for folders of failed runs"),
         (["run", "NB", "--out", "FILE/out"], "Cannot create the folder"),
         (["show", "unknown"], "Unknown notebook"),
         (["list", "model"], "'model'"),
