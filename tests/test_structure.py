@@ -94,7 +94,7 @@ def test_no_module_is_too_long_to_be_read():
 
 @pytest.mark.parametrize("name", sorted(MOVED))
 def test_an_old_name_of_a_module_is_an_error_that_names_the_new_one(name):
-    with pytest.raises(ImportError, match=f"repsim_nb.{name} is repsim_nb.{MOVED[name]} now"):
+    with pytest.raises(ImportError, match=f"repsim_nb.{name} is now repsim_nb.{MOVED[name]}"):
         importlib.import_module(f"repsim_nb.{name}")
     importlib.import_module(f"repsim_nb.{MOVED[name]}")
 

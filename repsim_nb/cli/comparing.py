@@ -10,7 +10,7 @@ import repsim_nb
 from repsim_nb.cli.arguments import parsed_layers
 from repsim_nb.errors import InputError, needs
 from repsim_nb.system.atomic import OutputError, atomic, writable
-from repsim_nb.system.netcdf import as_netcdf
+from repsim_nb.system.netcdf import netcdf_bytes
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -50,7 +50,7 @@ def _summary(result: Any, options: argparse.Namespace) -> str:
 
 
 def _write_netcdf(result: Any, path: Path) -> None:
-    path.write_bytes(as_netcdf(result))
+    path.write_bytes(netcdf_bytes(result))
 
 
 def _write_csv(result: Any, path: Path) -> None:

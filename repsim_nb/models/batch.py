@@ -31,19 +31,25 @@ ENCODED = 64  # pairs at once: what the tokenizer returns of a token takes many 
 class Packing:
     """How documents become windows.
 
-    Attributes:
-        kind: "documents": every window is of one document, a long document has several. "packed": all documents in
-            order, the tokenizer's end-of-text token between them, cut into windows of exactly `length` tokens, as
-            models are trained; a token then also sees the documents before its own in the window, and what is left
-            at the end and fills no window is left out.
-        length: of a window in tokens, special ones included (at most, where documents are not packed); None is the
-            shortest context of the models.
-        bos: whether a window begins with the tokenizer's beginning-of-text token. None leaves it to the tokenizer: that
-            of GPT-2 puts none, that of Llama does. Many models treat the first token of a window unlike all others,
-            whichever it is.
+    Attributes
+    ----------
+    kind
+        "documents": every window is of one document, a long document has several. "packed": all documents in order, the
+        tokenizer's end-of-text token between them, cut into windows of exactly `length` tokens, as models are trained;
+        a token then also sees the documents before its own in the window, and what is left at the end and fills no
+        window is left out.
+    length
+        Of a window in tokens, special ones included (at most, where documents are not packed); None is the shortest
+        context of the models.
+    bos
+        Whether a window begins with the tokenizer's beginning-of-text token. None leaves it to the tokenizer: that of
+        GPT-2 puts none, that of Llama does. Many models treat the first token of a window unlike all others, whichever
+        it is.
 
-    Raises:
-        InputError: an unknown kind, or a length that is no positive whole number.
+    Raises
+    ------
+    InputError
+        An unknown kind, or a length that is no positive whole number.
     """
 
     kind: str = "documents"
@@ -70,13 +76,19 @@ class Packing:
 class Batch:
     """Windows padded on the right to one length.
 
-    Attributes:
-        ids: token ids, int64 (sequences, length).
-        mask: True at real tokens, special ones included, bool (sequences, length).
-        offsets: characters of its text that each token covers, int64 (sequences, length, 2); (-1, -1) at special tokens
-            and padding.
-        texts: which text or pair each sequence is from, int64 (sequences,); a text longer than the context has several.
-        types: which of a pair's texts each token counts to, int64 (sequences, length); None is 0 everywhere.
+    Attributes
+    ----------
+    ids
+        Token ids, int64 (sequences, length).
+    mask
+        True at real tokens, special ones included, bool (sequences, length).
+    offsets
+        Characters of its text that each token covers, int64 (sequences, length, 2); (-1, -1) at special tokens and
+        padding.
+    texts
+        Which text or pair each sequence is from, int64 (sequences,); a text longer than the context has several.
+    types
+        Which of a pair's texts each token counts to, int64 (sequences, length); None is 0 everywhere.
     """
 
     ids: Int64[Tensor, "sequences length"]
@@ -126,13 +138,19 @@ class Windows:
 
     A pair of texts is one window, as the tokenizer joins them.
 
-    Args:
-        tokenizer: a fast one. When it is edited, windows are of it as it is then.
-        context: longest window in tokens, special ones included.
-        vocabulary: rows of the embedding that the tokens are looked up in; None where that is not known.
+    Parameters
+    ----------
+    tokenizer
+        A fast one. When it is edited, windows are of it as it is then.
+    context
+        Longest window in tokens, special ones included.
+    vocabulary
+        Rows of the embedding that the tokens are looked up in; None where that is not known.
 
-    Raises:
-        InputError: a tokenizer that is not fast.
+    Raises
+    ------
+    InputError
+        A tokenizer that is not fast.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int, vocabulary: int | None = None):
@@ -189,10 +207,12 @@ class Windows:
 
         What tokenizing takes is known before: see `tokenizing.check_text`.
 
-        Raises:
-            InputError: one string instead of a sequence, texts among pairs, a pair that is longer than a window, pairs
-                to be packed, packing with a special token that the tokenizer does not have, a token that the model has
-                no embedding for, or text that there is no memory to tokenize.
+        Raises
+        ------
+        InputError
+            One string instead of a sequence, texts among pairs, a pair that is longer than a window, pairs to be
+            packed, packing with a special token that the tokenizer does not have, a token that the model has no
+            embedding for, or text that there is no memory to tokenize.
         """
         if isinstance(texts, str):
             raise InputError("Expected a sequence of texts; received one string. Put it into a list: [text].")
@@ -214,8 +234,10 @@ class Windows:
     def check(self, windows: WindowTable) -> None:
         """Whether the model has an embedding for every token of these windows.
 
-        Raises:
-            InputError: it has not.
+        Raises
+        ------
+        InputError
+            It has not.
         """
         if self.vocabulary is None or not len(windows):
             return
@@ -244,8 +266,10 @@ class Windows:
     def frame(self, bos: bool | None = None) -> tuple[list[int], list[int]]:
         """Special tokens before and after the text of a window.
 
-        Raises:
-            InputError: bos=True of a tokenizer without a beginning-of-text token.
+        Raises
+        ------
+        InputError
+            Bos=True of a tokenizer without a beginning-of-text token.
         """
         before, after = self._now.before, self._now.after
         token = self.tokenizer.bos_token_id
@@ -266,8 +290,10 @@ class Windows:
     def room(self, length: int, bos: bool | None = None) -> int:
         """How many tokens of text a window of `length` tokens holds.
 
-        Raises:
-            InputError: none.
+        Raises
+        ------
+        InputError
+            None.
         """
         inner = length - sum(map(len, self.frame(bos)))
         if inner < 1:

@@ -50,8 +50,10 @@ def embedded() -> list[str]:
 def checkpoint(name: str, revision: str | None) -> Path:
     """The folder of an embedded model as it was at `revision`; its last step names the final weights as well.
 
-    Raises:
-        InputError: no such checkpoint.
+    Raises
+    ------
+    InputError
+        No such checkpoint.
     """
     folder = data_dir() / name
     if revision in (None, "main", _last_step(folder)):
@@ -152,9 +154,13 @@ def _shortened(names: Sequence[str]) -> str:
 def checkpoints(name: str) -> list[str]:
     """Revisions of a model of the catalogue, in the order of training: `load_model(f"{name}@{revision}")`.
 
-    Raises:
-        InputError: a name that is not in the catalogue.
+    Raises
+    ------
+    InputError
+        A name that is not in the catalogue.
 
+    Examples
+    --------
     >>> checkpoints("EleutherAI/pythia-70m")[9:13]
     ['step256', 'step512', 'step1000', 'step2000']
     """

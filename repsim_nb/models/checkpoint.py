@@ -49,9 +49,10 @@ def weight_files(folder: Path) -> list[Path]:
 
     That is model.safetensors, else all shards of an index, else whatever has that ending.
 
-    Raises:
-        InputError: none there, one is truncated or lies outside the folder, a shard is missing, or two shards hold the
-            same tensor.
+    Raises
+    ------
+    InputError
+        None there, one is truncated or lies outside the folder, a shard is missing, or two shards hold the same tensor.
     """
     index = folder / INDEX
     if (folder / WEIGHTS).is_file():
@@ -77,8 +78,10 @@ def weight_files(folder: Path) -> list[Path]:
 def shards(index: Path) -> list[str]:
     """Names of the files that an index says the weights are in, each in the index's own folder.
 
-    Raises:
-        InputError: an index that is broken, or names files elsewhere.
+    Raises
+    ------
+    InputError
+        An index that is broken, or names files elsewhere.
     """
     said = read_json(index)
     names = said.get("weight_map") if isinstance(said, dict) else None
@@ -95,8 +98,10 @@ def shards(index: Path) -> list[str]:
 def tensors_of(files: list[Path]) -> dict[str, Tensor]:
     """All tensors of some safetensors files by name, without their values.
 
-    Raises:
-        InputError: a file that is broken, or two files with tensors of one name.
+    Raises
+    ------
+    InputError
+        A file that is broken, or two files with tensors of one name.
     """
     found: dict[str, Tensor] = {}
     for file in files:
@@ -110,8 +115,10 @@ def tensors_of(files: list[Path]) -> dict[str, Tensor]:
 def pickled_tensors(folder: Path) -> dict[str, Tensor]:
     """`tensors_of` what torch.save wrote, from its pickles: no code in them is run, no values are read.
 
-    Raises:
-        InputError: broken ones, more than tensors in them, or an index that names files elsewhere.
+    Raises
+    ------
+    InputError
+        Broken ones, more than tensors in them, or an index that names files elsewhere.
     """
     import torch
 

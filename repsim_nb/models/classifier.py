@@ -24,8 +24,10 @@ class ClassifierModel(EncoderModel):
     def labels(self) -> list[str]:
         """Names of the classes, in the order of the logits; may be set where a checkpoint says only LABEL_0 and so on.
 
-        Raises:
-            InputError: set to anything but one name for each class, all different.
+        Raises
+        ------
+        InputError
+            Set to anything but one name for each class, all different.
         """
         names: Any = self.module.config.id2label
         return [names[i] for i in range(len(names))]

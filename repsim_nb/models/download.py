@@ -20,8 +20,10 @@ def download(repository: str, revision: str | None, patterns: Sequence[str]) -> 
     Whole snapshots are asked for even where one file is wanted: for a file, huggingface_hub tries for half a minute
     before it says that there is no network.
 
-    Raises:
-        InputError: no such repository or revision, no access, no network, a full disk.
+    Raises
+    ------
+    InputError
+        No such repository or revision, no access, no network, a full disk.
     """
     from huggingface_hub import snapshot_download
 

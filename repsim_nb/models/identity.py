@@ -42,8 +42,10 @@ def network_sha256(network: nn.Module, *settings: Any) -> str:
     That is, of every part its class, its buffers (in the checkpoint or not) and its attributes with whatever they hold:
     the epsilon of a norm, the frequencies of rotary positions, the scale of attention, the config as it is now.
 
-    Raises:
-        UntraceableError: training mode, hooks, code of unknown origin, or an object of a kind that is not known here.
+    Raises
+    ------
+    UntraceableError
+        Training mode, hooks, code of unknown origin, or an object of a kind that is not known here.
     """
     walk = _Walk()
     attention = getattr(getattr(network, "config", None), "_attn_implementation", None)

@@ -38,19 +38,31 @@ UNSAID = 2048  # tokens at once, of a model that says nothing
 class Model(ABC):
     """A transformer as a chain of positions in its residual stream: 0 is the embedding output, l is after block l.
 
-    Attributes:
-        name: as it was asked for, with `@revision` where one was given.
-        kind: "causal", "classifier" or "encoder".
-        sites: where activations can be read, of these: "resid_post" (the residual stream), "attn_out" and "mlp_out"
-            (what attention and MLP of a block add to it), "pre_residual" (what the block's last addition adds).
-        n_layers: number of blocks; positions run from 0 to n_layers.
-        d_model: width of the residual stream.
-        context: longest sequence in tokens, special tokens included.
-        made_for: name of the corpus that stands in where none is given.
-        neutral: whether a text's activations depend on what else is in its batch; see `models.neutral`.
-        tokenizer: its Hugging Face tokenizer.
-        device, dtype: where and in what precision it computes.
-        pooling: how a sentence-embedding model was published to make one vector of a text; None of all others.
+    Attributes
+    ----------
+    name
+        As it was asked for, with `@revision` where one was given.
+    kind
+        "causal", "classifier" or "encoder".
+    sites
+        Where activations can be read, of these: "resid_post" (the residual stream), "attn_out" and "mlp_out" (what
+        attention and MLP of a block add to it), "pre_residual" (what the block's last addition adds).
+    n_layers
+        Number of blocks; positions run from 0 to n_layers.
+    d_model
+        Width of the residual stream.
+    context
+        Longest sequence in tokens, special tokens included.
+    made_for
+        Name of the corpus that stands in where none is given.
+    neutral
+        Whether a text's activations depend on what else is in its batch; see `models.neutral`.
+    tokenizer
+        Its Hugging Face tokenizer.
+    device, dtype
+        Where and in what precision it computes.
+    pooling
+        How a sentence-embedding model was published to make one vector of a text; None of all others.
     """
 
     kind: str
@@ -104,8 +116,10 @@ class Model(ABC):
 
         Settings are the attributes of this object whose names are public.
 
-        Raises:
-            UntraceableError: something that no hash can hold; see `models.identity`.
+        Raises
+        ------
+        UntraceableError
+            Something that no hash can hold; see `models.identity`.
         """
         own = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         settings = {
@@ -123,8 +137,10 @@ class Model(ABC):
     def fingerprint(self) -> str:
         """Equal for models that give the same values for the same tokens, as they are in memory now.
 
-        Raises:
-            UntraceableError: as `computation`.
+        Raises
+        ------
+        UntraceableError
+            As `computation`.
         """
         return hashlib.sha256(f"{self.hashed()} {self.computation()}".encode()).hexdigest()
 
@@ -175,8 +191,10 @@ class Model(ABC):
     def collate(self, windows: Sequence[Window], length: int = 0) -> Batch:
         """Windows as a batch on the model's device, padded to the longest of them, or to `length` if that is more.
 
-        Raises:
-            InputError: windows that change each other's activations in this model (`neutral`).
+        Raises
+        ------
+        InputError
+            Windows that change each other's activations in this model (`neutral`).
         """
         lengths = [len(window) for window in windows]
         self.neutral.check(self.name, lengths, max(length, *lengths))
@@ -190,9 +208,11 @@ class Model(ABC):
     def batch(self, texts: Texts) -> Batch:
         """Tokenize texts, or pairs of texts; one longer than the context becomes several sequences, none is truncated.
 
-        Raises:
-            InputError: no text, one string instead of a sequence, a pair longer than the context, or texts that change
-                each other's activations in this model (`neutral`).
+        Raises
+        ------
+        InputError
+            No text, one string instead of a sequence, a pair longer than the context, or texts that change each other's
+            activations in this model (`neutral`).
         """
         windows = self.windows(texts)
         if not windows:
@@ -222,13 +242,19 @@ class Model(ABC):
     def run(self, hidden: Tensor, k: int, m: int, batch: Batch) -> Hidden:
         """From position k to position m of the residual stream.
 
-        Args:
-            hidden: position k, (sequences, length, d_model).
-            k, m: positions, 0 <= k <= m <= n_layers.
-            batch: what `hidden` was computed from; gives mask and positions.
+        Parameters
+        ----------
+        hidden
+            Position k, (sequences, length, d_model).
+        k, m
+            Positions, 0 <= k <= m <= n_layers.
+        batch
+            What `hidden` was computed from; gives mask and positions.
 
-        Raises:
-            InputError: positions out of range or in the wrong order, or a hidden of the wrong shape.
+        Raises
+        ------
+        InputError
+            Positions out of range or in the wrong order, or a hidden of the wrong shape.
         """
         if not 0 <= k <= m <= self.n_layers:
             raise InputError(
@@ -338,8 +364,10 @@ class Model(ABC):
     def read(self, batch: Batch, layers: Iterable[int], tap: Tap, site: str = RESIDUAL) -> None:
         """`residuals` at any site; elsewhere than in the residual stream layer l is inside block l, and there is no 0.
 
-        Raises:
-            InputError: a site that this model does not have.
+        Raises
+        ------
+        InputError
+            A site that this model does not have.
         """
         self._check_site(site)
         if site == RESIDUAL:
@@ -353,8 +381,10 @@ class Model(ABC):
     def _once(self, batch: Batch, layers: Iterable[int], tap: Tap) -> Iterator[Tap]:
         """`tap`, of which each layer must be seen exactly once, (sequences, length, d_model).
 
-        Raises:
-            InputError: a layer that is not, so that what `tap` fills would hold something else.
+        Raises
+        ------
+        InputError
+            A layer that is not, so that what `tap` fills would hold something else.
         """
         waiting, expected = set(layers), (*batch.ids.shape, self.d_model)
         known = set(waiting)
@@ -383,9 +413,11 @@ class Model(ABC):
     def positions(self, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL) -> list[int]:
         """Layer argument -> positions: "all", one position or several; negative ones count from the end.
 
-        Raises:
-            InputError: a position outside -(n_layers + 1) .. n_layers, or something that is no integer; 0 at a site
-                inside blocks; a site that this model does not have.
+        Raises
+        ------
+        InputError
+            A position outside -(n_layers + 1) .. n_layers, or something that is no integer; 0 at a site inside blocks;
+            a site that this model does not have.
         """
         self._check_site(site)
         return positions(self.name, self.n_layers, layers, site)

@@ -60,8 +60,10 @@ class NativeConfig:
     def read(cls, config: Mapping[str, Any]) -> NativeConfig:
         """From a parsed config.json, today's or that of the older toy models.
 
-        Raises:
-            InputError: a key that is missing, or a network that this module does not compute.
+        Raises
+        ------
+        InputError
+            A key that is missing, or a network that this module does not compute.
         """
         if config.get("attn_only") is True:
             config = {**config, "d_mlp": 1, "act_fn": "gelu"}  # of an MLP that is not there
@@ -245,8 +247,10 @@ def renamed(weights: Mapping[str, Tensor], config: NativeConfig) -> dict[str, Te
 
     Masks, which some of them carry, are left out; an output bias of zeros as well.
 
-    Raises:
-        InputError: weights that are missing, left over, or of another shape than the config says.
+    Raises
+    ------
+    InputError
+        Weights that are missing, left over, or of another shape than the config says.
     """
     if "embed.W_E" not in weights:
         return dict(weights)
@@ -285,8 +289,10 @@ def _turned(weights: Mapping[str, Tensor], n_layers: int) -> Mapping[str, Tensor
 def checked(weights: Mapping[str, Tensor], network: Native) -> dict[str, Tensor]:
     """The same weights.
 
-    Raises:
-        InputError: weights that are missing, left over, or of another shape than those of `network`.
+    Raises
+    ------
+    InputError
+        Weights that are missing, left over, or of another shape than those of `network`.
     """
     rest = dict(weights)
     found = {name: _taken(rest, name, *own.shape) for name, own in network.state_dict().items()}

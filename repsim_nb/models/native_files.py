@@ -35,8 +35,10 @@ def load_native(
 ) -> NativeModel:
     """The model in `folder`, whose config.json says `config`.
 
-    Raises:
-        InputError: a network that is not supported, weights that are broken, missing or of another shape.
+    Raises
+    ------
+    InputError
+        A network that is not supported, weights that are broken, missing or of another shape.
     """
     with naming(f"Cannot load {name!r}", f"See the files in '{folder}'."):
         network = _network(folder, config)

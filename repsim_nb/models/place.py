@@ -18,12 +18,18 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 class Place:
     """Where a model is.
 
-    Attributes:
-        source: "embedded", "directory" or "hub".
-        name: as it was asked for, without a revision.
-        revision: as it was asked for.
-        folder: with its files; None on the hub.
-        repository: on the hub.
+    Attributes
+    ----------
+    source
+        "embedded", "directory" or "hub".
+    name
+        As it was asked for, without a revision.
+    revision
+        As it was asked for.
+    folder
+        With its files; None on the hub.
+    repository
+        On the hub.
     """
 
     source: str
@@ -41,9 +47,12 @@ class Place:
 def find(given: str | os.PathLike[str], revision: str | None = None) -> Place:
     """The place of a name from `list_models()`, a local directory or a hub id; nothing is downloaded.
 
-    Raises:
-        InputError: unknown name or revision.
-        FileNotFoundError: a path that does not exist.
+    Raises
+    ------
+    InputError
+        Unknown name or revision.
+    FileNotFoundError
+        A path that does not exist.
     """
     name, revision = _split_revision(os.fspath(given), revision)
     if name in embedded():

@@ -41,11 +41,16 @@ LANGUAGE_HEADS = ("ForCausalLM", "LMHeadModel")
 class How:
     """What the caller asked for beside the model itself.
 
-    Attributes:
-        device: where it is put.
-        dtype: "float32", "bfloat16" or "float16".
-        tokenizer: in place of its own.
-        options: for transformers' from_pretrained; "device_map" and "quantization_config" decide where it is put.
+    Attributes
+    ----------
+    device
+        Where it is put.
+    dtype
+        "float32", "bfloat16" or "float16".
+    tokenizer
+        In place of its own.
+    options
+        For transformers' from_pretrained; "device_map" and "quantization_config" decide where it is put.
     """
 
     device: torch.device
@@ -62,8 +67,10 @@ class How:
 def check_options(options: Mapping[str, Any]) -> None:
     """Only what says where and in how many bits a model is kept is handed on to transformers.
 
-    Raises:
-        InputError: anything else.
+    Raises
+    ------
+    InputError
+        Anything else.
     """
     for name in options:
         if name in REFUSED:
@@ -75,8 +82,10 @@ def check_options(options: Mapping[str, Any]) -> None:
 def kind_of(name: str, config: Mapping[str, Any]) -> str:
     """What a config.json says the model is: "causal", "classifier" or "encoder".
 
-    Raises:
-        InputError: something else: a model of images or sounds, one of another task, or none that transformers knows.
+    Raises
+    ------
+    InputError
+        Something else: a model of images or sounds, one of another task, or none that transformers knows.
     """
     from transformers.models.auto import modeling_auto as auto
 
@@ -107,10 +116,11 @@ def load_pretrained(
 
     Pickles are read where `about` says "pickled", tensors alone. `layout` is of the folder it was published in.
 
-    Raises:
-        InputError: weights or tokenizer that are broken or missing, weights that are not all that the network takes or
-            that are not numbers as they stand, a kind of model that is not supported, options that transformers does
-            not take.
+    Raises
+    ------
+    InputError
+        Weights or tokenizer that are broken or missing, weights that are not all that the network takes or that are not
+        numbers as they stand, a kind of model that is not supported, options that transformers does not take.
     """
     import torch
     import transformers

@@ -18,17 +18,28 @@ DIGITS, PILE = 48_262, 50_278  # entries in the tokenizers of the toy models
 class Known:
     """A causal model on the hub.
 
-    Attributes:
-        name: as the catalogue has it.
-        repository: its hub id.
-        family: what it belongs to.
-        n_layers, d_model, n_heads, d_head: its shape; the MLP is four times as wide as the model.
-        vocabulary: rows of the embedding; the unembedding is not tied to it.
-        activation: in its MLP, None where it has none.
-        n_ctx: learned positions, 0 where positions are rotary.
-        rotary_dim: leading dimensions of each head that rotate, None where positions are learned.
-        stored: bytes per parameter and per value of a block's causal mask in its safetensors, None where unknown.
-        checkpoints: names of its revisions.
+    Attributes
+    ----------
+    name
+        As the catalogue has it.
+    repository
+        Its hub id.
+    family
+        What it belongs to.
+    n_layers, d_model, n_heads, d_head
+        Its shape; the MLP is four times as wide as the model.
+    vocabulary
+        Rows of the embedding; the unembedding is not tied to it.
+    activation
+        In its MLP, None where it has none.
+    n_ctx
+        Learned positions, 0 where positions are rotary.
+    rotary_dim
+        Leading dimensions of each head that rotate, None where positions are learned.
+    stored
+        Bytes per parameter and per value of a block's causal mask in its safetensors, None where unknown.
+    checkpoints
+        Names of its revisions.
     """
 
     name: str

@@ -89,10 +89,14 @@ WITHOUT_PROMPT = ("hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/i
 class Module:
     """One line of modules.json.
 
-    Attributes:
-        kind: its class in sentence-transformers; a class from elsewhere by its full name.
-        path: its folder, from that of the model.
-        config: what its config.json says.
+    Attributes
+    ----------
+    kind
+        Its class in sentence-transformers; a class from elsewhere by its full name.
+    path
+        Its folder, from that of the model.
+    config
+        What its config.json says.
     """
 
     kind: str
@@ -104,13 +108,20 @@ class Module:
 class Layout:
     """Where in a folder the encoder of a sentence-embedding model is, and what it was published with.
 
-    Attributes:
-        folder: with the whole model.
-        encoder: folder of the encoder, from there.
-        modules: behind the encoder.
-        head: all settings, without the modules.
-        embeds: whether its encoder is to give states of tokens; otherwise it is what its config.json says.
-        published: whether there is a modules.json at all.
+    Attributes
+    ----------
+    folder
+        With the whole model.
+    encoder
+        Folder of the encoder, from there.
+    modules
+        Behind the encoder.
+    head
+        All settings, without the modules.
+    embeds
+        Whether its encoder is to give states of tokens; otherwise it is what its config.json says.
+    published
+        Whether there is a modules.json at all.
     """
 
     folder: Path
@@ -147,13 +158,19 @@ class Layout:
     def read_head(self, dtype: torch.dtype, longest: int, repository: str = "") -> SentenceHead | None:
         """What comes behind the encoder, weights included; None of a folder that is laid out otherwise.
 
-        Args:
-            dtype: of the weights, as of those of the encoder.
-            longest: number of tokens at which text is cut off where the model does not say.
-            repository: on the hub.
+        Parameters
+        ----------
+        dtype
+            Of the weights, as of those of the encoder.
+        longest
+            Number of tokens at which text is cut off where the model does not say.
+        repository
+            On the hub.
 
-        Raises:
-            InputError: a module whose config or weights are broken.
+        Raises
+        ------
+        InputError
+            A module whose config or weights are broken.
         """
         if not self.published:
             return None
@@ -183,9 +200,11 @@ class _NotUnderstoodError(Exception):
 def read_layout(folder: Path) -> Layout:
     """The layout of `folder`; that of an ordinary checkpoint where it holds no modules.json.
 
-    Raises:
-        InputError: a modules.json that is broken, or begins with anything but a transformer; a setting of how text is
-            tokenized, or of what the encoder computes, that is not understood.
+    Raises
+    ------
+    InputError
+        A modules.json that is broken, or begins with anything but a transformer; a setting of how text is tokenized, or
+        of what the encoder computes, that is not understood.
     """
     file = folder / MODULES
     if not file.is_file():

@@ -36,10 +36,14 @@ Vectors = Float[Tensor, "sequences width"]
 class Pooling:
     """One vector of the states of a sequence's tokens.
 
-    Attributes:
-        modes: of `MODES`; the vectors of several are joined, in this order.
-        include_prompt: whether tokens of the prompt take part.
-        width: of the tokens' states; None takes any.
+    Attributes
+    ----------
+    modes
+        Of `MODES`; the vectors of several are joined, in this order.
+    include_prompt
+        Whether tokens of the prompt take part.
+    width
+        Of the tokens' states; None takes any.
     """
 
     modes: tuple[str, ...] = ("mean",)
@@ -83,12 +87,18 @@ def _pooled(mode: str, states: Float[Tensor, "sequences length width"], counted:
 class Dense:
     """A linear map and an activation function.
 
-    Attributes:
-        activation: name of a class of torch.nn.
-        weights: "weight" and "bias" of the map, and where the input is added on, "residual" if its width is another.
-        sha256: of the weights.
-        source, target: names of what is mapped and of the result.
-        adds_input: whether the input is added to the result.
+    Attributes
+    ----------
+    activation
+        Name of a class of torch.nn.
+    weights
+        "weight" and "bias" of the map, and where the input is added on, "residual" if its width is another.
+    sha256
+        Of the weights.
+    source, target
+        Names of what is mapped and of the result.
+    adds_input
+        Whether the input is added to the result.
     """
 
     activation: str
@@ -116,9 +126,12 @@ class Dense:
 class LayerNorm:
     """A layer norm of the sentence's vector.
 
-    Attributes:
-        weights: "weight" and "bias".
-        sha256: of the weights.
+    Attributes
+    ----------
+    weights
+        "weight" and "bias".
+    sha256
+        Of the weights.
     """
 
     weights: Named = field(repr=False)
@@ -157,14 +170,22 @@ def _taken(named: Named, name: str, module: Any) -> Tensor:
 class SentenceHead:
     """How a sentence-embedding model was published to make one vector of a text.
 
-    Attributes:
-        modules: what is done with the states of the tokens, in order.
-        prompts: name -> what is put before a text.
-        default_prompt_name: of the prompt that is put before a text where none is asked for; None for none.
-        truncate_dim: how many numbers of a vector are kept; None keeps all.
-        max_seq_length: at how many tokens, special ones included, a text is cut off; None leaves it to the tokenizer.
-        do_lower_case: whether text is read in lower case, by the tokenizer.
-        refused: what the published model does that is not done here.
+    Attributes
+    ----------
+    modules
+        What is done with the states of the tokens, in order.
+    prompts
+        Name -> what is put before a text.
+    default_prompt_name
+        Of the prompt that is put before a text where none is asked for; None for none.
+    truncate_dim
+        How many numbers of a vector are kept; None keeps all.
+    max_seq_length
+        At how many tokens, special ones included, a text is cut off; None leaves it to the tokenizer.
+    do_lower_case
+        Whether text is read in lower case, by the tokenizer.
+    refused
+        What the published model does that is not done here.
     """
 
     modules: tuple[Pooling | Dense | LayerNorm | Normalize, ...]
@@ -198,8 +219,10 @@ class SentenceHead:
     def prompt(self, name: str | None, text: str | None) -> str:
         """What is put before every text: `text`, the prompt of that name, the default prompt or nothing.
 
-        Raises:
-            InputError: a name and a text, or a name that the model does not have.
+        Raises
+        ------
+        InputError
+            A name and a text, or a name that the model does not have.
         """
         if name is not None and text is not None:
             raise InputError(f"prompt_name={name!r} and prompt={text!r} both say what the prompt is. Give one of them.")
@@ -216,8 +239,10 @@ class SentenceHead:
     def windows(self, tokenizer: PreTrainedTokenizerBase, texts: Texts, prompt: str, context: int) -> list[Window]:
         """Each text, or pair of texts, behind the prompt, cut off where the published model does.
 
-        Raises:
-            InputError: a text without a token, or one that is longer than the model and not cut off.
+        Raises
+        ------
+        InputError
+            A text without a token, or one that is longer than the model and not cut off.
         """
         limit = self.max_seq_length or tokenizer.model_max_length
         cut: dict[str, Any] = {"truncation": "longest_first", "max_length": limit} if limit < VERY_LONG else {}
@@ -249,8 +274,10 @@ class SentenceHead:
     def __call__(self, states: Float[Tensor, "sequences length d_model"], mask: Mask, prompt: int = 0) -> Vectors:
         """Vectors of sequences whose first `prompt` tokens are of the prompt.
 
-        Raises:
-            InputError: a published model that does more than is done here, or widths that do not fit.
+        Raises
+        ------
+        InputError
+            A published model that does more than is done here, or widths that do not fit.
         """
         self.check()
         named: Named = {TOKENS: states}

@@ -28,11 +28,16 @@ SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 class Shape:
     """Widths and depth of a model.
 
-    Attributes:
-        name: as it was asked for.
-        n_layers, d_model, d_mlp, context: numbers of its config.
-        parameters: how many numbers its weights are.
-        item: bytes of each.
+    Attributes
+    ----------
+    name
+        As it was asked for.
+    n_layers, d_model, d_mlp, context
+        Numbers of its config.
+    parameters
+        How many numbers its weights are.
+    item
+        Bytes of each.
     """
 
     name: str
@@ -63,9 +68,12 @@ def shape_of(model: Model | str | os.PathLike[str], dtype: str = "float32") -> S
 
     Of a hub id config.json alone is downloaded.
 
-    Raises:
-        InputError: as `load_model`, except for what only the weights can show.
-        FileNotFoundError: a path that does not exist.
+    Raises
+    ------
+    InputError
+        As `load_model`, except for what only the weights can show.
+    FileNotFoundError
+        A path that does not exist.
     """
     if not isinstance(model, str | os.PathLike):
         return _of_loaded(load_model(model))

@@ -40,8 +40,10 @@ def quiet() -> Iterator[None]:
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The one of a folder.
 
-    Raises:
-        InputError: none there, or one that is broken. From a folder without, transformers makes an empty one.
+    Raises
+    ------
+    InputError
+        None there, or one that is broken. From a folder without, transformers makes an empty one.
     """
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
@@ -69,8 +71,10 @@ def own_words(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, rows: int | None) -> None:
     """A tokenizer must fit an embedding of so many rows; tokens added to it are looked at when they come up.
 
-    Raises:
-        InputError: a tokenizer of another vocabulary, or one whose longest sequence is no number of tokens.
+    Raises
+    ------
+    InputError
+        A tokenizer of another vocabulary, or one whose longest sequence is no number of tokens.
     """
     length = tokenizer.model_max_length
     if not ((isinstance(length, int | float) and length > VERY_LONG) or (isinstance(length, int) and length > 0)):

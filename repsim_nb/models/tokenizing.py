@@ -32,10 +32,14 @@ PIPELINE = ("normalizer", "pre_tokenizer", "post_processor")
 class Tokens:
     """Tokens of several whole texts, one text after the other, without special tokens.
 
-    Attributes:
-        ids: int32 (tokens,).
-        offsets: characters of its text that each token covers, int32 (tokens, 2).
-        counts: tokens of each text, int64 (texts,).
+    Attributes
+    ----------
+    ids
+        Int32 (tokens,).
+    offsets
+        Characters of its text that each token covers, int32 (tokens, 2).
+    counts
+        Tokens of each text, int64 (texts,).
     """
 
     ids: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
@@ -61,10 +65,14 @@ class Tokens:
 class Tokenizing:
     """A fast tokenizer, as it is when this is made.
 
-    Attributes:
-        before, after: special tokens that it puts around a text.
-        text_key: equal for tokenizers that make the same tokens of every text and of every pair of texts.
-        key: equal for those that also have the same beginning-of-text and end-of-text tokens.
+    Attributes
+    ----------
+    before, after
+        Special tokens that it puts around a text.
+    text_key
+        Equal for tokenizers that make the same tokens of every text and of every pair of texts.
+    key
+        Equal for those that also have the same beginning-of-text and end-of-text tokens.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -108,8 +116,10 @@ def text_bytes(texts: Sequence[str | Sequence[str]]) -> int:
 def check_text(texts: Sequence[str | Sequence[str]], memory_limit: int | None = None) -> None:
     """Whether texts can be tokenized in so many bytes; None is half of what is available now.
 
-    Raises:
-        InputError: they cannot; the message says how long a text may be, or how much text there may be.
+    Raises
+    ------
+    InputError
+        They cannot; the message says how long a text may be, or how much text there may be.
     """
     if (needed := text_bytes(texts)) <= ALWAYS:
         return
@@ -143,8 +153,10 @@ def _size(text: str) -> int:
 def state(tokenizer: PreTrainedTokenizerBase) -> tuple[Any, ...]:
     """Changes when a tokenizer is edited; quick, where its key takes as long as its vocabulary is large.
 
-    Raises:
-        InputError: a tokenizer that cuts the same text differently each time.
+    Raises
+    ------
+    InputError
+        A tokenizer that cuts the same text differently each time.
     """
     backend = tokenizer.backend_tokenizer
     dropout = getattr(backend.model, "dropout", None)

@@ -13,13 +13,19 @@ import numpy as np
 class Window:
     """A stretch of one text, or a whole pair of texts, that fits the model's context, special tokens included.
 
-    Attributes:
-        text: index of the text or pair it comes from.
-        ids: token ids, (length,).
-        offsets: characters of the whole text that each token covers, (length, 2); (-1, -1) for special tokens. In a
-            pair, characters are counted on behind the first text and a line break.
-        types: 0 or 1, which of a pair's texts the tokenizer counts each token to, (length,); None is all 0.
-        texts: index of the text that each token is of, (length,), where several are packed; None is `text` for all.
+    Attributes
+    ----------
+    text
+        Index of the text or pair it comes from.
+    ids
+        Token ids, (length,).
+    offsets
+        Characters of the whole text that each token covers, (length, 2); (-1, -1) for special tokens. In a pair,
+        characters are counted on behind the first text and a line break.
+    types
+        0 or 1, which of a pair's texts the tokenizer counts each token to, (length,); None is all 0.
+    texts
+        Index of the text that each token is of, (length,), where several are packed; None is `text` for all.
     """
 
     text: int
@@ -46,12 +52,18 @@ class Window:
 class WindowTable(Sequence[Window]):
     """Windows as columns: a million short ones take little more than their tokens. Each is made when asked for.
 
-    Attributes:
-        ids, offsets: of all tokens but those of the frame, window by window, (tokens,) and (tokens, 2).
-        ends: index of the token behind the last one of each window, (windows,).
-        text: index of the text or pair that each window is from, (windows,).
-        before, after: the frame: special tokens around each window.
-        types, texts: as in `Window`, (tokens,).
+    Attributes
+    ----------
+    ids, offsets
+        Of all tokens but those of the frame, window by window, (tokens,) and (tokens, 2).
+    ends
+        Index of the token behind the last one of each window, (windows,).
+    text
+        Index of the text or pair that each window is from, (windows,).
+    before, after
+        The frame: special tokens around each window.
+    types, texts
+        As in `Window`, (tokens,).
     """
 
     ids: np.ndarray

@@ -1,4 +1,4 @@
-"""The page that shows the table."""
+"""The Markdown page with the survey table."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ interruption.
 
 
 def page(rows: Sequence[dict[str, str]]) -> str:
-    """The table as a page of Markdown."""
+    """Format the table as a Markdown page."""
     from repsim_nb.survey.judge import TOLERANCE
 
     count = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in {row["verdict"] for row in rows}}
@@ -70,7 +70,7 @@ def page(rows: Sequence[dict[str, str]]) -> str:
 
 
 def _section(title: str, rows: Sequence[dict[str, str]]) -> str:
-    """One auto class."""
+    """The section of one auto class."""
     lines = [f"## {title}", "", f"`{rows[0]['auto_class']}`" if rows else "", ""]
     lines += ["| architecture | model type | verdict | largest deviation | why |", "| --- | --- | --- | --- | --- |"]
     for row in sorted(rows, key=lambda row: row["architecture"].lower()):

@@ -187,9 +187,9 @@ def test_the_number_of_threads_changes_nothing(related):
         ),
         ({"groups": np.arange(160) // 40, "interval": True}, "at least 5 documents; there are 4"),
         ({"groups": np.arange(160) // 160, "null": 39}, "only 1 ways"),
-        ({"measure": "procrustes", "null": "moments"}, 'procrustes here has only null="permutation"'),
+        ({"measure": "procrustes", "null": "moments"}, 'null="permutation" for procrustes'),
         ({"measure": "procrustes", "between_documents": True}, "procrustes has none"),
-        ({"measure": "magnitude_difference", "null": 19}, "does not ask which rows belong together"),
+        ({"measure": "magnitude_difference", "null": 19}, "ignores which rows belong together"),
     ],
 )
 def test_what_cannot_be_done_says_why(related, options, message):
@@ -209,7 +209,7 @@ def test_the_fast_form_says_how_far_it_may_be_and_is_for_linear_cka_alone():
     assert json.loads(fast.attrs["provenance"])["estimator"] == "sampled pairs of rows"
     with pytest.raises(InputError, match="procrustes has no parameters"):
         rs.get_measure("procrustes", fast=True)
-    with pytest.raises(InputError, match="a standard error of its own"):
+    with pytest.raises(InputError, match="its own standard error"):
         rs.compare(layers, measure=sampled, interval=True)
 
 

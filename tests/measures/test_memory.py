@@ -109,7 +109,7 @@ def test_compare_refuses_arrays_beyond_the_limit_and_says_how_many_rows_fit(name
     x = np.random.default_rng(1).normal(size=(2000, 8))
     measure = get_measure(name)
     limit = (measure.memory(2000, [8], [8]) + measure.memory(60, [8], [8])) // 2
-    with pytest.raises(InputError, match=rf"{name} of 2,000 rows takes .*; the limit is .*Take at most") as refused:
+    with pytest.raises(InputError, match=rf"{name} of 2,000 rows needs .*; the limit is .*Use at most") as refused:
         rs.compare(x, 2 * x[::-1], measure=name, memory_limit=limit)
     most = int(re.search(r"at most ([\d,]+) rows", str(refused.value))[1].replace(",", ""))
     assert measure.memory(most, [8], [8]) <= limit < measure.memory(most + 1, [8], [8])
@@ -133,12 +133,12 @@ def test_compare_and_estimate_refuse_models_beyond_the_limit_alike():
     about = rs.estimate(*names, n_rows=4096, **how)
     assert about.work == get_measure("rsa").memory(4096, [32] * 3, [64] * 3)
     assert about.work > 6 * 4 * 4096 * 4095  # each of six layers keeps how alike all pairs of rows are
-    assert "too much for the limit" in str(about)
+    assert "over the limit" in str(about)
     message = rf"set n_rows to at most {about.fitting:,}, or choose fewer layers"
     with pytest.raises(InputError, match=message):
         rs.compare(*names, n_rows=4096, **how)
     assert rs.estimate(*names, n_rows=about.fitting, **how).route == "memory"
-    with pytest.raises(InputError, match=r"rsa of them take .*Choose n_rows of at most"):
+    with pytest.raises(InputError, match=r"rsa need .*Choose n_rows of at most"):
         rs.compare_models(names, "rsa", n_rows=4096, memory_limit=10**8)
     with pytest.raises(InputError, match="store would have no effect"):
         rs.compare(names[0], n_rows=3000, memory_limit=15 * 10**5, store="./nowhere")
