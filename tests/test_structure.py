@@ -107,7 +107,7 @@ def test_everything_exported_is_there_and_nothing_heavy_is_imported_for_the_list
 
 
 def test_an_attribute_that_moved_says_where_to():
-    with pytest.raises(AttributeError, match=r"repsim_nb\.streaming is repsim_nb\.comparison\.streaming now"):
+    with pytest.raises(AttributeError, match=r"repsim_nb\.streaming is now repsim_nb\.comparison\.streaming"):
         _ = repsim_nb.streaming
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = repsim_nb.nothing

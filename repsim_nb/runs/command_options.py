@@ -16,7 +16,7 @@ from repsim_nb.comparison import compare
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
-from repsim_nb.measures.parameters import check_names
+from repsim_nb.measures.constraints import check_names
 from repsim_nb.models import Packing
 from repsim_nb.runs.notebook_parameters import Parameter, ParameterError
 from repsim_nb.stitching import stitching_table
