@@ -60,7 +60,7 @@ REASONS = {
         (("compare_all",), ("store", "batch_tokens"), "It runs no models."),
         (("compare_models",), ("null", "interval"), "Its unit is the model: see groups for tests of its tables."),
         (("compare_family",), ("rows", "rows_per_document"), "Every position of a sequence is a row."),
-        (("compare_family",), ("n_rows",), "n_sequences says how many."),
+        (("compare_family",), ("n_rows",), "Its n_sequences says how many."),
         (("compare_family",), ("packing",), "Sequences are always packed; length says how long they are."),
         (("compare_family",), HOW_SURE, "Tokens are compared within their sequence, of which only sums are kept."),
         (("compare_family",), CONTROLS, "They need all rows of a layer at once, and only some sequences are held."),
