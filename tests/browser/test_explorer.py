@@ -10,10 +10,10 @@ import shutil
 import pandas as pd
 import pytest
 import xarray as xr
-from browser import chromium, servers
-from browser.notebook import answer, idle, opened, run_all, tab_to
 
 from repsim_nb.system.shipped import notebooks_dir
+from tests.browser import chromium, servers
+from tests.browser.notebook import answer, idle, opened, run_all, tab_to
 
 if chromium.missing():
     pytest.skip(chromium.missing(), allow_module_level=True)
