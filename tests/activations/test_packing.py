@@ -131,7 +131,7 @@ class Bare:
     ("packing", "message"),
     [
         (Packing("packed"), "joins documents by an end-of-text token, which Bare does not have"),
-        (Packing(bos=True), "bos=True was asked of the tokenizer Bare, which has no beginning-of-text token"),
+        (Packing(bos=True), "bos=True needs a beginning-of-text token, and the tokenizer Bare has none"),
     ],
 )
 def test_special_tokens_that_a_tokenizer_lacks_are_not_made_up(model, packing, message):

@@ -387,9 +387,9 @@ def test_text_that_takes_more_than_the_limit_is_refused_with_the_largest_size_th
 
 
 def test_many_texts_that_take_more_than_the_limit_are_refused_with_how_much_fits(monkeypatch):
-    monkeypatch.setattr(tokenizing, "ALWAYS", 0)
+    monkeypatch.setattr(tokenizing, "ALWAYS_ALLOWED", 0)
     texts = ["a word"] * 100_000
-    with pytest.raises(InputError, match=r"for there are 600 kB of text; the limit is 55 MB. Give at most") as refused:
+    with pytest.raises(InputError, match=r"since there are 600 kB of text; the limit is 55 MB. Use at most") as refused:
         check_text(texts, 55_000_000)
     fits = float(re.search(r"at most ([\d.]+) kB", str(refused.value))[1]) * 1e3
     check_text(texts[: int(fits // 6) - 1000], 55_000_000)

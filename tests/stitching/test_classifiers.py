@@ -277,7 +277,7 @@ def test_bad_input_says_what_to_do(one, other, three, ood):
         rs.stitch(one, unnamed, 1)
     with pytest.raises(InputError, match="2 classes, so expected a list of 2"):
         one.labels = MNLI
-    with pytest.raises(InputError, match="different names"):
+    with pytest.raises(InputError, match="distinct names"):
         one.labels = ["entailment", "entailment"]
     unnamed.labels = MNLI
     assert unnamed.labels == MNLI
