@@ -115,11 +115,13 @@ def answer(question: Question, b: str, kept: Kept) -> xr.DataArray:
     shapes, sampling = [shape_of(model) for model in models], q.sampling.of(kept.text(q))
     cost = expected_bytes(shapes, layers, measure, sampling, q.uncertainty, q.controls, kept.resources)
     if cost.route == "stream":
-        return compare(*sides(models), kept.text(q), measure, **q.options, **changed(kept.resources))
+        first, second = sides(models)
+        return compare(first, second, kept.text(q), measure, **q.options, **changed(kept.resources))
     pair = kept.activations(q, b)
     uncertainty = q.uncertainty if q.uncertainty.resampled else replace(q.uncertainty, seed=0)  # which is of rows then
     how = changed(uncertainty, q.controls)
-    return compare(*sides(pair), measure=measure, memory_limit=cost.limit, **how)
+    first, second = sides(pair)
+    return compare(first, second, measure=measure, memory_limit=cost.limit, **how)
 
 
 def sides(found: list[Any]) -> tuple[Any, Any]:

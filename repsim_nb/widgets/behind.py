@@ -54,7 +54,8 @@ class Behind(widgets.Box):
     def clear(self) -> None:
         """No pair is selected; what is under way for the last one is given up."""
         self._work.give_up("look", "stitch")
-        self._asked = self.stitched = None
+        self._asked: Any = None
+        self.stitched: dict[str, Any] | None = None
         self.layout.display, self.pair.value = "none", ""
         self.closeup.clear()
 

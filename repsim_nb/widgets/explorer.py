@@ -133,7 +133,7 @@ class Explorer(Parts):
             (models_b,) if isinstance(models_b, str) else tuple(models_b),
             chosen.name,
             changed(chosen),
-            Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing),  # type: ignore[arg-type]
+            Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing),
             split,
             layers_a,
             layers_b,

@@ -97,8 +97,7 @@ def seconds(question: Question, kept: Kept) -> float:
     """Run a little of it to see how long all will take, null and interval apart."""
     q, text = question, kept.text(question)
     resources = changed(replace(kept.resources, store=None))  # an estimate is of a run that finds nothing there
-    each = [
-        estimate(*sides(kept.models(q, b)), text, q.configured, trial=True, **q.options, **resources)
-        for b in q.models_b
-    ]
-    return sum(one.seconds or 0.0 for one in each)
+    total = 0.0
+    for first, second in (sides(kept.models(q, b)) for b in q.models_b):
+        total += estimate(first, second, text, q.configured, trial=True, **q.options, **resources).seconds or 0.0
+    return total
