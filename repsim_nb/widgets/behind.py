@@ -54,7 +54,7 @@ class Behind(widgets.Box):
     def clear(self) -> None:
         """No pair is selected; what is under way for the last one is given up."""
         self._work.give_up("look", "stitch")
-        self._asked: Any = None
+        self._asked = None
         self.stitched: dict[str, Any] | None = None
         self.layout.display, self.pair.value = "none", ""
         self.closeup.clear()
