@@ -13,7 +13,7 @@ from repsim_nb.activations.hooks import from_cache, is_cache
 from repsim_nb.errors import InputError
 from repsim_nb.measures.arrays import as_matrix, is_array
 from repsim_nb.models import Model
-from repsim_nb.models.model import as_layers
+from repsim_nb.models.positions import as_layers
 from repsim_nb.models.shape import Shape, shape_of
 
 Layers = str | int | Sequence[int]

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError, needs
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Hidden, Logits, Model, Tap, longest, sizes
+from repsim_nb.models.config import longest, sizes
+from repsim_nb.models.model import Hidden, Logits, Model, Tap
 from repsim_nb.models.parts import hidden_enters, shallow, tapped, with_submodule
 from repsim_nb.models.probe import probe, rotary_state, turning
 from repsim_nb.models.trial import Whole, check_parts, run_whole

@@ -23,6 +23,8 @@ KERNELS = {  # config entry -> implementations that need only PyTorch
     "experts_implementation": ("eager", "grouped_mm", "batched_mm"),
 }
 PATCHES = ("use_kernels", "kernel_config", "fusion_config")
+LENGTHS = ("max_position_embeddings", "max_seq_len")  # config names, by architecture
+DEFAULT_CONTEXT = 2048  # for models whose config gives no context length
 OTHER_WEIGHTS = "transformers_weights"  # names a file that transformers reads instead of the usual one
 
 
@@ -169,3 +171,27 @@ def _leaves(value: object) -> Iterator[object]:
             yield from _leaves(one)
     else:
         yield value
+
+
+def longest(config: Any) -> int:
+    """Context length in tokens from a config, or a default for architectures whose config has none."""
+    lengths = (getattr(config, name, None) for name in LENGTHS)
+    return next((length for length in lengths if isinstance(length, int)), DEFAULT_CONTEXT)
+
+
+def sizes(name: str, module: Any) -> tuple[int, int]:
+    """Depth and width from the config of a transformers model.
+
+    Raises
+    ------
+    InputError
+        If the config has neither: the model is not a single stack of blocks of equal width.
+    """
+    config = module.config.get_text_config()
+    depth, width = (getattr(config, size, None) for size in ("num_hidden_layers", "hidden_size"))
+    if not (isinstance(depth, int) and isinstance(width, int)):
+        raise InputError(
+            f"{name} ({type(module).__name__}) has no num_hidden_layers and hidden_size in its config. "
+            "This architecture is not supported."
+        )
+    return depth, width

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import RESIDUAL, Hidden, Logits, Model, Tap, longest, sizes
+from repsim_nb.models.config import longest, sizes
+from repsim_nb.models.model import Hidden, Logits, Model, Tap
 from repsim_nb.models.parts import outputs_tapped, shallow, tapped, with_submodule
+from repsim_nb.models.positions import RESIDUAL
 from repsim_nb.models.probe import probe
 from repsim_nb.models.trial import Whole, check_parts, run_whole
 

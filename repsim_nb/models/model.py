@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.batch import Batch, Texts, Window, Windows, collate
 from repsim_nb.models.identity import network_sha256
 from repsim_nb.models.neutral import NEUTRAL, Neutral
+from repsim_nb.models.positions import RESIDUAL, positions
 from repsim_nb.models.sentences import SentenceHead, Vectors, of_one_length
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ else:
 Hidden = Float[Tensor, "sequences length d_model"]
 Logits = Float[Tensor, "sequences length vocabulary"] | Float[Tensor, "sequences classes"]
 Tap = Callable[[int, Tensor], Any]
-RESIDUAL = "resid_post"
-LENGTHS = ("max_position_embeddings", "max_seq_len")  # config names, by architecture
 HASHED_SEPARATELY = ("name", "module", "tokenizer")  # attributes left out of the settings hash
-DEFAULT_CONTEXT = 2048  # for models whose config gives no context length
 
 
 class Model(ABC):
@@ -445,69 +442,7 @@ def _is_cached(model: Model, name: str) -> bool:
     return isinstance(getattr(type(model), name, None), cached_property)
 
 
-def as_layers(layers: Any) -> Any:
-    """Convert NumPy integers in a layer argument to Python ints; leave everything else unchanged."""
-    if isinstance(layers, str):
-        return layers
-    one = _whole(layers)
-    return one if isinstance(one, int) or not isinstance(layers, Iterable) else [_whole(layer) for layer in layers]
-
-
-def _whole(number: Any) -> Any:
-    try:
-        return operator.index(number)
-    except TypeError:
-        return number
-
-
 def not_finite(model: Model, where: str) -> InputError:
     """The error for values that overflowed, or come from broken weights."""
     advice = "Check its weights." if model.dtype == torch.float32 else "Load it with dtype='float32'."
     return InputError(f"{model.name} has values that are not finite {where} in {model.dtype}. {advice}")
-
-
-def longest(config: Any) -> int:
-    """Context length in tokens from a config, or a default for architectures whose config has none."""
-    lengths = (getattr(config, name, None) for name in LENGTHS)
-    return next((length for length in lengths if isinstance(length, int)), DEFAULT_CONTEXT)
-
-
-def sizes(name: str, module: Any) -> tuple[int, int]:
-    """Depth and width from the config of a transformers model.
-
-    Raises
-    ------
-    InputError
-        If the config has neither: the model is not a single stack of blocks of equal width.
-    """
-    config = module.config.get_text_config()
-    depth, width = (getattr(config, size, None) for size in ("num_hidden_layers", "hidden_size"))
-    if not (isinstance(depth, int) and isinstance(width, int)):
-        raise InputError(
-            f"{name} ({type(module).__name__}) has no num_hidden_layers and hidden_size in its config. "
-            "This architecture is not supported."
-        )
-    return depth, width
-
-
-def positions(
-    name: str, n_layers: int, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL
-) -> list[int]:
-    """`Model.positions` for a model with that name and depth that has `site`."""
-    if isinstance(layers, str):
-        if layers != "all":
-            raise InputError(f'layers={layers!r}; expected "all", a layer or a list of layers.')
-        return list(range(0 if site == RESIDUAL else 1, n_layers + 1))
-    layers = as_layers(layers)
-    asked: list[Any] = list(layers) if isinstance(layers, Iterable) else [layers]
-    total = n_layers + 1
-    wrong = [p for p in asked if not isinstance(p, int) or not -total <= p < total]
-    if wrong or not asked:
-        raise InputError(
-            f"Layer {wrong[0]!r} does not exist in {name}; its layers are 0 (embedding) to {n_layers}."
-            if wrong
-            else 'layers is empty; expected "all", a layer or a list of layers.'
-        )
-    if site != RESIDUAL and any(p % total == 0 for p in asked):
-        raise InputError(f"Layer 0 is the embedding, which has no {site}; layers of {site} start at 1.")
-    return [p % total for p in asked]

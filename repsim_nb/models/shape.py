@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 from repsim_nb.errors import InputError
 from repsim_nb.models.checkpoint import INDEX, WEIGHTS, shards, tensors_of, weight_files
 from repsim_nb.models.checkpoint_folder import refusing
+from repsim_nb.models.config import longest
 from repsim_nb.models.loading import find_config, is_native, load_model
-from repsim_nb.models.model import RESIDUAL, Model, longest, positions
+from repsim_nb.models.model import Model
 from repsim_nb.models.place import find
+from repsim_nb.models.positions import RESIDUAL, positions
 from repsim_nb.models.pretrained import kind_of
 from repsim_nb.models.tokenizer import NO_CODE, quiet
 

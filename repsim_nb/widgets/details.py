@@ -11,7 +11,7 @@ import ipywidgets as widgets
 from repsim_nb.comparison.closeup import SharedAxes, most_different, shared_axes
 from repsim_nb.errors import InputError
 from repsim_nb.figures import projection
-from repsim_nb.models.model import RESIDUAL
+from repsim_nb.models.positions import RESIDUAL
 from repsim_nb.stitching import stitch
 from repsim_nb.stitching.maps import MAPS
 from repsim_nb.widgets.answer import Kept

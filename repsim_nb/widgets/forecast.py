@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from repsim_nb.comparison.cost import estimate
 from repsim_nb.corpora.corpus import hub_id
-from repsim_nb.models.model import RESIDUAL
+from repsim_nb.models.positions import RESIDUAL
 from repsim_nb.system.memory import readable_size
 from repsim_nb.widgets.answer import Kept, sides
 from repsim_nb.widgets.model_picker import described, needs_download
