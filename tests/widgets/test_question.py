@@ -18,6 +18,7 @@ from repsim_nb.cli.command import main, parser
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.errors import InputError
 from repsim_nb.models import Packing
+from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
 from repsim_nb.widgets.answer import Kept, answer, answers
 from repsim_nb.widgets.details import run_stitch
@@ -161,6 +162,15 @@ def test_explorer_keeps_what_it_may_use_to_itself(tmp_path):
     small = rs.Explorer(A, B, **SMALL, measure="procrustes", memory_limit=1000)
     with pytest.raises(InputError, match="memory_limit"):
         small.run()
+
+
+def test_explorer_streams_what_would_take_more_than_its_limit():
+    question = rs.Explorer(A, B, n_rows=500).question  # 5.3 MB in memory, 3 MB as sums
+    kept = Kept(resources=Resources(memory_limit=4 * 10**6))
+    streamed = answer(question, B, kept)
+    assert not kept.holds(question, B)
+    np.testing.assert_allclose(streamed, rs.compare(A, B, n_rows=500, memory_limit=4 * 10**6), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(streamed, answer(question, B, KEPT), atol=1e-5)
 
 
 def test_the_checkbox_asks_for_null_and_interval_or_for_what_was_given():
