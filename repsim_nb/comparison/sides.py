@@ -57,7 +57,8 @@ def layers_of(acts: Mapping[int, Any], layers: Layers) -> Mapping[int, Any]:
     missing = [layer for layer in asked if layer not in acts]
     if missing:
         raise InputError(f"The activations have no layer {missing[0]!r}. Available layers: {list(acts)}.")
-    return {layer: acts[layer] for layer in asked}
+    chosen = {layer: acts[layer] for layer in asked}
+    return Activations(chosen, acts.rows, acts.provenance) if isinstance(acts, Activations) else chosen
 
 
 def matrices(acts: Mapping[Any, Any], side: str) -> list[Tensor]:

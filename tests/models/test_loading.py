@@ -244,7 +244,7 @@ def expected(name):
 
 @pytest.mark.parametrize("tokens", [1, 300, 100_000])
 def test_numbers_do_not_depend_on_the_size_of_batches(name, expected, tokens, monkeypatch):
-    monkeypatch.setattr("repsim_nb.activations.extraction.tokens_per_batch", lambda *shape: tokens)
+    monkeypatch.setattr("repsim_nb.activations.extraction.tokens_per_batch", lambda *_, **__: tokens)
     assert largest_difference(rows(name, device="cpu"), expected) < 1e-4
 
 
