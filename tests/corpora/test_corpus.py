@@ -115,7 +115,7 @@ def test_bad_splits_files_and_folders_say_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match="contains no text files"):
         rs.load_corpus(tmp_path)
     (tmp_path / "empty.txt").write_text(" \n\n")
-    with pytest.raises(InputError, match="only white space"):
+    with pytest.raises(InputError, match="only whitespace"):
         rs.load_corpus(tmp_path / "empty.txt")
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
     with pytest.raises(InputError, match="not UTF-8"):
@@ -171,9 +171,9 @@ def test_json_lines_are_labelled_pairs_where_there_are_no_texts(tmp_path):
 @pytest.mark.parametrize(
     ("content", "how", "message"),
     [
-        ('{"body": "One."}', {}, "no column 'text', nor 'premise' .*; there are: body. Say which column"),
+        ('{"body": "One."}', {}, "no column 'text', nor 'premise' .*. Available: body. Set the column"),
         ('{"body": "One."}', {"column": "bdy"}, "Unknown column 'bdy'. Did you mean 'body'"),
-        ('{"n": 3}', {"column": "n"}, "column 'n' holds int, not text"),
+        ('{"n": 3}', {"column": "n"}, "column 'n' contains int, not text"),
         ('{"premise": "a", "hypothesis": "b", "label": 0}', {}, "labels are numbers without names"),
         ('{"text": ""}', {}, "contains no text: all 1 lines are empty"),
         ("", {"column": "text"}, "Unknown column 'text'"),
@@ -194,7 +194,7 @@ def test_a_limit_takes_the_first_documents_and_a_column_needs_a_table(tmp_path):
     assert rs.load_corpus("python-docs", limit=3).texts == whole.texts[:3]
     assert rs.load_corpus(["a", "b", "c"], limit=2).texts == ("a", "b")
     assert rs.load_corpus(["a"], limit=2).texts == ("a",)
-    with pytest.raises(InputError, match="files of JSON lines"):
+    with pytest.raises(InputError, match="JSON lines files"):
         rs.load_corpus("python-docs", column="text")
     with pytest.raises(FileNotFoundError, match=r"absent\.jsonl"):
         rs.load_corpus(tmp_path / "absent.jsonl")
@@ -209,7 +209,7 @@ LONG = "A text that is longer than any path may be. " * 200
     ids=["long", "long path", "long word", "NUL", "lines", "sentence"],
 )
 def test_load_corpus_says_of_a_text_that_it_goes_into_a_list(given):
-    with pytest.raises(InputError, match=r"give it in a list: \[text\]") as caught:
+    with pytest.raises(InputError, match=r"pass it in a list: \[text\]") as caught:
         rs.load_corpus(given)
     assert len(str(caught.value)) < 250
     assert rs.load_corpus([given]).texts == (given,)
@@ -328,7 +328,7 @@ def test_load_corpus_reads_text_as_it_stands(tmp_path, name, content, texts):
             r"text of half.jsonl:1 contains half a surrogate pair",
         ),
         ("half pair.jsonl", b'{"premise": "a", "hypothesis": "\\udc00", "label": "yes"}', "half a surrogate pair"),
-        ("typed.jsonl", b'{"text": "a"}\n{"text": ["b"]}', r"holds list, not text.*\(Row 1.\)"),
+        ("typed.jsonl", b'{"text": "a"}\n{"text": ["b"]}', r"contains list, not text.*\(Row 1.\)"),
         ("deep.jsonl", b"[" * 100_000, "line 1 is not a JSON object"),
         ("array.jsonl", b'[{"text": "a"}]', "line 1 is not a JSON object"),
     ],

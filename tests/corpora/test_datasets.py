@@ -180,9 +180,9 @@ def test_pairs_have_their_labels_and_cases(online):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ("no column", "'some/small': There is no column 'text', nor 'premise' .* there are: body, n. Say which column"),
+        ("no column", "'some/small': There is no column 'text', nor 'premise' .* Available: body, n. Set the column"),
         ("wrong column", "'some/small': Unknown column 'bodies'. Did you mean 'body'. Available: body, n."),
-        ("a column of numbers", "'some/small': The column 'n' holds int, not text. Choose another: column="),
+        ("a column of numbers", "'some/small': The column 'n' contains int, not text. Choose another: column="),
         ("wrong split", "Unknown split 'validation_match'. Did you mean 'validation_matched'. 'some/pairs' has: "),
         ("no config", "'some/several': It has several configurations: english, french. Choose one: config="),
         ("wrong config", "Unknown configuration 'frensh'. Did you mean 'french'. Available: english, french."),

@@ -627,11 +627,11 @@ def test_wrong_accuracies_are_refused(ranked):
     for size in (0, 5):
         with pytest.raises(InputError, match="cannot be taken from 9"):
             extremes(accuracy, size=size)
-    with pytest.raises(InputError, match="two names"):
+    with pytest.raises(InputError, match="two different names"):
         extremes(accuracy, size=2, names=("x", "x"))
     with pytest.raises(InputError, match="at least four"):
         rank_correlation(dissimilarity, accuracy[:3])
-    with pytest.raises(InputError, match="gaps in accuracy"):
+    with pytest.raises(InputError, match="all accuracy gaps"):
         rank_correlation(dissimilarity, accuracy * 0)
     with pytest.raises(InputError, match="has no values for elsewhere"):
         rank_correlation(dissimilarity, pd.concat([accuracy, pd.Series({"elsewhere": 0.1})]))

@@ -184,5 +184,5 @@ def test_run_writes_no_table_that_holds_a_wrong_verdict(monkeypatch, tmp_path):
 
 def test_run_ends_an_architecture_that_takes_too_long(monkeypatch):
     monkeypatch.setattr(run, "SECONDS", 0)
-    monkeypatch.setattr(run, "_ways", lambda: ["spawn"])  # sooner begun
+    monkeypatch.setattr(run, "_start_methods", lambda: ["spawn"])  # sooner begun
     assert run._surveyed(("AutoModel", "bert", "BertModel")) == ("cannot be built here", "it takes more than 0 s", "")

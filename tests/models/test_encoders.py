@@ -204,7 +204,7 @@ def test_means_across_tokenizers_are_of_whole_documents(tmp_path):
     kept = both[0].rows.document.tolist()
     assert set(kept) <= {f"texts:{i}" for i in range(3, 7)}
     assert len(kept) == round(7 * both[0].provenance["coverage"]) > 0
-    with pytest.raises(InputError, match="needs documents that are one window in every model; of 3 documents none"):
+    with pytest.raises(InputError, match="needs documents that fit one window in every model. None of 3 documents"):
         extract_aligned(pair, long * 3, rows="mean", n_rows=9, packing=Packing(length=24))
 
 
@@ -237,7 +237,7 @@ def test_weights_that_are_not_there_are_not_made_up(tmp_path):
 
 def test_an_encoder_cannot_be_stitched():
     model = rs.load_model(random_module("bert"), tokenizer=word_tokenizer("bert"))
-    with pytest.raises(InputError, match=r"is of kind 'encoder'; only causal and classifier can be stitched"):
+    with pytest.raises(InputError, match=r"is of kind 'encoder'; only causal and classifier models can be stitched"):
         rs.stitch(model, model, 1)
 
 

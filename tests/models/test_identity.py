@@ -208,7 +208,7 @@ UNTRACEABLE = {
     hook: "has hooks or a forward of its own",
     own_forward: "has hooks or a forward of its own",
     own_part: "it contains a Mine from mine",
-    own_function: r"it contains a _doubled from test_identity \(LlamaForCausalLM.model.layers.0.mlp.scale\)",
+    own_function: r"it contains a _doubled from tests \(LlamaForCausalLM.model.layers.0.mlp.scale\)",
     partial_of_mine: "it contains a _doubled",
     training: "its LlamaDecoderLayer is in training mode",
     opaque: "it contains a list_iterator, whose content cannot be inspected",
@@ -309,7 +309,7 @@ def test_stitches_tell_models_with_the_same_weights_apart():
 def test_stitches_refuse_two_different_models_of_one_name():
     a, b = llama(), llama()
     norm_epsilon(b)
-    with pytest.raises(rs.errors.InputError, match="Two different models are called"):
+    with pytest.raises(rs.errors.InputError, match="Two different models are named"):
         rs.stitching.stitching_table([a], [b], layers=[1], corpus=TEXTS, map="identity", n_report=12)
 
 

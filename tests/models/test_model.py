@@ -167,7 +167,7 @@ def test_bad_arguments_say_what_is_wrong(tmp_path, reference):
         rs.load_model("tiny-neox-w32-d2", dtype="float23")
     with pytest.raises(InputError, match="Unknown device"):
         rs.load_model("tiny-neox-w32-d2", device="abacus")
-    with pytest.raises(InputError, match="Two revisions"):
+    with pytest.raises(InputError, match="Got two revisions"):
         rs.load_model("tiny-neox-w32-d2@step0", revision="main")
     with pytest.raises(InputError, match="pass tokenizer"):
         rs.load_model(reference)
@@ -207,7 +207,7 @@ def test_broken_checkpoints_say_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match=r"lacks 12 of the weights .*layers\.2\."):
         rs.load_model(broken)
     (broken / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForMaskedLM"]}')
-    with pytest.raises(InputError, match=r"the checkpoint lacks .* BertForMaskedLM needs"):
+    with pytest.raises(InputError, match=r"the checkpoint lacks most of the weights of BertForMaskedLM"):
         rs.load_model(broken)
     (broken / "config.json").write_text('{"model_type": "no such thing", "architectures": ["ThingForCausalLM"]}')
     with pytest.raises(InputError, match=r"as a causal language model.* 'no such thing'|`no such thing`"):
@@ -222,7 +222,7 @@ def test_broken_checkpoints_say_what_is_wrong(tmp_path):
 def test_tensors_of_a_pickle_in_a_folder_are_read_as_from_the_hub(tmp_path, model, reference):
     shutil.copytree(data_dir() / model.name, tmp_path / "mine", ignore=shutil.ignore_patterns("*.safetensors"))
     torch.save(reference.state_dict(), tmp_path / "mine" / "pytorch_model.bin")
-    with pytest.warns(UserWarning, match="has its weights only as a pickle"):
+    with pytest.warns(UserWarning, match="weights as a pickle only|weights only as a pickle"):
         loaded = rs.load_model(tmp_path / "mine")
     assert loaded.weights_sha256 == model.weights_sha256
     assert loaded.provenance["pickled"]
@@ -275,7 +275,7 @@ def test_positions_and_shapes_are_checked(model):
     with pytest.raises(InputError, match="empty"):
         model.positions([])
     assert model.positions(-1) == [model.n_layers]
-    with pytest.raises(InputError, match="Put it into a list"):
+    with pytest.raises(InputError, match="Put it in a list"):
         model.batch("one string")
     with pytest.raises(InputError, match="Nothing to tokenize"):
         model.batch([])

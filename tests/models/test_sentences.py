@@ -177,7 +177,7 @@ def test_sentences_of_a_batch_take_no_prompt(plain, tmp_path):
     model = rs.load_model(tmp_path)
     texts = [text for text in TEXTS if text]
     batch = model.batch(texts)
-    with pytest.raises(InputError, match="'the miner danced ' goes before every text, but the text of a batch is"):
+    with pytest.raises(InputError, match="'the miner danced ' cannot be prepended, since a batch is"):
         model.sentences(batch)
     assert (model.sentences(batch, prompt="") - model.sentences(texts, prompt="")).abs().max() < 1e-5
 
@@ -402,8 +402,8 @@ LATER = "sentence_transformers.models."
         ("config_sentence_transformers.json", {"truncate_dim": 2.5}, "truncate_dim=2.5"),
         ("config_sentence_transformers.json", {"prompts": {"a": 5}}, "prompts={'a': 5}"),
         ("config_sentence_transformers.json", {"prompts": ["a"]}, r"prompts=\['a'\]"),
-        ("config_sentence_transformers.json", {"default_prompt_name": "q"}, "names 'q' as its default prompt"),
-        ("config_sentence_transformers.json", {"default_prompt_name": ["q"]}, r"names \['q'\] as its default prompt"),
+        ("config_sentence_transformers.json", {"default_prompt_name": "q"}, "has the default prompt 'q'"),
+        ("config_sentence_transformers.json", {"default_prompt_name": ["q"]}, r"has the default prompt \['q'\]"),
         ("2_Dense/config.json", {"out_features": 9}, r"shape linear.bias \(8,\), .* requires linear.bias \(9,\)"),
         ("2_Dense/config.json", {"bias": False}, r"its config requires linear.weight \(8, 16\)"),
     ],
@@ -498,7 +498,7 @@ def test_modules_that_are_not_known_are_refused_by_name(dense, tmp_path, kind):
         (lambda m: [*m, {**m[1], "name": "0"}], "has two modules with the same name"),
         (lambda m: [], r"begins with \[\]"),
         (lambda m: {"a": 1}, "is not a list of modules"),
-        (lambda m: [{**m[0], "type": None}], "has a module whose type is None"),
+        (lambda m: [{**m[0], "type": None}], "has a module with type=None"),
     ],
 )
 def test_load_model_refuses_layouts_that_lead_elsewhere(dense, tmp_path, change, message):
@@ -558,7 +558,7 @@ def test_weights_of_modules_are_tensors_alone(dense, tmp_path, capfd):
 
 def test_pooling_refuses_sequences_of_which_no_token_takes_part():
     states, mask = torch.ones(2, 6, 4), torch.tensor([[True] * 6, [True] * 3 + [False] * 3])
-    with pytest.raises(InputError, match="the prompt fills the longest sequence"):
+    with pytest.raises(InputError, match="the prompt fills the maximum length"):
         Pooling(("mean",), include_prompt=False)({TOKENS: states}, mask, 3)
 
 

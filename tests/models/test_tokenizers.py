@@ -132,7 +132,7 @@ def test_activations_of_different_tokenizers_have_the_same_rows(pair):
     # In that of 512 entries each letter of an odd word is a token: it ends one wherever others do.
     assert result.attrs["coverage"] == 1 if "llama" in pair else 0.1 < result.attrs["coverage"] < 1
     assert json.loads(result.attrs["provenance"])["b"]["coverage"] == result.attrs["coverage"]
-    np.testing.assert_allclose(rs.streaming.stream(*models, TEXTS, n_rows=60), result, rtol=1e-4)
+    np.testing.assert_allclose(rs.stream(*models, TEXTS, n_rows=60), result, rtol=1e-4)
 
 
 @needs_realdata

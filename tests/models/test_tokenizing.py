@@ -286,7 +286,7 @@ def test_a_word_without_an_embedding_is_named_before_anything_is_run(monkeypatch
     model = with_words(["KTA"])
     sound = load_model(network(model.tokenizer), tokenizer=model.tokenizer)
     monkeypatch.setattr(type(model), "_blocks", None)
-    message = r"The token 'KTA' has the id 31, and the model's embedding has 31 rows"
+    message = r"The token 'KTA' has the id 31, but the model's embedding has 31 rows"
     for run in (
         lambda: rs.extract(model, PROTEIN),
         lambda: extract_aligned([sound, model], PROTEIN),
@@ -306,7 +306,7 @@ def test_a_special_token_without_an_embedding_is_named():
     model = with_words([])
     model.tokenizer.add_special_tokens({"bos_token": "[NEW]"})
     assert len(rs.extract(model, PROTEIN, n_rows=30).rows) == 30
-    with pytest.raises(InputError, match=r"The token '\[NEW\]' has the id 31, and the model's embedding has 31 rows"):
+    with pytest.raises(InputError, match=r"The token '\[NEW\]' has the id 31, but the model's embedding has 31 rows"):
         rs.extract(model, PROTEIN, packing=Packing(bos=True))
 
 
@@ -375,7 +375,7 @@ def alike(a, b):
 @pytest.mark.parametrize("texts", [["word " * 200_000], [("word " * 200_000, "b")]], ids=["text", "pair"])
 def test_text_that_takes_more_than_the_limit_is_refused_with_the_largest_size_that_fits(texts):
     pattern = (
-        r"text 0 alone has 1 MB, and a text is tokenized as a whole; the limit is 150 MB\. Cut it into texts of at"
+        r"text 0 alone has 1 MB, and a text is tokenized as a whole; the limit is 150 MB\. Split it into texts of at"
     )
     with pytest.raises(InputError, match=pattern) as refused:
         Windows(GPT, 32)(texts, memory_limit=150_000_000)
@@ -398,10 +398,10 @@ def test_many_texts_that_take_more_than_the_limit_are_refused_with_how_much_fits
 def test_compare_and_extract_refuse_text_before_they_run(monkeypatch):
     model = load_model("tiny-neox-w32-d2")
     monkeypatch.setattr(type(model), "_blocks", None)
-    for run in (rs.compare, rs.streaming.stream):
+    for run in (rs.compare, rs.stream):
         with pytest.raises(InputError, match="Tokenizing takes about"):
             run(model, corpus=["word " * 200_000], memory_limit=150_000_000)
-    assert rs.streaming.estimate(model, corpus=["word " * 200_000]).text == text_bytes(["word " * 200_000])
+    assert rs.estimate(model, corpus=["word " * 200_000]).text == text_bytes(["word " * 200_000])
     monkeypatch.setenv("REPSIM_NB_MEMORY", "1.5e8")
     with pytest.raises(InputError, match="Tokenizing takes about"):
         model.batch(["word " * 200_000])
