@@ -229,7 +229,7 @@ def test_padded_rows_are_every_position_of_some_pairs(model):
     assert (padded - seen[2])[batch.mask].abs().max() < 1e-5
     text = acts.rows.char_end.to_numpy().reshape(6, 40)[:, : batch.ids.shape[1]] > 0
     assert (text == batch.carries_text.numpy()).all()
-    with pytest.warns(FewerRowsWarning, match="has 800"):
+    with pytest.warns(FewerRowsWarning, match="has only 800"):
         assert len(rs.extract(model, corpus, layers=0, rows="padded", n_rows=900).rows) == 800
     with pytest.raises(InputError, match="less than one window of 40"):
         rs.extract(model, corpus, rows="padded", n_rows=39)

@@ -147,7 +147,7 @@ def test_load_model_names_the_package_that_a_quantisation_needs(tmp_path):
             continue
         folder = copied(tmp_path / method)
         config(quantization_config={"quant_method": method})(folder)
-        with pytest.raises(InputError, match=rf"its weights quantised by {method}: .*{package}"):
+        with pytest.raises(InputError, match=rf"its weights quantised with {method}: .*{package}"):
             rs.load_model(folder)
 
 

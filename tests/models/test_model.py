@@ -251,7 +251,7 @@ def test_a_shard_that_is_missing_or_broken_is_one_clear_message(in_shards, tmp_p
         rs.load_model(tmp_path / "mine")
     shards[1].unlink()
     with pytest.raises(
-        InputError, match=rf"lacks 1 of the {len(shards)} files that hold its weights, {shards[1].name}"
+        InputError, match=rf"lacks 1 of the {len(shards)} files with its weights, for example {shards[1].name}"
     ):
         rs.load_model(tmp_path / "mine")
     (tmp_path / "mine" / "model.safetensors.index.json").write_text('{"weight_map": 3}')
