@@ -121,7 +121,7 @@ def over_training(
     final = load_model(model)
     sampling = sampling.loaded(final.made_for)
     (end,) = aligned([final], [layers], sampling, resources)
-    alike: dict[str, np.ndarray] = {}
+    by_part: dict[str, np.ndarray] = {}
     ranks = np.empty((len(names), len(end)))
     made = []
     for place, name in enumerate(watched_steps(names, model, "checkpoint")):
@@ -129,16 +129,16 @@ def over_training(
         result = compare(acts, end, measure=chosen, **how)
         for part, values in {"similarity_to_final": result, **result.coords}.items():
             if values.ndim == 2:
-                alike.setdefault(str(part), np.empty_like(ranks))[place] = np.diag(values)
+                by_part.setdefault(str(part), np.empty_like(ranks))[place] = np.diag(values)
         ranks[place] = [effective_rank(acts[layer]) for layer in acts]
         made.append(acts.provenance["model"])
     order = np.argsort(steps, kind="stable")
     dims = ("step", "layer")
     about = {k: result.attrs[k] for k in ("long_name", "direction", "lower_bound", "upper_bound") if k in result.attrs}
-    titles = {part: about if part == "similarity_to_final" else result[part].attrs for part in alike}
+    titles = {part: about if part == "similarity_to_final" else result[part].attrs for part in by_part}
     return xr.Dataset(
         {
-            **{part: (dims, values[order], titles[part]) for part, values in alike.items()},
+            **{part: (dims, values[order], titles[part]) for part, values in by_part.items()},
             "effective_rank": (dims, ranks[order], {"long_name": "effective rank"}),
         },
         coords={"step": np.array(steps)[order], "layer": list(end)},

@@ -46,18 +46,18 @@ def by_size(maps: Maps, sizes: Mapping[str, tuple[Hashable, Hashable]]) -> pd.Da
     """
     import pandas as pd
 
-    alike: dict[tuple[Any, Any], list[pd.Series]] = {}
+    by_pair: dict[tuple[Any, Any], list[pd.Series]] = {}
     for (a, b), result in maps.items():
         if a != b:
             pair = _size(sizes, a), _size(sizes, b)
             for one, other in dict.fromkeys((pair, pair[::-1])):
-                alike.setdefault((one, other), []).append(equal_depth(result))
+                by_pair.setdefault((one, other), []).append(equal_depth(result))
     lines = []
-    for (one, other), found in alike.items():
-        if one != other and (one, one) in alike:
+    for (one, other), found in by_pair.items():
+        if one != other and (one, one) in by_pair:
             depths = found[0].index
             similarity, ceiling = (
-                np.mean([_at(s, depths).mean() for s in group]) for group in (found, alike[one, one])
+                np.mean([_at(s, depths).mean() for s in group]) for group in (found, by_pair[one, one])
             )
             kind = KINDS[(one[0] != other[0]) + 2 * (one[1] != other[1]) - 1]
             lines.append((str(one), str(other), kind, similarity, ceiling, similarity - ceiling))

@@ -132,10 +132,10 @@ def _t_values(residuals: np.ndarray, ways: np.ndarray, difference: np.ndarray) -
     first = ways[0].sum()
     sizes = np.array([first, n - first])
     squares = (residuals**2).sum(1)
-    dealt = ways @ residuals.T / sizes[0] - ~ways @ residuals.T / sizes[1]
-    within = np.clip(squares - dealt**2 / (1 / sizes).sum(), 0, None)
+    differences = ways @ residuals.T / sizes[0] - ~ways @ residuals.T / sizes[1]
+    within = np.clip(squares - differences**2 / (1 / sizes).sum(), 0, None)
     error = np.sqrt((1 / sizes).sum() * within / (n - 2))
-    dealt[0] = difference
+    differences[0] = difference
     error[0] = np.sqrt((1 / (sizes - 1)).sum() * squares / (sizes * (sizes - 2) / (sizes - 1)).sum())
-    t = np.divide(dealt, error, out=np.full_like(dealt, np.inf), where=error > 0)
-    return np.where(dealt == 0, 0, t)
+    t = np.divide(differences, error, out=np.full_like(differences, np.inf), where=error > 0)
+    return np.where(differences == 0, 0, t)

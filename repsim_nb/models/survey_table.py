@@ -41,7 +41,7 @@ def architectures() -> pd.DataFrame:
 
     Examples
     --------
-    >>> from repsim_nb.models import survey_table as architectures
+    >>> from repsim_nb.models import architectures
     >>> architectures().loc["GPTNeoXForCausalLM", "verdict"]
     'right'
     """
@@ -78,7 +78,7 @@ def warn_unless_surveyed(architecture: str, model_type: str) -> None:
         return
     warnings.warn(
         f"{architecture} {found}. It passed the checks on loading, but was never fully compared with transformers. "
-        "See repsim_nb.models.survey_table().",
+        "See repsim_nb.models.architectures().",
         UnsurveyedWarning,
         stacklevel=2,
     )

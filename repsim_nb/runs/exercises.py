@@ -81,14 +81,26 @@ def check_positions(answer: Any, model: Model | str) -> Feedback:
 
 
 def check_nearest_layer(answer: Any, result: xr.DataArray, layer: int) -> Feedback:
-    """Which layer of model b is most like this `layer` of model a, in a map that `compare` returned?
+    """Check the answer to: which layer of model b is most similar to `layer` of model a in this map?
 
-    Where several are equally like it, each is right. Of a dissimilarity, the smallest value is the most alike.
+    Parameters
+    ----------
+    answer
+        The learner's answer.
+    result
+        Result of `compare`. For a dissimilarity the smallest value counts as most similar.
+    layer
+        Layer of model a.
+
+    Returns
+    -------
+    Feedback
+        Whether the answer is right, with a hint if not. If several layers are tied, each is right.
 
     Raises
     ------
     InputError
-        `layer` is not a layer of model a in this map.
+        If `layer` is not a layer of model a in this map.
 
     Examples
     --------

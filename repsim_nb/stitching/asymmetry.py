@@ -171,7 +171,7 @@ class _Grid:
     def resampled(self, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Penalties with resampled documents, and weights of pairs with models resampled within their kind.
 
-        Senders and receivers are drawn apart.
+        Senders and receivers are resampled separately.
         """
         rng = np.random.default_rng(seed)
         documents = document_draws(len(self._sizes), rng, RESAMPLES)

@@ -1,12 +1,12 @@
-"""Linear CKA after documents were exchanged or left out, without computing it anew.
+"""Linear CKA after permuting or leaving out documents, by updates instead of recomputation.
 
 All variants of linear CKA are one expression in the cross-products of centred rows (see `measures.kernels`):
 
     <K, L> = |X'Y|^2 - <left out of K, left out of L> - 2 a'r
 
-with r the row sums of L over the pairs that count and a the offsets of K. Exchanging documents of Y changes X'Y and
-which rows of K and L meet, and nothing else: <K, K>, <L, L>, a and r stay. Leaving rows out takes their part from
-X'Y, and changes r by the sum of the rows left out.
+where r are the row sums of L over the pairs that count and a the offsets of K. Permuting documents of Y only changes
+X'Y and the pairing of rows of K and L: <K, K>, <L, L>, a and r stay the same. Leaving rows out subtracts their part
+from X'Y, and changes r by the sum of these rows.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class LayersOfSide(NamedTuple):
     Attributes
     ----------
     rows
-        Centred rows of all layers next to each other, (n, width).
+        Centred rows of all layers, concatenated, (n, width).
     layer
-        1 where a column belongs to a layer, float64 (width, layers).
+        Indicator of the layer that each column belongs to, float64 (width, layers).
     left_out
-        Entries of the Grams that do not count, float64 (entries, layers).
+        Entries of the Gram matrices that do not count, float64 (entries, layers).
     row_sums, offsets
-        R and a, float64 (n, layers).
+        The r and a of the module docstring, float64 (n, layers).
     """
 
     rows: Tensor
@@ -50,7 +50,7 @@ class LayersOfSide(NamedTuple):
 
 
 class Reduced(NamedTuple):
-    """What one side has left without each block of rows; lists over blocks.
+    """Statistics of one side without each block of rows; lists over blocks.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Reduced(NamedTuple):
 
 
 class DocumentBlock(NamedTuple):
-    """Which rows, and which entries left out of the Grams, are in a block; which rows are not."""
+    """Rows and left-out Gram entries in a block, and the rows outside it."""
 
     rows: Tensor
     entries: Tensor
@@ -79,9 +79,9 @@ class LinearCKA:
     Parameters
     ----------
     left, right
-        What the measure prepared of each layer; the same list twice for a comparison with itself.
+        Prepared layers; the same list twice for a comparison with itself.
     documents
-        That are exchanged or left out; if the measure has groups, they are these documents.
+        The documents to permute or leave out; if the measure has groups, they must be these documents.
     """
 
     def __init__(self, left: Sequence[Prepared], right: Sequence[Prepared], documents: Documents) -> None:
@@ -95,7 +95,7 @@ class LinearCKA:
 
     @staticmethod
     def suits(left: Sequence[Prepared], right: Sequence[Prepared], documents: Documents) -> bool:
-        """Whether this is linear CKA for which products of features are cheaper than Gram matrices."""
+        """Whether this is linear CKA with few enough features that products of features beat Gram matrices."""
         measure, n = left[0].measure, left[0].n
         if not isinstance(measure, CKA) or measure.kernel != "linear" or measure.batch is not None:
             return False
@@ -144,7 +144,7 @@ class LinearCKA:
             torch.stack(columns, dim=1)
             for columns in zip(*((g.left_out, g.row_sums, g.offsets) for g in grams), strict=True)
         )
-        if not self.measure.debiased:  # nothing is left out; one entry per row keeps one way for all
+        if not self.measure.debiased:  # nothing is left out; one zero per row, so that the same code works
             left_out = torch.zeros_like(row_sums)
         return LayersOfSide(rows, layer, left_out, row_sums, offsets)
 
@@ -152,7 +152,7 @@ class LinearCKA:
         sums = torch.stack([side.rows[cut.rows].sum(0, dtype=torch.float64) for cut in cuts], dim=1)  # (width, blocks)
         kept_sums = side.rows.sum(0, dtype=torch.float64)[:, None] - sums
         spans = side.layer.sum(0).int().tolist()
-        # Without the rows that left, the others no longer sum to 0: row i gains x_i's product with what is left.
+        # The remaining rows no longer sum to 0: row i gains the product of x_i with their sum.
         gained = [
             rows.double() @ total for rows, total in zip(side.rows.split(spans, 1), kept_sums.split(spans), strict=True)
         ]
@@ -180,13 +180,13 @@ class LinearCKA:
     def _cka(self, cross: Tensor, normaliser: Tensor) -> np.ndarray:
         values = (cross / normaliser.to(cross.device)).numpy(force=True)
         if not np.isfinite(values).all():
-            raise InputError("Without one of the blocks of documents nothing varies: use more documents.")
+            raise InputError("One side is constant without one of the blocks of documents. Use more documents.")
         return values.clip(*self.measure.bounds)
 
     def _index(self, places: np.ndarray) -> Tensor:
         return torch.from_numpy(places).to(self.xs.rows.device)
 
-    # Entries left out of a Gram: with groups the blocks of documents, one after the other; else one entry per row.
+    # Entries left out of a Gram matrix: with groups the document blocks, one after the other; else one per row.
 
     @cached_property
     def _by_document(self) -> np.ndarray:
@@ -211,18 +211,18 @@ class LinearCKA:
         return first
 
     def _entries(self, order: np.ndarray) -> np.ndarray:
-        """The entry that goes to each entry's place when row order[i] goes to the place of row i."""
+        """The order of entries when rows are reordered by `order`."""
         first, rows = self._first_entry, self._by_document
         moved = np.repeat(first[order[rows]] - first[rows], self._entries_of_row[rows])
         return moved + np.arange(len(moved))
 
     def entries_of(self, rows: np.ndarray) -> np.ndarray:
-        """The entries of rows that have equally many, (*rows.shape, entries per row)."""
+        """Entries of rows with equal numbers of entries, (*rows.shape, entries per row)."""
         return self._first_entry[rows][..., None] + np.arange(self._entries_of_row[rows.flat[0]])
 
 
 def _tiles(side: LayersOfSide, other: LayersOfSide) -> Iterator[tuple[slice, Tensor]]:
-    """Columns of `side` a few layers at a time, so that products with `other` stay small; and whose they are."""
+    """Columns of `side` for a few layers at a time, so that products with `other` stay small, with their layers."""
     widths = side.layer.sum(0).int().tolist()
     room = BLOCK_BYTES // (other.rows.shape[1] * side.rows.element_size())
     start = layer = 0
@@ -236,7 +236,7 @@ def _tiles(side: LayersOfSide, other: LayersOfSide) -> Iterator[tuple[slice, Ten
 
 
 def _squares(xs: LayersOfSide, ys: LayersOfSide, x: Tensor, y: Tensor) -> Tensor:
-    """|X_i'Y_j|^2 of all layers, float64 (layers, layers)."""
+    """|X_i'Y_j|^2 for all layers, float64 (layers, layers)."""
     bands = [(x[:, columns].T @ y, layer) for columns, layer in _tiles(xs, ys)]
     return torch.cat([layer.T @ band.double().square_() @ ys.layer for band, layer in bands])
 

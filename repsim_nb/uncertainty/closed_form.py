@@ -1,14 +1,14 @@
-"""Mean, spread and skewness of linear CKA over all exchanges of documents, in closed form.
+"""Mean, standard deviation and skewness of linear CKA over all permutations of documents, in closed form.
 
-Let V = sum_a X_a'Y_s(a), documents a meeting documents s(a). Then |V|^2 less its linear part is the cross term of CKA
-(see `alignment`). Within a stratum (documents of m rows), V is its mean plus W = sum_a X~_a'Y~_s(a), with X~_a centred
-over documents at each of the m places, so that all sums over documents vanish and only patterns of equal documents
-remain: |W|^2 = sum_ab <A_ab, B_s(a)s(b)> with blocks A_ab = X~_a X~_b'. Its first two moments follow from sums over
-documents of products of entries of A alone and of B alone: every layer is summed up once, a pair of layers is an inner
-product. With one row per document they are those of Kazi-Aoual et al. (1995) for the RV coefficient.
+Let V = sum_a X_a'Y_s(a), where document a is paired with document s(a). Then |V|^2 minus its linear part is the cross
+term of CKA (see `alignment`). Within a stratum (documents of m rows), V is its mean plus W = sum_a X~_a'Y~_s(a), with
+X~_a centred over documents at each of the m places, so that all sums over documents vanish and only patterns of equal
+documents remain: |W|^2 = sum_ab <A_ab, B_s(a)s(b)> with blocks A_ab = X~_a X~_b'. Its first two moments follow from
+sums over documents of products of entries of A alone and of B alone: every layer is summed once, and a pair of layers
+is an inner product. With one row per document they equal those of Kazi-Aoual et al. (1995) for the RV coefficient.
 
-Mean and variance are exact. The third moment is that of a Gaussian W, 8 tr(S^3) with S its covariance, whose spectrum
-is taken to be that of the Kronecker product of its two partial traces, as it is for one row per document.
+Mean and variance are exact. The third moment is that of a Gaussian W, 8 tr(S^3) with covariance S, whose spectrum is
+approximated by that of the Kronecker product of its two partial traces (exact for one row per document).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from repsim_nb.errors import InputError
 from repsim_nb.uncertainty.alignment import LayersOfSide, LinearCKA
 from repsim_nb.uncertainty.null import LEVEL, Null
 
-MOST_PRODUCTS = 2**27  # numbers in the largest table of a layer (1 GB in float64)
+MAX_TABLE_SIZE = 2**27  # numbers in the largest table of a layer (1 GB in float64)
 
 
 class NullMoments(NamedTuple):
-    """Of each cell over all arrangements of the documents of y; all arrays (len(xs), len(ys))."""
+    """Moments of each cell over all permutations of the documents of y; all arrays are (len(xs), len(ys))."""
 
     mean: np.ndarray
     deviation: np.ndarray
@@ -36,7 +36,7 @@ class NullMoments(NamedTuple):
 
 
 class Stratum(NamedTuple):
-    """What one layer is summed up to over the documents of one size m; float64, flattened.
+    """Sums of one layer over the documents of one size m; float64, flattened.
 
     Attributes
     ----------
@@ -45,9 +45,9 @@ class Stratum(NamedTuple):
     patterns
         Sums of A^pq A^p'q' over pairs of blocks a != b with both, one and no document in common, 3 x (m^4).
     linear
-        Products, summed over documents, of all parts of what is linear in the arrangement, (e^2).
+        Products, summed over documents, of all terms that are linear in the permutation, (e^2).
     mixed
-        Of these the rows that belong to A_aa, (m^2 e).
+        The rows of `linear` that belong to A_aa, (m^2 e).
     """
 
     scale: Tensor
@@ -57,20 +57,20 @@ class Stratum(NamedTuple):
 
 
 class LayerStatistics(NamedTuple):
-    """One layer.
+    """Statistics of one layer.
 
     Attributes
     ----------
     strata
-        Those of at least two documents.
+        Sums for strata with at least two documents.
     corrections
-        Of every stratum, what CKA subtracts, summed over documents, (entries,).
+        For every stratum, what CKA subtracts, summed over documents, (entries,).
     covariance
-        S^pp' = sum_a x_ap x_ap' of all strata, (sum of m^2, d, d).
+        S^pp' = sum_a x_ap x_ap' for all strata, (sum of m^2, d, d).
     products
-        <S^pp', S^qq'> of all strata with all, each divided by the root of documents - 1; flattened.
+        <S^pp', S^qq'> for all pairs of strata, each divided by the root of documents - 1; flattened.
     own_products
-        Of these each stratum's with itself.
+        The part of `products` for each stratum with itself.
     """
 
     strata: list[Stratum]
@@ -81,12 +81,12 @@ class LayerStatistics(NamedTuple):
 
 
 def permutation_moments(cka: LinearCKA) -> NullMoments:
-    """The moments of every cell.
+    """Compute the moments of every cell.
 
     Raises
     ------
     InputError
-        Documents so long, or of so many sizes, that the tables would not fit.
+        If documents have so many rows, or so many different sizes, that the tables would be too large.
     """
     strata = list(cka.documents.strata)
     _check_size(cka, strata)
@@ -117,16 +117,16 @@ def _inner(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
 
 
 def _stratum_moments(xs: Sequence[Stratum], ys: Sequence[Stratum], g: int) -> tuple[Tensor, Tensor]:
-    """Mean of |W|^2 and variance of all that depends on the arrangement of g documents, (len(xs), len(ys)) each."""
+    """Mean of |W|^2 and variance of all terms that depend on the permutation of g documents, (len(xs), len(ys))."""
     scale = _inner([x.scale for x in xs], [y.scale for y in ys])
     pairs = g * (g - 1)
-    # sum over a != b of <A_ab, B_s(a)s(b)>: of two terms, how many ordered documents, in how many ways
+    # sum over a != b of <A_ab, B_s(a)s(b)>: for two terms, the number of ordered documents and of ways
     variance = -((scale / pairs) ** 2)
     for pattern, (ordered, ways) in enumerate(((pairs, 2), (pairs * (g - 2), 4), (pairs * (g - 2) * (g - 3), 1))):
         if ordered:
             products = _inner([x.patterns[pattern] for x in xs], [y.patterns[pattern] for y in ys])
             variance += ways * products / ordered
-    # sum over a of what is linear, by itself and with the sum above
+    # sum over a of the linear terms, alone and combined with the sum above
     variance += _inner([x.linear for x in xs], [y.linear for y in ys]) / (g - 1)
     mixed = _inner([x.mixed for x in xs], [y.mixed for y in ys])
     variance += 2 * mixed * (2 / ((g - 1) * (g - 2)) if g > 2 else 1.0)
@@ -134,17 +134,24 @@ def _stratum_moments(xs: Sequence[Stratum], ys: Sequence[Stratum], g: int) -> tu
 
 
 def closed_form(observed: np.ndarray, cka: LinearCKA) -> Null:
-    """The null of a grid of linear CKA without permutations: tails of a Pearson III distribution of those moments.
-
-    p-values are family-wise by Sidak's formula, which takes cells for independent; that of neighbouring layers is
-    therefore too large rather than too small.
+    """Compute the null of a grid of linear CKA without permutations, from a Pearson III distribution.
 
     Parameters
     ----------
     observed
-        The grid.
+        The observed grid.
     cka
-        Of the same representations and documents.
+        The same representations and documents.
+
+    Returns
+    -------
+    Null
+        Mean, levels and family-wise p-value of every cell.
+
+    Notes
+    -----
+    p-values are family-wise by Sidak's formula, which assumes independent cells. Neighbouring layers are correlated,
+    so p-values are rather too large than too small. Tails are approximate: for very small p-values use permutations.
 
     References
     ----------
@@ -170,15 +177,15 @@ def _check_size(cka: LinearCKA, strata: Sequence[np.ndarray]) -> None:
     squares = sum(m**2 for m in moving)
     widest = max(int(side.layer.sum(0).max()) for side in (cka.xs, cka.ys))
     linear = max(2 * m**2 + m * (places + 1) for m in moving) ** 2
-    if max(squares * widest**2, squares**2, linear) > MOST_PRODUCTS:
+    if max(squares * widest**2, squares**2, linear) > MAX_TABLE_SIZE:
         raise InputError(
             f"The closed-form null needs tables that grow with the rows per document, here {min(moving)} to "
-            f'{max(moving)} in {len(strata)} sizes: take fewer rows per document, or null="permutation".'
+            f'{max(moving)} in {len(strata)} sizes. Use fewer rows per document, or null="permutation".'
         )
 
 
 def _means(rows: Tensor, strata: Sequence[np.ndarray]) -> Tensor:
-    """Mean over the documents of each stratum at each place, times the root of their number, (places, width)."""
+    """Mean over the documents of each stratum at each place, times the square root of their number, (places, width)."""
     means = []
     for places in strata:
         whole = torch.stack([rows[torch.from_numpy(place).to(rows.device)].double().mean(0) for place in places.T])
@@ -206,16 +213,16 @@ def _layer(
     sizes = [x.shape[1] ** 2 for x in centred]
     summed = [
         _stratum(x, mean, own, corrections[s], left)
-        for x, own, s in zip(centred, _own(products, sizes), moving, strict=True)
+        for x, own, s in zip(centred, _diagonal_blocks(products, sizes), moving, strict=True)
     ]
     root = torch.cat([products.new_full((k,), (len(x) - 1) ** -0.5) for k, x in zip(sizes, centred, strict=True)])
     products *= torch.outer(root, root)
-    own_products = torch.cat([own.flatten() for own in _own(products, sizes)])
+    own_products = torch.cat([own.flatten() for own in _diagonal_blocks(products, sizes)])
     return LayerStatistics(summed, [c.sum(0) for c in corrections], covariance, products.flatten(), own_products)
 
 
 def _correction(cka: LinearCKA, side: LayersOfSide, index: int, places: np.ndarray, left: bool) -> Tensor:
-    """Each document's part of what CKA subtracts, for one side of an inner product: (documents, entries)."""
+    """Contribution of each document to what CKA subtracts, for one side of an inner product: (documents, entries)."""
     at = torch.from_numpy(places).to(side.rows.device)
     entries = torch.from_numpy(cka.entries_of(places)).to(side.rows.device)
     out = side.left_out[entries, index].flatten(1)
@@ -225,7 +232,7 @@ def _correction(cka: LinearCKA, side: LayersOfSide, index: int, places: np.ndarr
 
 
 def _products(covariance: Tensor, sizes: Sequence[int]) -> Tensor:
-    """<S^pp', S^qq'> of all places of all strata, float64; half is computed, as S^p'p is the transpose of S^pp'."""
+    """<S^pp', S^qq'> for all places of all strata, float64; computes only half, since S^p'p is S^pp' transposed."""
     flat = covariance.flatten(1)
     starts = np.cumsum([0, *(m * m for m in sizes)])
     mirrored = torch.cat([torch.arange(m * m).view(m, m).T.flatten() + i for m, i in zip(sizes, starts, strict=False)])
@@ -237,8 +244,8 @@ def _products(covariance: Tensor, sizes: Sequence[int]) -> Tensor:
     return products
 
 
-def _own(products: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """Of the products of all strata with all, those of each with itself."""
+def _diagonal_blocks(products: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """The products of each stratum with itself."""
     return [columns.split(sizes)[i] for i, columns in enumerate(products.split(sizes, 1))]
 
 
@@ -278,12 +285,12 @@ def _shape(xs: Sequence[LayerStatistics], ys: Sequence[LayerStatistics], counts:
         )
         for side in (xs, ys)
     )
-    by_x = torch.stack([_peakedness(x.covariance, of_y) for x in xs])
-    by_y = torch.stack([_peakedness(y.covariance, of_x) for y in ys], dim=1)
+    by_x = torch.stack([_spectral_shape(x.covariance, of_y) for x in xs])
+    by_y = torch.stack([_spectral_shape(y.covariance, of_x) for y in ys], dim=1)
     return by_x * by_y
 
 
-def _peakedness(covariance: Tensor, weights: Tensor) -> Tensor:
+def _spectral_shape(covariance: Tensor, weights: Tensor) -> Tensor:
     """tr(M^3) / tr(M^2)^1.5 of M = weighted sum of covariances, for each line of weights."""
     m = (weights.to(covariance.dtype) @ covariance.flatten(1)).view(-1, *covariance.shape[1:])
     m = (m + m.mT) / 2
