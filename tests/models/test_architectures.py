@@ -108,7 +108,7 @@ def test_small_has_every_kind_of_block_and_weights_that_tell():
     config = small.shrunk(transformers.CONFIG_MAPPING["gemma3_text"], small.special_tokens(judge.tokenizer()))
     assert (config.num_hidden_layers, config.hidden_size, config.sliding_window) == (6, 32, 8)
     assert set(config.layer_types) == {"sliding_attention", "full_attention"}
-    module = small.roughened(random_neox())
+    module = small.perturbed(random_neox())
     assert all(parameter.std() > 0.05 for parameter in module.parameters())
 
 
