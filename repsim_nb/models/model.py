@@ -355,7 +355,7 @@ class Model(ABC):
         """Run the model once and call `tap(layer, hidden)` for each of `layers`; stops after the highest one."""
         wanted = set(layers)
         self._check_company(batch)
-        with self._once(batch, wanted, tap) as see:
+        with self._checked_tap(batch, wanted, tap) as see:
             hidden = self.embed(batch)
             if max(wanted) == 0:
                 see(0, hidden)
@@ -375,11 +375,11 @@ class Model(ABC):
             self.residuals(batch, layers, tap)
         else:
             self._check_company(batch)
-            with self._once(batch, layers, tap) as see:
+            with self._checked_tap(batch, layers, tap) as see:
                 self._read_inside(batch, sorted(set(layers)), see, site)
 
     @contextmanager
-    def _once(self, batch: Batch, layers: Iterable[int], tap: Tap) -> Iterator[Tap]:
+    def _checked_tap(self, batch: Batch, layers: Iterable[int], tap: Tap) -> Iterator[Tap]:
         """Wrap `tap` so that each layer must arrive exactly once, with shape (sequences, length, d_model).
 
         Raises

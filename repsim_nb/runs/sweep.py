@@ -133,7 +133,7 @@ def _cells(notebook: Notebook, grid: Mapping[str, Sequence[Any]], out: Path) -> 
 
 
 def _labels(cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Folders' names, with a hash where they would differ in nothing but case, which some file systems do not know."""
+    """Folder names, with a hash for those that differ only in case, which some file systems ignore."""
     plain = [_label(values) for values in cells]
     often = Counter(label.casefold() for label in set(plain))
     return [
@@ -144,10 +144,10 @@ def _labels(cells: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _label(parameters: Mapping[str, Any]) -> str:
     """A folder name with the values, plus a hash if they are too long or contain other characters."""
-    told = ",".join(f"{name}={value}" for name, value in parameters.items())
-    plain = re.sub(r"[^\w=,.+-]+", "_", told)
-    if plain == told and len(told) <= MAX_NAME_LENGTH and not told.endswith((FAILED, ".")):
-        return told
+    label = ",".join(f"{name}={value}" for name, value in parameters.items())
+    plain = re.sub(r"[^\w=,.+-]+", "_", label)
+    if plain == label and len(label) <= MAX_NAME_LENGTH and not label.endswith((FAILED, ".")):
+        return label
     return _hashed(plain, parameters)
 
 

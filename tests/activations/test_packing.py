@@ -130,7 +130,7 @@ class Bare:
 @pytest.mark.parametrize(
     ("packing", "message"),
     [
-        (Packing("packed"), "joins documents by an end-of-text token, which Bare does not have"),
+        (Packing("packed"), "needs an end-of-text token, and Bare has none"),
         (Packing(bos=True), "bos=True needs a beginning-of-text token, and the tokenizer Bare has none"),
     ],
 )
@@ -151,7 +151,7 @@ def test_special_tokens_that_a_tokenizer_lacks_are_not_made_up(model, packing, m
         ({"packing": {"length": True}}, "length=True; expected a positive"),
         ({"packing": "packed", "rows": "mean"}, "needs one document per window"),
         ({"packing": "packed", "corpus": ["Few."]}, "fewer than the 255 of one packed window"),
-        ({"packing": "packed", "corpus": "nli-heuristics"}, "Pairs of texts are windows of their own"),
+        ({"packing": "packed", "corpus": "nli-heuristics"}, "Pairs of texts cannot be packed"),
     ],
 )
 def test_bad_packing_says_what_is_wrong(model, how, message):
