@@ -29,7 +29,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZ
 KEEP_MEMORY := MALLOC_TOP_PAD_=268435456 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
 
 # The first Python that is new enough and can make environments; looked for only when .venv is to be made.
-find_python = for python in python3 python3.13 python3.12 python3.11; do \
+find_python = for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done
 PYTHON ?= $(shell $(find_python))
 
@@ -52,7 +52,7 @@ app: $(INSTALLED)
 	$(BIN)/python -m repsim_nb.app $(if $(FOLDER),--folder "$(FOLDER)")
 
 wheels: $(INSTALLED)
-	$(BIN)/python -m pip wheel --disable-pip-version-check . -c constraints.txt -w wheels
+	$(BIN)/python -m pip wheel --disable-pip-version-check ".[lab]" -c constraints.txt -w wheels
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

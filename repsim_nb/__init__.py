@@ -1,6 +1,6 @@
 """repsim-nb: what happens inside language models, seen by how much their representations differ.
 
-Importing this package is cheap: torch, transformers and transformer_lens are imported when first used.
+Importing this package is cheap: torch and transformers are imported when first used.
 """
 
 from importlib import import_module
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from repsim_nb.corpora import list_corpora as list_corpora
     from repsim_nb.corpora import load_corpus as load_corpus
     from repsim_nb.errors import InputError as InputError
+    from repsim_nb.errors import MissingExtraError as MissingExtraError
     from repsim_nb.measures import get_measure as get_measure
     from repsim_nb.measures import list_measures as list_measures
     from repsim_nb.models import Packing as Packing
@@ -55,7 +56,7 @@ _NAMES = {
     "activations": ("Sampling", "Store", "extract", "extract_aligned"),
     "comparison": ("compare", "compare_all", "compare_family", "compare_models", "estimate", "stream"),
     "corpora": ("list_corpora", "load_corpus"),
-    "errors": ("InputError",),
+    "errors": ("InputError", "MissingExtraError"),
     "measures": ("get_measure", "list_measures"),
     "models": ("Packing", "list_models", "load_model"),
     "runs": ("list_notebooks", "run_notebook", "sweep_notebook"),

@@ -1,9 +1,10 @@
-"""The one way this package says that an input is wrong."""
+"""The one way this package says that an input is wrong, or that a package is missing."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import wraps
+from importlib.util import find_spec
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -12,6 +13,42 @@ R = TypeVar("R")
 
 class InputError(ValueError):
     """Something given by the user is wrong; the message says what, what was expected and what to do."""
+
+
+class MissingExtraError(ImportError, InputError):
+    """A package that only an extra of repsim-nb installs is not there; the message says how to install it."""
+
+
+def needs(what: str, *packages: str, extra: str = "lab") -> None:
+    """Check, without importing them, that packages are there which the base install leaves out.
+
+    Parameters
+    ----------
+    what
+        Needs them, as a user calls it.
+    packages
+        Names as they are imported.
+    extra
+        The extra of repsim-nb that installs them.
+
+    Raises
+    ------
+    MissingExtraError
+        One of them is not installed.
+
+    Examples
+    --------
+    >>> needs("rs.figures", "numpy")
+    >>> needs("rs.figures", "numpy", "absent")
+    Traceback (most recent call last):
+        ...
+    repsim_nb.errors.MissingExtraError: rs.figures needs absent, which is not installed: pip install "repsim-nb[lab]"
+    """
+    missing = next((package for package in packages if find_spec(package) is None), None)
+    if missing:
+        raise MissingExtraError(
+            f'{what} needs {missing}, which is not installed: pip install "repsim-nb[{extra}]"', name=missing
+        )
 
 
 def unknown(kind: str, name: object, choices: Iterable[str], hint: str = "") -> InputError:

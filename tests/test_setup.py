@@ -82,6 +82,14 @@ def test_every_target_needs_the_environment_first(clone):
     assert "-p preset quick" in make(clone, "-n", "figures", "PRESET=quick", "PYTHON=python")[1].stdout
 
 
+def test_wheels_hold_what_notebooks_need(clone):
+    planned = make(clone, "-n", "wheels", "PYTHON=python")[1].stdout
+    assert 'pip wheel --disable-pip-version-check ".[lab]" -c constraints.txt -w wheels' in planned
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    assert 'pip wheel ".[lab]" -c constraints.txt -w wheels' in readme
+    assert readme.count('--find-links wheels "repsim-nb[lab]"') == 2
+
+
 def test_an_output_in_a_notebook_fails_the_check(tmp_path):
     nbstripout = [line for line in (TOP / "Makefile").read_text().splitlines() if line.startswith("NBSTRIPOUT := ")]
     options = nbstripout[0].split("nbstripout ", 1)[1]
@@ -104,11 +112,27 @@ def test_conda_and_ci_use_the_same_list_of_dependencies():
     assert "-c constraints.txt" in conda
     assert "-e .[dev]" in conda
     assert os.access(TOP / ".ci" / "run", os.X_OK)
-    assert "make browser\nmake test" in (TOP / ".ci" / "run").read_text()
-    workflow = (TOP / ".github" / "workflows" / "ci.yml").read_text()
-    assert "make browser" in workflow
-    assert "make test" in workflow
-    assert "make figures" in workflow
+    assert (TOP / ".ci" / "run").read_text().endswith("make check\nmake browser\nmake test\n")
+
+
+def test_ci_covers_the_systems_and_versions_that_the_package_says_it_is_for():
+    import yaml
+
+    jobs = yaml.safe_load((TOP / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    steps = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    assert steps["check"] == ["make check"]
+    assert steps["linux-macos"] == ["make browser", "make test PYTHON=python", "make figures"]
+    assert steps["windows"][-1] == "python -m pytest -n 2"
+    assert not any("make" in step for step in steps["windows"]), "there is no make on Windows"
+    matrix = jobs["linux-macos"]["strategy"]["matrix"]
+    assert matrix["system"] == ["ubuntu-latest", "macos-latest"]
+    assert jobs["windows"]["runs-on"] == "windows-latest"
+    said = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["classifiers"]
+    versions = [line.rsplit(" ", 1)[1] for line in said if "Python :: 3." in line]
+    assert versions == matrix["python"] == jobs["windows"]["strategy"]["matrix"]["python"]
+    assert versions == ["3.11", "3.12", "3.13", "3.14"]
+    used = {step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step}
+    assert all(name.partition("@")[2] for name in used), "actions are pinned"
 
 
 def test_the_citation_names_this_version_and_the_paper():

@@ -1,7 +1,8 @@
 """Model and corpus -> rows aligned across models, per layer."""
 
 from repsim_nb.activations.extraction import Activations, extract, extract_aligned
+from repsim_nb.activations.hooks import from_cache
 from repsim_nb.activations.sampling import Sampling
 from repsim_nb.activations.store import Store, StoreWarning
 
-__all__ = ["Activations", "Sampling", "Store", "StoreWarning", "extract", "extract_aligned"]
+__all__ = ["Activations", "Sampling", "Store", "StoreWarning", "extract", "extract_aligned", "from_cache"]

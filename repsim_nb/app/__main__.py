@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, needs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,12 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     options = parser.parse_args(arguments)
     try:
+        needs("The app", "voila", "ipywidgets", "matplotlib", extra="app")
         from repsim_nb.app.server import serve
-    except ModuleNotFoundError as error:
-        if error.name != "voila":
-            raise
-        parser.error('the app needs voila: pip install "repsim-nb[app]"')
-    try:
+
         serve(
             options.folder,
             options.port,

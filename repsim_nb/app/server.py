@@ -154,7 +154,7 @@ class App(Voila):
         import webbrowser
 
         page = Path(self.connection_dir, "open.html")
-        page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={self.address}">')
+        page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={self.address}">', encoding="utf-8")
         webbrowser.open(page.as_uri())
 
 

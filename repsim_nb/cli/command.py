@@ -30,6 +30,9 @@ _NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # of pipes on Windows, whose code page lacks some of the characters
     try:
         with interruptible():
             options = _parser().parse_args(_with_values(sys.argv[1:] if arguments is None else arguments))

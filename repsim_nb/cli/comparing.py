@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import repsim_nb
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, needs
 from repsim_nb.system.atomic import OutputError, atomic, writable
 from repsim_nb.system.netcdf import as_netcdf
 
@@ -17,6 +17,8 @@ def compare(options: argparse.Namespace) -> int:
     out = writable(options.out)
     if out.suffix not in SUFFIXES:
         raise OutputError(f"Cannot write {out}: its suffix is {out.suffix!r}, expected one of {', '.join(SUFFIXES)}.")
+    if SUFFIXES[out.suffix] is _write_heatmap:
+        needs(f"A heatmap ({out.suffix})", "matplotlib", "seaborn")
     layers_a, layers_b = parsed_layers(options.layers_a), parsed_layers(options.layers_b)
     repsim_nb.get_measure(options.measure)
     corpus = options.corpus and repsim_nb.load_corpus(options.corpus)

@@ -64,7 +64,8 @@ def compare(
     ----------
     a, b
         Models, names `load_model` takes, or activations: from `extract`, any mapping layer -> (n_rows, d) array with
-        equal n_rows, or one such array, tensor or data frame, which is layer 0. b=None compares a with itself.
+        equal n_rows, one such array, tensor or data frame, which is layer 0, or a TransformerLens ActivationCache or
+        mapping of hook names, as `activations.from_cache` reads it. b=None compares a with itself.
     corpus, site, rows, n_rows, rows_per_document, packing
         Which rows of which text, see `Sampling`; an error for activations, whose rows are chosen already.
     measure

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from repsim_nb.activations import Activations
+from repsim_nb.activations.hooks import from_cache, is_cache
 from repsim_nb.errors import InputError
 from repsim_nb.measures.arrays import as_matrix, is_array
 from repsim_nb.models import Model
@@ -22,6 +23,8 @@ def as_side(given: Any, name: str) -> Any:
     """A model as it is, activations as layer -> rows; one array is layer 0."""
     if is_array(given):
         return {0: given}
+    if is_cache(given):
+        return from_cache(given)
     if isinstance(given, list | tuple | set | int | float | None):
         raise InputError(
             f"{name} is a {type(given).__name__}; expected a model or its name, activations (layer -> array of shape "

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 from repsim_nb.corpora.reading import LABEL, DocumentsRead, Wanted
-from repsim_nb.errors import InputError, unknown
+from repsim_nb.errors import InputError, needs, unknown
 from repsim_nb.system.progress import steps
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def read_hub(
     InputError
         No such dataset, revision, configuration, split or column; no access, no network; no text.
     """
+    needs(f"The dataset '{name}' of the hub", "datasets", "pyarrow")
     commit = _commit(name, revision)
     try:
         configs = _configs(name, commit)

@@ -22,7 +22,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +30,6 @@ from typing import NamedTuple
 import numpy as np
 import platformdirs
 
-from repsim_nb.errors import InputError
 from repsim_nb.system.atomic import OutputError, atomic
 
 NAME = "python-docs"
@@ -50,6 +49,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "torch": ("nn", "optim", "distributions", "autograd", "utils/data", "linalg", "fft", "special", "_torch_docs.py"),
     "transformers": ("generation", "utils", "pipelines", "trainer.py", "modeling_utils.py", "training_args.py"),
 }
+ABSENT = "not installed"
 SKIPPED_FOLDERS = {"test", "tests", "testing", "_testing", "site-packages", "idlelib", "lib2to3", "__pycache__"}
 
 
@@ -63,12 +63,31 @@ class Record(NamedTuple):
 
 def versions() -> dict[str, str]:
     """Versions of everything the documents are read from."""
-    return {"recipe": str(RECIPE), "python": platform.python_version(), **{p: version(p) for p in PACKAGES}}
+    return {"recipe": str(RECIPE), "python": platform.python_version(), **{p: _version(p) for p in PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ABSENT
+
+
+def _warn_if_smaller() -> None:
+    """The base install leaves matplotlib out: then the corpus is another one of the same name, with another hash."""
+    missing = [package for package, found in versions().items() if found == ABSENT]
+    if missing:
+        warnings.warn(
+            f"The corpus {NAME!r} has no docstrings of {', '.join(missing)}, which is not installed: its documents, "
+            'and numbers measured on them, differ from those of a full install: pip install "repsim-nb[lab]"',
+            stacklevel=5,
+        )
 
 
 @lru_cache(maxsize=1)
 def build() -> tuple[Record, ...]:
     """All documents of all splits, in the order of their names; built once per set of versions, then cached on disk."""
+    _warn_if_smaller()
     key = hashlib.sha256(json.dumps(versions()).encode()).hexdigest()[:16]
     places = [folder / "corpora" / f"{NAME}-{key}-{FORMAT}.json" for folder in _caches()]
     for place in places:
@@ -145,6 +164,8 @@ def _documents() -> dict[str, str]:
             found.update(_code(tree, source, module))
     for package, parts in PACKAGES.items():
         home = _home(package)
+        if home is None:
+            continue
         for part in parts:
             root = home / part
             for file, module in _modules(root, ".".join([package, *part.removesuffix(".py").split("/")]).rstrip(".")):
@@ -155,11 +176,10 @@ def _documents() -> dict[str, str]:
     return {name: text for name, text in found.items() if len(text) >= MIN_CHARACTERS}
 
 
-def _home(package: str) -> Path:
-    spec = find_spec(package)  # of a top-level package: found without importing it
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"The corpus {NAME!r} reads the docstrings of {package}, which is not installed.")
-    return Path(spec.submodule_search_locations[0])
+def _home(package: str) -> Path | None:
+    """Where it is, without importing it; None where it is not installed."""
+    spec = find_spec(package)
+    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
 
 def _modules(root: Path, name: str) -> Iterator[tuple[Path, str]]:
@@ -173,7 +193,9 @@ def _modules(root: Path, name: str) -> Iterator[tuple[Path, str]]:
 def _parse(file: Path) -> tuple[str, ast.Module | None]:
     try:
         source = file.read_text(encoding="utf-8")
-        return source, ast.parse(source)
+        with warnings.catch_warnings():  # of escapes and the like in other people's code, more with every Python
+            warnings.simplefilter("ignore")
+            return source, ast.parse(source)
     except (SyntaxError, UnicodeDecodeError):  # lib carries deliberately broken files
         return "", None
 

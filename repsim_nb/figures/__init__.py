@@ -1,5 +1,9 @@
 """Labelled results -> Axes."""
 
+from repsim_nb.errors import needs
+
+needs("rs.figures", "matplotlib", "seaborn")
+
 from repsim_nb.figures.heatmaps import agreement_map, gallery, heatmap, heatmap_grid, mark_blocks
 from repsim_nb.figures.lines import by_groups, curves, effects, over_training, penalties
 from repsim_nb.figures.points import model_map, projection, ranking

@@ -15,7 +15,8 @@ BLOCK_BYTES = 2**26  # working memory of a strip of products
 TILE_BYTES = 28 * 2**20  # of X'Y of several layers at once; with the rows in work, some 70 MB
 TILE_ROWS = 1024
 BLOCK_ROWS = 1024
-BUFFERS = 3 * 2**23  # bytes that BLAS and LAPACK keep for float64, measured
+BUFFERS = 18 * 10**6  # bytes that BLAS and LAPACK take for float64, and that malloc keeps meanwhile, measured
+SLACK = 4 * 10**6  # the same of float32 products
 LEAST_BLOCKS = 8  # parts of DISTANCE_BYTES that blocks of several layers have at least
 DISTANCE_BYTES = 2**22  # of a block of distances
 FEW_ROWS = 512  # stay in cache while they are turned into float64
@@ -195,23 +196,30 @@ def squared_lengths(rows: Tensor) -> Tensor:
     return lengths
 
 
-def squared_distances(rows: Tensor, height: int | None = None) -> Tensor:
+def squared_distances(rows: Tensor, height: int | None = None, room: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Squared euclidean distances of the first `height` rows (None: all) to all, of centred rows in float64.
 
     By products, several times faster than by differences; what is within rounding of 0 becomes 0, so that equal rows
-    have distance 0 here too.
+    have distance 0 here too. `room` is for what is given back and for as much work: of blocks of many sizes malloc
+    would keep several.
     """
     squares = squared_lengths(rows)
-    sums = squares[:height, None] + squares
-    distances = torch.addmm(sums, rows[:height], rows.T, alpha=-2)
+    shape = len(rows[:height]), len(rows)
+    out, work = (part[: math.prod(shape)].view(shape) for part in room) if room else rows.new_empty(2, *shape)
+    sums = torch.add(squares[:height, None], squares, out=work)
+    distances = torch.addmm(sums, rows[:height], rows.T, alpha=-2, out=out)
     zero = distances <= sums.mul_(4 * math.sqrt(rows.shape[1]) * torch.finfo(torch.float64).eps)
     return distances.masked_fill_(zero, 0)
 
 
 def distance_blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """`squared_distances` of a few rows at a time, start, start + 1, ..., to those from `start` on, behind `start`."""
+    """`squared_distances` of a few rows at a time, start, start + 1, ..., to those from `start` on, behind `start`.
+
+    Each is overwritten by the next.
+    """
+    out, work = rows.new_empty(2, block_bytes(len(rows)) // 8)
     for start, height in blocks_of_rows(len(rows)):
-        yield start, squared_distances(rows[start:], height)
+        yield start, squared_distances(rows[start:], height, (out, work))
 
 
 def blocks_of_rows(n: int, layers: int = 1) -> Iterator[tuple[int, int]]:

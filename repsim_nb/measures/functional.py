@@ -10,6 +10,8 @@ from torch import Tensor
 from repsim_nb.errors import InputError
 from repsim_nb.measures.registry import Measure, register
 
+AT_ONCE = 2**18  # probabilities in work
+
 
 class _Functional(Measure):
     """What measures on logits share."""
@@ -18,6 +20,9 @@ class _Functional(Measure):
     min_rows = 1
     cost = "n d"
     reference = "Klabunde et al. 2023"
+
+    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
+        return 25 * n  # an answer of each side and row, and whether they differ
 
     def _prepare(self, x: Tensor, side: str) -> Tensor:
         if x.shape[1] < 2:
@@ -42,10 +47,27 @@ class _Probabilities(_Functional):
         return 8 * n * d
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return 26 * n * max(widths)
+        return 40 * min(n * max(widths), max(AT_ONCE, max(widths)))
 
     def _prepare(self, x: Tensor, side: str) -> Tensor:
-        return torch.log_softmax(super()._prepare(x, side).double(), dim=1)
+        x = super()._prepare(x, side)
+        prepared = x.new_empty(x.shape, dtype=torch.float64)
+        for part, out in zip(_parts(x), _parts(prepared), strict=True):
+            torch.log_softmax(out.copy_(part), dim=1, out=out)
+        return prepared
+
+    def _compare(self, p: Tensor, q: Tensor) -> float:
+        rows = torch.cat([self._of_rows(*part) for part in zip(_parts(p), _parts(q), strict=True)])
+        return rows.mean().item()
+
+    def _of_rows(self, p: Tensor, q: Tensor) -> Tensor:
+        """One value for each row."""
+        raise NotImplementedError
+
+
+def _parts(x: Tensor) -> tuple[Tensor, ...]:
+    """As few rows as hold `AT_ONCE` numbers."""
+    return x.split(max(1, AT_ONCE // x.shape[1]))
 
 
 def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -75,13 +97,9 @@ class JensenShannon(_Probabilities):
     bounds = (0.0, 1.0)
     reference = "Lin 1991"
 
-    def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return 34 * n * max(widths)
-
-    def _compare(self, p: Tensor, q: Tensor) -> float:
-        middle = torch.logaddexp(p, q) - math.log(2)
-        nats = (divergence(p, middle) + divergence(q, middle)) / 2
-        return nats.mean().item() / math.log(2)
+    def _of_rows(self, p: Tensor, q: Tensor) -> Tensor:
+        middle = torch.logaddexp(p, q).sub_(math.log(2))
+        return (divergence(p, middle) + divergence(q, middle)) / (2 * math.log(2))
 
 
 @register
@@ -105,8 +123,8 @@ class KLDivergence(_Probabilities):
     symmetric = False
     reference = "Kullback & Leibler 1951"
 
-    def _compare(self, p: Tensor, q: Tensor) -> float:
-        return divergence(p, q).mean().item()
+    def _of_rows(self, p: Tensor, q: Tensor) -> Tensor:
+        return divergence(p, q)
 
 
 @register

@@ -25,6 +25,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.measures.features import (
     ALIGNED,
     BLOCK_ROWS,
+    SLACK,
     TILE_BYTES,
     TILE_ROWS,
     Features,
@@ -250,11 +251,11 @@ def median_distance(rows: Tensor) -> float:
     return float(values[order][found].mean())
 
 
-def product_bytes(n: int, wide_x: int, wide_y: int, widest: int) -> int:
-    """Bytes in work at most for X_i'Y_j of layers so wide together, float32."""
+def product_bytes(n: int, wide_x: int, wide_y: int, widest: int, after: int = 0) -> int:
+    """Bytes in work at most for X_i'Y_j of layers so wide together, float32; `after` are in work on each of them."""
     most = max(math.isqrt(TILE_BYTES // 4), widest)
     left, right = min(wide_x, most), min(wide_y, most)
-    return 4 * (left * right + min(n, TILE_ROWS) * (left + right) + 2 * widest**2)
+    return 4 * left * right + max(4 * min(n, TILE_ROWS) * (left + right), after) + 8 * widest**2 + SLACK
 
 
 def work_bytes(n: int, widths: Sequence[int], wide_x: int, wide_y: int, kernel: Kernel = "linear") -> int:

@@ -1,6 +1,7 @@
 """Measures that match single features (units) of one representation to those of the other."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from scipy.optimize import linear_sum_assignment, linprog
 from scipy.sparse import identity, kron, vstack
 from torch import Tensor
 
-from repsim_nb.measures.features import BUFFERS, Features
+from repsim_nb.measures.features import BUFFERS, FEW_ROWS, Features
 from repsim_nb.measures.registry import Measure, register
 
 LARGEST_COPIES = 4  # up to how many times the wider side unequal widths are matched as copies
@@ -44,19 +45,26 @@ class PermutationProcrustes(Measure):
         return Features(x, side, centred=False).varied(self.name)
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return 40 * n * max(widths) + 24 * max(widths) ** 2 + BUFFERS
+        return 32 * min(n, FEW_ROWS) * max(widths) + 24 * max(widths) ** 2 + BUFFERS
 
     def _score(self, p: Features, q: Features) -> float:
         unit = max(p.unit, q.unit)
-        x = p.rows(dtype=torch.float64).mul_(p.unit / unit)
-        y = q.rows(dtype=torch.float64).mul_(q.unit / unit)
-        rows, columns = linear_sum_assignment((x.T @ y).numpy(force=True), maximize=True)
-        # Differences, not squares minus products: exact where the two are equal.
-        total = x[:, rows].sub_(y[:, columns]).square_().sum()
-        for side, matched in ((x, rows), (y, columns)):
-            alone = np.setdiff1d(np.arange(side.shape[1]), matched)
-            total = total + side[:, alone].square().sum()
-        return unit * math.sqrt(total.item())
+        products = sum(x.T @ y for x, y in _blocks(p, q, unit))
+        rows, columns = linear_sum_assignment(torch.as_tensor(products).numpy(force=True), maximize=True)
+        alone = [np.setdiff1d(np.arange(side.d), matched) for side, matched in ((p, rows), (q, columns))]
+        total = 0.0
+        for x, y in _blocks(p, q, unit):
+            # Differences, not squares minus products: exact where the two are equal.
+            total += x[:, rows].sub_(y[:, columns]).square_().sum().item()
+            total += sum(side[:, left].square().sum().item() for side, left in zip((x, y), alone, strict=True))
+        return unit * math.sqrt(total)
+
+
+def _blocks(p: Features, q: Features, unit: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same few rows of both in float64, in one unit."""
+    for start in range(0, p.n, FEW_ROWS):
+        x, y = (side.rows(start, start + FEW_ROWS, torch.float64).mul_(side.unit / unit) for side in (p, q))
+        yield x, y
 
 
 class _Matching(Measure):

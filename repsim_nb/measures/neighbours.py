@@ -13,7 +13,8 @@ from repsim_nb.measures.features import BUFFERS, Features, common_direction, squ
 from repsim_nb.measures.parameters import Count
 from repsim_nb.measures.registry import SIMILAR, Measure, register
 
-BLOCK = 256  # rows of a block of gathered neighbours
+BLOCK = 256  # rows of a block of neighbours
+GATHERED = 32  # rows whose neighbours are copied at once
 
 
 @dataclass
@@ -52,9 +53,10 @@ def _search(rows: Tensor, k: int, penalty: Tensor) -> Neighbours:
     # What stays is made first: small tensors in between would keep malloc from using the memory of blocks again.
     indices = torch.empty(len(rows), k, dtype=torch.int64, device=rows.device)
     nearness = rows.new_empty(len(rows), k)
+    products = rows.new_empty(min(BLOCK, len(rows)), len(rows))
     for start in range(0, len(rows), BLOCK):
         cut = slice(start, start + BLOCK)
-        near = (rows[cut] @ rows.T).sub_(penalty)
+        near = torch.mm(rows[cut], rows.T, out=products[: len(rows[cut])]).sub_(penalty)
         near.diagonal(start).fill_(-math.inf)
         torch.topk(near, k, out=(nearness[cut], indices[cut]))
     return Neighbours(indices, nearness, rows)
@@ -62,7 +64,11 @@ def _search(rows: Tensor, k: int, penalty: Tensor) -> Neighbours:
 
 def inner_products(rows: Tensor, at: Tensor, start: int) -> Tensor:
     """Of each row from `start` on with the rows in its line of `at`."""
-    return (rows[at] @ rows[start : start + len(at), :, None])[..., 0]
+    products = rows.new_empty(at.shape)
+    own = rows[start : start + len(at), :, None]
+    for near, one, out in zip(at.split(GATHERED), own.split(GATHERED), products.split(GATHERED), strict=True):
+        out.copy_((rows[near] @ one)[..., 0])
+    return products
 
 
 class _Neighbourhood(Measure):
@@ -86,7 +92,7 @@ class _Neighbourhood(Measure):
         return 8 * n * d + 16 * n * self.k
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return max(8 * BLOCK * n, 8 * BLOCK * self.k**2) + 16 * n * self.k + BUFFERS
+        return max(8 * BLOCK * n, 8 * BLOCK * self.k**2) + 16 * n * self.k + BUFFERS // 2
 
     def _score(self, p: Neighbours, q: Neighbours) -> float:
         values = p.rows.new_empty(len(p.indices), dtype=self._of_rows(p.block(0), q.block(0)).dtype)
@@ -269,7 +275,7 @@ class SecondOrderCosine(_Neighbourhood):
     reference = "Hamilton et al. 2016"
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return max(super()._work_bytes(n, widths, wide), 16 * BLOCK * self.k * max(widths) + BUFFERS)
+        return max(super()._work_bytes(n, widths, wide), 16 * GATHERED * self.k * max(widths))
 
     def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
         # A neighbour found on both sides must count once: drop it from y's list.

@@ -51,7 +51,7 @@ class _Shape(Measure):
         return self._from_layer(Features(x, side))
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return product_bytes(n, *wide, max(widths)) + 24 * max(widths) ** 2
+        return product_bytes(n, *wide, max(widths), after=24 * max(widths) ** 2)
 
     def _from_layer(self, x: Layer) -> Layer:
         return x.varied(self.name)

@@ -200,12 +200,17 @@ def _distinct(ps: Sequence[Any], qs: Sequence[Any]) -> tuple[list[Any], list[int
 
 
 def _distances(layers: Sequence[Features]) -> Iterator[tuple[int, list[Tensor]]]:
-    """Distances of a few rows to those after them, the same rows of all layers at a time, behind the first row."""
+    """Distances of a few rows to those after them, the same rows of all layers at a time, behind the first row.
+
+    Each are overwritten by the next.
+    """
     n, x = layers[0].n, layers[0].x
     work = x.new_empty(n * max(f.d for f in layers), dtype=torch.float64)
+    *outs, sums = x.new_empty(len(layers) + 1, block_bytes(n, len(layers)) // 8, dtype=torch.float64)
     for start, height in blocks_of_rows(n, len(layers)):
         rows = (f.rows(start, out=work[: (n - start) * f.d].view(n - start, f.d)) for f in layers)
-        yield start, [squared_distances(left, height).sqrt_() for left in rows]
+        blocks = zip(rows, outs, strict=True)
+        yield start, [squared_distances(left, height, (out, sums)).sqrt_() for left, out in blocks]
 
 
 @register

@@ -104,7 +104,7 @@ class UniformityDifference(_Difference):
     invariances_x = invariances_y = EUCLIDEAN
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return 8 * n * max(widths) + 3 * block_bytes(n) + BUFFERS
+        return 8 * n * max(widths) + 2 * block_bytes(n) + BUFFERS // 2
 
     def _prepare(self, x: Tensor, side: str) -> float:
         features = Features(x, side)

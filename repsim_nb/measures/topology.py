@@ -113,7 +113,7 @@ class RTD(Measure):
         return 8 * min(n, self.points) ** 2
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return 1200 * min(n, self.points) ** 2  # measured, of the complex
+        return 1600 * min(n, self.points) ** 2  # measured, of the complex
 
     def _prepare(self, x: Tensor, side: str) -> np.ndarray:
         if len(x) > self.points:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, needs
 from repsim_nb.models.batch import Batch
 from repsim_nb.models.model import Hidden, Logits, Model, Tap, longest, sizes
 from repsim_nb.models.parts import hidden_enters, shallow, tapped, with_submodule
@@ -46,6 +46,7 @@ class CausalModel(Model):
     @cached_property
     def bridge(self) -> TransformerBridge:
         """The same model as a TransformerLens bridge, for hooks inside its blocks; a copy made when asked for."""
+        needs(f"The bridge of {self.name}", "transformer_lens")
         from transformer_lens.model_bridge import TransformerBridge
 
         own = copy.deepcopy(self.module)  # the bridge changes its model in place

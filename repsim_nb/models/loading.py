@@ -59,14 +59,15 @@ def load_model(
     Args:
         name_or_dir_or_module: a name from `list_models()`, a local directory in Hugging Face's or TransformerLens'
             format or as sentence-transformers lays it out, a hub id ("owner/name"; only these and the names that need a
-            download use the network), a transformers model in memory (left unchanged), or a Model (returned as is).
+            download use the network), a model in memory (left unchanged): one of transformers, or a TransformerBridge
+            or HookedTransformer of TransformerLens, as folded or hooked as it is; or a Model (returned as is).
         device: "auto" (CUDA, then MPS, then CPU; which one is logged once, and in the repr and provenance of models),
             or a torch device.
         dtype: "float32", "bfloat16" or "float16". Activations agree with those in float32 within 0.3 (bfloat16) or 0.05
             (float16) standard deviations of their layer; in float32, within 1e-4 of them between batch sizes and 1e-3
             between devices.
         revision: checkpoint or commit; `name@revision` says the same.
-        tokenizer: for a model in memory, or in place of the model's own.
+        tokenizer: for a transformers model in memory, or in place of the model's own.
         options: handed on to transformers for models in its format: "device_map" and "max_memory" (several GPUs),
             "offload_folder", "quantization_config" (fewer bits), "attn_implementation" (a kernel of the hub, which is
             code, runs if it is named here and never because a config.json names it). With the first or the third
@@ -263,12 +264,21 @@ def _from_memory(module: torch.nn.Module, how: How) -> Model:
     import torch
     from transformers import PreTrainedModel
 
-    if not isinstance(module, PreTrainedModel):
-        raise InputError(f"A model in memory must be a transformers PreTrainedModel; received {type(module).__name__}.")
-    if how.tokenizer is None:
+    from repsim_nb.models.hooked import CLASSES, is_hooked, load_hooked
+
+    hooked = is_hooked(module)
+    if not (hooked or isinstance(module, PreTrainedModel)):
+        raise InputError(
+            f"A model in memory must be a transformers PreTrainedModel or TransformerLens' {' or '.join(CLASSES)}; "
+            f"received {type(module).__name__}."
+        )
+    if how.tokenizer is None and not hooked:
         raise InputError("A model in memory comes without a tokenizer: pass tokenizer=... as well.")
     if how.options:
         raise InputError("options are for loading; a model in memory is loaded already. Give them to from_pretrained.")
+    if hooked:
+        _check_plain(module)
+        return load_hooked(module, how.tokenizer, how.device, getattr(torch, how.dtype))
     placed = hasattr(module, "hf_device_map") or getattr(module, "is_quantized", False)
     if not placed:  # over several devices, or in fewer bits
         _check_plain(module)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repsim_nb.errors import InputError, unknown
+from repsim_nb.errors import InputError, needs, unknown
 from repsim_nb.models.batch import Batch
 from repsim_nb.models.model import Hidden, Logits, Model, Tap
 
@@ -202,6 +202,7 @@ class NativeModel(Model):
     @cached_property
     def bridge(self) -> TransformerBridge:
         """The same model as a TransformerLens bridge, for hooks inside its blocks; a copy made when asked for."""
+        needs(f"The bridge of {self.name}", "transformer_lens")
         from transformer_lens.config import TransformerBridgeConfig
         from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
         from transformer_lens.model_bridge.sources.native import NativeModel as Network

@@ -19,7 +19,18 @@ from torch import Tensor, nn
 from repsim_nb.errors import InputError
 from repsim_nb.models.model import Model
 from repsim_nb.models.neutral import Neutral
-from repsim_nb.models.trial import Trial, batch_of, check_causal, distance, random_ids, read_alone, refusing, tolerance
+from repsim_nb.models.trial import (
+    Trial,
+    batch_of,
+    check_causal,
+    check_rest,
+    distance,
+    in_two,
+    random_ids,
+    read_alone,
+    refusing,
+    tolerance,
+)
 from repsim_nb.system.atomic import OutputError, atomic
 from repsim_nb.system.versions import versions
 
@@ -49,7 +60,10 @@ def probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
         A text that the model cannot read, or to which it gives other values each time.
     """
     key = _key(model)
-    if (known := _verdicts.get(key) or _read(key)) is None:
+    if known := _verdicts.get(key) or _read(key):
+        with refusing(model), torch.no_grad():
+            check_rest(model, trial)
+    else:
         start = time.perf_counter()
         known = _probe(model, trial, _of_each_kind(blocks))
         if time.perf_counter() - start > WORTH_KEEPING:
@@ -62,12 +76,9 @@ def probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
 def _probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
     below, reason = min([_rotary_switch(model), _selection(model)], key=lambda switch: switch[0] or model.context)
     seen, lengths = _Seen(model, len(blocks)), _lengths(model, blocks, below)
+    in_full = _in_full(model, trial, below)
     with refusing(model):
-        start = read_alone(model, trial.ids[: len(trial.ids) // 2 + 1])
-    if model.kind == "causal" and not 0 < below < len(trial.ids):
-        check_causal(model, trial, start)
-    with refusing(model):
-        padding = [_padded_in_full(model, trial, start), *(seen.padded(*pair) for pair in pairwise(lengths))]
+        padding = [in_full, *(seen.padded(*pair) for pair in pairwise(lengths))]
         company = [seen.accompanied(length) for length in lengths[:2]]
         cut = [seen.cut(*pair) for pair in pairwise(lengths)] if model.kind == "causal" else []
         if not seen.again(lengths[0]) < tolerance(model):
@@ -132,13 +143,41 @@ def rotary_state(modules: Sequence[nn.Module]) -> Iterator[None]:
                 module._buffers[name] = buffer
 
 
-def _padded_in_full(model: Model, long: Trial, short: Trial) -> float:
-    """How far two texts move that share a batch, one padded, through all blocks and the head."""
-    batch = batch_of(model, long.ids, short.ids)
-    hidden = model.run(model.embed(batch), 0, model.n_layers, batch)
+def _in_full(model: Model, trial: Trial, below: int) -> float:
+    """How far texts move that share a batch, one padded, through all blocks and the head.
+
+    They run in two parts. Where two beginnings of the trial's text, one padded, are what the trial begins with, a
+    causal model neither looks ahead nor tells the parts from the whole, and one run says all. Else texts are looked at
+    one by one.
+    """
+    half = len(trial.ids) // 2 + 1
+    if model.kind == "causal":
+        begun = [_beginning(trial, length) for length in (max(half, len(trial.ids) - 1), half)]
+        with refusing(model):
+            if (off := _together(model, begun)) < tolerance(model):
+                return off
+    with refusing(model):
+        start = read_alone(model, trial.ids[:half])
+    if model.kind == "causal" and not 0 < below < len(trial.ids):
+        check_causal(model, trial, start)
+    with refusing(model):
+        if not (off := _together(model, [trial, start])) < tolerance(model):
+            check_rest(model, trial)
+    return off
+
+
+def _beginning(trial: Trial, length: int) -> Trial:
+    """What a causal model makes of the first tokens."""
+    return Trial(trial.ids[:length], trial.hidden[:, :length], trial.out[:, :length])
+
+
+def _together(model: Model, texts: Sequence[Trial]) -> float:
+    """How far texts move that share a batch."""
+    batch = batch_of(model, *(text.ids for text in texts))
+    hidden = in_two(model, batch)
     out = model.head(hidden, batch)
     moved = []
-    for row, text in enumerate((long, short)):
+    for row, text in enumerate(texts):
         length = len(text.ids)
         moved.append(distance(hidden[row, :length], text.hidden[0]))
         moved.append(distance(out[row, :length] if out.dim() == 3 else out[row], text.out[0]))

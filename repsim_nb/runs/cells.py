@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from repsim_nb.errors import InputError
-from repsim_nb.runs.kernel import same_package
+from repsim_nb.runs.interpreter import needs_notebooks, same_package
 from repsim_nb.runs.notebooks import Notebook
 from repsim_nb.runs.results_folder import FAILED, read_record
-from repsim_nb.runs.signals import interruptible
+from repsim_nb.runs.signals import interruptible, tell_main_thread
 from repsim_nb.system.atomic import OutputError, remove_abandoned
 from repsim_nb.system.memory import LIMIT
+from repsim_nb.system.windows import on_windows
 
 LOOK = 0.2  # seconds between looks at the running cells
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -53,12 +54,11 @@ def run_cell(notebook: str, parameters: dict[str, Any], out: str, folder: str) -
 
 def _stop_with_parent() -> None:
     """A sweep that is killed takes its cells along: nobody holds the other end of stdin any more."""
-    import signal
     import threading
 
     def wait() -> None:
         os.read(0, 1)  # nothing is ever sent: it returns when the pipe is closed
-        os.kill(os.getpid(), signal.SIGTERM)
+        tell_main_thread()
 
     threading.Thread(target=wait, daemon=True).start()
 
@@ -163,6 +163,13 @@ class _Running:
         self.cell.error = said[-1] if said else f"exit code {self.cell.exit_code}"
         self.close()
 
+    def tell(self) -> None:
+        """That it is to end. Windows ends a process on the spot, which would leave its kernel: there stdin tells it."""
+        if on_windows() and self.process.stdin:
+            self.process.stdin.close()
+        else:
+            self.process.terminate()
+
     def stop(self) -> None:
         """Wait until it has cleaned up, once it was told to end."""
         try:
@@ -184,7 +191,11 @@ def run_cells(todo: Sequence[Cell], jobs: int, memory: int, progress: bool) -> N
 
     Args:
         progress: print a line for each.
+
+    Raises:
+        MissingExtraError: the packages that run notebooks are not installed.
     """
+    needs_notebooks()
     waiting, done = list(todo), 0
     running: list[_Running] = []
     environment = {
@@ -204,7 +215,7 @@ def run_cells(todo: Sequence[Cell], jobs: int, memory: int, progress: bool) -> N
                     print(f"[{done}/{len(todo)}] {_said(one.cell)}", flush=True)
             if running and sum(one.bytes for one in running) > memory:
                 last = running.pop()
-                last.process.terminate()
+                last.tell()
                 last.stop()
                 if running:
                     waiting.insert(0, last.cell)
@@ -216,7 +227,7 @@ def run_cells(todo: Sequence[Cell], jobs: int, memory: int, progress: bool) -> N
                         print(f"[{done}/{len(todo)}] {_said(last.cell)}", flush=True)
     finally:
         for one in running:
-            one.process.terminate()
+            one.tell()
         for one in running:
             one.stop()
 

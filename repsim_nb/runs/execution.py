@@ -14,6 +14,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.runs.failures import Failure, failures
 from repsim_nb.runs.failures import place as place_of
 from repsim_nb.runs.index import write_index
+from repsim_nb.runs.interpreter import needs_notebooks
 from repsim_nb.runs.notebook_parameters import check
 from repsim_nb.runs.notebooks import Notebook, calling, find_notebook
 from repsim_nb.runs.provenance import provenance
@@ -60,10 +61,11 @@ def run_notebook(
     folder: another name for `out/NAME/`.
     progress: show the running cell on stderr; None means when that is a terminal.
 
-    Raises InputError before anything runs (unknown name, misspelt parameter, wrong type, folder that cannot be
-    written), FileNotFoundError for a missing file, RunError when a cell or a widget fails; `out/NAME.failed/` then
-    keeps the executed copy and `out/NAME/` stays as it was.
+    Raises MissingExtraError without papermill, InputError before anything runs (unknown name, misspelt parameter, wrong
+    type, folder that cannot be written), FileNotFoundError for a missing file, RunError when a cell or a widget fails;
+    `out/NAME.failed/` then keeps the executed copy and `out/NAME/` stays as it was.
     """
+    needs_notebooks()
     notebook = find_notebook(name)
     values = check(notebook.parameters, parameters, notebook.name)
     label = folder or notebook.name

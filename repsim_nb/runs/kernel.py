@@ -1,15 +1,13 @@
 """A kernel of this very interpreter, whatever kernels are installed."""
 
 import os
-import site
-from pathlib import Path
 from typing import Any
 
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
-import repsim_nb
+from repsim_nb.runs.interpreter import same_package
 
 
 def this_interpreter(environment: dict[str, str]) -> type[AsyncKernelManager]:
@@ -31,11 +29,3 @@ def this_interpreter(environment: dict[str, str]) -> type[AsyncKernelManager]:
             await super().start_kernel(**given)
 
     return ThisInterpreter
-
-
-def same_package() -> dict[str, str]:
-    """The environment in which another process of this interpreter imports this repsim_nb."""
-    home = str(Path(repsim_nb.__file__).resolve().parent.parent)
-    if home in site.getsitepackages():
-        return {}
-    return {"PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}

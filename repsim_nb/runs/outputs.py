@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, needs
 from repsim_nb.runs.results_folder import output_dir
 from repsim_nb.system.atomic import atomic
 from repsim_nb.system.netcdf import write_netcdf
@@ -31,6 +31,7 @@ def save_figure(figure: Figure | Axes, stem: str, caption: str, folder: Path | N
     Raises:
         InputError: no figure was given, or the folder cannot be written to.
     """
+    needs("save_figure", "matplotlib")
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 

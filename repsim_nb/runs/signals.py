@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 AGAIN = 0.05  # seconds after which an interrupt that was lost is raised again
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Within, SIGTERM and SIGHUP raise KeyboardInterrupt once; later ones do not disturb the cleaning up.
+
+    So does SIGBREAK on Windows, which Ctrl-Break and the closing of a console send.
 
     Python drops an exception that is raised in a destructor or a callback of the garbage collector. Where that happens
     to the interrupt, or to the one of Ctrl-C, it is raised again. A signal that the process was started to ignore, as
@@ -35,7 +37,7 @@ def interruptible() -> Iterator[None]:
             time.sleep(AGAIN)
             if told:
                 return
-            _tell_main_thread()  # more than once: one that comes just before a system call does not end it
+            tell_main_thread()  # more than once: one that comes just before a system call does not end it
 
     def lost(about: Any) -> None:
         nonlocal told
@@ -60,8 +62,8 @@ def interruptible() -> Iterator[None]:
         sys.unraisablehook = hook
 
 
-def _tell_main_thread() -> None:
-    """For real where that can be done, so that it does not sleep on."""
+def tell_main_thread() -> None:
+    """That it is to end: for real where that can be done, so that it does not sleep on."""
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
     else:

@@ -15,6 +15,7 @@ import json
 import re
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from repsim_nb.errors import InputError
 from repsim_nb.runs.cells import Cell, cores, run_cells
 from repsim_nb.runs.index import write_index
+from repsim_nb.runs.interpreter import needs_notebooks
 from repsim_nb.runs.notebook_parameters import Parameter, ParameterError, check, match, takes_lists
 from repsim_nb.runs.notebooks import Notebook, find_notebook
 from repsim_nb.runs.results_folder import FAILED, replaceable, tables
@@ -67,6 +69,7 @@ def sweep_notebook(
         InputError: unknown notebook, a misspelt parameter, a value of the wrong type, an empty grid, before anything
             runs. A cell that fails raises nothing: see status.
     """
+    needs_notebooks()
     notebook = find_notebook(name)
     jobs, memory = _positive("jobs", jobs, cores()), _positive("memory", memory, available_memory() or sys.maxsize)
     out = Path(out)
@@ -110,19 +113,33 @@ def _cells(notebook: Notebook, grid: Mapping[str, Sequence[Any]], out: Path) -> 
     checked = []
     for values in itertools.product(*grid.values()):
         checked.append(check(notebook.parameters, dict(zip(grid, values, strict=True)), notebook.name))
-    cells = [Cell(notebook, values, out / _label(values)) for values in checked]
+    cells = [Cell(notebook, values, out / label) for values, label in zip(checked, _labels(checked), strict=True)]
     twice = next((c for i, c in enumerate(cells) if c.folder in [other.folder for other in cells[:i]]), None)
     if twice:
         raise InputError(f"The cell {twice.folder.name} is in the grid twice; give each value once.")
     return cells
 
 
+def _labels(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Folders' names, with a hash where they would differ in nothing but case, which some file systems do not know."""
+    plain = [_label(values) for values in cells]
+    often = Counter(label.casefold() for label in set(plain))
+    return [
+        _hashed(label, values) if often[label.casefold()] > 1 else label
+        for label, values in zip(plain, cells, strict=True)
+    ]
+
+
 def _label(parameters: Mapping[str, Any]) -> str:
     """A folder's name that says the values, with a hash where they are too long for one or hold other characters."""
     told = ",".join(f"{name}={value}" for name, value in parameters.items())
     plain = re.sub(r"[^\w=,.+-]+", "_", told)
-    if plain == told and len(told) <= LONGEST and not told.endswith(FAILED):
+    if plain == told and len(told) <= LONGEST and not told.endswith((FAILED, ".")):
         return told
+    return _hashed(plain, parameters)
+
+
+def _hashed(plain: str, parameters: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
     return f"{plain[:LONGEST]}-{digest[:8]}"
 

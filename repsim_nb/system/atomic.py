@@ -17,6 +17,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from repsim_nb.errors import InputError
+from repsim_nb.system.windows import is_file_name, on_windows
 
 
 class OutputError(InputError):
@@ -26,6 +27,7 @@ class OutputError(InputError):
 DRAFT = ".*.partial*"  # the names of what is not finished
 OWNER = ".owner.json"  # in a draft: the machine, the process and when it began
 CLAIMED = 60.0  # seconds in which a draft has an owner, until that is written
+PATIENCE = 5.0  # seconds for which others may hold open on Windows what is to be replaced
 WRITTEN = 3600.0  # seconds after which nobody is at work any more on a file that has not changed
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
@@ -44,9 +46,9 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         with _room(path):
             yield temporary
-            with open(temporary, "rb") as written:
+            with open(temporary, "rb+") as written:  # Windows flushes only what may be written to
                 os.fsync(written.fileno())
-            os.replace(temporary, path)
+            _moved(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -57,7 +59,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     As `atomic` is for files.
     """
-    path = Path(path)
+    path = _named(Path(path))
     make_folder(path.parent)
     remove_abandoned(path.parent)
     temporary = _beside(path)
@@ -158,7 +160,7 @@ def writable(path: str | os.PathLike[str]) -> Path:
 
     Leaves no trace.
     """
-    path = Path(path)
+    path = _named(Path(path))
     if path.is_dir():
         raise OutputError(f"Cannot write {path}: it is a folder. Give the name of a file.")
     probe = _beside(path)
@@ -178,9 +180,9 @@ def replace_folder(new: Path, path: Path) -> None:
     while True:
         old = _beside(path)
         with suppress(FileNotFoundError):
-            path.rename(old)
+            _moved(path, old)
         try:
-            new.rename(path)
+            _moved(new, path)
         except BaseException as error:
             if old.exists() and not path.exists():
                 old.rename(path)
@@ -190,6 +192,35 @@ def replace_folder(new: Path, path: Path) -> None:
             return
         finally:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _moved(old: Path, new: Path) -> None:
+    """Rename, a file in place of another.
+
+    Windows refuses while somebody has it open, such as a virus scanner for a moment, or a spreadsheet for hours.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            os.replace(old, new) if old.is_file() else old.rename(new)
+        except PermissionError as error:
+            if not on_windows():
+                raise
+            if time.monotonic() > until:
+                raise OutputError(
+                    f"Cannot replace {new}: {_reason(error)}. Another program has it open: close it there, and try "
+                    "again."
+                ) from error
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _named(path: Path) -> Path:
+    """`path` itself; OutputError where Windows would take its name for a device, or give it another."""
+    if on_windows() and not is_file_name(path.name):
+        raise OutputError(f"Cannot write {path}: Windows has no such file name as {path.name!r}. Choose another.")
+    return path
 
 
 def _beside(path: Path) -> Path:

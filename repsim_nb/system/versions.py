@@ -3,7 +3,7 @@
 from functools import cache
 from importlib.metadata import version
 
-PACKAGES = ("repsim-nb", "torch", "transformers", "transformer-lens", "numpy")
+PACKAGES = ("repsim-nb", "torch", "transformers", "numpy")
 
 
 @cache

@@ -1,5 +1,9 @@
 """Pickers and the explorer: state in, selection out. What they show is computed elsewhere in the package."""
 
+from repsim_nb.errors import needs
+
+needs("repsim_nb.widgets (rs.Explorer and the pickers)", "ipywidgets", "anywidget", "matplotlib", "seaborn")
+
 from repsim_nb.widgets.corpus_picker import CorpusPicker
 from repsim_nb.widgets.explorer import Explorer
 from repsim_nb.widgets.layer_picker import LayerPicker

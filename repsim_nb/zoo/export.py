@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from repsim_nb.corpora import Corpus, load_corpus
+from repsim_nb.errors import needs
 from repsim_nb.models.native import NativeConfig
 from repsim_nb.system.atomic import atomic_folder
 from repsim_nb.zoo.neox import NeoX
@@ -29,6 +30,8 @@ def build_recipe(recipe: Recipe, out: Path, work: Path) -> Path:
     """Train, evaluate and export one model; returns its directory."""
     from tokenizers import Tokenizer
 
+    if not recipe.rotary:
+        needs(f"Building {recipe.name}", "transformer_lens")
     torch.set_num_threads(1)
     corpus = load_corpus("python-docs", split="train")
     tokenizer = train_tokenizer(corpus.texts, recipe.context)

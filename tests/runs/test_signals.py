@@ -13,7 +13,8 @@ import pytest
 
 from repsim_nb.runs.signals import interruptible
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+if sys.platform == "win32":
+    pytest.skip("signals of POSIX", allow_module_level=True)
 
 
 @pytest.fixture(autouse=True)

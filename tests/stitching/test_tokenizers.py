@@ -1,6 +1,7 @@
 """Stitching across tokenizers: what the receiver is fed, where its loss is taken, and what costs nothing."""
 
 import copy
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Windows
-from repsim_nb.stitching.ground import upper
+from repsim_nb.stitching.ground import Ground, upper
 from repsim_nb.stitching.shared import PIECES, carried, collated, paired, stretches
 from tests.support.real_tokenizers import REAL, model, needs_realdata, tokenizer
 
@@ -56,6 +57,30 @@ def test_another_spelling_predicts_the_same_tokens(small, respelt):
     assert two.receiver_loss == pytest.approx(one.receiver_loss, abs=1e-6)
     assert len(two.losses.nats) == len(one.losses.nats)
     assert two.bits_per_byte == pytest.approx(one.bits_per_byte, rel=1e-6)
+
+
+def test_batches_are_those_of_a_model_that_pads_and_tells_texts_apart_as_this_one_does(small):
+    """Tokenizers that cut alike may pad with another token, or say which text of a pair a token is of."""
+    padding, telling = (copy.copy(small) for _ in range(2))
+    for twin in (padding, telling):
+        twin.tokenizer = copy.deepcopy(small.tokenizer)
+    padding.tokenizer.pad_token = padding.tokenizer.convert_ids_to_tokens(7)
+    telling.tokenizer.model_input_names = [*small.tokenizer.model_input_names, "token_type_ids"]
+    models = [small, padding, telling]
+    assert len({m.windows.text_key for m in models}) == 1
+    assert padding.pad == 7 != small.pad
+    ground = Ground(TEXTS, models, n_fit=8, n_report=8, seed=0)
+    of_pairs = {
+        part: [replace(w, types=np.arange(len(w)) % 2) for w in found] for part, found in ground.windows.items()
+    }
+    ground.windows = of_pairs
+    for part in ("fit", "report"):
+        batches = [ground.batches_of(m)[part] for m in models]
+        for one, padded, told in zip(*batches, strict=True):
+            assert torch.equal(padded.ids, torch.where(one.mask, one.ids, 7))
+            assert one.types is None is padded.types
+            assert told.types is not None
+    assert any(not batch.mask.all() for batch in ground.batches_of(small)["fit"])
 
 
 @cache
