@@ -1,4 +1,4 @@
-"""The one way this package says that an input is wrong, or that a package is missing."""
+"""The exceptions for wrong input and missing packages, and the helpers that word their messages."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -12,22 +12,22 @@ R = TypeVar("R")
 
 
 class InputError(ValueError):
-    """Something given by the user is wrong; the message says what, what was expected and what to do."""
+    """An argument is wrong. The message says what was received, what is expected and what to do."""
 
 
 class MissingExtraError(ImportError, InputError):
-    """A package that only an extra of repsim-nb installs is not there; the message says how to install it."""
+    """A package that only an extra of repsim-nb installs is missing. The message gives the line that installs it."""
 
 
 def needs(what: str, *packages: str, extra: str = "lab") -> None:
-    """Check, without importing them, that packages are there which the base install leaves out.
+    """Raise if a package that the base install leaves out is missing; nothing is imported.
 
     Parameters
     ----------
     what
-        Needs them, as a user calls it.
+        What needs the packages, in the user's words.
     packages
-        Names as they are imported.
+        Import names.
     extra
         The extra of repsim-nb that installs them.
 
@@ -52,7 +52,7 @@ def needs(what: str, *packages: str, extra: str = "lab") -> None:
 
 
 def unknown(kind: str, name: object, choices: Iterable[str], hint: str = "") -> InputError:
-    """The error for a name that is not among `choices`, with the nearest valid name if one is near.
+    """Build the error for a name that is not in `choices`, suggesting the closest valid name.
 
     >>> print(unknown("measure", "ckaa", ["cka", "procrustes"]))
     Unknown measure 'ckaa'. Did you mean 'cka'?
@@ -64,21 +64,21 @@ def unknown(kind: str, name: object, choices: Iterable[str], hint: str = "") -> 
 
 
 def check_effect(function: Callable[..., Any], given: Mapping[str, Any], why: str) -> None:
-    """Raise for arguments of `function` that differ from their defaults where they would do nothing.
+    """Raise if an argument that has no effect here differs from its default.
 
     Parameters
     ----------
     function
-        Whose defaults count.
+        The function whose signature holds the defaults.
     given
-        Arguments without effect here, by name.
+        Arguments that have no effect in this call, by name.
     why
-        Why they have none, and what to do.
+        The reason they have no effect, and what to do instead.
 
     Raises
     ------
     InputError
-        One of them is not its default.
+        If any of them differs from its default.
 
     Examples
     --------
@@ -97,12 +97,12 @@ def check_effect(function: Callable[..., Any], given: Mapping[str, Any], why: st
 def named_arguments(
     explain: Callable[[str, Mapping[str, Any]], str | None] = lambda name, given: None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Have a public function refuse keyword arguments that it does not have with an InputError.
+    """Decorate a public function so that an unknown keyword argument raises InputError.
 
     Parameters
     ----------
     explain
-        Given the strange name and all keyword arguments, says what to do; None leaves it to the nearest name.
+        Called with the unknown name and all given arguments; returns advice, or None to suggest the closest name.
 
     Examples
     --------
@@ -124,7 +124,8 @@ def named_arguments(
                     given = dict(zip(known, args, strict=False)) | kwargs
                     near = nearest(name, known)
                     advice = f"Did you mean {near!r}?" if near else f"It takes {', '.join(known)}."
-                    raise InputError(f"{function.__name__} has no argument {name!r}. {explain(name, given) or advice}")
+                    called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+                    raise InputError(f"{called} has no argument {name!r}. {explain(name, given) or advice}")
             return function(*args, **kwargs)
 
         return checked
@@ -137,7 +138,7 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def nearest(name: str, choices: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """The choice that is most like `name`, whatever the case of its letters; None where none is like it.
+    """Return the choice most similar to `name`, ignoring case, or None if none is similar.
 
     >>> nearest("PROCRUSTE", ["cka", "procrustes"])
     'procrustes'

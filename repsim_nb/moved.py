@@ -1,4 +1,4 @@
-"""Old names of modules: importing one is an error that says where it is now. For one version, see CHANGELOG.md."""
+"""Old module names. Importing one raises an error that gives the new name. Kept for one version; see CHANGELOG.md."""
 
 import sys
 from collections.abc import Sequence
@@ -30,20 +30,22 @@ MOVED = {
     "uncertainty.moments": "uncertainty.closed_form",
     "versions": "system.versions",
     "widgets.corpora": "widgets.corpus_picker",
+    "widgets.cost": "widgets.forecast",
     "widgets.layers": "widgets.layer_picker",
     "widgets.measures": "widgets.measure_picker",
     "widgets.models": "widgets.model_picker",
+    "widgets.parts": "widgets.assignment",
     "zoo.native": "zoo.toy",
 }
 
 
 def where(name: str) -> str | None:
-    """What to say of the module `name` of this package, without the package; None if it has not moved."""
-    return f"repsim_nb.{name} is repsim_nb.{MOVED[name]} now." if name in MOVED else None
+    """Return a message with the new name of module `name` (without the package prefix), or None if it has not moved."""
+    return f"repsim_nb.{name} is now repsim_nb.{MOVED[name]}." if name in MOVED else None
 
 
-class _Signpost:
-    """Asked by the import system for modules that are in no folder."""
+class _MovedModuleFinder:
+    """Meta-path finder that runs after all others, so it only sees modules that nobody else found."""
 
     @staticmethod
     def find_spec(fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
@@ -53,6 +55,6 @@ class _Signpost:
 
 
 def watch_imports() -> None:
-    """Have imports of old names end in an error with the new one."""
-    if _Signpost not in sys.meta_path:
-        sys.meta_path.append(_Signpost)
+    """Make imports of old names raise an error that gives the new name."""
+    if _MovedModuleFinder not in sys.meta_path:
+        sys.meta_path.append(_MovedModuleFinder)

@@ -219,5 +219,5 @@ def test_the_corpus_says_that_it_lacks_the_docstrings_of_a_package_that_is_not_i
     assert whole["absent-package"] == "not installed"
     assert all(version != "not installed" for name, version in whole.items() if name != "absent-package")
     assert python_docs._home("absent_package") is None
-    with pytest.warns(UserWarning, match=r"no docstrings of absent-package, which is not installed"):
+    with pytest.warns(UserWarning, match=r"lacks the docstrings of absent-package, which is not installed"):
         python_docs._warn_if_smaller()

@@ -94,7 +94,7 @@ def test_no_module_is_too_long_to_be_read():
 
 @pytest.mark.parametrize("name", sorted(MOVED))
 def test_an_old_name_of_a_module_is_an_error_that_names_the_new_one(name):
-    with pytest.raises(ImportError, match=f"repsim_nb.{name} is repsim_nb.{MOVED[name]} now"):
+    with pytest.raises(ImportError, match=f"repsim_nb.{name} is now repsim_nb.{MOVED[name]}"):
         importlib.import_module(f"repsim_nb.{name}")
     importlib.import_module(f"repsim_nb.{MOVED[name]}")
 
@@ -107,7 +107,7 @@ def test_everything_exported_is_there_and_nothing_heavy_is_imported_for_the_list
 
 
 def test_an_attribute_that_moved_says_where_to():
-    with pytest.raises(AttributeError, match=r"repsim_nb\.streaming is repsim_nb\.comparison\.streaming now"):
+    with pytest.raises(AttributeError, match=r"repsim_nb\.streaming is now repsim_nb\.comparison\.streaming"):
         _ = repsim_nb.streaming
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = repsim_nb.nothing

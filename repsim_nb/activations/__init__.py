@@ -1,4 +1,4 @@
-"""Model and corpus -> rows aligned across models, per layer."""
+"""Activations: from a model and a corpus to rows that are aligned across models, per layer."""
 
 from repsim_nb.activations.extraction import Activations, extract, extract_aligned
 from repsim_nb.activations.hooks import from_cache

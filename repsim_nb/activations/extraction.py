@@ -1,4 +1,4 @@
-"""Run models over the selected rows and keep what the residual stream holds there."""
+"""Run models over the selected tokens and record their activations."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Layers = str | int | Sequence[int]
-WIDEST = {"cpu": 2**23}  # bytes of a batch in the MLP: in cache, and small enough for malloc to use memory again
-WIDEST_ELSEWHERE = 2**28  # accelerators want more at once
-BATCH_SHARE = 0.1  # of the memory limit, at most, for what a batch needs inside the model
-LARGEST_BATCH = 2**16  # tokens
+MLP_BYTES = {"cpu": 2**23}  # of one batch's MLP activations: fits the cache, and malloc reuses it
+MLP_BYTES_ACCELERATOR = 2**28  # accelerators need larger batches
+BATCH_SHARE = 0.1  # maximum share of the memory limit for one batch inside the model
+MAX_BATCH_TOKENS = 2**16  # tokens
 
 
 class Activations(Mapping[int, Tensor]):
-    """Rows of a model's activations by layer: `acts[layer]` is float32, (n_rows, d).
+    """A model's activations by layer: `acts[layer]` is a float32 tensor of shape (n_rows, d).
 
     Attributes
     ----------
     rows
-        DataFrame(document, sequence, position, char_end), one line per row, in the order of the tensors' rows.
+        DataFrame(document, sequence, position, char_end); line i describes row i of every tensor.
     provenance
-        What made them: model, corpus, site, rows, seed.
+        How they were made: model, corpus, site, rows, seed.
     """
 
     def __init__(self, layers: dict[int, Tensor], rows: pd.DataFrame, provenance: dict[str, Any]):
@@ -53,7 +53,7 @@ class Activations(Mapping[int, Tensor]):
 
     def __getitem__(self, layer: int) -> Tensor:
         if layer not in self._layers:
-            raise InputError(f"Layer {layer!r} was not extracted; there are layers {sorted(self._layers)}.")
+            raise InputError(f"Layer {layer!r} was not extracted. Extracted layers: {sorted(self._layers)}.")
         return self._layers[layer]
 
     def __iter__(self) -> Iterator[int]:
@@ -85,32 +85,33 @@ def extract(
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
 ) -> Activations:
-    """Activations of one model at chosen rows of a corpus.
+    """Extract the activations of one model at sampled rows of a corpus.
 
     Parameters
     ----------
     model
-        A Model or anything `load_model` takes.
+        A Model, or anything that `load_model` takes.
     corpus, site, rows, n_rows, rows_per_document, seed, packing
-        Which rows of which text, see `Sampling`.
+        Text, place in the model and sampling of rows; see `Sampling`.
     layers
-        "all", a position or several. 0 is the embedding output, l the residual stream after block l.
+        "all", one layer or a list. Layer 0 is the embedding output, layer l the residual stream after block l.
     store, memory_limit, batch_tokens
-        What may be used, see `system.resources.Resources`. Text that takes more than the limit to tokenize is refused.
+        Resources; see `system.resources.Resources`. Text that needs more than the limit to tokenize raises an error.
 
     Returns
     -------
     Activations
-        Layer -> float32 (n_rows, d_model), on the CPU, whatever the model's precision.
+        Layer -> float32 tensor (n_rows, d_model) on the CPU, whatever the model's precision.
 
     Raises
     ------
     InputError
-        Unknown model, corpus, site, kind of rows or layer; a store that cannot be written.
+        If the model, corpus, site, kind of rows or layer is unknown, or the store cannot be written.
 
     Notes
     -----
-    Rows of one document are not independent: what is computed from them has fewer degrees of freedom than rows.
+    Rows from the same document are not independent, so statistics computed from them have fewer degrees of freedom
+    than rows.
 
     Examples
     --------
@@ -138,15 +139,15 @@ def extract_aligned(
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
 ) -> list[Activations]:
-    """`extract` for several models at once: row i is the same place in the same document in all of them.
+    """Extract several models at the same rows: row i is the same place in the same document for all of them.
 
     Parameters
     ----------
     models
-        Models or anything `load_model` takes. Where those given by name do not fit beside each other, one is in memory
-        at a time.
+        Models, or anything that `load_model` takes. Models given by name are loaded one at a time if they do not fit
+        in memory together.
     layers
-        One entry per model; None takes all layers of each.
+        One entry per model; None takes all layers of every model.
     corpus, site, rows, n_rows, rows_per_document, seed, packing, store, memory_limit, batch_tokens
         As in `extract`.
 
@@ -158,7 +159,12 @@ def extract_aligned(
     Raises
     ------
     InputError
-        As `extract`; tokenizers that end tokens at too few places in common.
+        As for `extract`, or if the tokenizers share too few token boundaries.
+
+    Notes
+    -----
+    Models with different tokenizers are compared only at the token boundaries they share, which favours whole words.
+    `rows` and the provenance's "coverage" show which and how many places those are.
 
     Examples
     --------
@@ -176,18 +182,18 @@ def aligned(
     sampling: Sampling,
     resources: Resources,
 ) -> list[Activations]:
-    """`extract_aligned`, its options as they travel."""
+    """`extract_aligned`, with its options as objects."""
     kept = as_store(resources.store)
     layers = layers or ["all"] * len(models)
     if one_at_a_time(models, layers, sampling, resources):
-        return _one_by_one(models, layers, sampling, resources, kept)
+        return _extract_one_at_a_time(models, layers, sampling, resources, kept)
     return [plan.activations(kept) for plan in plan_aligned(models, layers, sampling, resources)]
 
 
 def one_at_a_time(
     models: Sequence[Model | str], layers: Sequence[Layers], sampling: Sampling, resources: Resources
 ) -> bool:
-    """Whether models that `load_model` has yet to load do not fit beside each other and all activations."""
+    """Whether the models still to be loaded do not fit in memory together with all activations."""
     if len({model for model in models if not isinstance(model, Model)}) < 2:
         return False
     shapes = [shape_of(model) for model in models]
@@ -199,14 +205,14 @@ def one_at_a_time(
     return limit is not None and kept + sum(shape.weights for shape in shapes) > limit
 
 
-def _one_by_one(
+def _extract_one_at_a_time(
     models: Sequence[Model | str],
     layers: Sequence[Layers],
     sampling: Sampling,
     resources: Resources,
     store: Store | None,
 ) -> list[Activations]:
-    """Each model is loaded twice: for its tokenizer, which the choice of rows needs of all, and to be run."""
+    """Load each model twice: once for its tokenizer, since row selection needs all of them, and once to run it."""
     outlines = [_Outline.of(load_model(model)) for model in models]
     sampling = sampling.loaded(outlines[0].made_for)
     selections = select(cast(Any, outlines), sampling, resources.memory_limit)
@@ -218,7 +224,7 @@ def _one_by_one(
 
 @dataclass(frozen=True)
 class _Outline:
-    """What the choice of rows asks of a model, without its weights."""
+    """What row selection needs to know about a model, without its weights."""
 
     name: str
     kind: str
@@ -237,12 +243,12 @@ def plan_aligned(
     sampling: Sampling,
     resources: Resources = Resources(),  # noqa: B008
 ) -> list[Plan]:
-    """What `aligned` would run, nothing run yet."""
-    once = {model: load_model(model) for model in models}  # one that is given twice is loaded once
+    """Plan what `aligned` runs, without running it."""
+    once = {model: load_model(model) for model in models}  # a model given twice is loaded once
     loaded = [once[model] for model in models]
     layers = layers or ["all"] * len(loaded)
     for model, which in zip(loaded, layers, strict=True):
-        model.positions(which, sampling.site)  # before texts are tokenized
+        model.positions(which, sampling.site)  # fail before tokenizing
     sampling = sampling.loaded(loaded[0].made_for)
     selections = select(loaded, sampling, resources.memory_limit)
     return [
@@ -257,7 +263,7 @@ def _plan(model: Model, selection: Selection, layers: Layers, sampling: Sampling
 
 @dataclass(frozen=True)
 class Plan:
-    """A model, the rows chosen for it and the layers to take there."""
+    """A model, its selected rows and the layers to record."""
 
     model: Model
     selection: Selection
@@ -267,33 +273,33 @@ class Plan:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """Where each row is: document, sequence, position, char_end."""
+        """The place of each row: document, sequence, position, char_end."""
         return _frame(self.selection, self.sampling.text)
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What makes the values."""
+        """Everything that determines the values."""
         how = self.sampling.settings | {"n_rows": len(self), "coverage": self.selection.coverage}
         return {"model": self.model.provenance, **how, "corpus": self.sampling.text.provenance}
 
     @cached_property
     def batch_tokens(self) -> int:
-        """How many tokens are run at once."""
+        """Tokens per forward pass."""
         return tokens_per_batch(shape_of(self.model), self.model.device.type, given=self.resources.batch_tokens)
 
     def __len__(self) -> int:
         return len(self.selection)
 
     def run(self, index: np.ndarray | None = None, progress: bool = True) -> dict[int, Tensor]:
-        """Activations by layer, (rows, d_model) each: of all rows, or of those at `index`."""
+        """Run the model and return activations by layer, (rows, d_model) each, for all rows or those at `index`."""
         selection = self.selection if index is None else self.selection.take(index)
         return _run(self.model, selection, self.layers, self.sampling, self.batch_tokens, progress)
 
     def activations(self, store: Store | None = None) -> Activations:
-        """Of all rows: from the store where it has them, else run, and then stored."""
+        """Activations at all rows: from the store if it has them, else computed and stored."""
         if store is None:
             return Activations(self.run(), self.rows, self.provenance)
-        self.model.weights_sha256 = self.model.hashed()  # as they are now: a store is never stale
+        self.model.weights_sha256 = self.model.hashed()  # hash the weights as they are now, so the store is never stale
         key = key_of(self.model, self.selection, self.layers, self.sampling)
         layers = store.find(key) if key else None
         if layers is None:
@@ -303,7 +309,7 @@ class Plan:
         return Activations(layers, self.rows, self.provenance)
 
     def batches(self) -> list[np.ndarray]:
-        """All rows in parts, by index: each what one batch of windows of this model gives."""
+        """All rows, split by index: each part holds the rows of one batch of windows of this model."""
         batches = _batches(self.model, self.selection, self.batch_tokens)
         batch = np.empty(len(self.selection.windows), dtype=int)
         for number, windows in enumerate(batches):
@@ -312,7 +318,7 @@ class Plan:
         return np.split(np.argsort(batch, kind="stable"), np.cumsum(np.bincount(batch))[:-1])
 
     def tokens(self, index: np.ndarray | None = None) -> int:
-        """How many tokens `run` runs through the model."""
+        """Number of tokens that `run` passes through the model."""
         selection = self.selection if index is None else self.selection.take(index)
         return sum(length for batch in _batches(self.model, selection, self.batch_tokens) for _, length in batch)
 
@@ -320,16 +326,16 @@ class Plan:
 def tokens_per_batch(
     shape: Shape, device: str = "cpu", memory_limit: int | None = None, given: int | None = None
 ) -> int:
-    """How many tokens of a model of that shape to run at once; a window longer than that is a batch of its own.
+    """Tokens per forward pass for a model of this shape; a longer window is a batch of its own.
 
-    Values depend on it within rounding: 1e-5 of a row's largest entry, in float32.
+    The batch size changes values within rounding: 1e-5 of a row's largest entry in float32.
     """
     if given is not None:
         return int(given)
-    widest = WIDEST.get(device, WIDEST_ELSEWHERE) // (shape.item * max(shape.d_mlp, shape.d_model))
+    widest = MLP_BYTES.get(device, MLP_BYTES_ACCELERATOR) // (shape.item * max(shape.d_mlp, shape.d_model))
     limit = limit_bytes(memory_limit)
     fitting = widest if limit is None else int(BATCH_SHARE * limit) // shape.token_bytes
-    return max(1, min(widest, fitting, LARGEST_BATCH))
+    return max(1, min(widest, fitting, MAX_BATCH_TOKENS))
 
 
 def _frame(selection: Selection, corpus: Corpus) -> pd.DataFrame:
@@ -379,40 +385,40 @@ def _run(
     wrong = next((layer for layer in layers if filled[layer] != len(selection)), None)
     if wrong is not None:
         raise InputError(
-            f"{model.name} gave {filled[wrong]:,} of {len(selection):,} rows at layer {wrong}, so that the rest hold "
-            "no activations. Its layers cannot be read; use another model."
+            f"{model.name} returned {filled[wrong]:,} of {len(selection):,} rows at layer {wrong}. Its layers cannot "
+            "be read; use another model."
         )
     return kept
 
 
 def _at(place: Tensor, hidden: Tensor) -> Tensor:
-    """Rows of (sequences, length, d) by their flat place."""
+    """Rows of a (sequences, length, d) tensor by flat index."""
     return hidden.flatten(0, 1).index_select(0, place.to(hidden.device))
 
 
 def _means(text: Tensor, sequence: Tensor, hidden: Tensor) -> Tensor:
-    """Means over the text of each sequence, one row per entry of `sequence`."""
+    """Mean over the text tokens of each sequence, one row per entry of `sequence`."""
     weight = text.to(hidden.device, torch.float32)[..., None]
     means = (hidden.float() * weight).sum(1) / weight.sum(1)
     return means.index_select(0, sequence.to(hidden.device))
 
 
 def _finite(values: Tensor) -> bool:
-    """A finite sum needs no second look; one that is not may have overflowed."""
+    """Check the sum first, which is cheap; if it is not finite it may only have overflowed."""
     return bool(torch.isfinite(values.sum()) or torch.isfinite(values).all())
 
 
 def _batches(model: Model, selection: Selection, tokens: int) -> list[list[tuple[int, int]]]:
-    """Batches of (window, tokens to run), windows of like length together, the longest first: what malloc has freed of
-    one batch then has room for the next.
+    """Group windows into batches of (window, tokens to run), similar lengths together, longest first.
 
-    A causal model runs no further than the last row of a window where what comes after cannot change it, and windows
-    are together only where they leave each other as they are (`model.neutral`).
+    Longest first lets malloc reuse the memory of one batch for the next. A causal model stops after the last selected
+    row of a window if later tokens cannot change it. Windows share a batch only if that does not change their values
+    (`model.neutral`).
 
     Raises
     ------
     InputError
-        Windows to be padded, of a model that padding reaches.
+        If windows need padding and padding changes this model's values.
     """
     neutral = model.neutral
     end: dict[int, int] = {}

@@ -89,11 +89,11 @@ def from_cache(cache: Any, mask: Any = None) -> Mapping[int, Tensor]:
         return layers
     import pandas as pd
 
-    document, position = (places.ravel()[keep.ravel()] for places in np.indices(shape))
-    rows = pd.DataFrame({"document": document, "sequence": document, "position": position, "char_end": position})
+    document, position = (index[keep] for index in np.indices(shape))
+    places = pd.DataFrame({"document": document, "sequence": document, "position": position, "char_end": position})
     name = getattr(getattr(getattr(cache, "model", None), "cfg", None), "model_name", None) or "cache"
     about = {"model": {"model": name, "source": type(cache).__name__}, "site": kind.removeprefix("hook_")}
-    return Activations(layers, rows, about | {"rows": "all" if mask is None else "masked", "n_rows": int(keep.sum())})
+    return Activations(layers, places, about | {"rows": "all" if mask is None else "masked", "n_rows": int(keep.sum())})
 
 
 def _layers(keys: list[Any]) -> tuple[str, dict[int, str]]:

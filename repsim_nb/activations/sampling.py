@@ -1,4 +1,4 @@
-"""Which rows of which text are compared: chosen once, and the same in every model."""
+"""Which rows of which text are compared. Chosen once, and the same for every model."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ KINDS = ("tokens", "last", "mean", "cls", "padded")
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which rows of which text, and where in the model they are read.
+    """Which rows of which text to sample, and the place in the model to read them from.
 
     Parameters
     ----------
     corpus
-        A Corpus or anything `load_corpus` takes. None is the corpus that the models were made for (python-docs for
-        language models, nli-heuristics for classifiers), split "test".
+        A Corpus, or anything that `load_corpus` takes. None means the test split of the corpus that the models were
+        made for (python-docs for language models, nli-heuristics for classifiers).
     site
-        "resid_post", the residual stream, or a place inside the blocks where the model has it (`model.sites`):
+        "resid_post" for the residual stream, or a place inside the blocks if the model has it (`model.sites`):
         "attn_out", "mlp_out", "pre_residual". These have no layer 0.
     rows
         What one row is.
 
-        - "tokens": one chosen token; tokens are spread over documents.
+        - "tokens": one sampled token; tokens are spread over documents.
         - "last": the last token of a document.
-        - "mean": the mean over the window that holds a document's last token; of encoders, as sentence-transformers
-          pools, with special tokens but without a prompt, else over text alone.
-        - "cls": of classifiers and encoders, the token that a classifier's head reads, the first of that window.
-        - "padded": every position of whole windows filled up to the model's context, special tokens and padding
+        - "mean": the mean over the window that holds the document's last token. Encoders pool as
+          sentence-transformers does (special tokens included, prompt excluded); other models average text tokens only.
+        - "cls": the token that a classifier's head reads, the first of that window. Classifiers and encoders only.
+        - "padded": every position of whole windows padded to the model's context, special tokens and padding
           included. No other kind includes those.
 
-        Between models with different tokenizers "mean" and "cls" take only documents that are one window in all
-        models, since other windows would hold different text.
+        For models with different tokenizers, "mean" and "cls" use only documents that fit one window in every model,
+        since other windows would hold different text.
     n_rows
-        Rows at most. A corpus with fewer gives all it has, with a FewerRowsWarning for "tokens" and "padded".
+        Maximum number of rows. A smaller corpus is used completely, with a FewerRowsWarning for "tokens" and "padded".
     rows_per_document
-        Tokens taken from one document at most; documents are then drawn at random, as many as it takes. None spreads
-        the rows over all documents. For rows="tokens" alone.
+        Maximum number of tokens from one document, for rows="tokens" only. Documents are then drawn at random until
+        there are enough rows. None spreads the rows over all documents.
     seed
-        Seed of the choice of rows.
+        Seed for sampling rows.
     packing
-        "documents" (a window holds text of one document, and a long document has several), "packed" (documents joined
-        by the end-of-text token and cut into windows of one length) or a `Packing`, which also says how long windows
-        are and whether they begin with a beginning-of-text token.
+        "documents" (a window holds text of one document; long documents are split), "packed" (documents are joined
+        by the end-of-text token and cut into windows of equal length) or a `Packing`, which also sets the window
+        length and whether windows begin with a beginning-of-text token.
 
     Raises
     ------
     InputError
-        An unknown kind of rows or packing, or a number out of range.
+        If the kind of rows or packing is unknown, or a number is out of range.
 
     Examples
     --------
@@ -81,17 +81,17 @@ class Sampling:
                 raise InputError(f"{name}={value!r}; expected a positive whole number.")
         if self.rows_per_document is not None and self.rows != "tokens":
             raise InputError(
-                f'rows_per_document would have no effect: rows="{self.rows}" says how many rows a document has. Leave '
-                'it out, or take rows="tokens".'
+                f'rows_per_document would have no effect: rows="{self.rows}" sets the number of rows per document. '
+                'Leave it out, or use rows="tokens".'
             )
         object.__setattr__(self, "packing", Packing.of(self.packing))
 
     def of(self, corpus: Any) -> Sampling:
-        """The same of another corpus."""
+        """A copy for another corpus."""
         return replace(self, corpus=corpus)
 
     def loaded(self, made_for: str) -> Sampling:
-        """The same with its corpus loaded; `made_for` names the corpus to take where none was given."""
+        """A copy with its corpus loaded; `made_for` names the default corpus."""
         return self.of(load_corpus(made_for if self.corpus is None else self.corpus))
 
     @property
@@ -102,7 +102,7 @@ class Sampling:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All but the corpus, for the provenance."""
+        """All settings except the corpus, for the provenance."""
         settings = {name: getattr(self, name) for name in ("site", "rows", "n_rows", "seed")}
         if self.rows_per_document is not None:
             settings["rows_per_document"] = self.rows_per_document

@@ -1,7 +1,7 @@
-"""Which tokens become rows: the same ones in every model, spread over documents.
+"""Select the tokens that become rows: the same in every model, spread over documents.
 
 A row is a place in a document, not a token id: the character at which a token ends. Two models with different
-tokenizers share the rows at which both end a token.
+tokenizers share the places at which both end a token.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from repsim_nb.errors import InputError
 from repsim_nb.models import Model, Packing
 from repsim_nb.models.window import WindowTable
 
-AT_ONCE = 2**18  # tokens
-MIN_COVERAGE = 0.1  # of the rows of the model with fewer, when tokenizers differ
+TOKENS_AT_ONCE = 2**18  # tokens
+MIN_COVERAGE = 0.1  # minimum share of token boundaries that different tokenizers must have in common
 
 
 class FewerRowsWarning(UserWarning):
-    """The corpus has fewer rows than were asked for; all of them are used."""
+    """The corpus has fewer rows than requested; all of them are used."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen rows of one model, in the order (document, character).
+    """The selected rows of one model, ordered by (document, character).
 
     Attributes
     ----------
     windows
         All windows of the corpus under this model's tokenizer.
     window, position
-        Where each row is, (n_rows,) each. For rows="mean" the position is that of the last token. For rows="cls" it is
-        0.
+        Window of each row and position in it, (n_rows,) each. For rows="mean" the position is that of the last token,
+        for rows="cls" it is 0.
     document
         Index into the corpus, (n_rows,).
     char_end
         Character at which the row's token ends, (n_rows,); -1 at special tokens and padding.
     coverage
-        Share of the places of the tokenizer with fewer at which all end a token, 0 to 1. For rows="mean" and "cls" of
-        different tokenizers: share of the documents that are one window in all of them.
+        Share of the coarsest tokenizer's token boundaries that all tokenizers have in common, 0 to 1. For rows="mean"
+        and "cls" with different tokenizers: share of the documents that fit one window in every model.
     """
 
     windows: WindowTable
@@ -58,38 +58,41 @@ class Selection:
         return len(self.window)
 
     def by_window(self) -> dict[int, np.ndarray]:
-        """Window -> indices of the rows in it."""
+        """Window -> indices of its rows."""
         order = np.argsort(self.window, kind="stable")
         windows, start = np.unique(self.window[order], return_index=True)
         return dict(zip(windows.tolist(), np.split(order, start[1:]), strict=True))
 
     def take(self, index: np.ndarray) -> Selection:
-        """The rows at `index` alone."""
+        """Only the rows at `index`."""
         where = {name: getattr(self, name)[index] for name in ("window", "position", "document", "char_end")}
         return replace(self, **where)
 
 
 def select(models: Sequence[Model], sampling: Sampling, memory_limit: int | None = None) -> list[Selection]:
-    """One Selection per model, row by row at the same place of the same document; the corpus is loaded already.
+    """Select rows for every model: row i is the same place of the same document in each. The corpus must be loaded.
 
-    Documents take turns, so that n_rows spread over as many of them as there are, or as rows_per_document needs; within
-    a document rows are drawn from as few windows as will do, at random places. Which rows these are does not depend on
-    the order of models. Windows are as long as the shortest context, or as the packing says.
+    Rows are spread evenly over documents, or over as many as `rows_per_document` requires. Within a document they are
+    drawn at random from as few windows as possible. The selection does not depend on the order of models. Windows are
+    as long as the shortest context, or as the packing says.
 
     Raises
     ------
     InputError
-        Nothing to select from, tokenizers that share too few places, packing that does not fit, or text that takes more
-        than `memory_limit` to tokenize (None is half of what is available now).
+        If there is nothing to select, the tokenizers share too few token boundaries, the packing does not fit, or the
+        text needs more than `memory_limit` bytes to tokenize (None: half of the available memory).
     """
     corpus, kind, n_rows, packing = sampling.text, sampling.rows, sampling.n_rows, sampling.packing
     causal = [model.name for model in models if model.kind == "causal"]
     if kind == "cls" and causal:
-        raise InputError(f'rows="cls" was asked of the causal model {causal[0]}, whose first token has seen no other.')
+        raise InputError(
+            f'rows="cls" does not work for the causal model {causal[0]}: its first token attends to no other. Use '
+            'rows="last" or rows="mean".'
+        )
     length = _length(models, packing)
     if packing.kind == "packed" and kind in ("mean", "cls"):
         raise InputError(
-            f'rows="{kind}" is of documents apart; with packing="packed" there are "tokens", "last" and "padded".'
+            f'rows="{kind}" needs one document per window; with packing="packed" use "tokens", "last" or "padded".'
         )
     if kind == "padded":
         return [_padded(models, sampling, length, memory_limit)] * len(models)
@@ -103,65 +106,66 @@ def select(models: Sequence[Model], sampling: Sampling, memory_limit: int | None
     keys = tables[0].key
     for table in tables[1:]:
         keys = np.intersect1d(keys, table.key, assume_unique=True)
-    coverage = covered(models, [len(table.key) for table in tables], len(keys))
+    coverage = check_coverage(models, [len(table.key) for table in tables], len(keys))
     if kind != "tokens":
         keys = _last_of_each_document(keys)
-    if kind in ("mean", "cls") and len(by_tokenizer) > 1:  # of one window, which then must hold the same text in all
+    if kind in ("mean", "cls") and len(by_tokenizer) > 1:  # the window must hold the same text in every model
         keys, coverage = _whole_documents(models, corpus, list(by_tokenizer.values()), keys, kind)
     if not len(keys):
-        raise _no_row(models, corpus)
-    available = _most(keys, sampling.rows_per_document)
+        raise _no_rows_error(models, corpus)
+    available = _count_available(keys, sampling.rows_per_document)
     if available < n_rows and kind == "tokens":
-        _say_fewer(n_rows, corpus, available)
-    any_order = by_tokenizer[min(by_tokenizer)]  # whose windows rows are drawn from, whichever model comes first
-    chosen = _spread(any_order, keys, sampling)
+        _warn_fewer_rows(n_rows, corpus, available)
+    any_order = by_tokenizer[min(by_tokenizer)]  # draw from these windows whatever the order of models
+    chosen = _spread_over_documents(any_order, keys, sampling)
     selections = [replace(table.at(chosen), coverage=coverage) for table in tables]
     return [replace(s, position=np.zeros_like(s.position)) for s in selections] if kind == "cls" else selections
 
 
-def _no_row(models: Sequence[Model], corpus: Corpus) -> InputError:
+def _no_rows_error(models: Sequence[Model], corpus: Corpus) -> InputError:
     names = " and ".join(dict.fromkeys(model.name for model in models))
     return InputError(
-        f"{corpus!r} gives no row of {names}: no place at which every tokenizer ends a token. Give text that they know."
+        f"{corpus!r} gives no rows for {names}: there is no place at which every tokenizer ends a token. Use text that "
+        "these tokenizers can encode."
     )
 
 
-def _say_fewer(asked: int, corpus: Corpus, there: int) -> None:
-    message = f"{asked:,} rows were asked for; {corpus!r} has {there:,}, and all are used."
+def _warn_fewer_rows(asked: int, corpus: Corpus, there: int) -> None:
+    message = f"Requested {asked:,} rows, but {corpus!r} has only {there:,}; using all of them."
     warnings.warn(message, FewerRowsWarning, stacklevel=4)
 
 
 def _length(models: Sequence[Model], packing: Packing) -> int:
-    """Tokens of a window."""
+    """Window length in tokens."""
     shortest = min(models, key=lambda model: model.context)
     if packing.length is not None and packing.length > shortest.context:
         raise InputError(
-            f"length={packing.length} is more than the {shortest.context} tokens that {shortest.name} reads at once."
+            f"length={packing.length} is longer than the context of {shortest.name}, {shortest.context} tokens."
         )
     return packing.length or shortest.context
 
 
 def _padded(models: Sequence[Model], sampling: Sampling, length: int, memory_limit: int | None) -> Selection:
-    """Every position of random windows that are all padded to one length."""
+    """Every position of randomly drawn windows, all padded to one length."""
     corpus, n_rows, packing = sampling.text, sampling.n_rows, sampling.packing
     keys = [model.windows.key_for(packing) for model in models]
     other = next((m for m, key in zip(models, keys, strict=True) if key != keys[0]), None)
     if other is not None:
         raise InputError(
-            f'rows="padded" needs one tokenizer; {models[0].name} and {other.name} have different ones, whose '
-            "positions do not stand for the same text."
+            f'rows="padded" needs a shared tokenizer; {models[0].name} and {other.name} have different ones, so their '
+            "positions hold different text."
         )
     windows = models[0].windows(corpus.inputs, length, packing, memory_limit)
     for model in models:
         model.windows.check(windows)
     if not (windows.offsets >= 0).any():
-        raise _no_row(models, corpus)
+        raise _no_rows_error(models, corpus)
     if n_rows < length:
         raise InputError(
-            f'n_rows={n_rows} is less than one window of {length} positions, which rows="padded" takes whole.'
+            f'n_rows={n_rows} is less than one window of {length} positions, and rows="padded" uses whole windows.'
         )
     if length * len(windows) < n_rows:
-        _say_fewer(n_rows, corpus, length * len(windows))
+        _warn_fewer_rows(n_rows, corpus, length * len(windows))
     order = np.random.default_rng(sampling.seed).permutation(len(windows))[: n_rows // length]
     window = np.sort(order).repeat(length)
     position = np.tile(np.arange(length), len(order))
@@ -176,7 +180,7 @@ def _padded(models: Sequence[Model], sampling: Sampling, length: int, memory_lim
 
 @dataclass(frozen=True)
 class _Places:
-    """Every place at which a token ends, sorted by key = (document, character)."""
+    """All token boundaries, sorted by key = (document, character)."""
 
     windows: WindowTable
     key: np.ndarray
@@ -190,63 +194,63 @@ class _Places:
 
 
 def _places(windows: WindowTable) -> _Places:
-    """Documents are looked at together up to `AT_ONCE` tokens: what is in between takes many times their place."""
+    """All token boundaries. Works on `TOKENS_AT_ONCE` tokens at a time, since intermediates are many times larger."""
     text = windows.text_of
     begins = np.append(np.flatnonzero(np.diff(text)) + 1, len(text))
-    about = np.arange(AT_ONCE, len(text), AT_ONCE)
+    about = np.arange(TOKENS_AT_ONCE, len(text), TOKENS_AT_ONCE)
     cuts = np.unique([0, *begins[np.searchsorted(begins, about)], len(text)]).tolist()
     found = [_places_of(windows, text, slice(a, b)) for a, b in pairwise(cuts)] or [(begins[:0],) * 3]
     return _Places(windows, *map(np.concatenate, zip(*found, strict=True)))
 
 
 def _places_of(windows: WindowTable, text: np.ndarray, part: slice) -> tuple[np.ndarray, ...]:
-    """Key, window and position of every place among some tokens."""
+    """Key, window and position of every token boundary in one part."""
     starts, ends = windows.offsets[part].T
     real = np.flatnonzero(ends > starts)
     document = text[part][real].astype(np.int64) << 32
     key = document | ends[real]
-    whole = complete(document | starts[real], key)
+    whole = ends_a_place(document | starts[real], key)
     token = real[whole] + part.start
     window = np.searchsorted(windows.ends, token, side="right")
     position = token - windows.starts[window] + len(windows.before)
     return key[whole], window.astype(np.int32), position.astype(np.int32)
 
 
-def complete(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Which tokens end a place: what is up to them is the text up to their end, and what is behind them the rest.
+def ends_a_place(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Which tokens end at a clean boundary: the text up to it is exactly the tokens up to it.
 
-    A character may be several tokens, and a token may be the end of one character and the beginning of the next; of
-    these only those that complete a character end a place.
+    One character may be split into several tokens, and a token may hold the end of one character and the start of the
+    next. Of these, only tokens that complete a character count.
 
     Parameters
     ----------
     starts, ends
-        Characters of every token that stands for text, in order, (tokens,) each.
+        First and last character of every token that stands for text, in order, (tokens,) each.
 
     Returns
     -------
     numpy.ndarray
-        Bool (tokens,); the ends of those that are True increase strictly.
+        Bool (tokens,). The ends of the True tokens strictly increase.
     """
     before = np.maximum.accumulate(ends)
     behind = np.append(np.minimum.accumulate(starts[::-1])[::-1][1:], np.iinfo(np.int64).max)
     return (ends == before) & (behind >= ends)
 
 
-def covered(models: Sequence[Model], places: Sequence[int], shared: int) -> float:
-    """Share of the fewest places that are shared.
+def check_coverage(models: Sequence[Model], places: Sequence[int], shared: int) -> float:
+    """Share of token boundaries in common, relative to the coarsest tokenizer.
 
     Raises
     ------
     InputError
-        Fewer than comparisons need.
+        If the share is too small for a comparison.
     """
     fewest = min(places)
     if shared < MIN_COVERAGE * fewest:
         raise InputError(
             f"The tokenizers of {' and '.join(m.name for m in models)} end tokens at the same character in only "
-            f"{shared:,} of {fewest:,} places ({shared / fewest:.1%}), under the {MIN_COVERAGE:.0%} that a comparison "
-            "needs. Compare models whose tokenizers cut this text more alike, or take another text."
+            f"{shared:,} of {fewest:,} places ({shared / fewest:.1%}); a comparison needs {MIN_COVERAGE:.0%}. Compare "
+            "models whose tokenizers split this text more similarly, or use another text."
         )
     return shared / fewest if fewest else 0.0
 
@@ -259,49 +263,49 @@ def _last_of_each_document(keys: np.ndarray) -> np.ndarray:
 def _whole_documents(
     models: Sequence[Model], corpus: Corpus, tables: Sequence[_Places], keys: np.ndarray, kind: str
 ) -> tuple[np.ndarray, float]:
-    """Those of the places that end a document which is one window in every model, and their share of all documents.
+    """Keys of the documents that fit one window in every model, and their share of all documents.
 
     Raises
     ------
     InputError
-        None.
+        If there are none.
     """
     counts = [np.bincount(table.windows.text, minlength=len(corpus)) for table in tables]
     whole = np.all([count == 1 for count in counts], axis=0)[keys >> 32]
     if not whole.any():
         raise InputError(
-            f'rows="{kind}" of different tokenizers needs documents that are one window in every model; of '
-            f"{len(keys):,} documents none is one in {' and '.join(m.name for m in models)}. Give shorter documents or "
-            'longer windows, or take rows="tokens" or rows="last".'
+            f'rows="{kind}" with different tokenizers needs documents that fit one window in every model. None of '
+            f"{len(keys):,} documents does in {' and '.join(m.name for m in models)}. Use shorter documents or longer "
+            'windows, or rows="tokens" or rows="last".'
         )
     return keys[whole], float(whole.sum() / len(corpus))
 
 
-def _most(keys: np.ndarray, rows_per_document: int | None) -> int:
-    """How many rows there are."""
+def _count_available(keys: np.ndarray, rows_per_document: int | None) -> int:
+    """Number of rows available."""
     if rows_per_document is None:
         return len(keys)
     return int(np.minimum(np.unique(keys >> 32, return_counts=True)[1], rows_per_document).sum())
 
 
-def _spread(table: _Places, keys: np.ndarray, sampling: Sampling) -> np.ndarray:
+def _spread_over_documents(table: _Places, keys: np.ndarray, sampling: Sampling) -> np.ndarray:
     document, rng = keys >> 32, np.random.default_rng(sampling.seed)
     _, start, available = np.unique(document, return_index=True, return_counts=True)
     if sampling.rows_per_document is None:
         quota = _quotas(available, sampling.n_rows, rng)
     else:
-        quota = _from_few_documents(available, sampling.n_rows, sampling.rows_per_document, rng)
+        quota = _quotas_with_cap(available, sampling.n_rows, sampling.rows_per_document, rng)
     window = table.window[np.searchsorted(table.key, keys)]
     chosen = []
     for first, count, wanted in zip(start, available, quota, strict=True):
         if wanted:
             here = np.arange(first, first + count)
-            chosen.append(keys[_draw(here, window[here], wanted, rng)])
+            chosen.append(keys[_draw_from_windows(here, window[here], wanted, rng)])
     return np.sort(np.concatenate(chosen))
 
 
 def _quotas(available: np.ndarray, n_rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows per document: as equal as the documents' sizes allow, the remainder to random ones."""
+    """Rows per document: as equal as the documents' sizes allow, with the remainder assigned at random."""
     quota = np.zeros_like(available)
     while (left := min(n_rows, available.sum()) - quota.sum()) > 0:
         open_ = np.flatnonzero(quota < available)
@@ -313,8 +317,8 @@ def _quotas(available: np.ndarray, n_rows: int, rng: np.random.Generator) -> np.
     return quota
 
 
-def _from_few_documents(available: np.ndarray, n_rows: int, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows per document: `most` of it, or all it has, from random documents until there are n_rows."""
+def _quotas_with_cap(available: np.ndarray, n_rows: int, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows per document: up to `most` each, from randomly drawn documents until there are n_rows."""
     order = rng.permutation(len(available))
     before = np.cumsum(np.minimum(available[order], most)) - np.minimum(available[order], most)
     quota = np.zeros_like(available)
@@ -322,8 +326,8 @@ def _from_few_documents(available: np.ndarray, n_rows: int, most: int, rng: np.r
     return quota
 
 
-def _draw(rows: np.ndarray, window: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """`wanted` of a document's rows, from random windows of it, as few as hold enough."""
+def _draw_from_windows(rows: np.ndarray, window: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `wanted` of a document's rows from as few of its windows as hold enough, chosen at random."""
     pool: list[np.ndarray] = []
     for w in rng.permutation(np.unique(window)):
         pool.append(rows[window == w])

@@ -1,15 +1,15 @@
-"""Activations on disk: one safetensors file for each extraction, named by the hash of all that its values depend on.
+"""Activations on disk: one safetensors file per extraction, named by the hash of everything its values depend on.
 
-Nothing in a file is ever changed. It appears whole or not at all, so that any number of processes may share a store,
-and a process that is killed leaves it as it was. Others read the files without this package:
+Files are written atomically and never modified, so any number of processes can share a store and a killed process
+does no harm. They can be read without this package:
 
     tensors = safetensors.torch.load_file(file)   # layer_0, layer_1, ...: float32 (n_rows, d_model)
                                                   # row_document, row_sequence, row_position, row_char_end: (n_rows,)
     with safetensors.safe_open(file, "pt") as opened:
         about = opened.metadata()                 # provenance, key, documents (names, by row_document), checksums: JSON
 
-What is read is checked against its checksum, at 0.3 to 1 GB a second: 0.2 to 0.6 s for 13 layers of 4,096 rows of 768
-numbers. An entry that fails is removed, and as good as absent.
+Reads verify a checksum at 0.3 to 1 GB per second: 0.2 to 0.6 s for 13 layers of 4,096 rows of 768 numbers. A corrupt
+entry is removed and treated as missing.
 """
 
 from __future__ import annotations
@@ -45,40 +45,40 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = "2"
-DIGITS = 32  # of an entry's name
-LIMIT = 20 * 10**9  # bytes of a store
-LEFT_OVER = 3600.0  # seconds after which a file that nobody goes on writing is what a killed process left
-PLACES = ("sequence", "position", "char_end")  # columns of rows that are numbers
-PLACE_OF_CODE = ("models", "activations")  # packages whose code the values depend on
+DIGITS = 32  # length of an entry's name
+LIMIT = 20 * 10**9  # default maximum bytes of a store
+STALE_AFTER = 3600.0  # seconds without a change after which a partial file counts as left by a killed process
+PLACES = ("sequence", "position", "char_end")  # numeric columns of rows
+HASHED_PACKAGES = ("models", "activations")  # subpackages whose code the values depend on
 
 
 class StoreWarning(UserWarning):
-    """Activations were not stored; they are in memory, and all goes on."""
+    """Activations could not be stored. They are still in memory and the computation continues."""
 
 
 class Store:
-    """A folder of activations that were extracted before, the least recently used of which make room for new ones.
+    """A folder of extracted activations. The least recently used entries are evicted when it is full.
 
     Parameters
     ----------
     folder
-        Made when first needed; None is the user's cache folder.
+        The folder, created if missing. None means the user's cache folder.
     limit
-        Bytes that its files may take together.
+        Maximum total size of its files in bytes.
 
     Raises
     ------
     InputError
-        A folder that cannot be written, or a limit that is no positive number.
+        If the folder cannot be written or the limit is not a positive number.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, limit: int = LIMIT):
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
             raise InputError(f"limit={limit!r}; expected a positive number of bytes, such as 20e9.")
-        self.folder = make_folder(_cache() if folder is None else folder)
+        self.folder = make_folder(_default_folder() if folder is None else folder)
         writable(self.folder / "probe.safetensors")
         self.limit = int(limit)
-        self._complained = False
+        self._warned = False
 
     def __repr__(self) -> str:
         files = self._files()
@@ -86,32 +86,32 @@ class Store:
         return f"Store({str(self.folder)!r}, {len(files)} entries, {size} of {readable_size(self.limit)})"
 
     def find(self, key: Mapping[str, Any]) -> dict[int, Tensor] | None:
-        """Layer -> float32 (n_rows, d_model) of what was stored under `key`; None where nothing was."""
+        """Look up `key`: layer -> float32 tensor (n_rows, d_model), or None if it is not stored."""
         path = self._path(key)
         try:
             with safe_open(path, "pt") as opened:
                 about = opened.metadata()
-                if json.loads(about["key"]) != _plain(key):
+                if json.loads(about["key"]) != _through_json(key):
                     return None
-                # Copied, because another process may remove the file while its pages are still read from disk.
+                # Copied, because another process may remove the file while its pages are still being read.
                 found = {layer: opened.get_tensor(f"layer_{layer}").clone() for layer in key["layers"]}
             checksums = json.loads(about["checksums"])
             if any(checksums[f"layer_{layer}"] != _checksum(values) for layer, values in found.items()):
-                raise ValueError("not what was stored")
-        except (SafetensorError, KeyError, TypeError, ValueError):  # broken by something else: as good as absent
+                raise ValueError("checksum mismatch")
+        except (SafetensorError, KeyError, TypeError, ValueError):  # corrupt: treat as missing
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
-        except OSError:  # absent, or another user's who lets nobody read it: it may well be whole
+        except OSError:  # missing, or another user's unreadable file, which may be intact
             return None
-        with suppress(OSError):  # another user's, whose times are not ours to set
-            os.utime(path)  # when it was last used
+        with suppress(OSError):  # another user's file
+            os.utime(path)  # mark as recently used
         return found
 
     def keep(
         self, key: Mapping[str, Any], layers: Mapping[int, Tensor], rows: pd.DataFrame, provenance: Mapping[str, Any]
     ) -> None:
-        """Store the activations of `layers` at `rows` under `key`; a StoreWarning, once, where that fails."""
+        """Store the activations of `layers` at `rows` under `key`. On failure, warn once with a StoreWarning."""
         codes, names = rows["document"].factorize()
         tensors = {f"layer_{layer}": values.contiguous() for layer, values in layers.items()}
         tensors["row_document"] = torch.from_numpy(codes.astype(np.int64))
@@ -125,30 +125,30 @@ class Store:
         size = sum(tensor.nbytes for tensor in tensors.values())
         try:
             if size > self.limit:
-                raise OutputError(f"they take {readable_size(size)}, and its limit is {readable_size(self.limit)}")
+                raise OutputError(f"they need {readable_size(size)} and its limit is {readable_size(self.limit)}")
             self._make_room(size)
             with atomic(self._path(key)) as path:
-                path.touch()  # with the rights that any new file gets; save_file then leaves 0600 behind
-                rights = path.stat().st_mode
+                path.touch()  # to learn the default permissions; save_file sets 0600
+                permissions = path.stat().st_mode
                 save_file(tensors, path, {"format": "pt", **{name: json.dumps(value) for name, value in about.items()}})
-                with suppress(OSError):  # file systems without rights
-                    path.chmod(rights)
+                with suppress(OSError):  # file systems without permissions
+                    path.chmod(permissions)
         except (OSError, SafetensorError, OutputError) as error:
-            self._complain(error)
+            self._warn_once(error)
 
     def entries(self) -> pd.DataFrame:
-        """What is stored, the last used first: model, corpus, site, rows, n_rows, layers, dtype, bytes, used, file."""
+        """Entries, latest used first: model, corpus, site, rows, n_rows, layers, dtype, bytes, used, file."""
         import pandas as pd
 
-        lines = []
+        records = []
         for used, size, path in sorted(self._files(), reverse=True):
             try:
                 with safe_open(path, "pt") as opened:
                     about = {name: json.loads(opened.metadata()[name]) for name in ("provenance", "key")}
-            except (OSError, SafetensorError, KeyError, TypeError, ValueError):  # removed meanwhile, or broken
+            except (OSError, SafetensorError, KeyError, TypeError, ValueError):  # removed meanwhile, or corrupt
                 continue
             made, key = about["provenance"], about["key"]
-            lines.append(
+            records.append(
                 {
                     "model": made["model"]["model"],
                     "corpus": made["corpus"]["corpus"],
@@ -160,15 +160,15 @@ class Store:
                 }
             )
         return pd.DataFrame(
-            lines, columns=["model", "corpus", "site", "rows", "n_rows", "layers", "dtype", "bytes", "used", "file"]
+            records, columns=["model", "corpus", "site", "rows", "n_rows", "layers", "dtype", "bytes", "used", "file"]
         )
 
     def clear(self) -> int:
-        """Remove all entries, and what killed processes left; how many entries there were."""
+        """Remove all entries and stale partial files; return the number of entries removed."""
         files = self._files()
         for _, _, path in files:
             path.unlink(missing_ok=True)
-        self._remove_left_over()
+        self._remove_stale_files()
         return len(files)
 
     def _path(self, key: Mapping[str, Any]) -> Path:
@@ -178,16 +178,16 @@ class Store:
     def _files(self) -> list[tuple[float, int, Path]]:
         """(last use, bytes, path) of every entry."""
         found = []
-        for path in self.folder.glob(f"{'[0-9a-f]' * DIGITS}.safetensors"):  # files of others stay out of it
+        for path in self.folder.glob(f"{'[0-9a-f]' * DIGITS}.safetensors"):  # ignores unrelated files
             try:
                 about = path.stat()
-            except FileNotFoundError:  # another process made room
+            except FileNotFoundError:  # another process evicted it
                 continue
             found.append((about.st_mtime, about.st_size, path))
         return found
 
     def _make_room(self, size: int) -> None:
-        self._remove_left_over()
+        self._remove_stale_files()
         files = sorted(self._files())
         total = sum(bytes_ for _, bytes_, _ in files)
         for _, bytes_, path in files:
@@ -196,49 +196,49 @@ class Store:
             path.unlink(missing_ok=True)
             total -= bytes_
 
-    def _remove_left_over(self) -> None:
+    def _remove_stale_files(self) -> None:
         for path in self.folder.glob(".*.partial.safetensors"):
             try:
-                if time.time() - path.stat().st_mtime > LEFT_OVER:
+                if time.time() - path.stat().st_mtime > STALE_AFTER:
                     path.unlink()
             except FileNotFoundError:
                 continue
 
-    def _complain(self, error: Exception) -> None:
-        if not self._complained:
-            self._complained = True
+    def _warn_once(self, error: Exception) -> None:
+        if not self._warned:
+            self._warned = True
             why = str(error).removesuffix(".")
             warnings.warn(f"Activations could not be stored in {self.folder}: {why}.", StoreWarning, stacklevel=4)
 
 
 def as_store(given: Store | str | os.PathLike[str] | bool | None) -> Store | None:
-    """None and False are none, True is the user's cache folder, a path a store there.
+    """Convert the `store` argument: None and False give None, True the user's cache folder, a path a store there.
 
     Raises
     ------
     InputError
-        Anything else, or a folder that cannot be written.
+        If it is anything else, or the folder cannot be written.
     """
     if given is None or given is False:
         return None
     if isinstance(given, Store):
         return given
     if given is not True and not isinstance(given, str | os.PathLike):
-        raise InputError(f"store={given!r}; expected None, True, the path of a folder, or a Store.")
+        raise InputError(f"store={given!r}; expected None, True, a folder path or a Store.")
     return Store(None if given is True else given)
 
 
 def key_of(model: Model, selection: Selection, layers: list[int], sampling: Sampling) -> dict[str, Any] | None:
-    """Everything that the values of an extraction depend on; None, with a StoreWarning, where that cannot be told.
+    """Everything that the values of an extraction depend on; None, with a StoreWarning, if that is unknown.
 
-    The number of rows and the seed are not in it: they decide which rows these are, and the rows are. Neither is the
-    batch size, which changes values within rounding.
+    The number of rows and the seed are left out because the key holds the rows they select. The batch size is left
+    out because it changes values within rounding only.
     """
     try:
         computation = model.computation()
     except UntraceableError as strange:
         warnings.warn(
-            f"The activations of {model.name} are not stored: {strange}, and what that does is not in any hash.",
+            f"The activations of {model.name} are not stored: {strange}, and no hash covers what that does.",
             StoreWarning,
             stacklevel=5,
         )
@@ -261,30 +261,30 @@ def key_of(model: Model, selection: Selection, layers: list[int], sampling: Samp
     }
 
 
-def _cache() -> Path:
+def _default_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("repsim-nb")) / "activations"
 
 
 def _checksum(tensor: Tensor) -> str:
-    """Of the numbers and how they are laid out."""
+    """Hash of a tensor's values, dtype and shape."""
     layout = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
     return hashlib.blake2b(tensor.numpy().data, key=hashlib.blake2b(layout).digest(), digest_size=16).hexdigest()
 
 
-def _plain(key: Mapping[str, Any]) -> Any:
+def _through_json(key: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(key))
 
 
 def _precision(device: str) -> list[str]:
-    """How torch is told to compute, beside the precision of the weights."""
+    """Torch's global precision settings, besides the dtype of the weights."""
     cast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else "none"
     return [torch.get_float32_matmul_precision(), cast, str(torch.backends.cuda.matmul.allow_tf32)]
 
 
 def _rows_sha256(selection: Selection) -> str:
-    """Of the rows, and of all tokens that the windows they are in hold."""
+    """Hash of the rows and of all tokens in their windows."""
     digest = hashlib.sha256()
 
     def add(values: Any) -> None:
@@ -303,9 +303,9 @@ def _rows_sha256(selection: Selection) -> str:
 
 @cache
 def _code() -> str:
-    """Of the code in this package that makes the values: in a checkout it changes while the version does not."""
+    """Hash of the code that computes the values: in a checkout it changes while the version does not."""
     digest = hashlib.sha256()
     top = Path(repsim_nb.__file__).parent
-    for path in sorted(path for folder in PLACE_OF_CODE for path in (top / folder).rglob("*.py")):
+    for path in sorted(path for folder in HASHED_PACKAGES for path in (top / folder).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

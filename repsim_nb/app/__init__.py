@@ -1,4 +1,4 @@
-"""The explorer as a web page, for whoever uses this machine: `python -m repsim_nb.app`."""
+"""The explorer as a web page for users of this machine: `python -m repsim_nb.app`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from repsim_nb.widgets import Explorer
 
-FOLDER = "REPSIM_NB_APP_FOLDER"  #: the environment variable that tells a kernel of the app its folder
+FOLDER = "REPSIM_NB_APP_FOLDER"  #: environment variable with the app's folder, for its kernels
 
 
 def explorer() -> Explorer:
-    """The explorer of the app's page, limited to the app's folder, or to no files at all where it has none."""
+    """The explorer of the app's page, restricted to the app's folder, or to no files if it has none."""
     from repsim_nb.widgets import Explorer
     from repsim_nb.widgets.bounds import limit
 
     folder = os.environ.get(FOLDER) or None
-    os.chdir(folder or _empty_folder())  # no name is a path by chance
+    os.chdir(folder or _empty_folder())  # so that no name happens to be a path
     limit(folder)
     return Explorer()
 

@@ -9,23 +9,23 @@ from repsim_nb.errors import InputError, needs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C; the exit code."""
+    """Serve until Ctrl-C; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m repsim_nb.app",
-        description="The explorer as a web page, for whoever uses this machine. Its address, which holds a token, is "
-        "printed once; without the token nothing is served.",
+        description="Serve the explorer as a web page for users of this machine. The address is printed once and "
+        "contains a token, without which nothing is served.",
     )
-    parser.add_argument("--folder", type=Path, help="models and texts are read, and results written, below it alone")
-    parser.add_argument("--port", type=int, help="default: 8866, or another that is free")
+    parser.add_argument("--folder", type=Path, help="the only folder to read models and texts from and to write to")
+    parser.add_argument("--port", type=int, help="default: 8866, or any free port")
     parser.add_argument(
         "--host",
         action="append",
         default=[],
-        help="another name under which this machine's browsers reach the app, as through a tunnel; may be repeated",
+        help="another host name for the app, for example behind a tunnel; may be repeated",
     )
-    parser.add_argument("--kernels", type=int, default=4, help="pages open at a time, at most (default: 4)")
-    parser.add_argument("--idle", type=float, default=30, help="minutes until an idle page is ended (default: 30)")
-    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    parser.add_argument("--kernels", type=int, default=4, help="maximum number of open pages (default: 4)")
+    parser.add_argument("--idle", type=float, default=30, help="minutes until an idle page is closed (default: 30)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
     options = parser.parse_args(arguments)
     try:
         needs("The app", "voila", "ipywidgets", "matplotlib", extra="app")

@@ -1,4 +1,4 @@
-"""Voila's server, with a check of host, origin and token before every handler, and few kernels."""
+"""Voila's server with a check of host, origin and token before every handler, and a limit on kernels."""
 
 from __future__ import annotations
 
@@ -28,47 +28,47 @@ from repsim_nb.errors import InputError
 
 HERE = Path(__file__).parent
 PORT = 8866
-PATIENCE = 6  # seconds
+WAIT_SECONDS = 6  # for a kernel to become free
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class Refused(HTTPError):
-    """A request that is not answered, and why."""
+    """A refused request, with the reason."""
 
     def __init__(self, status: int, why: str):
         super().__init__(status, reason=why)
 
 
 class Guarded:
-    """Goes in front of a handler: what comes from elsewhere, or without the token, does not reach it.
+    """Mixin for handlers that refuses requests from other origins or without the token.
 
-    A page of another site can send requests to this machine, also under a name of its own that it has pointed here
-    (DNS rebinding); it cannot forge the headers Host and Origin, and does not know the token. The token is asked for
-    once: a signed cookie stands for it afterwards, in requests of the app's own pages.
+    A page of another site can send requests to this machine, even under a host name that it points here (DNS
+    rebinding), but it cannot forge the headers Host and Origin and does not know the token. The token is needed once;
+    afterwards a signed cookie replaces it for requests from the app's own pages.
     """
 
     request: Any
     settings: dict[str, Any]
 
     async def prepare(self) -> None:
-        """Check, then do what the handler does."""
+        """Check the request, then let the handler prepare."""
         headers, host = self.request.headers, self.request.host.lower()
         if split_host_and_port(host)[0] not in self.settings["hosts"]:
-            raise Refused(403, "This app does not answer under this name; start it with --host to allow it.")
+            raise Refused(403, "This app does not accept this host name. Start it with --host to allow it.")
         origin = headers.get("Origin", headers.get("Sec-WebSocket-Origin"))
         if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
-            raise Refused(403, "This app answers its own pages alone.")
+            raise Refused(403, "This app only accepts requests from its own pages.")
         own = headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
         provider = self.settings["identity_provider"]
         given = (provider.get_token(self) or "").encode()
         if not secrets.compare_digest(given, provider.token.encode()) and not (own and provider.get_user_cookie(self)):
-            raise Refused(403, "Open the address that the app printed when it was started: it holds a token.")
+            raise Refused(403, "Open the address that the app printed at its start: it contains a token.")
         handlers = super().prepare()  # type: ignore[misc]
         if isawaitable(handlers):
             await handlers
 
     def write_error(self, status: int, **about: Any) -> None:
-        """A refusal as a page of one sentence."""
+        """Show a refusal as a one-sentence page."""
         error = about.get("exc_info", (None, None))[1]
         if not isinstance(error, Refused):
             super().write_error(status, **about)  # type: ignore[misc]
@@ -78,18 +78,18 @@ class Guarded:
 
 
 class Kernels(AsyncMappingKernelManager):
-    """Kernels, at most so many at a time."""
+    """A kernel manager with a maximum number of kernels."""
 
     most = Integer(4, config=True)
     _starting = 0
 
     async def start_kernel(self, **how: Any) -> str:  # type: ignore[override]
-        """Start one, unless there are enough; one whose page is left or loaded again makes room within seconds."""
-        end = time.monotonic() + PATIENCE
+        """Start a kernel, waiting a few seconds for one whose page was closed or reloaded if the limit is reached."""
+        end = time.monotonic() + WAIT_SECONDS
         while self._full and time.monotonic() < end:
             await asyncio.sleep(0.2)
         if self._full:
-            raise Refused(503, f"{self.most} pages of this app are open, as many as it serves. Close one, or wait.")
+            raise Refused(503, f"{self.most} pages of this app are open, which is the maximum. Close one, or wait.")
         self._starting += 1
         try:
             return await super().start_kernel(**how)
@@ -108,13 +108,13 @@ class App(Voila):
     port: Any
 
     def init_settings(self) -> dict[str, Any]:
-        """Voila's, and what `Guarded` needs."""
-        # The origin is checked, and the cookie is sent from own pages only: no second token against forged requests.
+        """Voila's settings, plus those that `Guarded` needs."""
+        # Origins are checked and the cookie is same-site, so no additional XSRF token is needed.
         own = {"hosts": self.hosts, "disable_check_xsrf": True, "log_function": log_without_token}
         return super().init_settings() | own
 
     def init_handlers(self) -> list[Any]:
-        """Voila's, all of them guarded, less the form to log in."""
+        """Voila's handlers, all guarded, without the login form."""
         login = {pattern for pattern, *_ in self.identity_provider.get_handlers()}
         return [
             (pattern, type(handler.__name__, (Guarded, handler), {}), *more)
@@ -123,7 +123,7 @@ class App(Voila):
         ]
 
     def listen(self) -> None:
-        """Serve until Ctrl-C or SIGTERM; the address is printed once."""
+        """Serve until Ctrl-C or SIGTERM; print the address once."""
         try:
             sockets = bind_sockets(self.port or PORT, self.ip)
         except OSError as error:
@@ -146,11 +146,11 @@ class App(Voila):
 
     @property
     def address(self) -> str:
-        """Of the page, with the token."""
+        """URL of the page, with the token."""
         return f"http://{self.ip}:{self.port}/?token={self.token}"
 
     def launch_browser(self) -> None:
-        """Open the page by a file that its owner alone can read: arguments of processes can be read by all."""
+        """Open the page through a file that only its owner can read, since anybody can read process arguments."""
         import webbrowser
 
         page = Path(self.connection_dir, "open.html")
@@ -159,7 +159,7 @@ class App(Voila):
 
 
 def log_without_token(handler: Any) -> None:
-    """What failed, with the token left out of its address."""
+    """Log failed requests without the token in their URL."""
     log_request(handler, record_prometheus_metrics=False)
 
 
@@ -177,27 +177,27 @@ def serve(
     Parameters
     ----------
     folder
-        Below which models and texts are read and results written; None allows no files at all.
+        The only folder to read models and texts from and write results to; None allows no files at all.
     port
-        None takes 8866, or another one that is free.
+        Port number; None means 8866, or any free port.
     hosts
-        Names under which the app answers, beside those of the loopback interface.
+        Host names that the app accepts, besides those of the loopback interface.
     kernels
-        Pages open at a time, at most.
+        Maximum number of open pages.
     idle
-        Seconds after which a page on which nothing happens is ended.
+        Seconds until an idle page is closed.
     browser
-        Open the page.
+        Whether to open the page in a browser.
 
     Raises
     ------
     InputError
-        No such folder, a port that cannot be used, or numbers out of range.
+        If the folder does not exist, the port cannot be used, or a number is out of range.
     """
     if folder is not None and not folder.is_dir():
-        raise InputError(f"There is no folder '{folder}'. Give one that exists.")
+        raise InputError(f"There is no folder '{folder}'. Use an existing folder.")
     if kernels < 1 or not idle > 0:
-        raise InputError(f"kernels={kernels}, idle={idle:g} seconds; expected at least one, and more than 0.")
+        raise InputError(f"kernels={kernels}, idle={idle:g} seconds; expected at least 1, and more than 0.")
     os.environ[FOLDER] = "" if folder is None else str(folder.resolve())
     os.environ["JUPYTER_PATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("JUPYTER_PATH")])])
     settings = Config()
@@ -211,7 +211,7 @@ def serve(
         }
     )
     settings.Kernels.most = kernels
-    settings.KernelManager.shutdown_wait_time = PATIENCE / 3  # it has nothing to save
+    settings.KernelManager.shutdown_wait_time = WAIT_SECONDS / 3  # kernels have nothing to save
     settings.MappingKernelManager.update(
         {"cull_idle_timeout": max(1, round(idle)), "cull_interval": max(1, min(60, round(idle / 2)))}
         | {"cull_connected": True}
@@ -219,7 +219,7 @@ def serve(
     settings.IdentityProvider.cookie_options = {"samesite": "Strict"}
     app = App(
         config=settings,
-        config_file_paths=[],  # no setting of another voila applies, and no voila.py of the present folder is run
+        config_file_paths=[],  # ignore settings of other voila installations and a voila.py in the current folder
         token=secrets.token_urlsafe(24),
         port=port or 0,
         open_browser=browser,

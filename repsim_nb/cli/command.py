@@ -6,14 +6,14 @@ Bad input is one line on stderr and exit code 2, a notebook that failed 1, Ctrl-
 import argparse
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import repsim_nb
-from repsim_nb.cli.comparing import SUFFIXES, compare, parsed_layers
+from repsim_nb.cli.arguments import name_and_value, parsed_layers, with_values
+from repsim_nb.cli.comparing import SUFFIXES, compare
 from repsim_nb.cli.tables import aligned, comma_separated
 from repsim_nb.errors import InputError
 from repsim_nb.runs.execution import RunError, run_notebook
@@ -24,9 +24,6 @@ from repsim_nb.runs.signals import interruptible
 from repsim_nb.system.atomic import writable
 from repsim_nb.system.memory import available_memory
 
-_BETWEEN = "\0"  # a name and its value, where no word of a command line can hold it
-_NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
@@ -35,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # of pipes on Windows, whose code page lacks some of the characters
     try:
         with interruptible():
-            options = _parser().parse_args(_with_values(sys.argv[1:] if arguments is None else arguments))
+            options = parser().parse_args(with_values(sys.argv[1:] if arguments is None else arguments))
             code: int = options.do(options)
             sys.stdout.flush()
             return code
@@ -55,41 +52,30 @@ def _complain(message: str) -> None:
     print(f"repsim-nb: error: {' '.join(message.split())}", file=sys.stderr)
 
 
-def _with_values(arguments: Sequence[str]) -> list[str]:
-    """Arguments in which no value looks like an option: `-p NAME VALUE` in one word, and `--seed -1` as `--seed=-1`."""
-    found, rest = [], list(arguments)
-    while rest and rest[0] != "--":
-        word = rest.pop(0)
-        if word == "-p" and len(rest) > 1:
-            word += rest.pop(0) + _BETWEEN + rest.pop(0)
-        elif word.startswith("--") and "=" not in word and rest and _NEGATIVE.match(rest[0]):
-            word += "=" + rest.pop(0)
-        found.append(word)
-    return found + rest
-
-
-def _name_and_value(word: str) -> tuple[str, str]:
-    name, between, value = word.partition(_BETWEEN)
-    if "=" in name:
-        raise argparse.ArgumentTypeError(f"write -p {name.replace('=', ' ', 1)}, without the equals sign")
-    if not between:
-        raise argparse.ArgumentTypeError("expected 2 arguments, a name and a value")
-    return name, value
-
-
 class _Parser(argparse.ArgumentParser):
+    """Gets the options that are read from heavy modules when it parses, so that other commands start at once."""
+
+    late: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        late, self.late = self.late, None
+        if late is not None:
+            late(self)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         _complain(f"{message} (see {self.prog} --help)")
         raise SystemExit(2)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="repsim-nb", description="Measure how much representations of language models differ.")
-    parser.add_argument("--version", action="version", version=f"repsim-nb {repsim_nb.__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+def parser() -> argparse.ArgumentParser:
+    """Of the command `repsim-nb`."""
+    whole = _Parser(prog="repsim-nb", description="Measure how much representations of language models differ.")
+    whole.add_argument("--version", action="version", version=f"repsim-nb {repsim_nb.__version__}")
+    commands = whole.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, do: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+    def command(name: str, do: Callable[[argparse.Namespace], int], about: str) -> _Parser:
+        sub: _Parser = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         sub.set_defaults(do=do)
         return sub
 
@@ -107,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "-p",
         dest="parameters",
         metavar="NAME VALUE",
-        type=_name_and_value,
+        type=name_and_value,
         action="append",
         default=[],
         help="set a parameter, in every chosen notebook that has it; may be repeated",
@@ -115,13 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--jobs", metavar="N", type=int, default=1, help="notebooks at a time (default: 1)")
     sub.add_argument("--out", metavar="DIR", type=Path, default=Path("results"), help="default: results")
 
-    sub = command("sweep", _sweep, "run a notebook over a grid of parameter values; goes on after a kill")
+    sub = command("sweep", _sweep, "run a notebook over a grid of parameter values; resumes when interrupted")
     sub.add_argument("notebook", metavar="NOTEBOOK", help="a name, or an .ipynb file")
     sub.add_argument(
         "-p",
         dest="grid",
         metavar="NAME V1,V2,...",
-        type=_name_and_value,
+        type=name_and_value,
         action="append",
         required=True,
         help="a parameter and its values; may be repeated, all combinations are run. Values of a parameter that is a "
@@ -133,23 +119,15 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("compare", compare, "compare two models, layer by layer")
     sub.add_argument("model_a", metavar="MODEL_A", help="a name from `repsim-nb list models`, a hub id, or a folder")
-    sub.add_argument("model_b", metavar="MODEL_B")
-    sub.add_argument("--measure", default="cka", help="a name from `repsim-nb list measures` (default: cka)")
-    sub.add_argument("--corpus", metavar="NAME_OR_PATH", help="default: the corpus the models were made for")
-    sub.add_argument("--n-rows", metavar="N", type=int, default=4096, help="rows compared (default: 4096)")
-    sub.add_argument("--seed", metavar="S", type=int, default=0, help="which rows are drawn (default: 0)")
-    sub.add_argument("--layers-a", metavar="LAYERS", default="all", help="such as 0,2,4 (default: all)")
-    sub.add_argument("--layers-b", metavar="LAYERS", default="all")
+    sub.add_argument("model_b", metavar="MODEL_B", help="the same name compares it with itself")
     sub.add_argument("--out", metavar="FILE", required=True, help=f"a table or a heatmap: {', '.join(SUFFIXES)}")
+    sub.late = _comparison_options
 
-    sub = command("stitch", _stitch, "stitch every model into every other and into itself; goes on after a kill")
-    sub.add_argument("models", metavar="MODEL", nargs="+", help="causal models, or classifiers, with one tokenizer")
+    sub = command("stitch", _stitch, "stitch every model into every other and into itself; resumes when interrupted")
+    sub.add_argument("models", metavar="MODEL", nargs="+", help="causal models, or classifiers with one tokenizer")
     sub.add_argument("--layers", metavar="LAYERS", default="all", help="such as 1,2,3 (default: all)")
-    sub.add_argument("--map", default="affine", help="identity, orthogonal, affine, affine_norm or low_rank")
-    sub.add_argument("--fit", default="gradient", help="gradient or least_squares")
-    sub.add_argument("--corpus", metavar="NAME_OR_PATH", help="default: the corpus the models were made for")
-    sub.add_argument("--seed", metavar="S", type=int, default=0)
     sub.add_argument("--out", metavar="FILE", type=Path, required=True, help="a table, .nc")
+    sub.late = _stitch_options
 
     sub = command("zoo", _zoo, "list or train the embedded models")
     sub.add_argument("action", choices=["list", "build"])
@@ -158,7 +136,49 @@ def _parser() -> argparse.ArgumentParser:
         "--out", metavar="DIR", type=Path, default=Path("results", "models"), help="default: results/models"
     )
     sub.add_argument("--csv", action="store_true", help="with list: comma-separated, nothing cut")
-    return parser
+    return whole
+
+
+def _comparison_options(parser: argparse.ArgumentParser) -> None:
+    from repsim_nb.runs.command_options import COMPARISON, DEFAULTS
+
+    measure = DEFAULTS["measure"]
+    parser.add_argument(
+        "--measure",
+        metavar="NAME",
+        default=measure,
+        help=f"a name from `repsim-nb list measures` (default: {measure})",
+    )
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        metavar="NAME VALUE",
+        type=name_and_value,
+        action="append",
+        default=[],
+        help="set a parameter of the measure; may be repeated",
+    )
+    _add_corpus(parser)
+    parser.add_argument("--split", metavar="NAME", help="of a corpus that has splits (default: test)")
+    for side in ("layers_a", "layers_b"):
+        word = f"--{side.replace('_', '-')}"
+        parser.add_argument(
+            word, metavar="LAYERS", default=DEFAULTS[side], help=f"such as 0,2,4 (default: {DEFAULTS[side]})"
+        )
+    for option in COMPARISON.values():
+        option.add_to(parser)
+
+
+def _stitch_options(parser: argparse.ArgumentParser) -> None:
+    from repsim_nb.runs.command_options import STITCHES
+
+    _add_corpus(parser)
+    for option in STITCHES.values():
+        option.add_to(parser)
+
+
+def _add_corpus(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--corpus", metavar="NAME_OR_PATH", help="default: the corpus the models were made for")
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -266,6 +286,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _stitch(options: argparse.Namespace) -> int:
+    from repsim_nb.runs.command_options import STITCHES, given
     from repsim_nb.stitching import stitching_table
 
     if options.out.suffix != ".nc":
@@ -275,9 +296,7 @@ def _stitch(options: argparse.Namespace) -> int:
         options.models,
         parsed_layers(options.layers),
         options.corpus,
-        options.map,
-        options.fit,
-        options.seed,
+        **given(options, STITCHES),
         out=writable(options.out),
     )
     print(f"{table.penalty.size} stitches: {options.out}")

@@ -7,40 +7,41 @@ from pathlib import Path
 from typing import Any
 
 import repsim_nb
+from repsim_nb.cli.arguments import parsed_layers
 from repsim_nb.errors import InputError, needs
 from repsim_nb.system.atomic import OutputError, atomic, writable
-from repsim_nb.system.netcdf import as_netcdf
+from repsim_nb.system.netcdf import netcdf_bytes
 
 
 def compare(options: argparse.Namespace) -> int:
     """Compare what the options name, write the result; the exit code. Raises InputError before the heavy work."""
+    from repsim_nb.runs.command_options import COMPARISON, configured, given
+
     out = writable(options.out)
     if out.suffix not in SUFFIXES:
         raise OutputError(f"Cannot write {out}: its suffix is {out.suffix!r}, expected one of {', '.join(SUFFIXES)}.")
     if SUFFIXES[out.suffix] is _write_heatmap:
         needs(f"A heatmap ({out.suffix})", "matplotlib", "seaborn")
-    layers_a, layers_b = parsed_layers(options.layers_a), parsed_layers(options.layers_b)
-    repsim_nb.get_measure(options.measure)
-    corpus = options.corpus and repsim_nb.load_corpus(options.corpus)
-    names = options.model_a, options.model_b
-    how: dict[str, Any] = {"layers_a": layers_a, "layers_b": layers_b}
-    how |= {"n_rows": options.n_rows, "seed": options.seed}
-    print(repsim_nb.estimate(*names, corpus, options.measure, **how), flush=True)
-    result = repsim_nb.compare(*names, corpus, options.measure, **how)  # by name: at a time what fits
+    measure = configured(options.measure, options.parameters)
+    how = given(options, COMPARISON)
+    how |= {side: parsed_layers(getattr(options, side)) for side in ("layers_a", "layers_b")}
+    a, b = options.model_a, None if options.model_b == options.model_a else options.model_b
+    corpus = _corpus(options)
+    kept = how.pop("store")  # an estimate is of a run that finds nothing there
+    print(repsim_nb.estimate(a, b, corpus, measure, **how), flush=True)
+    result = repsim_nb.compare(a, b, corpus, measure, store=kept, **how)  # by name: at a time what fits
     with atomic(out) as path:
         SUFFIXES[out.suffix](result, path)
     print(_summary(result, options))
     return 0
 
 
-def parsed_layers(text: str) -> str | list[int]:
-    """`all` or comma-separated positions."""
-    if text == "all":
-        return text
-    try:
-        return [int(layer) for layer in text.split(",")]
-    except ValueError:
-        raise InputError(f"Layers are 'all' or numbers such as 0,2,4; received {text!r}.") from None
+def _corpus(options: argparse.Namespace) -> Any:
+    if options.corpus is None:
+        if options.split is not None:
+            raise InputError(f"--split {options.split} was given without --corpus; name the corpus too.")
+        return None
+    return repsim_nb.load_corpus(options.corpus, options.split)
 
 
 def _summary(result: Any, options: argparse.Namespace) -> str:
@@ -49,7 +50,7 @@ def _summary(result: Any, options: argparse.Namespace) -> str:
 
 
 def _write_netcdf(result: Any, path: Path) -> None:
-    path.write_bytes(as_netcdf(result))
+    path.write_bytes(netcdf_bytes(result))
 
 
 def _write_csv(result: Any, path: Path) -> None:

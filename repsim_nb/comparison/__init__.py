@@ -1,4 +1,4 @@
-"""Every comparison of layers: of two sides, of a population of models, of packed sequences of a family."""
+"""Comparisons of layers: two models, a population of models, or a family of models on packed sequences."""
 
 from repsim_nb.comparison.cost import Estimate, estimate
 from repsim_nb.comparison.layers import compare, compare_all

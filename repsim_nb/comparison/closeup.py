@@ -1,4 +1,4 @@
-"""Two representations of the same rows, seen from close by: on shared axes, and where they differ most."""
+"""A close-up of two representations of the same rows: both on shared axes, and the tokens where they differ most."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ CONTEXT = 48  # characters shown on either side of a token
 
 @dataclass(frozen=True)
 class SharedAxes:
-    """Two representations in one space, after what Procrustes analysis may do to them.
+    """Two representations in one space after Procrustes alignment.
 
-    Both are centred and scaled to rows of root mean square length 1, the second then rotated onto the first. The axes
-    are the two principal axes of both together.
+    Both are centred and scaled to rows of root mean square length 1, then the second is rotated onto the first. The
+    axes are the first two principal axes of both together.
 
     Attributes
     ----------
     x, y
-        A sample of rows on the two axes, (k, 2) each; row i of both is the same stimulus.
+        A sample of rows projected on the two axes, (k, 2) each; row i of both is the same stimulus.
     index
-        Which rows these are, (k,), rising.
+        Indices of the sampled rows, (k,), increasing.
     explained
-        Share of the variance of both that lies on each axis, (2,).
+        Share of the pooled variance on each axis, (2,).
     difference
-        Distance of every row of one from its counterpart in the other, (n,), in the full space; the mean of their
-        squares is the square of the Procrustes distance.
+        Distance between each row and its counterpart in the full space, (n,). The mean of the squares is the squared
+        Procrustes distance.
     """
 
     x: np.ndarray
@@ -54,21 +54,32 @@ class SharedAxes:
 
 
 def shared_axes(x: Any, y: Any, k: int = 300, seed: int = 0) -> SharedAxes:
-    """Project x (n, d_x) and y (n, d_y) on shared axes.
+    """Project two representations on shared axes.
 
     Parameters
     ----------
     x, y
-        Tensors or arrays; row i of both is the same stimulus. The narrower one is padded with zeros.
+        Tensors or arrays of shape (n, d_x) and (n, d_y); row i of both is the same stimulus. The narrower one is
+        padded with zeros.
     k
-        Rows shown, at most; differences are those of all.
+        Maximum number of rows to show. Differences are computed for all rows.
     seed
-        Seed of the sample of rows.
+        Seed for sampling the rows shown.
+
+    Returns
+    -------
+    SharedAxes
+        Sampled rows on both axes, and the distance of every row from its counterpart.
 
     Raises
     ------
     InputError
-        Unequal rows, fewer than 3, or rows that are all the same.
+        If the numbers of rows differ, there are fewer than 3, or all rows are equal.
+
+    Notes
+    -----
+    The two axes can hold a small share of the variance (`explained`): points that overlap in the plot may lie far
+    apart in the full space. Read distances from `difference`, not from the plot.
 
     Examples
     --------
@@ -112,25 +123,30 @@ def most_different(
     corpus: Corpus | str | Sequence[str] | None = None,
     n: int = 10,
 ) -> pd.DataFrame:
-    """The tokens at which the two representations of a close-up lie farthest apart, with the text around them.
+    """List the tokens at which two representations differ most, with the text around them.
 
     Parameters
     ----------
     closeup
-        What `shared_axes` made of all rows of `activations` and their counterparts.
+        Result of `shared_axes` for all rows of `activations` and their counterparts.
     model
-        Whose tokens are shown.
+        The model whose tokens are shown.
     activations
-        One of its sides; gives the places of the rows.
+        One of the two sides; its `rows` say where each token is.
     corpus
-        That it was extracted from; None is the one the model was made for.
+        The corpus the activations come from. None means the one the model was made for.
     n
-        How many tokens.
+        Number of tokens.
 
     Returns
     -------
     pandas.DataFrame
-        DataFrame(document, before, token, after, difference), the largest difference first; index: the row.
+        DataFrame(document, before, token, after, difference), largest difference first, indexed by row.
+
+    Notes
+    -----
+    Distances are relative to the overall spread. Tokens with unusually large norms, such as the first of a window,
+    can fill the list even if the rest of the text differs more on average; see `Controls.leave_out_first`.
     """
     import pandas as pd
 
@@ -140,7 +156,7 @@ def most_different(
 
 
 def tokens_at(model: Model, rows: pd.DataFrame, corpus: Corpus | str | Sequence[str] | None = None) -> pd.DataFrame:
-    """The tokens that end at `rows`, as `Activations.rows` has them: DataFrame(document, before, token, after)."""
+    """The tokens at `rows` (lines of `Activations.rows`): DataFrame(document, before, token, after)."""
     import pandas as pd
 
     from repsim_nb.corpora import load_corpus

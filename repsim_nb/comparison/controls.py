@@ -1,4 +1,4 @@
-"""Whether a few tokens or one direction make a map: what can be taken out before comparing, and how large it is."""
+"""Controls: remove outlier tokens or dominant directions before comparing, and measure how much they contribute."""
 
 from __future__ import annotations
 
@@ -19,30 +19,35 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-LEAST = 4  # rows that must be left
+MIN_ROWS = 4  # rows that must remain
 
 
 @dataclass(frozen=True)
 class Controls:
-    """What is taken out of activations before they are compared, in this order; by default nothing.
+    """What to remove from activations before they are compared, in this order. The default removes nothing.
 
     Parameters
     ----------
     leave_out_first
-        Rows among so many first tokens of their sequence are left out, special tokens counted: models park large
+        Leave out rows among this many first tokens of their sequence, special tokens included. Models put massive
         activations there (Sun et al. 2024, "Massive activations in large language models").
     leave_out_norms
-        Rows whose norm exceeds so many times the median norm of a layer are left out, of all layers and of both sides,
-        so that rows stay the same everywhere; above 1, or None for no limit.
+        Leave out rows whose norm exceeds this multiple of a layer's median norm. They are left out of all layers and
+        both sides, so that rows still match. Must be above 1; None means no limit.
     standardize
-        Centre every feature and divide it by its standard deviation; one that does not vary is left out.
+        Centre every feature and divide it by its standard deviation; constant features are dropped.
     remove_components
-        Project so many first principal components out of every layer (after standardizing).
+        Project this many leading principal components out of every layer, after standardizing.
 
     Raises
     ------
     InputError
-        A number out of range.
+        If a number is out of range.
+
+    Notes
+    -----
+    Controls change the question: without the leading components, two layers can look different although almost all of
+    their variance agrees. Null and interval treat the controls as fixed.
 
     Examples
     --------
@@ -72,22 +77,22 @@ class Controls:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Those that do something, for the provenance."""
+        """The settings that differ from the default, for the provenance."""
         return {name: value for name, value in asdict(self).items() if value != getattr(Controls(), name)}
 
     def applied(self, *sides: Mapping[int, Any]) -> tuple[list[Mapping[int, Any]], np.ndarray]:
-        """The sides after the controls, and the rows kept, (n_rows,) of bool: the same of all sides.
+        """Apply the controls; return the sides and the mask of kept rows, bool (n_rows,), which all sides share.
 
         Raises
         ------
         InputError
-            Fewer than 4 rows left, as many components as there are dimensions, or first tokens to leave out of plain
-            arrays, which do not say where their rows stand.
+            If fewer than 4 rows remain, no dimension would remain, or leave_out_first is given for plain arrays, which
+            have no positions.
         """
         kept = np.logical_and.reduce([self._rows(side) for side in sides])
-        if kept.sum() < LEAST:
+        if kept.sum() < MIN_ROWS:
             raise InputError(
-                f"{kept.sum()} of {len(kept)} rows are left after {self}; at least {LEAST} are needed. Leave out less."
+                f"{kept.sum()} of {len(kept)} rows remain after {self}; need at least {MIN_ROWS}. Leave out less."
             )
         return [self._changed(side, kept) for side in sides], kept
 
@@ -118,13 +123,13 @@ class Controls:
             deviation, size = centred.norm(dim=0) / (len(x) - 1) ** 0.5, x.abs().amax(0)
             varies = deviation > torch.finfo(x.dtype).eps * size
             if not varies.any():
-                raise InputError(f"standardize leaves nothing of layer {layer}: none of its features varies.")
+                raise InputError(f"standardize leaves nothing of layer {layer}: all of its features are constant.")
             x = (centred[:, varies] / deviation[varies]).to(x.dtype)
         if self.remove_components:
             if self.remove_components >= min(len(x) - 1, x.shape[1]):
                 raise InputError(
                     f"remove_components={self.remove_components} leaves nothing of layer {layer}, which has "
-                    f"{len(x)} rows and {x.shape[1]} features that vary. Remove fewer."
+                    f"{len(x)} rows and {x.shape[1]} varying features. Remove fewer."
                 )
             x = _centred(x).to(x.dtype)
             first = _directions(x)[:, -self.remove_components :]
@@ -133,38 +138,47 @@ class Controls:
 
 
 def _centred(x: Tensor) -> Tensor:
-    """In float64, which keeps what is left beside a large mean."""
+    """Centre in float64, so that a large mean does not swamp the differences."""
     return x.double() - column_sums(x) / len(x)
 
 
 def _directions(centred: Tensor) -> Tensor:
-    """Principal directions (d, d), the one of the largest variance last."""
+    """Principal directions (d, d), largest variance last."""
     wide = centred.double()
     return torch.linalg.eigh(wide.T @ wide).eigenvectors.to(centred.dtype)
 
 
 def component_share(a: Mapping[int, Any], b: Mapping[int, Any] | None = None) -> xr.Dataset:
-    """How much of the likeness of two layers their first principal components carry.
-
-    With eigenvalues l_i, m_j of the two centred Grams and their eigenvectors u_i, v_j, linear HSIC is the sum of
-    l_i m_j <u_i, v_j>^2 over all i and j. A block of layers that one component makes has a share near 1.
+    """Share of the similarity of two layers that comes from their first principal components.
 
     Parameters
     ----------
     a, b
-        Activations, layer -> (n_rows, d); b=None takes a again.
+        Activations, layer -> (n_rows, d). b=None compares a with itself.
 
     Returns
     -------
     xarray.Dataset
-        Dataset with dims (layer_a, layer_b): share, l_1 m_1 <u_1, v_1>^2 over linear HSIC, in [0, 1] (also that of
-        biased CKA, whose normaliser cancels); alignment, <u_1, v_1>^2 in [0, 1]; and along each side variance_a and
-        variance_b, the share of a layer's variance that its first component has.
+        Dims (layer_a, layer_b): `share`, l_1 m_1 <u_1, v_1>^2 over linear HSIC, in [0, 1] (the same share of biased
+        CKA, whose normaliser cancels); `alignment`, <u_1, v_1>^2 in [0, 1]; and per side `variance_a` and
+        `variance_b`, the first component's share of each layer's variance.
 
     Raises
     ------
     InputError
-        Sides of different rows, or a layer without variance.
+        If the sides have different numbers of rows, or a layer has no variance.
+
+    Notes
+    -----
+    With eigenvalues l_i, m_j of the two centred Gram matrices and their eigenvectors u_i, v_j, linear HSIC is the sum
+    of l_i m_j <u_i, v_j>^2 over all i and j. A block of layers caused by one component has a share near 1. With few
+    rows the biased similarity that is split here can be far above debiased CKA.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(50, 3)) * [10, 1, 1]
+    >>> component_share({0: x}).share.round(2).item()
+    1.0
 
     References
     ----------
@@ -175,7 +189,7 @@ def component_share(a: Mapping[int, Any], b: Mapping[int, Any] | None = None) ->
     sides = [_first_components(acts, name) for acts, name in ((a, "a"), (a if b is None else b, "b"))]
     (xs, first_a, variance_a), (ys, first_b, variance_b) = sides
     if len(first_a) != len(first_b):
-        raise InputError(f"a has {len(first_a)} rows and b {len(first_b)}; row i must be the same place in both.")
+        raise InputError(f"a has {len(first_a)} rows and b has {len(first_b)}; row i must be the same place in both.")
     carried = (first_a.T @ first_b).square()  # l_1 m_1 <u_1, v_1>^2
     hsic = torch.stack([torch.stack([(x.T @ y).double().square().sum() for y in ys]) for x in xs])
     lengths = torch.outer(first_a.square().sum(0), first_b.square().sum(0))
@@ -192,7 +206,7 @@ def component_share(a: Mapping[int, Any], b: Mapping[int, Any] | None = None) ->
 
 
 def _first_components(acts: Mapping[int, Any], side: str) -> tuple[list[Tensor], Tensor, np.ndarray]:
-    """Centred layers, their projections on their first principal direction (n_rows, layers), its shares of variance."""
+    """Centred layers, their scores on the first principal direction (n_rows, layers), and its shares of variance."""
     layers, projections, shares = [], [], []
     for layer, values in acts.items():
         x = as_matrix(values, f"layer {layer} of {side}")
@@ -206,7 +220,7 @@ def _first_components(acts: Mapping[int, Any], side: str) -> tuple[list[Tensor],
 
 
 def largest_activations(acts: Mapping[int, Any]) -> pd.DataFrame:
-    """The largest activation of every layer, and how far it stands out.
+    """Find the largest activation of every layer and how far it stands out.
 
     Parameters
     ----------
@@ -216,10 +230,19 @@ def largest_activations(acts: Mapping[int, Any]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        DataFrame by layer: largest (absolute value), median (of absolute values), ratio of the two, row and feature
-        where it is, norm_ratio (the largest norm of a row over the median norm) and, for activations from `extract`,
-        document and position of the row. Sun et al. 2024 call a value massive when it is above 100 and above 1,000
-        times the median.
+        Indexed by layer: largest (absolute value), median (of absolute values), ratio of the two, row and feature of
+        the largest value, norm_ratio (largest row norm over median row norm) and, for activations from `extract`,
+        document and position of that row.
+
+    Notes
+    -----
+    Sun et al. (2024) call a value massive if it is above 100 and above 1,000 times the median. Massive activations sit
+    on a few tokens, so a sample of rows can miss them: extract with rows="padded" to get every position of a window.
+
+    Examples
+    --------
+    >>> largest_activations({0: np.array([[1.0, -2.0], [50.0, 1.0]])})[["largest", "row", "feature"]].values.tolist()
+    [[50.0, 1.0, 0.0]]
     """
     import pandas as pd
 

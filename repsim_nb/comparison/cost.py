@@ -1,4 +1,4 @@
-"""What a comparison will take, known before it is run: rows, bytes and time."""
+"""Predict what a comparison needs before running it: rows, bytes and time."""
 
 from __future__ import annotations
 
@@ -26,48 +26,48 @@ from repsim_nb.system.memory import limit_bytes, most_rows, readable_size
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
 
-SPECIAL = 4  # tokens around a text, at most
-PROBE_TOKENS = 1024  # run to see how fast a model is
-PROBE_WIDTH = 768  # of a product, to see how fast this machine multiplies
-RETAINED = 2.6  # times what a batch needs at once, malloc keeps of it: 1.9 to 3.2 over six shapes of model
-# Work on one pair beyond its product, in d^3 float32 operations: eigenvalues for shapes, whitening for subspaces.
+SPECIAL = 4  # maximum number of special tokens around a text
+PROBE_TOKENS = 1024  # tokens to run when timing a model
+PROBE_WIDTH = 768  # size of the matrix product that times this machine
+RETAINED = 2.6  # memory that malloc retains, relative to one batch: measured 1.9 to 3.2 for six model shapes
+# Work per pair besides its product, in d^3 float32 operations: eigenvalues for shapes, whitening for subspaces.
 SPECTRAL = {torch.float32: 12, torch.float64: 30}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a comparison will take; printed, a table.
+    """Predicted cost of a comparison. Prints as a table.
 
     Attributes
     ----------
     measure
-        Its name.
+        Name of the measure.
     rows
-        Rows to be compared, at most.
+        Maximum number of rows to compare.
     activations
         Bytes of all rows of all layers.
     work
-        Bytes that the measure takes beside them (`Measure.memory`).
+        Additional bytes that the measure needs (`Measure.memory`).
     moments
         Bytes of the sums that streaming keeps instead; None for a measure that needs all rows at once.
     result
         Bytes of the grid.
     limit
-        Bytes that activations or sums may use; None where this system does not say how much it has.
+        Maximum bytes for activations or sums; None if the system does not report its memory.
     weights
         Bytes of each model's weights.
     batch
-        Bytes that running batches takes inside the larger model, with what malloc keeps of them.
+        Bytes that a forward pass needs inside the larger model, including what malloc retains.
     fitting
-        How many rows would fit in memory.
+        Number of rows that would fit in memory.
     text
-        Bytes that tokenizing takes, before anything is run; 0 of a corpus that is yet to be loaded.
+        Bytes needed for tokenizing, before any model runs; 0 for a corpus that is not loaded yet.
     all_rows
         Whether all rows must be in memory, as for null, interval and controls.
     one_at_a_time
-        Whether models are loaded one after the other, because they do not fit beside each other.
+        Whether models are loaded one after the other because they do not fit in memory together.
     forward_seconds, measure_seconds
-        Rough, from a short trial on this machine; None when not tried.
+        Rough time from a short trial on this machine; None without a trial.
     """
 
     measure: str
@@ -88,18 +88,20 @@ class Estimate:
 
     @property
     def in_memory(self) -> int:
-        """Bytes of activations and of work on them."""
+        """Bytes of activations and the work on them."""
         return self.activations + self.work
 
     @property
     def peak(self) -> int:
-        """Bytes at most at any time, of weights, activations or sums, and work. What was measured was mostly within 15%
-        of it, see tests/benchmarks/bench_extraction.py; how much malloc keeps differs from run to run.
+        """Peak bytes of weights, activations or sums, and work.
+
+        Measured peaks were mostly within 15% of this (tests/benchmarks/bench_extraction.py); what malloc retains
+        varies from run to run.
 
         Raises
         ------
         InputError
-            As `route`.
+            As for `route`.
         """
         models = max(self.weights, default=0) if self.one_at_a_time else sum(self.weights)
         in_memory = self.activations + max(self.batch, self.work)
@@ -108,25 +110,25 @@ class Estimate:
 
     @property
     def seconds(self) -> float | None:
-        """Of everything, rough."""
+        """Rough total time, or None without a trial."""
         parts = self.forward_seconds, self.measure_seconds
         return None if None in parts else sum(parts)  # type: ignore[arg-type]
 
     @property
     def route(self) -> str:
-        """ "memory" when all activations fit, else "stream".
+        """ "memory" if all activations fit, else "stream".
 
         Raises
         ------
         InputError
-            Neither fits; the message says what to change.
+            If neither fits; the message says what to change.
         """
         if self.limit is None or self.in_memory <= self.limit:
             return "memory"
         if self.all_rows:
             raise InputError(
-                "A null, an interval, controls and between_documents need all activations in memory, and these would "
-                "take more than the limit. Raise memory_limit, or choose fewer rows or layers."
+                "Null, interval, controls and between_documents need all activations in memory, and these exceed the "
+                "limit. Raise memory_limit, or choose fewer rows or layers."
             )
         if self.moments is not None and self.moments <= self.limit:
             return "stream"
@@ -134,9 +136,9 @@ class Estimate:
         if self.fitting:
             ways.insert(0, f"set n_rows to at most {self.fitting:,}")
         if self.measure == "cka":
-            ways.append("give cka batch=256, which keeps next to nothing")
+            ways.append('use get_measure("cka", batch=256), which needs almost no memory')
         elif self.moments is None:
-            ways.append("choose a measure that can be added up batch by batch, such as cka")
+            ways.append("choose a measure that can be streamed, such as cka")
         streamed = (
             "cannot be streamed" if self.moments is None else f"needs {readable_size(self.moments)} when streamed"
         )
@@ -149,7 +151,7 @@ class Estimate:
         try:
             route = {"memory": "in memory", "stream": "streaming"}[self.route]
         except InputError:
-            route = "too much for the limit"
+            route = "over the limit"
         moments = "not possible" if self.moments is None else readable_size(self.moments)
         limit = "unknown" if self.limit is None else readable_size(self.limit)
         weights = " + ".join(map(readable_size, self.weights)) or "unknown"
@@ -162,7 +164,7 @@ class Estimate:
             f"  result     {readable_size(self.result)}",
             *([f"  text       {readable_size(self.text)}"] if self.text else []),
         ]
-        if not route.startswith("too much"):
+        if route != "over the limit":
             lines.append(f"  peak       about {readable_size(self.peak)}")
         if self.forward_seconds is not None and self.measure_seconds is not None:
             lines.append(f"  time       about {self.seconds:.0f} s (models {self.forward_seconds:.0f} s)")
@@ -195,30 +197,35 @@ def estimate(
     batch_tokens: int | None = None,
     trial: bool = False,
 ) -> Estimate:
-    """What `compare` with the same arguments will take, from the models' configs: no weights are loaded.
+    """Estimate what `compare` with the same arguments needs, from the models' configs, without loading weights.
 
     Parameters
     ----------
     a, b
-        Models or names; b=None compares a with itself.
+        Models or names of models; b=None compares a with itself.
     corpus, measure, layers_a, layers_b, site, rows, n_rows, rows_per_document, seed, packing
         As in `compare`.
     null, interval, between_documents, leave_out_first, leave_out_norms, standardize, remove_components
-        As in `compare`: they need all rows in memory.
+        As in `compare`. All of them need all rows in memory.
     memory_limit, batch_tokens
         As in `compare`.
     trial
-        Load the models and run them for about a second, to say how long all of it will take, null and interval apart.
+        Load the models and run them for about a second to estimate the total time, without null and interval.
 
     Returns
     -------
     Estimate
-        Printed, a table.
+        Rows, bytes and, after a trial, seconds. Prints as a table.
 
     Raises
     ------
     InputError
-        As `compare`.
+        As for `compare`.
+
+    Notes
+    -----
+    Bytes assume that the corpus has `n_rows` rows. Seconds are rough, since they extrapolate from one batch, and leave
+    out the time for loading models and for null and interval.
 
     Examples
     --------
@@ -237,7 +244,7 @@ def estimate(
     about = replace(
         expected_bytes(shapes, positions, chosen, sampling, uncertainty, controls, resources),
         one_at_a_time=one_at_a_time(models, layers, sampling, resources),
-        text=text_bytes(_texts_at_hand(corpus) or []),
+        text=text_bytes(_texts_in_memory(corpus) or []),
     )
     if not trial:
         return about
@@ -246,19 +253,17 @@ def estimate(
     return replace(about, forward_seconds=forward, measure_seconds=_measure_seconds(chosen, plans))
 
 
-def _longest_window(corpus: Any, packing: Packing) -> int | None:
-    """Tokens at most, where that is less than the context: as packing says, or a token for each byte of texts at hand.
-
-    Nothing is loaded for it.
-    """
+def _longest_window(sampling: Sampling) -> int | None:
+    """Upper bound on window length: from the packing, or one token per byte of texts in memory. Loads nothing."""
+    packing = sampling.packing
     if packing.length is not None or packing.kind == "packed":
         return packing.length
-    texts = _texts_at_hand(corpus)
+    texts = _texts_in_memory(sampling.corpus)
     return None if texts is None else SPECIAL + max(sizes(texts), default=0)
 
 
-def _texts_at_hand(corpus: Any) -> Sequence[str | Sequence[str]] | None:
-    """Texts, or pairs of them; None of a corpus that would have to be loaded, and of no texts, as it will say."""
+def _texts_in_memory(corpus: Any) -> Sequence[str | Sequence[str]] | None:
+    """Texts or pairs of texts; None for a corpus that is not loaded and for invalid input, which fails later."""
     texts = corpus.inputs if isinstance(corpus, Corpus) else corpus
     if not isinstance(texts, list | tuple):
         return None
@@ -276,13 +281,10 @@ def expected_bytes(
     controls: Controls = Controls(),  # noqa: B008
     resources: Resources = Resources(),  # noqa: B008
 ) -> Estimate:
-    """`estimate` from widths and depths alone.
-
-    One model with its layers stands for a comparison with itself, two for one another.
-    """
+    """`estimate` from widths and depths alone. A single model means a comparison with itself."""
     widths = [dict.fromkeys(positions, model.d_model) for model, positions in zip(models, layers, strict=True)]
     sides = [list(side.values()) for side in widths]
-    n_rows, longest = sampling.n_rows, _longest_window(sampling.corpus, sampling.packing)
+    n_rows, longest = sampling.n_rows, _longest_window(sampling)
     per_row, limit = 4 * sum(map(sum, sides)), limit_bytes(resources.memory_limit)
     copies = 2 if uncertainty.resampled else 1
 
@@ -303,7 +305,7 @@ def expected_bytes(
         all_rows=bool(uncertainty or controls),
         result=8 * len(widths[0]) * len(widths[-1]),
         limit=limit,
-        weights=tuple({id(model): model.weights for model in models}.values()),  # two models may have one name
+        weights=tuple({id(model): model.weights for model in models}.values()),  # two models may share a name
         batch=int(RETAINED * max(map(batch, models))),
     )
 
@@ -331,7 +333,7 @@ def _measure_seconds(measure: Measure, plans: Sequence[Plan]) -> float:
 
 
 def _timed(work: Callable[[], object]) -> float:
-    """Seconds of a second run: the first one warms up."""
+    """Seconds of the second run; the first one warms up."""
     work()
     start = time.perf_counter()
     work()

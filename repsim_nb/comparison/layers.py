@@ -1,4 +1,4 @@
-"""Measure x layers x layers -> labelled xarray results with their provenance."""
+"""Compare all layers of two models: a labelled grid of values with its provenance."""
 
 from __future__ import annotations
 
@@ -58,58 +58,59 @@ def compare(
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
 ) -> xr.DataArray:
-    """Every layer of `a` against every layer of `b` under one measure, with its null and interval where asked for.
+    """Compare every layer of `a` with every layer of `b` under one measure.
 
     Parameters
     ----------
     a, b
-        Models, names `load_model` takes, or activations: from `extract`, any mapping layer -> (n_rows, d) array with
-        equal n_rows, one such array, tensor or data frame, which is layer 0, or a TransformerLens ActivationCache or
-        mapping of hook names, as `activations.from_cache` reads it. b=None compares a with itself.
+        Models, names that `load_model` takes, or activations: a result of `extract`, a mapping layer -> (n_rows, d)
+        array with equal n_rows, a single array, tensor or data frame, which becomes layer 0, or a TransformerLens
+        ActivationCache or mapping of hook names, as `activations.from_cache` reads it. b=None compares a with itself.
     corpus, site, rows, n_rows, rows_per_document, packing
-        Which rows of which text, see `Sampling`; an error for activations, whose rows are chosen already.
+        Text, place in the model and sampling of rows; see `Sampling`. Not allowed for activations, which already have
+        their rows.
     measure
-        A name from `list_measures()`, or a configured measure, as in `get_measure("cka", debiased=False)`.
+        A name from `list_measures()` or a configured measure such as `get_measure("cka", debiased=False)`.
     layers_a, layers_b
-        "all", a position or several.
+        "all", one layer or a list.
     seed
-        Of the choice of rows, the permutations and the jackknife's blocks.
+        Seed for sampling rows, for permutations and for the jackknife's blocks.
     null, interval, groups, between_documents
-        How sure the result is to be made, see `uncertainty.Uncertainty`.
+        Null distribution and confidence interval; see `uncertainty.Uncertainty`.
     leave_out_first, leave_out_norms, standardize, remove_components
-        What is taken out of the activations beforehand, see `controls.Controls`. Null and interval take it as fixed.
+        What to remove from the activations first; see `controls.Controls`. Null and interval treat it as fixed.
     store, memory_limit, batch_tokens
-        What may be used, see `system.resources.Resources`. Two models that would take more than the limit are run batch
-        by batch and only sums are kept (see `stream`), to the same values, or refused where the measure needs all rows;
-        of activations the limit is for the work alone. Two models given by name that do not fit beside each other are
-        in memory one at a time.
+        Resources; see `system.resources.Resources`. If two models exceed the limit they are streamed batch by batch
+        (see `stream`), which gives the same values; a measure that needs all rows at once raises an error instead. For
+        activations the limit covers only the work on them. Models given by name are loaded one at a time if they do
+        not fit in memory together.
 
     Returns
     -------
     xarray.DataArray
-        Dims ("layer_a", "layer_b"), named like the measure. attrs["provenance"] is one JSON string; attrs["coverage"]
-        is the share of places at which both tokenizers end a token, of those of the tokenizer with fewer (for
-        rows="mean" and "cls" of different tokenizers, the share of documents that are one window in both).
-        With a null it has the coordinates null_mean, null_high (the 5% level of each cell by itself),
-        null_high_family (of the whole grid: a cell beyond it has p_value <= 0.05) and p_value, with an interval low
-        and high, all on both dims. For a dissimilarity the null levels are on the low side. A measure that samples
-        pairs of rows adds standard_error.
+        Dims ("layer_a", "layer_b"), named after the measure. attrs["provenance"] is one JSON string.
+        attrs["coverage"] is the share of the coarser tokenizer's token boundaries that both tokenizers have (for
+        rows="mean" and "cls" with different tokenizers, the share of documents that fit one window in both).
+        A null adds the coordinates null_mean, null_high (5% level of each cell by itself), null_high_family (5% level
+        of the whole grid: a cell beyond it has p_value <= 0.05) and p_value; an interval adds low and high, all on
+        both dims. For a dissimilarity the null levels are on the low side. A measure that samples pairs of rows adds
+        standard_error.
 
     Raises
     ------
     InputError
-        Unknown model, measure, layer, null or argument; activations whose rows are not the same; documents that cannot
-        be exchanged, or fewer than 5 for an interval; an argument that would have no effect; more memory than the
-        limit.
+        If a model, measure, layer, null or argument is unknown, the rows of the activations differ, documents cannot
+        be exchanged, there are fewer than 5 documents for an interval, an argument would have no effect, or the work
+        exceeds the memory limit.
 
     Notes
     -----
-    The unit of null and interval is the document, because tokens of one document are not independent. The null
-    exchanges whole documents of `b` for others with equally many rows, and asks of each cell whether it is more alike
-    than the most alike cell of an unrelated grid (the max statistic: p-values hold for the grid as a whole). The
-    interval leaves out groups of documents in turn (a jackknife), never repeats a row, and holds for each cell by
-    itself. It is about the value that so many rows of so many such documents give on average: a bias that a measure
-    has with few rows or, as debiased CKA of token rows, with few documents, is not removed; see `between_documents`.
+    The document is the unit of null and interval, because tokens of one document are not independent. The null
+    exchanges whole documents of `b` for others with equally many rows and compares each cell with the most similar
+    cell of the permuted grid (max statistic), so p-values are family-wise over the grid, but not over measures or
+    model pairs. The interval is a delete-a-group jackknife over documents and holds for each cell by itself. It covers
+    the expected value for this many rows and documents: the bias of a measure with few rows, or of debiased CKA of
+    token rows with few documents, remains; see `between_documents`.
 
     Examples
     --------
@@ -138,11 +139,13 @@ def compare(
         extracted: dict[str, Any] = {"corpus": corpus, "site": site, "rows": rows, "n_rows": n_rows, "packing": packing}
         extracted |= {"rows_per_document": rows_per_document, "store": store, "batch_tokens": batch_tokens}
         extracted |= {} if uncertainty.resampled else {"seed": seed}
-        check_effect(compare, extracted, "the rows of activations are chosen already. Give it to extract instead.")
+        check_effect(compare, extracted, "activations already have their rows. Pass it to extract instead.")
         given = [layers_of(side, which) for side, which in zip(sides, layers, strict=True)]
         return _of_activations(given, chosen, uncertainty, controls, resources)
     if any(here):
-        raise InputError("One side is a model and the other activations: extract both with the same arguments first.")
+        raise InputError(
+            "One side is a model and the other is activations. Extract both first, with the same arguments."
+        )
     sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
     return _of_models(sides, layers, chosen, sampling, uncertainty, controls, resources)
 
@@ -156,19 +159,19 @@ def _of_models(
     controls: Controls,
     resources: Resources,
 ) -> xr.DataArray:
-    """`compare` of models: in memory where their activations fit, else in sums."""
+    """`compare` for models: in memory if their activations fit, else streamed."""
     shapes, positions = shapes_and_positions(models, layers, sampling.site)
     cost = expected_bytes(shapes, positions, measure, sampling, uncertainty, controls, resources)
     if cost.route == "stream":
         check_effect(
             compare,
             {"store": resources.store},
-            "these activations would take more than the memory limit, so that only sums are kept. Leave it out, or "
-            "raise memory_limit.",
+            "these activations exceed the memory limit, so the comparison is streamed. Leave it out, or raise "
+            "memory_limit.",
         )
         return streamed(models, layers, measure, sampling, resources)
     acts = aligned(models, layers, sampling, resources)
-    resources = replace(resources, memory_limit=cost.limit)  # what was free then: now the activations take of it
+    resources = replace(resources, memory_limit=cost.limit)  # the limit from before activations took their share
     return _of_activations(acts, measure, uncertainty, controls, resources)
 
 
@@ -179,7 +182,7 @@ def _of_activations(
     controls: Controls,
     resources: Resources,
 ) -> xr.DataArray:
-    """`compare` of rows that are there: of two sides, or one with itself."""
+    """`compare` for activations: two sides, or one with itself."""
     rows = Rows.of(dict(zip("ab", sides, strict=False)), uncertainty.groups, controls)
     measure = rows.measure(measure, uncertainty.between_documents)
     check_memory(measure, [side.tensors for side in rows.sides], resources.memory_limit, uncertainty)
@@ -203,29 +206,34 @@ def compare_all(
     remove_components: int = 0,
     memory_limit: int | None = None,
 ) -> dict[tuple[str, str], xr.DataArray]:
-    """Every pair of several models, each once, and each model with itself: (later, earlier) -> their map.
+    """Compare several models pairwise: every pair once, and every model with itself.
 
     Parameters
     ----------
     activations
-        Model name -> its activations, all at the same rows (from one call of `extract_aligned`), or one array, which
-        is layer 0.
+        Model name -> activations at the same rows (from one call of `extract_aligned`), or a single array, which
+        becomes layer 0.
     measure, seed, null, interval, groups, between_documents
-        As in `compare`. p-values are family-wise within one map, not over all of them.
+        As in `compare`.
     leave_out_first, leave_out_norms, standardize, remove_components
-        As in `compare`; rows that are left out of one model are left out of all.
+        As in `compare`. Rows left out for one model are left out for all.
     memory_limit
-        Bytes that the work may take beside the activations; None is half of what is available.
+        Maximum bytes for the work, not counting the activations. None means half of the available memory.
 
     Returns
     -------
     dict
-        (later model, earlier one) -> DataArray (layer_a, layer_b), as `compare` returns.
+        (later model, earlier model) -> DataArray (layer_a, layer_b), as returned by `compare`.
 
     Raises
     ------
     InputError
-        Activations whose rows are not the same, and what `compare` raises.
+        If the rows of the activations differ; also whatever `compare` raises.
+
+    Notes
+    -----
+    p-values are family-wise within one map, not over all maps: with 20 maps, one of them has a cell with p <= 0.05 by
+    chance on average.
 
     Examples
     --------
@@ -237,9 +245,9 @@ def compare_all(
     uncertainty = Uncertainty(null, interval, groups, between_documents, seed)
     controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
     if not uncertainty.resampled:
-        check_effect(compare_all, {"seed": seed}, "it is of null and interval, which are not asked for.")
+        check_effect(compare_all, {"seed": seed}, "it only seeds null and interval, and neither is requested.")
     if not isinstance(activations, Mapping) or not activations:
-        raise InputError("compare_all needs activations by name, as name -> activations, of at least one model.")
+        raise InputError("compare_all needs activations of at least one model, as {name: activations}.")
     sides = {str(name): layers_of(as_side(acts, str(name)), "all") for name, acts in activations.items()}
     rows = Rows.of(sides, uncertainty.groups, controls)
     chosen = rows.measure(chosen, between_documents)

@@ -1,4 +1,4 @@
-"""Every model of a population against every other, layer by layer, under several measures at once."""
+"""Compare every model of a population with every other, layer by layer, under several measures."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from repsim_nb.corpora import Corpus
 
-# Different views of a layer (geometry, subspaces, prediction, matching of features, neighbours), each at most n d^2 or
-# n^2 d for a pair.
+# One or more measures of each type (geometry, subspaces, prediction, feature matching, neighbours) that cost at most
+# n d^2 or n^2 d per pair.
 CHEAP = (
     "cka",
     "procrustes",
@@ -67,46 +67,49 @@ def compare_models(
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
 ) -> xr.Dataset:
-    """How unlike all pairs of models are at each layer, the same layer in both, on the same rows.
+    """Compute the dissimilarity of all pairs of models at each layer, on the same rows.
 
-    Models that are given by name are loaded one at a time; the activations of all are kept.
+    Each layer is compared with the same layer of the other model. Models given by name are loaded one at a time; the
+    activations of all models are kept in memory.
 
     Parameters
     ----------
     models
-        At least two of one depth and one tokenizer, or anything `load_model` takes; or what they gave, by name or in a
-        list: activations (from `extract`, or layer -> (n_rows, d) array) or one array each (layer 0), with equal rows.
+        At least two models with the same depth and tokenizer (anything that `load_model` takes). Alternatively
+        activations with equal rows, as a list or by name: results of `extract`, mappings layer -> (n_rows, d) array,
+        or single arrays, which become layer 0.
     measures
-        Names from `list_measures()` or configured measures, one or several; by default the ten of `CHEAP`.
+        One or more names from `list_measures()` or configured measures. The default is the ten of `CHEAP`.
     corpus, site, rows, n_rows, rows_per_document, seed, packing
-        Which rows of which text, see `Sampling`; an error for activations and arrays.
+        Text, place in the model and sampling of rows; see `Sampling`. Not allowed for activations and arrays.
     layers
-        "all", a position or several, counted as in each model.
+        "all", one layer or a list.
     groups, between_documents
-        As in `compare`; every measure must be able to leave out pairs of rows of one document.
+        As in `compare`. With between_documents=True every measure must have a parameter `groups`.
     leave_out_first, leave_out_norms, standardize, remove_components
-        As in `compare`; rows that are left out of one model are left out of all.
+        As in `compare`. Rows left out for one model are left out for all.
     store, memory_limit, batch_tokens
-        What may be used, see `system.resources.Resources`. Of activations and arrays the limit is for the work alone.
+        Resources; see `system.resources.Resources`. For activations and arrays the limit covers only the work on them.
 
     Returns
     -------
     xarray.Dataset
-        One variable for each measure, dims ("layer", "model_a", "model_b"): 0 = the same up to what the measure is
-        invariant to (`Measure.dissimilarity`), larger = less alike; the diagonal is a model against itself. Measures
-        that are not symmetric take x from model_a and y from model_b. attrs["provenance"] is one JSON string.
+        One variable per measure, dims ("layer", "model_a", "model_b"). 0 means equal up to the measure's invariances
+        (`Measure.dissimilarity`); larger means less similar. The diagonal compares a model with itself. Asymmetric
+        measures take x from model_a and y from model_b. attrs["provenance"] is one JSON string.
 
     Raises
     ------
     InputError
-        Fewer than two models, models of one name, different depth or with different rows, activations beyond
-        memory_limit, models and activations mixed, an argument that would have no effect, or what `extract` and the
-        measures raise.
+        If there are fewer than two models, two models have the same name, depths or rows differ, activations exceed
+        memory_limit, models and activations are mixed, or an argument would have no effect; also whatever `extract`
+        and the measures raise.
 
     Notes
     -----
-    All pairs share the same rows, so that values of different pairs are not independent: see `groups` for tests that
-    take models as the unit.
+    All pairs share the same rows and every model appears in many pairs, so values of different pairs are not
+    independent: tests must use the model as the unit (see `groups`). Values of different measures have different
+    scales and cannot be compared with each other.
 
     Examples
     --------
@@ -115,13 +118,13 @@ def compare_models(
     array([[0., 0.],
            [0., 0.]])
     """
-    chosen = _chosen(measures)
+    chosen = _resolve_measures(measures)
     uncertainty = Uncertainty(None, None, groups, between_documents, seed)
     controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
     resources = Resources(store, memory_limit, batch_tokens)
     if isinstance(models, str | Model) or not isinstance(models, Mapping | Iterable):
-        raise InputError(f"models={models!r}; expected a list of at least two.")
-    given = _given(models)
+        raise InputError(f"models={models!r}; expected a list of at least two models.")
+    given = _activations_by_name(models)
     kept: dict[str, Mapping[int, Any]]
     if given is None:
         sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
@@ -136,12 +139,12 @@ def compare_models(
             "packing": packing,
         }
         extracted |= {"rows_per_document": rows_per_document, "store": store, "batch_tokens": batch_tokens}
-        check_effect(compare_models, extracted, "the rows of activations are chosen already. Give it to extract.")
+        check_effect(compare_models, extracted, "activations already have their rows. Pass it to extract instead.")
         kept = {name: layers_of(acts, layers) for name, acts in given.items()}
         for acts in kept.values():
-            _check_alike(next(iter(kept.values())), acts)
+            _check_same_layers(next(iter(kept.values())), acts)
     if len(kept) < 2:
-        raise InputError(f"{len(kept)} model was given; expected at least two.")
+        raise InputError(f"Need at least two models, got {len(kept)}.")
     same = Rows.of(kept, uncertainty.groups, controls)
     chosen = [same.measure(measure, between_documents) for measure in chosen]
     if given is not None:
@@ -152,7 +155,7 @@ def compare_models(
 
 
 def _dataset(sides: Sequence[Side], measures: Sequence[Measure]) -> xr.Dataset:
-    """Every measure of all pairs, layer by layer."""
+    """Compute every measure for all pairs, layer by layer."""
     import xarray as xr
 
     names, positions = [side.name for side in sides], list(sides[0].acts)
@@ -164,8 +167,8 @@ def _dataset(sides: Sequence[Side], measures: Sequence[Measure]) -> xr.Dataset:
     dims = ("layer", "model_a", "model_b")
     about = {
         "measures": {m.name: recorded_params(m) for m in measures},
-        "models": {side.name: _origin(side.acts) for side in sides},
-        **_common(sides[0].acts),
+        "models": {side.name: _model_provenance(side.acts) for side in sides},
+        **_shared_provenance(sides[0].acts),
         "versions": versions(),
     }
     return xr.Dataset(
@@ -175,8 +178,8 @@ def _dataset(sides: Sequence[Side], measures: Sequence[Measure]) -> xr.Dataset:
     )
 
 
-def _given(models: Sequence[Any] | Mapping[str, Any]) -> dict[str, Mapping[int, Any]] | None:
-    """Activations by name; None where models were given."""
+def _activations_by_name(models: Sequence[Any] | Mapping[str, Any]) -> dict[str, Mapping[int, Any]] | None:
+    """Activations by name, or None if models were given."""
     entries = list(models.items()) if isinstance(models, Mapping) else [(None, model) for model in models]
     sides = [as_side(model, f"model {place} of models") for place, (_, model) in enumerate(entries)]
     here = [isinstance(side, Mapping) for side in sides]
@@ -184,25 +187,25 @@ def _given(models: Sequence[Any] | Mapping[str, Any]) -> dict[str, Mapping[int, 
         return None
     if not all(here) or not sides:
         raise InputError(
-            "models holds names with activations or arrays, {name: activations}, or is a list of models to load, not "
-            "both: extract all of them first, or give a list of models."
+            "models mixes models with activations. Pass either a list of models to load, or activations or arrays by "
+            "name, {name: activations}."
         )
     named: dict[str, Mapping[int, Any]] = {}
     for place, ((key, _), side) in enumerate(zip(entries, sides, strict=True)):
         own = side.provenance["model"]["model"] if isinstance(side, Activations) else str(place)
         name = own if key is None else str(key)
         if name in named:
-            raise InputError(f"{name} was given twice; give activations by name, as {{name: activations}}.")
+            raise InputError(f"{name} appears twice. Pass activations by name, as {{name: activations}}.")
         named[name] = side
     return named
 
 
-def _origin(acts: Mapping[int, Any]) -> Any:
+def _model_provenance(acts: Mapping[int, Any]) -> Any:
     return acts.provenance["model"] if isinstance(acts, Activations) else "arrays given by the caller"
 
 
-def _common(acts: Mapping[int, Any]) -> dict[str, Any]:
-    """What the provenance says of all models."""
+def _shared_provenance(acts: Mapping[int, Any]) -> dict[str, Any]:
+    """The part of the provenance that all models share."""
     if isinstance(acts, Activations):
         return {key: value for key, value in acts.provenance.items() if key != "model"}
     return {"n_rows": len(next(iter(acts.values())))}
@@ -215,7 +218,7 @@ def _extracted(
     resources: Resources,
     measures: Sequence[Measure],
 ) -> dict[str, Mapping[int, Any]]:
-    """The activations of every model at the same rows, by name."""
+    """Activations of every model at the same rows, by name."""
     kept: dict[str, Mapping[int, Any]] = {}
     for given in steps(models, "extracting", "model"):
         model = load_model(given)
@@ -224,29 +227,29 @@ def _extracted(
         widths = [model.d_model] * len(models)
         _check_memory(measures, widths, len(positions), sampling.n_rows, resources.memory_limit)
         if model.name in kept:
-            raise InputError(f"{model.name} was given twice; a population has each model once.")
+            raise InputError(f"{model.name} appears twice; list each model once.")
         kept[model.name] = aligned([model], [positions], sampling, resources)[0]
-        _check_alike(next(iter(kept.values())), kept[model.name])
+        _check_same_layers(next(iter(kept.values())), kept[model.name])
     return kept
 
 
-def _chosen(measures: str | Measure | Sequence[str | Measure]) -> list[Measure]:
+def _resolve_measures(measures: str | Measure | Sequence[str | Measure]) -> list[Measure]:
     given = [measures] if isinstance(measures, str | Measure) else list(measures)
     chosen = [get_measure(measure) for measure in given]
     names = [measure.name for measure in chosen]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice or not chosen:
         raise InputError(
-            f"Measure {twice!r} was given twice; compare its settings in calls of their own."
+            f"Measure {twice!r} appears twice; use separate calls for different settings of a measure."
             if twice
             else "measures is empty; expected at least one name from list_measures()."
         )
     return chosen
 
 
-def _check_alike(first: Mapping[int, Any], other: Mapping[int, Any]) -> None:
+def _check_same_layers(first: Mapping[int, Any], other: Mapping[int, Any]) -> None:
     if list(first) != list(other):
-        raise InputError(f"Expected models of one depth, compared at the same layers; got {first!r} and {other!r}.")
+        raise InputError(f"All models need the same layers; got {first!r} and {other!r}.")
     if isinstance(first, Activations) and isinstance(other, Activations):
         same_rows(first, other)
 
@@ -254,7 +257,7 @@ def _check_alike(first: Mapping[int, Any], other: Mapping[int, Any]) -> None:
 def _check_memory(
     measures: Sequence[Measure], widths: Sequence[int], layers: int, n_rows: int, given: int | None
 ) -> None:
-    """Raise where activations of models so wide, and what one measure does to one layer of them, exceed the limit."""
+    """Raise if all activations, plus the work of the most demanding measure on one layer, exceed the limit."""
     limit = limit_bytes(given)
 
     def needed(n: int) -> int:
@@ -265,6 +268,6 @@ def _check_memory(
         most = most_rows(needed, n_rows, limit)
         fewer = f"n_rows of at most {most:,}" if most else "fewer rows"
         raise InputError(
-            f"The activations of all models and {greediest.name} of them take {readable_size(needed(n_rows))}; the "
+            f"The activations of all models and the work of {greediest.name} need {readable_size(needed(n_rows))}; the "
             f"limit is {readable_size(limit)}. Choose {fewer}, fewer layers or models, or raise memory_limit."
         )

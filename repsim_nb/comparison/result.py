@@ -1,4 +1,4 @@
-"""Arrays inside, labels outside: a grid of values becomes an xarray result that says what made it."""
+"""Turn a grid of values into a labelled xarray result with its provenance."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def labelled(
     between_documents: bool = False,
     estimator: str = "all rows",
 ) -> xr.DataArray:
-    """Values (layers of a, layers of b) with the layers' labels, the models' names, the measure and the provenance.
+    """Label values (layers of a, layers of b) with layers, model names, measure and provenance.
 
-    Of extracted rows attrs["coverage"] is the share of places that both tokenizers have (of the one with fewer).
+    For extracted rows, attrs["coverage"] is the share of the coarser tokenizer's token boundaries that both have.
     """
     import xarray as xr
 
@@ -62,12 +62,12 @@ def labelled(
 
 
 def recorded_params(measure: Measure) -> dict[str, Any]:
-    """Parameters as the provenance holds them."""
+    """A measure's parameters in the form stored in the provenance."""
     return {name: _recorded(value) for name, value in measure.params.items()}
 
 
 def _recorded(value: Any) -> Any:
-    """A parameter as the provenance holds it: a number or a name as it is, one value per row by its hash."""
+    """One parameter: numbers and names unchanged, arrays with one value per row as a hash."""
     if value is None or isinstance(value, str):
         return value
     values = np.asarray(value)
@@ -81,7 +81,7 @@ def _name(acts: Mapping[int, Any], otherwise: str) -> str:
 
 
 def _coverage(acts: Mapping[int, Any]) -> dict[str, float]:
-    """Share of places that the tokenizers have in common, where it is known."""
+    """Share of token boundaries that the tokenizers have in common, if known."""
     about = acts.provenance if isinstance(acts, Activations) else {}
     return {"coverage": about["coverage"]} if "coverage" in about else {}
 
@@ -91,5 +91,5 @@ def _provenance(acts: Mapping[int, Any]) -> Any:
 
 
 def as_json(*parts: dict[str, Any]) -> str:
-    """Provenance as one JSON string, which every file format can carry."""
+    """Provenance as one JSON string, which every file format can store."""
     return json.dumps({k: v for part in parts for k, v in part.items()}, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Rows that are there: sides of equal rows, their grid under a measure, and how sure it is."""
+"""Activations with equal rows: their grid of values under a measure, with null and interval."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from torch import Tensor
 
-MIN_BLOCKS = 5  # documents at least for an interval
+MIN_BLOCKS = 5  # minimum number of documents for an interval
 T = TypeVar("T")
 
 
@@ -52,7 +52,7 @@ class Side:
     ready: Sequence[Prepared] = ()
 
     def prepared(self, measure: Measure) -> Side:
-        """With every layer as far as the measure can work on it alone."""
+        """Precompute what the measure can do on every layer alone."""
         layers = zip(self.acts, self.tensors, strict=True)
         return replace(self, ready=[measure.prepare(x, f"layer {layer} of {self.name}") for layer, x in layers])
 
@@ -64,11 +64,11 @@ class Rows:
     Attributes
     ----------
     sides
-        One, two or many.
+        One, two or many sides.
     documents
-        Of the rows that are left.
+        Documents of the remaining rows.
     kept
-        Which rows the controls left, (n_rows,) of bool; None without controls.
+        Mask of the rows that the controls kept, bool (n_rows,); None without controls.
     """
 
     sides: list[Side]
@@ -77,7 +77,7 @@ class Rows:
 
     @classmethod
     def of(cls, sides: Mapping[str, Mapping[int, Any]], groups: Any, controls: Controls) -> Rows:
-        """Activations by name, those that extraction made of the same rows."""
+        """Build from activations by name; extracted ones must have the same rows."""
         for one, other in pairwise([acts for acts in sides.values() if isinstance(acts, Activations)]):
             same_rows(one, other)
         kept = None
@@ -89,28 +89,28 @@ class Rows:
         return cls(own, _documents(list(sides.values()), groups, len(own[0].tensors[0])), kept)
 
     def measure(self, given: Measure, between_documents: bool) -> Measure:
-        """The measure for the rows that are left, without pairs of rows of one document where that is asked for."""
+        """The measure for the remaining rows, without within-document pairs if `between_documents`."""
         measure = given if self.kept is None else given.configured(**of_rows(given.params, self.kept))
         if not between_documents:
             return measure
         if "groups" not in measure.params:
             raise InputError(
-                f"between_documents=True is for measures with a parameter groups; {measure.name} has none."
+                f"between_documents=True needs a measure with the parameter groups; {measure.name} has none."
             )
-        if len(self.documents) == self.documents.n:  # no two rows of one document
+        if len(self.documents) == self.documents.n:  # every row is a document of its own
             return measure
         return measure.configured(groups=self.documents.codes)
 
     def grid(self, a: Side, b: Side, measure: Measure, uncertainty: Uncertainty) -> xr.DataArray:
-        """The labelled result of two sides that the measure has prepared."""
+        """The labelled result for two prepared sides."""
         values, errors = measure.grid_with_errors(a.ready, b.ready)
         how = {} if errors is None else {"estimator": "sampled pairs of rows"}
         result = labelled(values, measure, a.acts, b.acts, uncertainty.between_documents, **how)
         if errors is not None:
             if uncertainty:
                 raise InputError(
-                    f"{measure.name} with fast=True has a standard error of its own; leave null, interval and "
-                    "between_documents out, or fast."
+                    f"{measure.name} with fast=True comes with its own standard error. Leave out null, interval and "
+                    "between_documents, or leave out fast."
                 )
             return result.assign_coords(standard_error=(result.dims, errors))
         if not uncertainty.resampled:
@@ -129,8 +129,8 @@ def check_memory(
     given: int | None,
     uncertainty: Uncertainty = Uncertainty(),  # noqa: B008
 ) -> None:
-    """Raise where work on one side, or two, takes more than the limit."""
-    times = 2 if uncertainty.resampled else 1  # how often what is prepared is held
+    """Raise if the work on one or two sides exceeds the memory limit."""
+    times = 2 if uncertainty.resampled else 1  # copies of the prepared layers in memory
     limit, n = limit_bytes(given), len(sides[0][0])
     widths = [[x.shape[1] for x in side] for side in sides]
 
@@ -139,9 +139,9 @@ def check_memory(
 
     if limit is not None and needed(n) > limit:
         most = most_rows(needed, n, limit)
-        fewer = f"Take at most {most:,} rows" if most else "Take fewer rows"
+        fewer = f"Use at most {most:,} rows" if most else "Use fewer rows"
         raise InputError(
-            f"{measure.name} of {n:,} rows takes {readable_size(needed(n))} beside them; the limit is "
+            f"{measure.name} of {n:,} rows needs {readable_size(needed(n))} of working memory; the limit is "
             f"{readable_size(limit)}. {fewer}, fewer layers, or raise memory_limit."
         )
 
@@ -154,7 +154,7 @@ def _documents(sides: Sequence[Mapping[int, Any]], groups: Any, n: int) -> Docum
 def _with_uncertainty(
     result: xr.DataArray, measure: Measure, grids: Grids, documents: Documents, uncertainty: Uncertainty
 ) -> xr.DataArray:
-    """The result with its null and its interval as coordinates, and how they were made in its provenance."""
+    """Add null and interval as coordinates, and how they were computed to the provenance."""
     coordinates: dict[str, tuple[np.ndarray, str]] = {}
     how: dict[str, Any] = {"documents": len(documents), "seed": uncertainty.seed}
     if uncertainty.permutations or uncertainty.in_closed_form:
@@ -174,9 +174,9 @@ def _with_uncertainty(
         if len(documents) < MIN_BLOCKS:
             raise InputError(f"An interval needs at least {MIN_BLOCKS} documents; there are {len(documents)}.")
         blocks = documents.blocks(BLOCKS, uncertainty.seed)
-        without = _watched(grids.without(blocks), blocks.max() + 1, "interval")
+        without = _with_progress(grids.without(blocks), blocks.max() + 1, "interval")
         ends = jackknife_grid(result.values, without, measure.bounds, level)
-        text = f"end of the {level:.4g} jackknife interval over documents, of each cell by itself"
+        text = f"end of the {level:.4g} jackknife interval over documents, for each cell by itself"
         coordinates |= {"low": (ends.low, f"lower {text}"), "high": (ends.high, f"upper {text}")}
         how["interval"] = {"level": level, "kind": "delete-a-group jackknife", "blocks": int(blocks.max()) + 1}
     result = result.assign_coords(
@@ -189,20 +189,20 @@ def _with_uncertainty(
 def _null(
     values: np.ndarray, measure: Measure, grids: Grids, documents: Documents, uncertainty: Uncertainty
 ) -> tuple[Null, dict[str, Any]]:
-    """The null that is asked for and what the provenance says of it."""
+    """Compute the requested null, and its entry in the provenance."""
     documents.check_exchangeable()
     count = uncertainty.permutations
     if count is not None:
-        arrangements = _watched(documents.arrangements(count, uncertainty.seed), count, "null")
+        arrangements = _with_progress(documents.arrangements(count, uncertainty.seed), count, "null")
         null = max_statistic(values, grids.permuted(arrangements), measure)
         return null, {"kind": "permutation", "permutations": count}
     if not isinstance(grids, LinearCKA):
         raise InputError(
-            f'null="moments" is in closed form and exists for linear CKA with more rows than features of all layers '
-            f'together; {measure.name} here has only null="permutation".'
+            f'null="moments" needs linear CKA with more rows than the features of all layers together. Use '
+            f'null="permutation" for {measure.name} here.'
         )
     return closed_form(values, grids), {"kind": "moments"}
 
 
-def _watched(grids: Iterable[T], total: int, what: str) -> Iterable[T]:
+def _with_progress(grids: Iterable[T], total: int, what: str) -> Iterable[T]:
     return steps(grids, what, "grid", total=int(total))

@@ -1,4 +1,4 @@
-"""All pairs of a family of models over any number of sequences: one model in memory at a time, sums instead of rows."""
+"""Compare all pairs of a model family over any number of sequences, with one model in memory at a time."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from repsim_nb.system.resources import Resources
 if TYPE_CHECKING:
     import xarray as xr
 
-AHEAD = 8  # characters of text per token that are looked at for a cut; few texts have more
-SPARE = 8  # tokens: a text that is cut may fall into fewer
-LEAST = 4  # tokens of a sequence: HSIC1 needs them
+CHARACTERS_PER_TOKEN = 8  # upper bound used to find a cut; few texts have more
+SPARE_TOKENS = 8  # because a cut text may have fewer tokens
+MIN_LENGTH = 4  # tokens per sequence, required by HSIC1
 
 
 @named_arguments()
@@ -43,54 +43,56 @@ def compare_family(
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
 ) -> dict[tuple[str, str], xr.DataArray]:
-    """Every layer of every model against every layer of every other, by debiased CKA within sequences.
+    """Compare all layers of all models by debiased CKA within sequences.
 
         CKA = sum_s HSIC1_s(X, Y) / sqrt(sum_s HSIC1_s(X, X) sum_s HSIC1_s(Y, Y)),   s: the sequences
 
-    Documents are packed into sequences of one length, all of whose positions are rows, first and special tokens
-    included; tokens are compared with tokens of their own sequence alone.
+    Documents are packed into sequences of equal length. Every position is a row, including first and special tokens,
+    and tokens are only compared with tokens of the same sequence.
 
     Parameters
     ----------
     models
-        Of one tokenizer. Those given by name are loaded for every `at_once` sequences anew, so that no two are in
-        memory together; those given as Models stay.
+        Models with the same tokenizer. Models given by name are reloaded for every `at_once` sequences, so that only
+        one is in memory; Model objects stay in memory.
     corpus, site
         As in `extract`.
     n_sequences
-        How many; all that the corpus fills if these are fewer (what is compared is in attrs["n_rows"]).
+        Number of sequences, or all that the corpus fills if there are fewer (see attrs["n_rows"]).
     length
-        Tokens of a sequence; None is the shortest context.
+        Tokens per sequence. None means the shortest context.
     at_once
-        Sequences held; more of them mean fewer loads.
+        Number of sequences processed together; more mean fewer model loads.
     seed
-        Seed of the order of documents.
+        Seed for the order of documents.
     memory_limit
-        Bytes that the Gram matrices of `at_once` sequences may take; None is half of what is available.
+        Maximum bytes for the Gram matrices of `at_once` sequences. None means half of the available memory.
     batch_tokens
-        Tokens run at once, see `system.resources.Resources`.
+        Tokens per forward pass; see `system.resources.Resources`.
 
     Returns
     -------
     dict
-        (later model, earlier one) -> DataArray (layer_a, layer_b), every pair once and each model with itself, as
-        `compare_all` returns.
+        (later model, earlier model) -> DataArray (layer_a, layer_b): every pair once and every model with itself, as
+        returned by `compare_all`.
 
     Raises
     ------
     InputError
-        Models of different tokenizers or one name, fewer tokens than one sequence, numbers out of range, more memory
-        than the limit.
+        If tokenizers differ, two models have the same name, the text does not fill one sequence, a number is out of
+        range, or the memory limit is exceeded.
 
     Notes
     -----
-    The paper used sequences of 1,024 tokens and 1,000 of them, and averaged the ratios of sequences; the ratio of
-    averages here is the estimator of Nguyen et al. (2021, eq. 3). See Brown et al. (2023), appendix C.
+    Values are not comparable with those of `compare`, which compares tokens across documents and samples them: within
+    a sequence, position and first-token effects weigh more.
 
-    For every sequence the U-centred Gram matrices of all layers of all models are vectors, whose inner products are all
-    HSIC1 at once (Szekely and Rizzo 2014), so that the cost hardly grows with the number of pairs. What is held is the
-    Gram matrices of `at_once` sequences, 4 * at_once * (layers of all models) * length^2 bytes, and one model and its
-    activations on these, however many sequences there are.
+    Brown et al. (2023, appendix C) used 1,000 sequences of 1,024 tokens and averaged the ratios of sequences. The
+    ratio of averages used here is the estimator of Nguyen et al. (2021, eq. 3).
+
+    The U-centred Gram matrices of a sequence are treated as vectors, whose inner products give all HSIC1 at once
+    (Szekely and Rizzo 2014), so the cost hardly grows with the number of pairs. Memory holds the Gram matrices of
+    `at_once` sequences, 4 * at_once * (layers of all models) * length^2 bytes, plus one model and its activations.
 
     Examples
     --------
@@ -98,20 +100,24 @@ def compare_family(
     >>> sorted(maps)[0]
     ('tiny-neox-w32-d2', 'tiny-neox-w32-d2')
     """
-    for name, value, least in (("n_sequences", n_sequences, 1), ("at_once", at_once, 1), ("length", length, LEAST)):
+    for name, value, least in (
+        ("n_sequences", n_sequences, 1),
+        ("at_once", at_once, 1),
+        ("length", length, MIN_LENGTH),
+    ):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise InputError(f"{name}={value!r}; expected a whole number, at least {least}.")
-    texts, length, windows, n_layers = _settled(models, corpus, length)
+            raise InputError(f"{name}={value!r}; expected a whole number of at least {least}.")
+    texts, length, windows, n_layers = _resolve(models, corpus, length)
     packing = Packing("packed", length)
     _check_memory(min(at_once, n_sequences), n_layers, length, memory_limit)
     resources = Resources(memory_limit=memory_limit, batch_tokens=batch_tokens)
-    held = torch.empty(min(at_once, n_sequences), n_layers, length**2)  # once: it is nearly all the memory there is
+    held = torch.empty(min(at_once, n_sequences), n_layers, length**2)  # allocated once, nearly all of the memory
     ends: dict[str, Activations] = {}
     total: Any = 0.0
     seen = 0
-    parts = _parts(windows, texts, packing, at_once, seed)
+    parts = _text_parts(windows, texts, packing, at_once, seed)
     for part in steps(parts, "sequences", "part", total=-(-n_sequences // at_once)):
-        wanted = min(at_once, n_sequences - seen, _sequences(windows, part, packing))
+        wanted = min(at_once, n_sequences - seen, _count_sequences(windows, part, packing))
         if not wanted:
             break
         sampling = Sampling(part, site, "padded", wanted * length, None, seed, packing)
@@ -119,7 +125,7 @@ def compare_family(
         for given in models:
             (acts,) = aligned([load_model(given)], ["all"], sampling, resources)
             name = acts.provenance["model"]["model"]
-            ends[name] = _emptied(acts)
+            ends[name] = _without_values(acts)
             same_rows(next(iter(ends.values())), acts)
             for x in acts.values():
                 vectors[:, layer] = _gram(x, length)
@@ -141,13 +147,13 @@ def _check_memory(at_once: int, layers: int, length: int, given: int | None) -> 
         most = limit // one
         fewer = f"set at_once to at most {most}" if most else "choose a shorter length or fewer models"
         raise InputError(
-            f"The Gram matrices of {at_once} sequences of {length} tokens take {readable_size(at_once * one)}; the "
+            f"The Gram matrices of {at_once} sequences of {length} tokens need {readable_size(at_once * one)}; the "
             f"limit is {readable_size(limit)}. Raise memory_limit, or {fewer}."
         )
 
 
-def _settled(models: Sequence[Model | str], corpus: Any, length: int | None) -> tuple[Corpus, int, Windows, int]:
-    """The corpus, the length, the tokenizer and the layers of all models; each model is loaded and let go."""
+def _resolve(models: Sequence[Model | str], corpus: Any, length: int | None) -> tuple[Corpus, int, Windows, int]:
+    """Corpus, length, tokenizer and total number of layers. Loads each model briefly."""
     if isinstance(models, str | Model) or not models:
         raise InputError(f"models={models!r}; expected a list of models or names.")
     names, contexts, n_layers = [], [], 0
@@ -158,26 +164,26 @@ def _settled(models: Sequence[Model | str], corpus: Any, length: int | None) -> 
         n_layers += model.n_layers + 1
         corpus = model.made_for if corpus is None else corpus
     if len(set(names)) < len(names):
-        raise InputError(f"A family has each model once; received {', '.join(names)}.")
+        raise InputError(f"List each model once; got {', '.join(names)}.")
     if length is not None and length > min(contexts):
         short = names[contexts.index(min(contexts))]
-        raise InputError(f"length={length} is more than the {min(contexts)} tokens that {short} reads at once.")
+        raise InputError(f"length={length} is longer than the context of {short}, {min(contexts)} tokens.")
     return load_corpus(corpus), length or min(contexts), model.windows, n_layers
 
 
-def _parts(windows: Windows, corpus: Corpus, packing: Packing, at_once: int, seed: int) -> Iterator[Corpus]:
-    """All of the text, documents in a random order, cut where `at_once` sequences are full."""
-    room = at_once * windows.room(packing.length or 0, packing.bos) + SPARE
+def _text_parts(windows: Windows, corpus: Corpus, packing: Packing, at_once: int, seed: int) -> Iterator[Corpus]:
+    """All of the text, documents in random order, cut into parts that fill `at_once` sequences."""
+    room = at_once * windows.room(packing.length or 0, packing.bos) + SPARE_TOKENS
     waiting: list[str] = []
     free = room
     for document in np.random.default_rng(seed).permutation(len(corpus)).tolist():
         text = corpus.texts[document]
         while text.strip():
-            _, spans = next(windows.tokens([text[: room * AHEAD]]))
-            if not len(spans):  # of nothing but characters that the tokenizer leaves out
-                text = text[room * AHEAD :]
+            _, spans = next(windows.tokens([text[: room * CHARACTERS_PER_TOKEN]]))
+            if not len(spans):  # only characters that the tokenizer drops
+                text = text[room * CHARACTERS_PER_TOKEN :]
                 continue
-            if len(spans) < free and len(text) <= room * AHEAD:
+            if len(spans) < free and len(text) <= room * CHARACTERS_PER_TOKEN:
                 waiting.append(text)
                 free -= len(spans) + 1
                 break
@@ -190,21 +196,21 @@ def _parts(windows: Windows, corpus: Corpus, packing: Packing, at_once: int, see
         yield load_corpus(waiting)
 
 
-def _sequences(windows: Windows, part: Corpus, packing: Packing) -> int:
-    """How many packed windows the documents fill."""
+def _count_sequences(windows: Windows, part: Corpus, packing: Packing) -> int:
+    """Number of packed windows that the documents fill."""
     tokens = sum(len(ids) + 1 for ids, _ in windows.tokens(part.texts)) - 1
     return tokens // windows.room(packing.length or 0, packing.bos)
 
 
-def _emptied(acts: Activations) -> Activations:
-    """Rows and names of the layers without what they hold."""
+def _without_values(acts: Activations) -> Activations:
+    """Activations with rows and layers, but without values."""
     return Activations({layer: torch.empty(len(acts.rows), 0) for layer in acts}, acts.rows, acts.provenance)
 
 
 def _gram(x: Tensor, length: int) -> Tensor:
     """U-centred Gram matrices of a layer as vectors, float32 (sequences, length^2).
 
-    Their inner products over length (length - 3) are HSIC1 (Szekely and Rizzo 2014, eq. 2.1).
+    Their inner products divided by length (length - 3) are HSIC1 (Szekely and Rizzo 2014, eq. 2.1).
     """
     rows = x.view(-1, length, x.shape[1]).double()
     rows = rows - rows.mean(1, keepdim=True)
@@ -220,7 +226,7 @@ def _gram(x: Tensor, length: int) -> Tensor:
 def _maps(
     total: Any, ends: dict[str, Activations], length: int, seen: int, texts: Corpus, seed: int
 ) -> dict[tuple[str, str], xr.DataArray]:
-    """The grid of all layers of all models, cut into maps of pairs."""
+    """Split the grid of all layers of all models into one map per pair."""
     measure = get_measure("cka", batch=length)
     alone = np.sqrt(np.diag(total))
     grid = np.clip(total / np.outer(alone, alone), *measure.bounds)

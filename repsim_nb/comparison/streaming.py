@@ -1,4 +1,4 @@
-"""Comparison in one pass over the corpus, holding sums: memory does not grow with rows."""
+"""Comparison in one pass over the corpus that keeps running sums, so memory does not grow with the number of rows."""
 
 from __future__ import annotations
 
@@ -45,31 +45,32 @@ def stream(
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
 ) -> xr.DataArray:
-    """`compare` of two models in one pass, holding sums instead of activations.
+    """Compare two models in one pass, keeping running sums instead of activations.
 
     Parameters
     ----------
     a, b
-        Models or names. b=None compares a with itself.
+        Models or names of models. b=None compares a with itself.
     corpus, measure, layers_a, layers_b, site, rows, n_rows, rows_per_document, seed, packing
         As in `compare`.
     memory_limit, batch_tokens
-        What may be used, see `system.resources.Resources`.
+        Resources; see `system.resources.Resources`.
 
     Returns
     -------
     xarray.DataArray
-        Dims ("layer_a", "layer_b"), as from `compare`.
+        Dims ("layer_a", "layer_b"), as returned by `compare`.
 
     Raises
     ------
     InputError
-        A measure that needs all rows at once, sums beyond memory_limit, or what `compare` raises.
+        If the measure needs all rows at once or its sums exceed memory_limit; also whatever `compare` raises.
 
     Notes
     -----
-    The rows, and so the values, are those of `compare` with the same arguments. Minibatch CKA is the exception: it
-    depends on the order of rows, which here is that of the batches the models run.
+    Rows and values equal those of `compare` with the same arguments. The exception is minibatch CKA, which depends on
+    the order of rows: here they come in the order in which the models run their batches. A streamed result has no null
+    and no interval, so it says nothing about sampling error.
 
     Examples
     --------
@@ -90,11 +91,11 @@ def streamed(
     sampling: Sampling,
     resources: Resources,
 ) -> xr.DataArray:
-    """`stream`, its options as they travel: of one model with itself, or two."""
+    """`stream` with its options as objects, for one model with itself or two models."""
     plans = plan_aligned(models, layers, sampling, resources)
     try:
         values = measure.from_moments(accumulate(plans, measure))
-    except PrecisionError:  # rare, as when one row is far beyond all others; costs a second pass
+    except PrecisionError:  # rare, for example one row far larger than all others; costs a second pass
         values = measure.from_moments(accumulate(plans, measure, torch.float64))
     outlines = [
         Activations({layer: torch.empty(len(plan), 0) for layer in plan.layers}, plan.rows, plan.provenance)
@@ -104,15 +105,15 @@ def streamed(
 
 
 def accumulate(plans: Sequence[Plan], measure: Measure, dtype: torch.dtype | None = None) -> Accumulator:
-    """The sums that `measure` needs, over all rows of one plan (a model with itself) or two.
+    """Accumulate the sums that `measure` needs over all rows of one plan (a model with itself) or two.
 
-    What parts of a corpus give, here or elsewhere, adds up: `accumulate(...) + accumulate(...)`.
+    Results for parts of a corpus can be added: `accumulate(...) + accumulate(...)`.
     """
     widths = [dict.fromkeys(plan.layers, plan.model.d_model) for plan in plans]
     sums = empty_sums(measure, widths, dtype)
     limit = limit_bytes(plans[0].resources.memory_limit)
     if limit is not None and sums.nbytes > limit:
-        _refuse(measure, sums.nbytes, limit)
+        _raise_over_limit(measure, sums.nbytes, limit)
     name = " and ".join(plan.model.name for plan in plans)
     for index in steps(plans[0].batches(), name):
         sums.add(*(plan.run(index, progress=False) for plan in plans))
@@ -120,12 +121,12 @@ def accumulate(plans: Sequence[Plan], measure: Measure, dtype: torch.dtype | Non
 
 
 def empty_sums(measure: Measure, widths: list[dict[int, int]], dtype: torch.dtype | None = None) -> Accumulator:
-    """For one side with itself, or two."""
+    """Empty sums for one side with itself, or two sides."""
     return measure.accumulator(widths[0], widths[1] if len(widths) == 2 else None, dtype)
 
 
-def _refuse(measure: Measure, needed: int, limit: int) -> None:
-    batches = ", or give cka batch=256, which keeps next to nothing" if measure.name == "cka" else ""
+def _raise_over_limit(measure: Measure, needed: int, limit: int) -> None:
+    batches = ', or use get_measure("cka", batch=256), which needs almost no memory' if measure.name == "cka" else ""
     raise InputError(
         f"{measure.name} needs {readable_size(needed)} when streamed; the limit is {readable_size(limit)}. Raise "
         f"memory_limit, or choose fewer layers{batches}."

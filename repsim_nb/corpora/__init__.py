@@ -1,4 +1,4 @@
-"""Text in: named, seeded, hashed collections of documents."""
+"""Corpora: named, seeded and hashed collections of documents."""
 
 from repsim_nb.corpora.corpus import Corpus, list_corpora, load_corpus
 

@@ -1,4 +1,4 @@
-"""A `Corpus` and the one function that makes it from a name, a path or texts."""
+"""The class `Corpus`, and `load_corpus`, which builds one from a name, a path or texts."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 TEXT_SUFFIXES = (".txt", ".md", ".rst")
-ENCODING = "utf-8-sig"  # editors on Windows put a mark in front, which is no text
+ENCODING = "utf-8-sig"  # drops the byte order mark that editors on Windows add
 TABLE_SUFFIXES = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents with their names, and for labelled corpora one label each.
+    """Named documents, with one label each for labelled corpora.
 
     Attributes
     ----------
     name
-        The registered name, or the path or `"texts"` for the user's own.
+        The registered name; for your own text its path, or `"texts"`.
     texts
         One string per document.
     documents
         One unique name per document.
     split
-        One of the corpus' own, such as `"test"`, or `"all"` for the user's own text, which is used whole.
+        A split of the corpus, such as `"test"`, or `"all"` for your own text, which is used whole.
     labels
         One label per document, or None.
     second_texts
-        Where documents are pairs, the second text of each (the hypothesis of a premise), or None.
+        For documents that are pairs, the second text of each (the hypothesis), else None.
     cases
-        The sub-case that each document is of, for labelled corpora that have them, or None.
+        The sub-case of each document, for labelled corpora that have them, else None.
     source
-        What the texts were read from (package versions, path), for the provenance.
+        Where the texts come from (package versions, path), for the provenance.
     """
 
     name: str
@@ -66,8 +66,8 @@ class Corpus:
             wrong = next((i for i, text in enumerate(column) if not text.isascii() and _is_broken(text)), None)
             if wrong is not None:
                 raise InputError(
-                    f"The text of {self.documents[wrong]} holds half a surrogate pair, which stands for no character. "
-                    "Leave the document out, or mend it: text.encode('utf-8', 'replace').decode()."
+                    f"The text of {self.documents[wrong]} contains half a surrogate pair, which is not a valid "
+                    "character. Leave the document out, or repair it: text.encode('utf-8', 'replace').decode()."
                 )
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class Corpus:
 
     @property
     def sha256(self) -> str:
-        """Hash of document names, texts and labels, in order, and of second texts and cases where there are any."""
+        """Hash of document names, texts and labels in order, and of second texts and cases if there are any."""
         parts = [self.documents, self.texts, self.labels]
         if self.second_texts is not None or self.cases is not None:
             parts += [self.second_texts, self.cases]
@@ -89,13 +89,13 @@ class Corpus:
 
     @property
     def text_bytes(self) -> int:
-        """Bytes of all texts in UTF-8."""
+        """Size of all texts in UTF-8 bytes."""
         columns = (self.texts, self.second_texts or ())
         return sum(len(text) if text.isascii() else len(text.encode("utf-8")) for column in columns for text in column)
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What identifies these texts: name, split, size, hash and source."""
+        """Name, split, size, hash and source of the texts."""
         return {
             "corpus": self.name,
             "split": self.split,
@@ -106,13 +106,13 @@ class Corpus:
 
     @property
     def inputs(self) -> tuple[str, ...] | tuple[tuple[str, str], ...]:
-        """What a model is run on, one per document: its text, or its two texts."""
+        """Model input, one entry per document: its text, or its pair of texts."""
         if self.second_texts is None:
             return self.texts
         return tuple(zip(self.texts, self.second_texts, strict=True))
 
     def take(self, index: Iterable[int]) -> Corpus:
-        """The documents at `index` alone, in that order."""
+        """Only the documents at `index`, in that order."""
         index = list(index)
         columns = ("texts", "documents", "labels", "second_texts", "cases")
         given = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
@@ -129,7 +129,7 @@ def _is_broken(text: str) -> bool:
 
 
 def _as_json(columns: Sequence[Sequence[str] | None], at_once: int = 1000) -> Iterator[str]:
-    """Pieces of `json.dumps(columns)`: as a whole it would take all texts once more."""
+    """`json.dumps(columns)` in pieces, since the whole string would need as much memory as all texts."""
     for number, column in enumerate(columns):
         yield ", " if number else "["
         if column is None:
@@ -142,7 +142,7 @@ def _as_json(columns: Sequence[Sequence[str] | None], at_once: int = 1000) -> It
 
 
 def list_corpora() -> pd.DataFrame:
-    """The corpora that can be loaded by name, one row each (index: name)."""
+    """List the corpora that can be loaded by name, one row each (index: name)."""
     import pandas as pd
 
     rows = [
@@ -150,13 +150,13 @@ def list_corpora() -> pd.DataFrame:
             python_docs.NAME,
             "text",
             SPLITS,
-            "English prose and Python code that every installation of this package carries",
+            "English prose and Python code that comes with every installation of this package",
         ),
         (
             nli_heuristics.NAME,
             "labelled pairs",
             nli_heuristics.SPLITS,
-            "Generated premises and hypotheses, on which the overlap of words is a shortcut; ood has it fail",
+            "Generated premises and hypotheses with word overlap as a shortcut, which fails on the split ood",
         ),
     ]
     frame = pd.DataFrame(rows, columns=["name", "kind", "splits", "description"]).set_index("name")
@@ -175,36 +175,44 @@ def load_corpus(
 ) -> Corpus:
     """Load documents by corpus name, from a text file or folder, from a hub dataset, or from a list of strings.
 
-    In text files blank lines separate documents. A folder contributes every .txt, .md and .rst file below it that is
-    not hidden, in the order of their paths. In a file of JSON lines (.jsonl) every line is a document, or a labelled
-    pair. The user's own text has no splits and is always used whole (`split` "all").
-
-    A dataset on the hub is streamed: no more of its files is read than holds the documents asked for. Its documents are
-    named by their rows ("owner/name:split:row"), rows without text are left out, and its provenance holds the commit.
-
     Parameters
     ----------
     name_or_path_or_texts
-        A name from `list_corpora()`, a path, the id of a dataset on the hub ("owner/name", or "owner/name@revision";
-        the only form that uses the network), strings, or a Corpus (returned as is).
+        A name from `list_corpora()`, a path, the id of a dataset on the hub ("owner/name" or "owner/name@revision";
+        the only form that uses the network), a list of strings, or a Corpus, which is returned unchanged.
     split
-        Of a named corpus: "train", "validation" or "test", the default; nli-heuristics has "pretrain" and "ood" as
-        well. Of a hub dataset: one of its own; by default all of them, one after another.
+        For a named corpus "train", "validation" or "test" (default); nli-heuristics also has "pretrain" and "ood". For
+        a hub dataset one of its splits; by default all of them, one after another.
     column
-        Of a hub dataset or JSON lines, the one that holds the texts; None takes "text" or, where there is none,
+        The column that holds the texts, for hub datasets and JSON lines. None takes "text" or, if there is none,
         labelled pairs in "premise", "hypothesis" and "label".
     config
-        Of a hub dataset that has several configurations, one of them.
+        The configuration of a hub dataset that has several.
     limit
-        Documents at most, the first ones; None is all, of a hub dataset the first 10,000.
+        Maximum number of documents, counted from the start. None means all, or the first 10,000 of a hub dataset.
+
+    Returns
+    -------
+    Corpus
+        The documents with their names, hash and provenance.
 
     Raises
     ------
     InputError
-        Unknown name, dataset, split, column or configuration, each with what there is; no access or no network; empty
-        text, wrong type.
+        If the name, dataset, split, column or configuration is unknown (the message lists valid ones), the hub cannot
+        be reached, a text is empty, or the argument has the wrong type.
     FileNotFoundError
-        A path that does not exist.
+        If the path does not exist.
+
+    Notes
+    -----
+    In text files blank lines separate documents. A folder contributes all its .txt, .md and .rst files that are not
+    hidden, ordered by path. In a JSON lines file (.jsonl) every line is a document or a labelled pair. Your own text
+    has no splits and is always used whole (`split` "all").
+
+    A hub dataset is streamed, and only as much is read as needed. Its documents are named by row
+    ("owner/name:split:row"), rows without text are skipped, and its provenance holds the commit. The first rows of a
+    dataset need not be a random sample of it.
 
     Examples
     --------
@@ -219,23 +227,23 @@ def load_corpus(
     if hub := hub_id(given):
         return _from_hub(hub, split or "all", column, config, limit)
     if config is not None:
-        raise InputError(f"config={config!r} is for datasets on the hub; leave it out.")
+        raise InputError(f"config={config!r} is only for datasets on the hub; leave it out.")
     if isinstance(given, str | os.PathLike) and _is_table(Path(given)):
         _no_split(split)
         return _from_json_lines(Path(given), column, limit)
     if column is not None:
         raise InputError(
-            f"column={column!r} is for datasets on the hub and files of JSON lines (.jsonl); leave it out."
+            f"column={column!r} is only for datasets on the hub and JSON lines files (.jsonl); leave it out."
         )
     return _first(_plain(given, split, limit), limit)
 
 
 def _plain(given: Any, split: str | None, limit: int | None) -> Corpus:
-    """A corpus of none but texts."""
+    """Load a corpus from anything except hub datasets and JSON lines."""
     if isinstance(given, Corpus):
         if split not in (None, given.split):
             raise InputError(
-                f"split={split!r} was asked of a corpus that is loaded: {given!r}. Load that split by name."
+                f"split={split!r} differs from the split of the loaded corpus {given!r}. Load that split by name."
             )
         return given
     if isinstance(given, str) and given in _NAMED:
@@ -251,7 +259,7 @@ def _is_table(path: Path) -> bool:
 
 
 def _exists(path: Path) -> bool:
-    """Whether something is there; what cannot be a path, such as a long text, is not."""
+    """Whether the path exists; False for strings that cannot be paths, such as long texts."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -263,7 +271,7 @@ def _first(corpus: Corpus, limit: int | None) -> Corpus:
 
 
 def hub_id(given: Any) -> str | None:
-    """The id of a dataset, where that is what was given: what exists here is not looked for elsewhere."""
+    """Return `given` if it is a dataset id, else None. Local paths and corpus names take precedence."""
     if not isinstance(given, str) or given in _NAMED or not HUB_ID.fullmatch(given):
         return None
     like_a_file = Path(given).suffix[1:2].isalpha()
@@ -273,8 +281,8 @@ def hub_id(given: Any) -> str | None:
 def _no_split(split: str | None) -> None:
     if split not in (None, "test", "all"):
         raise InputError(
-            f"split={split!r} was asked of your own text, which has no splits and is used whole. "
-            "Leave split out, and load the parts you want to keep apart as separate corpora."
+            f"split={split!r}: your own text has no splits and is used whole. Leave split out; to keep parts separate, "
+            "load them as separate corpora."
         )
 
 
@@ -292,7 +300,7 @@ def _python_docs(split: str) -> Corpus:
 
 
 def nli_pairs(split: str, disambiguating: float = 0.0) -> Corpus:
-    """The corpus nli-heuristics with a share of pairs in "train" on which the shortcut is wrong, 0 to 1."""
+    """The corpus nli-heuristics; `disambiguating` is the share of "train" pairs on which the shortcut fails."""
     pairs = nli_heuristics.build(split, disambiguating)
     labelled = split != "pretrain"
     source = nli_heuristics.versions() | ({"disambiguating": str(disambiguating)} if split == "train" else {})
@@ -320,7 +328,7 @@ def _from_hub(given: str, split: str, column: str | None, config: str | None, li
 
 def _from_json_lines(path: Path, column: str | None, limit: int | None) -> Corpus:
     if not _exists(path):
-        raise FileNotFoundError(f"No file at '{path}'. Give a path that exists, or a corpus name.")
+        raise FileNotFoundError(f"No file at '{path}'. Use an existing path or a corpus name.")
     read = DocumentsRead.none()
     name = _readable(path.name)
     try:
@@ -333,24 +341,24 @@ def _from_json_lines(path: Path, column: str | None, limit: int | None) -> Corpu
     except InputError as error:
         raise InputError(f"'{path}': {error}") from None
     if not read.texts:
-        raise InputError(f"'{path}' holds no text: {read.seen:,} lines are empty.")
+        raise InputError(f"'{path}' contains no text: all {read.seen:,} lines are empty.")
     source = {"path": _readable(path), "column": wanted.column or "pairs"}
     return _of_rows(_readable(path), read, "all", source)
 
 
 def _opened(path: Path) -> TextIO:
-    """A file of text; InputError where it cannot be read."""
+    """Open a text file; raise InputError if it cannot be read."""
     try:
-        if path.is_char_device():  # it never ends
-            raise InputError(f"'{path}' is a device. Give a file.")
+        if path.is_char_device():  # reading it may never end
+            raise InputError(f"'{path}' is a device, not a file.")
         return path.open(encoding=ENCODING)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise InputError(f"Cannot read '{path}': {reason}. Give a file that can be read.") from None
+        raise InputError(f"Cannot read '{path}': {reason}. Use a readable file.") from None
 
 
 def _readable(path: Path | str) -> str:
-    """A path in characters; what the system gives that is none is marked as such."""
+    """A path as valid Unicode, with undecodable bytes replaced."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -362,7 +370,7 @@ def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             except (ValueError, RecursionError):
                 found = None
             if not isinstance(found, dict):
-                raise InputError(f"line {number} is no JSON object; expected one per line.")
+                raise InputError(f"line {number} is not a JSON object; expected one per line.")
             yield found
 
 
@@ -382,48 +390,46 @@ def _of_rows(name: str, read: DocumentsRead, split: str, source: dict[str, str])
 def _from_texts(given: Any, limit: int | None) -> Corpus:
     if isinstance(given, bytes | bytearray | Mapping | Set | IOBase) or getattr(given, "ndim", 1) != 1:
         raise InputError(
-            f"A corpus is a name, a path or a sequence of strings; received {type(given).__name__}. "
-            "Give the texts in a list: of a file its path, of a table one column."
+            f"Expected a corpus name, a path or a sequence of strings, got {type(given).__name__}. Pass a list of "
+            "texts, the path of a file, or one column of a table."
         )
     try:
         found = iter(given)
     except TypeError:
         raise InputError(
-            f"A corpus is a name, a path or a sequence of strings; received {type(given).__name__}."
+            f"Expected a corpus name, a path or a sequence of strings, got {type(given).__name__}."
         ) from None
     texts = tuple(itertools.islice(found, limit))
     wrong = next((i for i, t in enumerate(texts) if not isinstance(t, str)), None)
     if wrong is not None:
-        raise InputError(
-            f"A corpus is a sequence of strings; element {wrong} is of type {type(texts[wrong]).__name__}."
-        )
+        raise InputError(f"Expected a sequence of strings; element {wrong} has type {type(texts[wrong]).__name__}.")
     empty = next((i for i, t in enumerate(texts) if not t.strip()), None)
     if empty is not None:
         raise InputError(f"Text number {empty} of the corpus is empty. Leave empty texts out.")
     if not texts:
-        raise InputError("The corpus has no texts. Give at least one non-empty string.")
-    texts = tuple(t if type(t) is str else str.__str__(t) for t in texts)  # numpy and others have kinds of their own
+        raise InputError("The corpus has no texts. Pass at least one non-empty string.")
+    texts = tuple(t if type(t) is str else str.__str__(t) for t in texts)  # numpy and others subclass str
     return Corpus("texts", texts, tuple(f"texts:{i}" for i in range(len(texts))), "all")
 
 
 def _from_path(given: str | os.PathLike[str]) -> Corpus:
     path = Path(given)
     if not str(given).strip():
-        raise InputError("The name of a corpus is empty. Give a name, a path, or the texts in a list.")
+        raise InputError("The corpus name is empty. Pass a name, a path, or a list of texts.")
     if not _exists(path):
         if isinstance(given, str) and _reads_like_a_text(given):
             raise InputError(
-                f"No corpus, file or folder is called {given if len(given) < 60 else given[:60] + '…'!r}. "
-                "If that is a text, give it in a list: [text]."
+                f"No corpus, file or folder is named {given if len(given) < 60 else given[:60] + '…'!r}. "
+                "If that is a text, pass it in a list: [text]."
             )
         looks_like_a_name = isinstance(given, str) and not path.suffix and os.sep not in given
         if looks_like_a_name:
-            raise unknown("corpus", given, list_corpora().index, "Or give the path of a text file or folder.")
-        raise FileNotFoundError(f"No text file or folder at '{path}'. Give a path that exists, or a corpus name.")
+            raise unknown("corpus", given, list_corpora().index, "Or pass the path of a text file or folder.")
+        raise FileNotFoundError(f"No text file or folder at '{path}'. Use an existing path or a corpus name.")
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if _is_text(p, path))
         if not files:
-            raise InputError(f"The folder '{path}' holds no text file ({', '.join(TEXT_SUFFIXES)}).")
+            raise InputError(f"The folder '{path}' contains no text files ({', '.join(TEXT_SUFFIXES)}).")
     else:
         files = [path]
     documents, texts = [], []
@@ -433,18 +439,18 @@ def _from_path(given: str | os.PathLike[str]) -> Corpus:
             documents.append(f"{label}:{i}")
             texts.append(text)
     if not texts:
-        raise InputError(f"'{path}' holds no text: it is empty or only white space.")
+        raise InputError(f"'{path}' contains no text: it is empty or only whitespace.")
     name = _readable(path)
     return Corpus(name, tuple(texts), tuple(documents), "all", source=(("path", name),))
 
 
 def _reads_like_a_text(given: str) -> bool:
-    """Too long for a path, or of words and lines as none has."""
+    """Whether a string looks like a text: too long for a path, with many words or with several lines."""
     return len(given) > 200 or given.count(" ") > 4 or any(not character.isprintable() for character in given)
 
 
 def _is_text(file: Path, top: Path) -> bool:
-    """Whether it is a text file, and neither hidden nor in a hidden folder, where Jupyter and git keep copies."""
+    """Whether it is a text file outside hidden folders, where Jupyter and git keep copies."""
     hidden = any(part.startswith(".") for part in file.relative_to(top).parts)
     return not hidden and file.suffix.lower() in TEXT_SUFFIXES and file.is_file()
 
@@ -455,15 +461,15 @@ def _paragraphs(file: Path) -> list[str]:
             content = opened.read()
     except UnicodeDecodeError:
         raise _not_text(file) from None
-    if "\0" in content:  # as in UTF-16 without its mark, or in a binary file
+    if "\0" in content:  # UTF-16 without a byte order mark, or a binary file
         raise _not_text(file)
     return paragraphs(content)
 
 
 def paragraphs(text: str) -> list[str]:
-    """The documents of a text: what stands between blank lines."""
+    """Split a text into documents at blank lines."""
     return [p.strip("\n") for p in re.split(r"\n[^\S\n]*\n", text) if p.strip()]
 
 
 def _not_text(file: Path) -> InputError:
-    return InputError(f"'{file}' is not UTF-8 text. Unpack it, convert it to UTF-8, or give another file.")
+    return InputError(f"'{file}' is not UTF-8 text. Unpack it, convert it to UTF-8, or use another file.")

@@ -1,4 +1,4 @@
-"""Texts, or labelled pairs of texts, from a dataset on the Hugging Face hub: the first of them, streamed."""
+"""Stream the first texts, or labelled pairs of texts, of a dataset on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from datasets import IterableDataset
 
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-MOST = 10_000  # documents; a sample is enough, and the whole Pile is not
-AT_ONCE = 2**22  # bytes of a parquet file, where its row groups are no larger
+MOST = 10_000  # default maximum number of documents: a whole dataset can be huge
+AT_ONCE = 2**22  # bytes of a parquet file to read at once, if its row groups are no larger
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
-# Only to name the nearest when one is misspelt.
+# Only used to suggest the closest name for a misspelt one.
 KNOWN = (
     "NeelNanda/pile-10k",
     "NeelNanda/c4-code-tokenized-2b",
@@ -34,7 +34,7 @@ KNOWN = (
 
 
 class HubText(NamedTuple):
-    """Documents of a dataset, and where they were found."""
+    """Documents of a dataset, and where they come from."""
 
     documents: DocumentsRead
     commit: str
@@ -50,23 +50,28 @@ def read_hub(
     limit: int | None = None,
     revision: str | None = None,
 ) -> HubText:
-    """The first `limit` documents (10,000 unless told) of the dataset `name`; no more of its files is read than needed.
+    """Read the first documents of a hub dataset, without downloading more than needed.
 
     Parameters
     ----------
+    name
+        Id of the dataset, "owner/name".
     split
-        One of its splits, or "all": one after another.
+        One of its splits, or "all" for all of them, one after another.
     column
-        Of the texts; None takes "text", or labelled pairs.
+        The column that holds the texts; None takes "text", or labelled pairs.
     config
-        One of its configurations, for datasets that have several and name no default.
+        One of its configurations, for datasets that have several and no default.
+    limit
+        Maximum number of documents; None means 10,000.
     revision
-        A branch, tag or commit; None is the default branch.
+        A branch, tag or commit; None means the default branch.
 
     Raises
     ------
     InputError
-        No such dataset, revision, configuration, split or column; no access, no network; no text.
+        If the dataset, revision, configuration, split or column does not exist, there is no access or network, or it
+        contains no text.
     """
     needs(f"The dataset '{name}' of the hub", "datasets", "pyarrow")
     commit = _commit(name, revision)
@@ -84,10 +89,10 @@ def read_hub(
                 wanted.read(steps(rows, name, "row"), documents, most, f"{name}:{each}")
     except InputError as error:
         raise InputError(f"The dataset '{name}': {error}") from None
-    except Exception as error:  # of the libraries below, that have errors of their own, another from version to version
+    except Exception as error:  # the libraries below raise their own errors, which change between versions
         raise InputError(f"Cannot read the dataset '{name}': {_reason(name, revision, error)}") from None
     if not documents.texts or wanted is None:
-        raise InputError(f"The dataset '{name}' holds no text: {documents.seen:,} rows are empty.")
+        raise InputError(f"The dataset '{name}' contains no text: all {documents.seen:,} rows are empty.")
     return HubText(documents, commit, config, wanted.column or "pairs")
 
 
@@ -96,14 +101,14 @@ def _commit(name: str, revision: str | None) -> str:
 
     try:
         commit = HfApi().dataset_info(name, revision=revision).sha or "unknown"
-        HfApi().auth_check(name, repo_type="dataset")  # what a gated one holds is shown to everybody
+        HfApi().auth_check(name, repo_type="dataset")  # dataset_info succeeds for gated datasets too
         return commit
     except Exception as error:
         raise InputError(f"Cannot read the dataset '{name}': {_reason(name, revision, error)}") from None
 
 
 def _configs(name: str, commit: str) -> tuple[list[str], str | None]:
-    """All configurations, and the default one."""
+    """All configurations and the default one."""
     from datasets import get_dataset_config_names, get_dataset_default_config_name
 
     return get_dataset_config_names(name, revision=commit), get_dataset_default_config_name(name, revision=commit)
@@ -115,7 +120,7 @@ def _chosen(name: str, config: str | None, there: list[str], default: str | None
     if config is None:
         raise InputError(f"It has several configurations: {', '.join(there)}. Choose one: config=...")
     if config not in there:
-        raise unknown("configuration", config, there, f"There are: {', '.join(there)}.")
+        raise unknown("configuration", config, there, f"Available: {', '.join(there)}.")
     return config
 
 
@@ -125,14 +130,14 @@ def _streams(name: str, config: str, commit: str) -> dict[str, IterableDataset]:
     from datasets import load_dataset_builder
 
     builder = load_dataset_builder(name, config, revision=commit)
-    if hasattr(builder.config, "fragment_scan_options"):  # of parquet; by default 32 MiB are read at once
+    if hasattr(builder.config, "fragment_scan_options"):  # for parquet, which reads 32 MiB at once by default
         cache = pa.CacheOptions(range_size_limit=AT_ONCE)
         builder.config.fragment_scan_options = pyarrow.dataset.ParquetFragmentScanOptions(cache_options=cache)
     return dict(builder.as_streaming_dataset())
 
 
 def _columns(stream: IterableDataset) -> list[str]:
-    """As the dataset says, or where it does not (JSON lines), as its first row has them."""
+    """Column names from the dataset, or from its first row if it does not declare them (JSON lines)."""
     return stream.column_names or list(next(iter(stream), {}))
 
 
@@ -141,7 +146,7 @@ def _label_names(stream: IterableDataset) -> list[str] | None:
 
 
 def _reason(name: str, revision: str | None, error: Exception) -> str:
-    """Why, in one line; libraries wrap what the hub said in errors of their own."""
+    """The reason in one line, taken from the hub's error that the libraries wrap."""
     from httpx import TransportError
     from huggingface_hub import constants, errors
 
@@ -164,7 +169,7 @@ def _reason(name: str, revision: str | None, error: Exception) -> str:
                 "HF_HUB_OFFLINE is not set. (A local file or folder of this name does not exist either.)"
             )
         if isinstance(cause, FileNotFoundError) and status is None and cause is error:
-            return f"it holds no file with rows (parquet, JSON lines, CSV or text). See {page}/tree/main."
+            return f"it contains no data files (parquet, JSON lines, CSV or text). See {page}/tree/main."
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -1,11 +1,11 @@
-"""The corpus `nli-heuristics`: generated sentence pairs on which sharing words and following from part company.
+"""The corpus `nli-heuristics`: generated sentence pairs that separate word overlap from entailment.
 
-In the spirit of HANS (McCoy, Pavlick and Linzen 2019), with templates and words of our own. In training, a hypothesis
-follows when all of its words stand in the premise and does not when at least half of its nouns and verbs are new:
-the overlap of words is a shortcut that is right on (almost) every pair. Out of distribution every hypothesis is made of
-words of its premise, and follows or not by the grammar alone.
+In the spirit of HANS (McCoy, Pavlick and Linzen 2019), with different templates and words. In training, a hypothesis is
+entailed if all of its words occur in the premise, and not entailed if at least half of its nouns and verbs are new:
+word overlap is a shortcut that works on (almost) every pair. Out of distribution every hypothesis consists of words of
+its premise, and only the grammar decides whether it is entailed.
 
-All words are regular: a verb in the past is its own participle, so that active and passive share their words.
+All verbs are regular: past tense and participle are equal, so that active and passive share their words.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from typing import Any, NamedTuple, TypeVar
 from repsim_nb.errors import InputError, unknown
 
 NAME = "nli-heuristics"
-RECIPE = 1  # raise when a change here changes the pairs
+RECIPE = 1  # increase when a change here changes the pairs
 SEED = 5
 LABELS = ("entailment", "non-entailment")
 HEURISTICS = ("lexical_overlap", "subsequence", "constituent")
 
-# Per split: pairs, and the share of premises that belong to it, in per cent. Of "ood" the pairs are per sub-case.
+# Per split: number of pairs, and its share of premises in per cent. For "ood" the number is per sub-case.
 SIZES = {"pretrain": 50_000, "train": 20_000, "validation": 1_000, "test": 2_000, "ood": 200}
 SHARES = {"pretrain": 40, "train": 30, "validation": 5, "test": 10, "ood": 15}
 SPLITS = tuple(SIZES)
 
-# A template's slots are a letter and a number: the same slot is the same word, different slots are different words.
+# Slots in a template are a letter and a number: equal slots hold the same word, different slots different words.
 WORDS = {
     "n": "baker clerk dancer farmer guard lawyer miner painter pilot poet sailor singer tailor teacher waiter weaver",
     "v": "admired amused followed greeted helped praised thanked visited warned watched",
     "i": "danced laughed shouted smiled stumbled waited whispered yawned",
     "p": "behind beside near",
-    "s": "believed doubted feared",  # take a noun or a clause
-    "k": "knew noticed remembered",  # what is known is so
-    "h": "claimed dreamed hoped",  # what is hoped need not be
+    "s": "believed doubted feared",  # with a noun or a clause
+    "k": "knew noticed remembered",  # factive: the clause is true
+    "h": "claimed dreamed hoped",  # not factive
     "c": "because while",
     "d": "if unless",
     "a": "clearly indeed",
@@ -47,13 +47,13 @@ WORDS = {
 SLOTS = {kind: tuple(words.split()) for kind, words in WORDS.items()}
 GRAMMAR = ("and", "by", "or", "that", "the", "was", "who")
 VOCABULARY = tuple(sorted({*GRAMMAR, *(word for words in SLOTS.values() for word in words)}))
-CONTENT = {word: kind for kind in "nvi" for word in SLOTS[kind]}  # what is exchanged to make a hypothesis of new words
+CONTENT = {word: kind for kind in "nvi" for word in SLOTS[kind]}  # replaceable words
 
 T = TypeVar("T")
 
 
 class Case(NamedTuple):
-    """A way to make a hypothesis from a premise: a sub-case of a heuristic, with the label that the grammar gives."""
+    """A sub-case of a heuristic: templates of premise and hypothesis, with the label that follows from the grammar."""
 
     heuristic: str
     label: str
@@ -100,7 +100,7 @@ CASES = (
 )
 _PREMISES_WITH_A_CONCLUSION = {case.premise for case in CASES if case.label == _YES}
 
-# Where nothing shorter follows from a premise, the premise itself does: no word or construction gives the label away.
+# If nothing shorter follows from a premise, the premise itself does, so that no construction reveals the label.
 SHORTCUT = (
     *(case for case in CASES if case.label == _YES),
     *(
@@ -113,7 +113,7 @@ NEW_WORDS = f"new_words/{_NO}"
 
 
 class Pair(NamedTuple):
-    """A premise, a hypothesis, whether it follows, and which sub-case the pair is of."""
+    """A premise, a hypothesis, the label and the sub-case."""
 
     premise: str
     hypothesis: str
@@ -123,22 +123,22 @@ class Pair(NamedTuple):
 
 @lru_cache(maxsize=8)
 def build(split: str, disambiguating: float = 0.0) -> tuple[Pair, ...]:
-    """All pairs of a split, in their order; the same ones everywhere and always.
+    """Build all pairs of a split, reproducibly on every machine.
 
-    No premise is in two splits. In "validation", "test" and "ood" no pair occurs twice.
+    No premise is in two splits. "validation", "test" and "ood" have no duplicate pairs.
 
     Parameters
     ----------
     split
-        "pretrain" (hypotheses made of words of their premise, following or not; labels are to be left aside), "train",
-        "validation", "test" (the shortcut is right) or "ood" (every sub-case alike often).
+        "pretrain" (hypotheses made of words of their premise, entailed or not; its labels are not used), "train",
+        "validation", "test" (the shortcut works) or "ood" (every sub-case equally often).
     disambiguating
-        Share of the pairs of "train" on which the shortcut is wrong, 0 to 1.
+        Share of the pairs in "train" on which the shortcut fails, 0 to 1.
 
     Raises
     ------
     InputError
-        Unknown split, or a share outside 0 to 1.
+        If the split is unknown or the share is not between 0 and 1.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
@@ -156,18 +156,18 @@ def build(split: str, disambiguating: float = 0.0) -> tuple[Pair, ...]:
 
 
 def versions() -> dict[str, str]:
-    """What the pairs depend on."""
+    """Everything that the pairs depend on."""
     return {"recipe": str(RECIPE), "seed": str(SEED)}
 
 
 def overlap(premise: str, hypothesis: str) -> float:
-    """Share of the hypothesis' nouns and verbs that stand in the premise: what the shortcut looks at."""
+    """Share of the hypothesis' nouns and verbs that occur in the premise: the shortcut feature."""
     words = [word for word in hypothesis.split() if word in CONTENT]
     return sum(word in premise.split() for word in words) / len(words)
 
 
 def split_of(premise: str) -> str:
-    """The one split that a premise may be in, by its hash."""
+    """The split of a premise, determined by its hash."""
     percent = int.from_bytes(hashlib.sha256(premise.encode()).digest()[:4], "big") % 100
     for split, share in SHARES.items():
         if percent < share:
@@ -182,7 +182,7 @@ def _in_distribution(split: str, rng: random.Random) -> Pair:
 
 
 def _with_disambiguating(pairs: list[Pair], share: float, rng: random.Random) -> list[Pair]:
-    """Some pairs that do not follow are exchanged for such of shared words, sub-cases taking turns."""
+    """Replace some non-entailed pairs by non-entailed pairs with full word overlap, cycling through sub-cases."""
     cases = [case for case in CASES if case.label == _NO]
     places = [i for i, pair in enumerate(pairs) if pair.label == _NO]
     for turn, place in enumerate(_sample(rng, places, min(round(share * len(pairs)), len(places)))):
@@ -201,7 +201,7 @@ def _pair(case: Case, split: str, rng: random.Random) -> Pair:
 
 
 def _fill(template: str, rng: random.Random) -> dict[str, str]:
-    """Slot -> word; no two slots of one kind have the same."""
+    """Slot -> word, with different words for different slots of a kind."""
     slots = [slot for slot in template.split() if slot[-1].isdigit()]
     filled: dict[str, str] = {}
     for kind in dict.fromkeys(slot[0] for slot in slots):
@@ -211,7 +211,7 @@ def _fill(template: str, rng: random.Random) -> dict[str, str]:
 
 
 def _with_new_words(pair: Pair, rng: random.Random) -> Pair:
-    """The pair with at least half of the hypothesis' nouns and verbs exchanged for others that the premise lacks."""
+    """Replace at least half of the hypothesis' nouns and verbs by words that the premise lacks."""
     words, used = pair.hypothesis.split(), set(pair.premise.split())
     places = [i for i, word in enumerate(words) if word in CONTENT]
     fewest = math.ceil(len(places) / 2)
@@ -233,7 +233,7 @@ def _distinct(pairs: Iterator[Pair], count: int) -> list[Pair]:
     return list(found)
 
 
-# Of `random`, only random() promises the same numbers in every version of Python.
+# Only random() of the module `random` is guaranteed to give the same numbers in every version of Python.
 
 
 def _choice(rng: random.Random, items: Sequence[T]) -> T:

@@ -1,9 +1,9 @@
-"""The corpus `python-docs`: English prose and code that every installation carries.
+"""The corpus `python-docs`: English prose and code that comes with every installation.
 
 Sources, read as text (nothing is imported): the language reference in `pydoc_data.topics`, docstrings of the standard
 library and of the scientific packages this project depends on, and the standard library's source without docstrings.
-Which split a document belongs to depends on its module and qualified name alone, so that an edited docstring of
-another version stays where it was. Near-duplicates are dropped over all splits at once.
+The split of a document depends only on its module and qualified name, so that a docstring edited in another version
+stays in its split. Near-duplicates are dropped across all splits.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ import platformdirs
 from repsim_nb.system.atomic import OutputError, atomic
 
 NAME = "python-docs"
-RECIPE = 1  # raise when a change here changes the documents
-FORMAT = 2  # of the file that keeps them: a line with the hash of the rest, then the documents
+RECIPE = 1  # increase when a change here changes the documents
+FORMAT = 2  # of the cache file: a line with the hash of the rest, then the documents
 MIN_CHARACTERS = 300
-HELD_OUT_PERCENT = 5  # of names, for validation and for test each
+HELD_OUT_PERCENT = 5  # of names, for each of validation and test
 
-# Sub-packages are named where a whole package is large and repetitive.
+# Subpackages are listed if the whole package is large and repetitive.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "numpy": ("",),
     "scipy": ("",),
@@ -54,7 +54,7 @@ SKIPPED_FOLDERS = {"test", "tests", "testing", "_testing", "site-packages", "idl
 
 
 class Record(NamedTuple):
-    """One document: its qualified name ("prose:numpy.linalg.svd"), its split and its text."""
+    """One document: qualified name ("prose:numpy.linalg.svd"), split and text."""
 
     name: str
     split: str
@@ -62,7 +62,7 @@ class Record(NamedTuple):
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything the documents are read from."""
+    """Versions of everything that the documents come from."""
     return {"recipe": str(RECIPE), "python": platform.python_version(), **{p: _version(p) for p in PACKAGES}}
 
 
@@ -74,11 +74,11 @@ def _version(package: str) -> str:
 
 
 def _warn_if_smaller() -> None:
-    """The base install leaves matplotlib out: then the corpus is another one of the same name, with another hash."""
+    """Without matplotlib, which the base install lacks, the corpus has other documents and another hash."""
     missing = [package for package, found in versions().items() if found == ABSENT]
     if missing:
         warnings.warn(
-            f"The corpus {NAME!r} has no docstrings of {', '.join(missing)}, which is not installed: its documents, "
+            f"The corpus {NAME!r} lacks the docstrings of {', '.join(missing)}, which is not installed. Its documents, "
             'and numbers measured on them, differ from those of a full install: pip install "repsim-nb[lab]"',
             stacklevel=5,
         )
@@ -86,7 +86,7 @@ def _warn_if_smaller() -> None:
 
 @lru_cache(maxsize=1)
 def build() -> tuple[Record, ...]:
-    """All documents of all splits, in the order of their names; built once per set of versions, then cached on disk."""
+    """All documents of all splits, ordered by name. Built once per set of versions, then cached on disk."""
     _warn_if_smaller()
     key = hashlib.sha256(json.dumps(versions()).encode()).hexdigest()[:16]
     places = [folder / "corpora" / f"{NAME}-{key}-{FORMAT}.json" for folder in _caches()]
@@ -101,13 +101,13 @@ def build() -> tuple[Record, ...]:
 
 
 def _caches() -> list[Path]:
-    """Folders of what is built once: the user's own and, where that cannot be written, one that may not last."""
+    """Cache folders: the user's own and, if that is not writable, a temporary one."""
     user = getattr(os, "getuid", getpass.getuser)()
     return [Path(platformdirs.user_cache_dir("repsim-nb")), Path(tempfile.gettempdir(), f"repsim-nb-{user}")]
 
 
 def _read(file: Path) -> tuple[Record, ...] | None:
-    """What was kept; None where there is nothing, or not what was written."""
+    """Read the cache; None if it is missing or corrupt."""
     try:
         digest, content = file.read_text(encoding="utf-8").split("\n", 1)
         if json.loads(digest) != _digest(content) or not _own(file):
@@ -118,7 +118,7 @@ def _read(file: Path) -> tuple[Record, ...] | None:
 
 
 def _own(file: Path) -> bool:
-    """Whether nobody else has put it there, as anybody could in a folder that all share."""
+    """Whether the file is ours: in a shared temporary folder anybody could have put it there."""
     return not hasattr(os, "getuid") or file.stat().st_uid in (0, os.getuid())
 
 
@@ -132,10 +132,10 @@ def _keep(records: tuple[Record, ...], places: list[Path]) -> None:
             continue
         if place != places[0]:
             warnings.warn(
-                f"{places[0].parent} cannot be written: the corpus {NAME!r} is kept in {place.parent}.", stacklevel=4
+                f"{places[0].parent} is not writable: the corpus {NAME!r} is cached in {place.parent}.", stacklevel=4
             )
         return
-    warnings.warn(f"{places[0].parent} cannot be written: the corpus {NAME!r} is kept nowhere.", stacklevel=4)
+    warnings.warn(f"{places[0].parent} is not writable: the corpus {NAME!r} is not cached.", stacklevel=4)
 
 
 def _digest(content: str) -> str:
@@ -144,7 +144,7 @@ def _digest(content: str) -> str:
 
 def _split(name: str) -> str:
     kind, qualified = name.split(":", 1)
-    key = qualified.split("/")[0] if kind == "code" else qualified  # all code of one module stays together
+    key = qualified.split("/")[0] if kind == "code" else qualified  # keeps the code of a module in one split
     percent = int.from_bytes(hashlib.sha256(f"{kind}:{key}".encode()).digest()[:4], "big") % 100
     if percent < HELD_OUT_PERCENT:
         return "test"
@@ -177,13 +177,13 @@ def _documents() -> dict[str, str]:
 
 
 def _home(package: str) -> Path | None:
-    """Where it is, without importing it; None where it is not installed."""
+    """The folder of a package, found without importing it; None if it is not installed."""
     spec = find_spec(package)
     return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
 
 def _modules(root: Path, name: str) -> Iterator[tuple[Path, str]]:
-    """Source files at or below `root` with their dotted module names; `root` itself is called `name`."""
+    """Source files at or below `root` with their dotted module names; `root` itself is named `name`."""
     for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
         parts = file.relative_to(root).with_suffix("").parts if file != root else ()
         if SKIPPED_FOLDERS.isdisjoint(parts):
@@ -193,10 +193,10 @@ def _modules(root: Path, name: str) -> Iterator[tuple[Path, str]]:
 def _parse(file: Path) -> tuple[str, ast.Module | None]:
     try:
         source = file.read_text(encoding="utf-8")
-        with warnings.catch_warnings():  # of escapes and the like in other people's code, more with every Python
+        with warnings.catch_warnings():  # newer Pythons warn about escapes in other people's code
             warnings.simplefilter("ignore")
             return source, ast.parse(source)
-    except (SyntaxError, UnicodeDecodeError):  # lib carries deliberately broken files
+    except (SyntaxError, UnicodeDecodeError):  # the standard library contains deliberately broken files
         return "", None
 
 
@@ -228,7 +228,7 @@ def _added_docstrings(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _code(tree: ast.Module, source: str, module: str) -> Iterator[tuple[str, str]]:
-    """Source of each top-level class and function, docstrings cut out (they are documents of their own)."""
+    """Source of each top-level class and function without docstrings, which are documents of their own."""
     lines = source.splitlines()
     docstring_lines: set[int] = set()
     for node, _ in _definitions(tree, module):
@@ -242,10 +242,10 @@ def _code(tree: ast.Module, source: str, module: str) -> Iterator[tuple[str, str
 
 
 def _without_near_duplicates(documents: dict[str, str], limit: float = 0.5) -> dict[str, str]:
-    """Keep a document when fewer than half of its 5-word shingles stand in longer documents already kept.
+    """Keep a document if fewer than half of its 5-word shingles occur in longer documents already kept.
 
-    Longest first, so that a fragment of a kept document goes and not the other way round. The shingles seen are held in
-    a bitmap addressed by hash, which makes the test cheap and a false alarm rare (a few per cent of single shingles).
+    Goes from long to short, so that fragments of a document are dropped and not the document itself. The shingles seen
+    are stored in a bitmap indexed by hash, which is cheap and has few false positives (a few per cent of shingles).
     """
     bits = 27
     seen = np.zeros(1 << bits, dtype=bool)

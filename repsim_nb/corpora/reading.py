@@ -1,4 +1,4 @@
-"""From the rows of a table to documents: texts, or labelled pairs of texts."""
+"""Turn the rows of a table into documents: texts, or labelled pairs of texts."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from repsim_nb.errors import InputError, unknown
 TEXT = "text"
 PAIR = ("premise", "hypothesis")
 LABEL = "label"
-CASE = ("heuristic", "label", "subcase")  # as HANS has them
+CASE = ("heuristic", "label", "subcase")  # the columns of HANS
 
 
 @dataclass
 class DocumentsRead:
-    """Documents as they are read.
+    """Documents read so far.
 
     Attributes
     ----------
     texts
         One string per document.
     names
-        Of each, the row that it is.
+        One name per document, with the number of its row.
     seen
-        How many rows were looked at.
+        Number of rows read.
     second_texts, labels, cases
-        As in `Corpus`; empty where there are none.
+        As in `Corpus`; empty if there are none.
     """
 
     texts: list[str]
@@ -47,16 +47,16 @@ class DocumentsRead:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which columns of a table make a document.
+    """The columns of a table that make a document.
 
     Attributes
     ----------
     column
-        Of the texts; None for labelled pairs.
+        The column that holds the texts; None for labelled pairs.
     columns
-        That are read.
+        All columns to read.
     label_names
-        What numbers in the column of labels stand for.
+        Names of the labels, for labels stored as numbers.
     """
 
     column: str | None
@@ -65,29 +65,29 @@ class Wanted:
 
     @classmethod
     def of(cls, there: Sequence[str], column: str | None, label_names: Sequence[str] | None = None) -> Wanted:
-        """The column asked for; without one, "text", or "premise" and "hypothesis" with a "label".
+        """Choose the requested column, or "text", or "premise" and "hypothesis" with a "label".
 
         Raises
         ------
         InputError
-            No such column; the message names those that are there.
+            If there is no such column; the message lists the available ones.
         """
         if column is not None:
             if column not in there:
-                raise unknown("column", column, there, f"There are: {', '.join(there)}.")
+                raise unknown("column", column, there, f"Available: {', '.join(there)}.")
             return cls(column, (column,))
         if TEXT in there:
             return cls(TEXT, (TEXT,))
         if {*PAIR, LABEL} <= {*there}:
             return cls(None, tuple(c for c in dict.fromkeys((*PAIR, *CASE)) if c in there), label_names)
         raise InputError(
-            f"There is no column {TEXT!r}, nor {PAIR[0]!r} and {PAIR[1]!r} with a {LABEL!r}; there are: "
-            f"{', '.join(there) or 'none'}. Say which column holds the texts: column=..."
+            f"There is no column {TEXT!r}, nor {PAIR[0]!r} and {PAIR[1]!r} with a {LABEL!r}. Available: "
+            f"{', '.join(there) or 'none'}. Set the column that holds the texts: column=..."
         )
 
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, Any]], column: str | None) -> Wanted:
-        """As `of`, where no row need have every column: as the first row says that has what is wanted."""
+        """Like `of`, for rows that may lack columns: reads rows until the needed columns have appeared."""
         there: dict[str, None] = {}
         for row in rows:
             there |= dict.fromkeys(row)
@@ -96,14 +96,14 @@ class Wanted:
         return cls.of(list(there), column)
 
     def read(self, rows: Iterable[Mapping[str, Any]], into: DocumentsRead, most: int | None, name: str) -> None:
-        """Add documents of the rows, named `name`:0, 1, ... by their rows, until there are `most` of them.
+        """Add the documents of the rows, named `name`:0, 1, ... by row, until there are `most` of them.
 
-        Rows without text, or without a label, are left out.
+        Rows without text or label are skipped.
 
         Raises
         ------
         InputError
-            A column that holds something else than text, or labels that do not say what they stand for.
+            If a column does not hold text, or labels are numbers without names.
         """
         for number, row in enumerate(rows):
             if most is not None and len(into.texts) >= most:
@@ -137,7 +137,7 @@ class Wanted:
         value = row.get(column)
         if value is not None and not isinstance(value, str):
             raise InputError(
-                f"The column {column!r} holds {type(value).__name__}, not text. Choose another: column=..."
+                f"The column {column!r} contains {type(value).__name__}, not text. Choose another: column=..."
             )
         return value if value and value.strip() else None
 
@@ -145,7 +145,7 @@ class Wanted:
         if label is None or isinstance(label, str):
             return label
         if not self.label_names:
-            raise InputError("The labels are numbers, and nothing says what they stand for.")
+            raise InputError("The labels are numbers without names.")
         if isinstance(label, bool) or not isinstance(label, int | np.integer) or label >= len(self.label_names):
-            raise InputError(f"The label {label!r} is none of {', '.join(self.label_names)}.")
+            raise InputError(f"The label {label!r} is not one of {', '.join(self.label_names)}.")
         return self.label_names[int(label)] if label >= 0 else None  # -1 is no label

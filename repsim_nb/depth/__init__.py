@@ -1,4 +1,4 @@
-"""What similarity maps say about depth, width and training."""
+"""Questions about depth, width and training, answered from similarity maps."""
 
 from repsim_nb.depth.blocks import Blocks, find_blocks
 from repsim_nb.depth.checkpoints import over_training

@@ -1,4 +1,4 @@
-"""Blocks of layers: stretches of depth that are more alike than smooth decay with distance explains."""
+"""Blocks of layers: consecutive layers that are more similar than smooth decay with distance explains."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from repsim_nb.uncertainty.grids import of_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-LEAST = 4  # layers: three have a middle one only
-RATES = np.linspace(-2, 2, 9)  # of the logarithm of steps from the first to the last, as a straight line
-BENDS = np.linspace(0, 2, 5)  # of the same from the middle to both ends, as a parabola
+MIN_LAYERS = 4  # three layers have no interior boundary to place
+RATES = np.linspace(-2, 2, 9)  # linear trend of log step size over depth
+BENDS = np.linspace(0, 2, 5)  # quadratic term: larger steps at both ends
 IRREGULARITY = 0.25
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks found in the map of a model with itself.
+    """Blocks found in the similarity map of a model with itself.
 
     Attributes
     ----------
     layers
-        The positions compared.
+        The layers compared.
     blocks
-        The blocks of two layers or more, as lists of layers, in order.
+        The blocks of two or more layers, as lists of layers, in order.
     score
-        Mean over all pairs of different layers of what pairs inside blocks have above smooth decay, in units of the
-        similarity; 0 where there is no block.
+        Excess similarity over smooth decay of pairs inside blocks, summed and divided by the number of all pairs of
+        different layers, in units of the similarity; 0 if there is no block.
     p_value
-        Of the score under smooth decay, in (0, 1].
+        p-value of the score under smooth decay, in (0, 1].
     null_high
         The score that 5% of maps with smooth decay reach.
     boundaries
-        DataFrame by the layer a boundary is in front of: share of half-samples of documents in which it is found as
-        well (its stability, 0 to 1).
+        DataFrame indexed by the first layer after each boundary: stability, the share of half-samples of documents in
+        which the boundary is found too.
     smooth
         The smooth decay fitted to the map, (layers, layers).
     similarity
@@ -75,49 +75,57 @@ def find_blocks(
     seed: int = 0,
     **measure_params: Any,
 ) -> Blocks:
-    """Find blocks of layers in a model, say how firm their boundaries are, and test them against smooth decay.
-
-    Smooth decay: the similarity of layers i and j is a decreasing function g of the way u_j - u_i between them, where
-    the logarithm of the steps of u is a parabola over depth: steps may grow or shrink, and be longer at both ends than
-    in the middle, as where the embedding and the last layer stand apart. g is the isotonic regression of the map on
-    that way, the parabola the one of 45 that fits best. What the map has above it is the residual; the blocks are the
-    stretches of neighbouring layers whose pairs have the largest sum of residuals, found exactly by dynamic programming
-    (modularity against a null that knows about distance, as for communities in space).
-
-    The null draws maps of that smooth decay whose steps are irregular as well (log-normal, `irregularity` being the
-    standard deviation of their logarithm, so that steps of one model differ by a quarter or so without being called a
-    boundary), and adds the noise of the choice of documents, as half-samples show it. Everything is fitted anew to
-    every draw. A model whose steps are more irregular than that is one with blocks: that is what the word means here.
-
-    Half-samples take half of the documents at random, each once: a bootstrap that repeats documents would bring back
-    the self terms that debiased estimators leave out. They vary about the whole as the whole varies.
+    """Find blocks of layers in a model, assess the stability of their boundaries, and test them against smooth decay.
 
     Parameters
     ----------
     activations
-        Of one model, layer -> (n_rows, d), at least 4 layers.
+        Activations of one model, layer -> (n_rows, d), with at least 4 layers.
     measure, measure_params
-        A symmetric similarity; linear debiased CKA by default.
+        A symmetric similarity and its parameters; debiased linear CKA by default.
     groups
-        The document of each row, for plain arrays; activations from `extract` know theirs.
+        The document of each row, for plain arrays; activations from `extract` have it.
     irregularity
-        See above, 0 or more.
+        Standard deviation of the log step sizes in the null, 0 or more; see Notes.
     n_halves
-        Half-samples.
+        Number of half-samples.
     n_null
-        Draws of smooth decay; no p-value is below 1 / (n_null + 1).
+        Number of maps drawn from the null; no p-value is below 1 / (n_null + 1).
     seed
-        Seed of both.
+        Seed for half-samples and null.
+
+    Returns
+    -------
+    Blocks
+        The blocks with their score, p-value and boundary stabilities.
 
     Raises
     ------
     InputError
-        Fewer than 4 layers or 8 documents, a measure that is no symmetric similarity, a setting out of range.
+        If there are fewer than 4 layers or 8 documents, the measure is not a symmetric similarity, or a setting is out
+        of range.
+
+    Notes
+    -----
+    The p-value is relative to `irregularity`: a model with more irregular steps than the null allows counts as one
+    with blocks. Blocks also depend on the measure: a single dominant direction can create one (see
+    `comparison.controls.component_share`).
+
+    Under smooth decay the similarity of layers i and j is a decreasing function g of the distance u_j - u_i, where the
+    log steps of u are a parabola over depth: steps can grow or shrink, and be larger at both ends. g is the isotonic
+    regression of the map on this distance, and the parabola is the best of 45 candidates. Residuals are what the map
+    has above this fit. Blocks are the runs of layers whose pairs have the largest sum of residuals, found exactly by
+    dynamic programming (modularity with a spatial null model).
+
+    The null draws maps with that smooth decay and irregular (log-normal) steps, and adds the sampling noise over
+    documents, estimated from half-samples. Everything is refitted for every draw. Half-samples take a random half of
+    the documents without repetition: a bootstrap would repeat documents and bring back the self terms that debiased
+    estimators leave out.
 
     References
     ----------
-    the blocks are those of Brown et al. 2023, section 5, there seen by eye; Newman 2006 and Expert et al. 2011 (PNAS
-    108:7663) on modularity with a spatial null.
+    Brown et al. 2023, section 5, who find such blocks by eye; Newman 2006 and Expert et al. 2011 (PNAS 108:7663) on
+    modularity with a spatial null model.
 
     Examples
     --------
@@ -135,13 +143,13 @@ def find_blocks(
     chosen = _checked(get_measure(measure, **measure_params), layers, documents, irregularity, n_halves, n_null)
     rng = np.random.default_rng(seed)
     similarity = _map(chosen, xs, np.ones(documents.n, dtype=bool))
-    way = _Way(len(layers))
-    smooth, steps, curve = way.fit(similarity)
+    decay_model = _SmoothDecay(len(layers))
+    smooth, steps, curve = decay_model.fit(similarity)
     score, starts = _partition(similarity - smooth)
     halves = np.stack([_map(chosen, xs, half) for half in _halves(documents, n_halves, rng)])
-    found = [_partition(half - way.fit(half)[0])[1] for half in halves]
+    found = [_partition(half - decay_model.fit(half)[0])[1] for half in halves]
     noise = halves - halves.mean(0)
-    null = np.array([way.draw(steps, curve, irregularity, noise, rng) for _ in range(n_null)])
+    null = np.array([decay_model.draw(steps, curve, irregularity, noise, rng) for _ in range(n_null)])
     inner = [s for s in starts if s]
     return Blocks(
         layers=layers,
@@ -167,12 +175,12 @@ def _documents(activations: Mapping[int, Any], groups: Any, n: int) -> Documents
 def _checked(
     measure: Measure, layers: list[int], documents: Documents, irregularity: float, n_halves: int, n_null: int
 ) -> Measure:
-    if len(layers) < LEAST:
-        raise InputError(f"Blocks need at least {LEAST} layers; received {len(layers)}.")
+    if len(layers) < MIN_LAYERS:
+        raise InputError(f"Blocks need at least {MIN_LAYERS} layers, got {len(layers)}.")
     if len(documents) < 8:
-        raise InputError(f"Half-samples need at least 8 documents; there are {len(documents)}.")
+        raise InputError(f"Half-samples need at least 8 documents, got {len(documents)}.")
     if measure.direction != "similarity" or not measure.symmetric:
-        raise InputError(f"Blocks are of a symmetric similarity such as cka; received {measure.name}.")
+        raise InputError(f"Blocks need a symmetric similarity such as cka, got {measure.name}.")
     if not irregularity >= 0 or n_halves < 2 or n_null < 19:
         raise InputError(
             f"irregularity={irregularity!r}, n_halves={n_halves!r}, n_null={n_null!r}; expected at least 0, 2 and 19."
@@ -187,30 +195,30 @@ def _map(measure: Measure, xs: list[Any], kept: np.ndarray) -> np.ndarray:
 
 
 def _halves(documents: Documents, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Rows of random halves of the documents, (n_rows,) of bool each."""
+    """Row masks of random halves of the documents, bool (n_rows,) each."""
     for _ in range(count):
         chosen = np.zeros(len(documents), dtype=bool)
         chosen[rng.permutation(len(documents))[: len(documents) // 2]] = True
         yield chosen[documents.codes]
 
 
-class _Way:
-    """Smooth decay over the way between layers: fitted, and drawn at random."""
+class _SmoothDecay:
+    """Smooth decay over the distance between layers: fitting and random draws."""
 
     def __init__(self, n_layers: int) -> None:
         self.pairs = np.triu_indices(n_layers, 1)
-        middle = (np.arange(n_layers - 1) + 0.5) / (n_layers - 1) - 0.5  # of each step, over depth
-        self.steps = [rate * middle + bend * 4 * middle**2 for bend in BENDS for rate in RATES]  # their logarithms
+        middle = (np.arange(n_layers - 1) + 0.5) / (n_layers - 1) - 0.5  # centred depth of each step
+        self.steps = [rate * middle + bend * 4 * middle**2 for bend in BENDS for rate in RATES]  # log step sizes
         lengths = [np.round(self._length(np.exp(steps)), 9) for steps in self.steps]
         self.lengths = [np.unique(length, return_inverse=True, return_counts=True) for length in lengths]
 
     def _length(self, steps: np.ndarray) -> np.ndarray:
-        """Way between the layers of each pair, when all steps together are as long as there are steps."""
+        """Distance between the layers of each pair, with steps scaled to mean 1."""
         place = np.concatenate([[0], np.cumsum(steps / steps.mean())])
         return place[self.pairs[1]] - place[self.pairs[0]]
 
     def fit(self, similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-        """The smooth decay nearest to a map: as a map, the logarithms of its steps, (way, similarity) on its curve."""
+        """Fit smooth decay to a map: the fitted map, its log step sizes, and (distance, similarity) on its curve."""
         from scipy.optimize import isotonic_regression
 
         values = similarity[self.pairs]
@@ -232,7 +240,7 @@ class _Way:
         noise: np.ndarray,
         rng: np.random.Generator,
     ) -> float:
-        """Score of a random map of smooth decay, with the noise of one half-sample."""
+        """Score of a random map with smooth decay plus the noise of one half-sample."""
         uneven = np.exp(steps + irregularity * rng.normal(size=len(steps)))
         similarity = noise[rng.integers(len(noise))].copy()
         similarity[self.pairs] += np.interp(self._length(uneven), *curve)
@@ -241,7 +249,7 @@ class _Way:
 
 
 def _partition(residual: np.ndarray) -> tuple[float, list[int]]:
-    """The cut into stretches whose pairs have the largest sum: that sum over the number of pairs, and the starts."""
+    """The partition into runs whose pairs have the largest sum: that sum over the number of pairs, and the starts."""
     n = len(residual)
     upper = np.triu(residual, 1)
     within = upper[::-1].cumsum(0)[::-1].cumsum(1)  # [i, j]: pairs with i <= first < second <= j
@@ -249,7 +257,7 @@ def _partition(residual: np.ndarray) -> tuple[float, list[int]]:
     start = np.zeros(n + 1, dtype=int)
     for j in range(n):
         gains = best[: j + 1] + within[: j + 1, j]
-        start[j + 1] = j - int(np.argmax(gains[::-1]))  # of equals the shortest
+        start[j + 1] = j - int(np.argmax(gains[::-1]))  # the shortest if tied
         best[j + 1] = gains[start[j + 1]]
     starts, j = [], n
     while j:

@@ -1,4 +1,4 @@
-"""Layers over training: when they become what they end as, and how many dimensions they use on the way."""
+"""Layers over training: similarity to the final model and effective rank at every checkpoint."""
 
 from __future__ import annotations
 
@@ -54,45 +54,46 @@ def over_training(
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
 ) -> xr.Dataset:
-    """Every layer at checkpoints of training: how alike it is to what it ends as, and its effective rank.
+    """Compare every layer at training checkpoints with the final model, and measure its effective rank.
 
-    Checkpoints are loaded one after the other; the activations of the final model alone are kept.
+    Checkpoints are loaded one after the other; only the activations of the final model are kept.
 
     Parameters
     ----------
     model
-        A name or hub id whose revisions are checkpoints; without a revision it names the final model.
+        A name or hub id whose revisions are checkpoints; without a revision it is the final model.
     revisions
-        Names with a number of steps in them, as in "step1000"; None takes all that there are (`models.checkpoints`):
-        those of Pythia are 154, so name some.
+        Revisions that contain the step number, such as "step1000". None takes all of them (`models.checkpoints`);
+        Pythia has 154, so choose a few.
     corpus, site, rows, n_rows, rows_per_document, seed, packing
-        Which rows of which text, see `Sampling`.
+        Text, place in the model and sampling of rows; see `Sampling`.
     measure
         As in `compare`.
     layers
-        "all", a position or several.
+        "all", one layer or a list.
     null, interval, between_documents
         As in `compare`. p-values are family-wise over all pairs of layers of one checkpoint.
     leave_out_first, leave_out_norms, standardize, remove_components
-        As in `compare`; of the comparison alone. Effective ranks are those of all rows.
+        As in `compare`, for the comparison only. Effective ranks use all rows.
     store, memory_limit, batch_tokens
-        What may be used, see `system.resources.Resources`; the limit is for each checkpoint.
+        Resources; see `system.resources.Resources`. The limit applies to each checkpoint.
 
     Returns
     -------
     xarray.Dataset
-        Dims (step, layer): similarity_to_final (named so for a dissimilarity too; see attrs["direction"]) and
-        effective_rank (`measures.single.effective_rank`, of centred rows; from 1 to d_model). With a null or an
+        Dims (step, layer): similarity_to_final (also the name for a dissimilarity; see attrs["direction"]) and
+        effective_rank (`measures.single.effective_rank` of centred rows, from 1 to d_model). With a null or an
         interval also null_mean, null_high, null_high_family, p_value, low and high of similarity_to_final.
 
     Raises
     ------
     InputError
-        No revisions, one without a number of steps, or what `load_model`, `extract` and `compare` raise.
+        If there are no revisions or one has no step number; also whatever `load_model`, `extract` and `compare` raise.
 
     Notes
     -----
-    Of one training run. Another seed may take another way: what is said of training needs several runs.
+    The result describes one training run; claims about training need several seeds. Effective rank depends on the
+    number of rows: compare it only at equal `n_rows`, well above d_model. Intervals hold for each cell by itself.
 
     Examples
     --------
@@ -110,12 +111,12 @@ def over_training(
     how |= {"remove_components": remove_components, "memory_limit": memory_limit}
     if Uncertainty(null, interval, None, between_documents, seed).resampled:
         how["seed"] = seed
-    Controls(leave_out_first, leave_out_norms, standardize, remove_components)  # raises before anything is run
+    Controls(leave_out_first, leave_out_norms, standardize, remove_components)  # fail before running anything
     names = checkpoints(model) if revisions is None else list(revisions)
     steps = [_step(name) for name in names]
     if not names:
         raise InputError(
-            f"{model} has no checkpoints. Give revisions, or a model for which checkpoints(name) has some."
+            f"{model} has no checkpoints. Pass revisions, or a model that has some (see checkpoints(name))."
         )
     final = load_model(model)
     sampling = sampling.loaded(final.made_for)
@@ -148,5 +149,5 @@ def over_training(
 def _step(revision: str) -> int:
     found = re.search(r"\d+", revision)
     if not found:
-        raise InputError(f"The revision {revision!r} names no step; expected one such as step1000.")
+        raise InputError(f"The revision {revision!r} contains no step number; expected a name such as step1000.")
     return int(found.group())

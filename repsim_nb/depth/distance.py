@@ -1,4 +1,4 @@
-"""Layers by their distance within a model, and by their relative depth in two models."""
+"""Similarity by layer distance within a model, and by relative depth between models."""
 
 from __future__ import annotations
 
@@ -17,27 +17,39 @@ Maps = Mapping[tuple[str, str], "xr.DataArray"]
 
 
 def decay(maps: Maps) -> float:
-    """Spearman correlation of layer distance and similarity within a model, mean over models.
+    """Spearman correlation of layer distance and similarity within a model, averaged over models.
 
     Parameters
     ----------
     maps
-        (model, model) -> its map, as `compare_all` returns; maps between different models are passed over, and models
-        with fewer than three positions, which have one distance only.
+        (model, model) -> map, as `compare_all` returns. Maps between different models are ignored, and so are models
+        with fewer than three layers, which have a single distance.
 
     Returns
     -------
     float
-        In [-1, 1]; negative when distant layers are less alike.
+        Mean correlation in [-1, 1]; negative if distant layers are less similar.
 
     Raises
     ------
     InputError
-        No model with three positions, or a constant map.
+        If no model has three layers, or a map is constant.
+
+    Notes
+    -----
+    A strong correlation also comes from blocks of layers: it does not show that similarity decays smoothly (see
+    `find_blocks`). Pairs of layers are not independent, so this correlation has no textbook p-value.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> similarity = 1 - np.abs(np.subtract.outer(range(4), range(4))) / 4
+    >>> decay({("a", "a"): xr.DataArray(similarity, dims=("layer_a", "layer_b"))})
+    -1.0
 
     References
     ----------
-    Brown et al. 2023, section 5 (there in words).
+    Brown et al. 2023, section 5, who state it in words.
     """
     from scipy.stats import rankdata
 
@@ -50,20 +62,28 @@ def decay(maps: Maps) -> float:
                 raise InputError(f"decay is undefined: all values of the map of {a} are equal.")
             found.append(np.corrcoef(x, y)[0, 1])
     if not found:
-        raise InputError("decay needs a model of at least three positions, with itself.")
+        raise InputError("decay needs the map with itself of at least one model with three or more layers.")
     return float(np.mean(found))
 
 
 def equal_depth(result: xr.DataArray) -> pd.Series:
-    """The cells of a map at equal relative depth: relative depth in [0, 1] -> value.
-
-    Layer l of a model of depth L and layer m of one of depth M are at equal relative depth when l / L = m / M; models
-    of depth 4 and 6 share three such places, models of one depth all.
+    """Select the cells of a map at equal relative depth.
 
     Parameters
     ----------
     result
         A map of all layers of both models, as `compare` returns.
+
+    Returns
+    -------
+    pandas.Series
+        Relative depth in [0, 1] -> value.
+
+    Notes
+    -----
+    Layer l of a model of depth L and layer m of a model of depth M are at equal relative depth if l / L = m / M. Models
+    of depth 4 and 6 share only three such depths, which always include the embedding and the last layer: means over
+    few depths weigh these two heavily.
 
     Examples
     --------
@@ -84,22 +104,33 @@ def _equally_deep(result: xr.DataArray) -> np.ndarray:
 
 
 def correspondence(maps: Maps) -> float:
-    """Mean similarity at equal relative depth (see `equal_depth`) less the mean elsewhere, mean over pairs of models.
+    """Mean similarity at equal relative depth minus the mean elsewhere, averaged over pairs of models.
 
     Parameters
     ----------
     maps
-        (model, other model) -> their map; maps of a model with itself are passed over.
+        (model, other model) -> map; maps of a model with itself are ignored.
 
     Returns
     -------
     float
-        Positive when layers at equal relative depth are more alike than others.
+        Positive if layers at equal relative depth are more similar than others.
 
     Raises
     ------
     InputError
-        No map between different models.
+        If there is no map between different models.
+
+    Notes
+    -----
+    Cells elsewhere are mostly at very different depths, so smooth decay alone makes this positive. It does not show
+    that the most similar layer is the one at equal depth.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> correspondence({("a", "b"): xr.DataArray(np.eye(3), dims=("layer_a", "layer_b"))})
+    1.0
     """
     found = []
     for (a, b), result in maps.items():

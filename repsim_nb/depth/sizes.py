@@ -1,4 +1,4 @@
-"""Models of a family by their size: how alike two sizes are beside seeds of one, and how far apart all are."""
+"""Models of a family by size: similarity of two sizes relative to seeds of one size, and distances between models."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ KINDS = ("same depth", "same width", "both differ")
 
 
 def by_size(maps: Maps, sizes: Mapping[str, tuple[Hashable, Hashable]]) -> pd.DataFrame:
-    """How alike models of a size are to those of every other size, beside how alike they are among each other.
-
-    Like is held against like: the size that comes in several seeds is compared with each other size at the relative
-    depths that both have, and with itself at the same ones. That other pairs of sizes are more alike, or less, says
-    nothing of how much size matters: there are no seeds to hold them against.
+    """Compare the similarity between two sizes with the similarity between seeds of one size.
 
     Parameters
     ----------
     maps
-        (model, other model) -> their map, as `compare_all` returns; maps of a model with itself are passed over.
+        (model, other model) -> map, as `compare_all` returns; maps of a model with itself are ignored.
     sizes
-        Model -> (width, depth). Models of one size are taken for independent seeds.
+        Model -> (width, depth). Models of the same size count as independent seeds.
 
     Returns
     -------
     pandas.DataFrame
-        DataFrame by (seeds, other): the size with several models, and another size. Columns: kind ("same depth", "same
-        width" or "both differ"), similarity (mean over pairs of models, of the mean over depths), ceiling (the same
-        among the seeds), difference (similarity - ceiling; negative where size costs likeness).
+        Indexed by (seeds, other): the size with several models, and another size. Columns: kind ("same depth", "same
+        width" or "both differ"), similarity (mean over relative depths and pairs of models), ceiling (the same between
+        seeds, at the same depths) and difference (similarity - ceiling; negative if size reduces similarity).
 
     Raises
     ------
     InputError
-        A model without a size, or no size with two models and another size beside it.
+        If a model has no size, or no size has two models next to another size.
+
+    Notes
+    -----
+    Only sizes with several seeds have a ceiling. For other pairs a high or low similarity says nothing about the effect
+    of size. With two seeds the ceiling is a single pair, so its own variation is unknown.
     """
     import pandas as pd
 
@@ -61,7 +62,7 @@ def by_size(maps: Maps, sizes: Mapping[str, tuple[Hashable, Hashable]]) -> pd.Da
             kind = KINDS[(one[0] != other[0]) + 2 * (one[1] != other[1]) - 1]
             lines.append((str(one), str(other), kind, similarity, ceiling, similarity - ceiling))
     if not lines:
-        raise InputError("by_size needs a size that two models have, and a model of another size.")
+        raise InputError("by_size needs two models of one size and at least one of another size.")
     columns = ["seeds", "other", "kind", "similarity", "ceiling", "difference"]
     return pd.DataFrame(lines, columns=columns).set_index(columns[:2])
 
@@ -78,28 +79,38 @@ def _size(sizes: Mapping[str, tuple[Hashable, Hashable]], model: str) -> tuple[H
 
 
 def model_distances(maps: Maps) -> pd.DataFrame:
-    """How far apart models are, as one number for each pair: the root of summed squared arccos of CKA.
+    """Distance between every pair of models: the root of the summed squared arccos of CKA.
 
         d(f, g)^2 = sum over relative depths of arccos(CKA(f at that depth, g at that depth))^2
-
-    The depths are those that all models share, so that every pair sums over the same ones; of models of equal depth,
-    as in the paper, these are all layers. With CKA that is not debiased this is a metric; debiased values below 0 count
-    as 0 (a right angle), those above 1 by rounding as 1.
 
     Parameters
     ----------
     maps
-        All pairs of models, as `compare_all` returns; whether those of a model with itself are there is the same.
+        Maps of all pairs of models, as `compare_all` returns; maps of a model with itself are ignored.
 
     Returns
     -------
     pandas.DataFrame
-        DataFrame model x model in radians, 0 on the diagonal; `figures.model_map` draws it.
+        Distances in radians, model x model, 0 on the diagonal; `figures.model_map` draws it.
 
     Raises
     ------
     InputError
-        A pair without a map, or a measure that is no similarity with an upper bound of 1.
+        If a pair has no map, or the measure is not a similarity with upper bound 1.
+
+    Notes
+    -----
+    The sum runs over the relative depths that all models share: for models of equal depth these are all layers, as in
+    the paper. Adding a model of another depth can therefore change all distances. With biased CKA this is a metric;
+    debiased values below 0 count as 0 (a right angle), and values above 1 by rounding as 1.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> about = {"direction": "similarity", "upper_bound": 1.0}
+    >>> half = xr.DataArray(np.full((2, 2), 0.5), dims=("layer_a", "layer_b"), attrs=about)
+    >>> model_distances({("a", "b"): half}).round(3).loc["a", "b"].item()
+    1.481
 
     References
     ----------
@@ -112,9 +123,9 @@ def model_distances(maps: Maps) -> pd.DataFrame:
     for a, b in combinations(names, 2):
         result = maps.get((a, b), maps.get((b, a)))
         if result is None:
-            raise InputError(f"model_distances needs a map of every pair; there is none of {a} and {b}.")
+            raise InputError(f"model_distances needs a map for every pair; there is none for {a} and {b}.")
         if result.attrs.get("direction") != "similarity" or result.attrs.get("upper_bound") != 1:
-            raise InputError(f"model_distances takes the arccos of a similarity of at most 1, got {result.name}.")
+            raise InputError(f"model_distances needs a similarity with upper bound 1, got {result.name}.")
         found[a, b] = equal_depth(result)
     shared = set.intersection(*(set(np.round(s.index, 9)) for s in found.values())) if found else set()
     distances = pd.DataFrame(0.0, index=names, columns=names)

@@ -1,4 +1,4 @@
-"""Labelled results -> Axes."""
+"""Figures: draw labelled results on matplotlib Axes. Nothing is shown or saved."""
 
 from repsim_nb.errors import needs
 

@@ -1,4 +1,4 @@
-"""Layers x layers, and measures x measures, as maps."""
+"""Heatmaps of layers x layers and of measures x measures."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from repsim_nb.errors import InputError
 from repsim_nb.figures.scales import LEVEL, check, limits_of, palette_of, scale_label, unrelated
 from repsim_nb.figures.words import plain
 
-HATCHED = f"(hatched: does not differ from unrelated, p > {LEVEL})"
+HATCHED = f"(hatched: not different from unrelated, p > {LEVEL})"
 
-MOST_TICKS = 12  # layers that are numbered on an axis
-NARROW = 30  # characters beside or above one map of several
-LIGHT = 0.4  # relative luminance from which on dark letters are easier to read
+MOST_TICKS = 12  # layer numbers on an axis
+NARROW = 30  # characters of a label next to one of several maps
+LIGHT = 0.4  # relative luminance above which dark text is easier to read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,24 +36,46 @@ def heatmap(
     colorbar: bool = True,
     annotate: bool | None = None,
 ) -> Axes:
-    """The layer x layer map of a comparison; layer 0 is at the lower left, as in the literature.
+    """Draw the layer x layer map of a comparison, with layer 0 at the lower left, as in the literature.
 
-    Where the result has a null, cells that do not differ from it (family-wise p > 0.05) are hatched, and the x-axis
-    says so.
+    If the result has a null, cells that do not differ from it (family-wise p > 0.05) are hatched, and the x-axis
+    label says so.
 
-    Args:
-        result: what `compare` returned, dims (layer_a, layer_b).
-        ax: where to draw; None makes a new figure.
-        limits: of the colour scale, to share it between maps; None takes the measure's own bounds where it has two,
-            and the data's otherwise.
-        colorbar: draw a colour bar that says what high and low mean.
-        annotate: print the values into the cells; None does so for maps of at most 40 cells.
+    Parameters
+    ----------
+    result
+        Result of `compare`, dims (layer_a, layer_b).
+    ax
+        Axes to draw on; None makes a new figure.
+    limits
+        Limits of the colour scale, for maps that share it. None takes the measure's bounds, or the range of the data
+        where it has none.
+    colorbar
+        Whether to draw a colour bar that explains both ends of the scale.
+    annotate
+        Whether to print values into the cells. None prints them for maps of at most 40 cells.
 
-    Returns:
+    Returns
+    -------
+    Axes
         The Axes; nothing is shown or saved.
 
-    Raises:
-        InputError: not a comparison result, or values that are not finite.
+    Raises
+    ------
+    InputError
+        If `result` is not a comparison result, or has values that are not finite.
+
+    Notes
+    -----
+    Colours of maps with different limits or measures cannot be compared. A bright diagonal in the map of a model with
+    itself is 1 by construction.
+
+    Examples
+    --------
+    >>> import repsim_nb as rs
+    >>> x = np.random.default_rng(0).normal(size=(50, 4))
+    >>> heatmap(rs.compare({0: x, 1: x**3})).get_xlabel()
+    'layer of b'
     """
     import matplotlib.pyplot as plt
 
@@ -81,7 +103,7 @@ def heatmap(
 
 
 def _write_values(values: np.ndarray, mesh: QuadMesh, ax: Axes) -> None:
-    """Each value into its cell, dark on light and light on dark."""
+    """Write each value into its cell, dark on light and light on dark."""
     from seaborn.utils import relative_luminance
 
     for (row, column), value in np.ndenumerate(values):
@@ -90,25 +112,37 @@ def _write_values(values: np.ndarray, mesh: QuadMesh, ax: Axes) -> None:
 
 
 def _hatch_null_cells(result: xr.DataArray, ax: Axes, hatch: str) -> bool:
-    """Hatch the cells that do not differ from their null; whether there are any."""
+    """Hatch the cells that do not differ from their null; return whether there are any."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
-    alike = unrelated(result)
-    cells = [Rectangle((column, row), 1, 1) for row, column in np.argwhere(alike)]
+    cells = [Rectangle((column, row), 1, 1) for row, column in np.argwhere(unrelated(result))]
     if cells:
-        # White on colour, not a colour of its own: every map and every reader has the contrast.
+        # White instead of an extra colour: visible on every colour map and for every reader.
         hatches = PatchCollection(cells, facecolor="none", edgecolor="white", linewidth=0, alpha=0.5, hatch=hatch)
         ax.add_collection(hatches)
     return bool(cells)
 
 
 def mark_blocks(ax: Axes, found: Blocks) -> Axes:
-    """Outline the blocks of layers on the heatmap of a model with itself, dashed if smooth decay would do (p > 0.05).
+    """Outline blocks of layers on the heatmap of a model with itself.
 
-    Args:
-        ax: what `heatmap` returned for the same layers.
-        found: what `depth.find_blocks` returned.
+    Parameters
+    ----------
+    ax
+        Axes from `heatmap` for the same layers.
+    found
+        Result of `depth.find_blocks`.
+
+    Returns
+    -------
+    Axes
+        The same Axes.
+
+    Notes
+    -----
+    Outlines are dashed if smooth decay explains the blocks (p > 0.05). The p-value is one for all blocks together, not
+    for each outline.
     """
     from matplotlib.patches import Rectangle
 
@@ -123,20 +157,31 @@ def mark_blocks(ax: Axes, found: Blocks) -> Axes:
 def heatmap_grid(
     results: Mapping[tuple[str, str], xr.DataArray], limits: tuple[float, float] | None = None, side: float = 2.0
 ) -> Figure:
-    """One heatmap per pair of models, in a grid with one colour scale and one colour bar.
+    """Draw one heatmap per pair of models, in a grid with a shared colour scale.
 
-    Args:
-        results: (row model, column model) -> what `compare` returned for them; pairs that are absent stay empty.
-        limits: of the shared colour scale; None takes what all maps need together.
-        side: inches of a map of mean size.
+    Parameters
+    ----------
+    results
+        (row model, column model) -> result of `compare`; missing pairs stay empty.
+    limits
+        Limits of the shared colour scale. None takes the smallest range that covers all maps.
+    side
+        Size of an average map in inches.
 
-    Returns:
+    Returns
+    -------
+    Figure
         The Figure; nothing is shown or saved.
+
+    Notes
+    -----
+    Hatching is family-wise within each map, not over the grid: of 20 maps of unrelated models, one has an unhatched
+    cell by chance on average.
     """
     import matplotlib.pyplot as plt
 
     if not results:
-        raise InputError("heatmap_grid received no results; expected at least one pair of models.")
+        raise InputError("heatmap_grid got no results; expected at least one pair of models.")
     row_names = list(dict.fromkeys(row for row, _ in results))
     column_names = list(dict.fromkeys(column for _, column in results))
     every = [limits_of(result) for result in results.values()]
@@ -175,16 +220,29 @@ def heatmap_grid(
 
 
 def gallery(results: Mapping[str, xr.DataArray], columns: int = 4) -> Figure:
-    """One heatmap per measure, each on its own scale with its own colour bar; brighter is more alike in all.
+    """Draw one heatmap per measure, each with its own colour bar. Brighter is more similar in all of them.
 
-    Args:
-        results: title -> what `compare` returned.
-        columns: maps per row of the figure.
+    Parameters
+    ----------
+    results
+        Title -> result of `compare`.
+    columns
+        Maps per row of the figure.
+
+    Returns
+    -------
+    Figure
+        The Figure; nothing is shown or saved.
+
+    Notes
+    -----
+    Every map uses its own range of values, so a measure that hardly varies looks as structured as one that varies a
+    lot. Read the colour bars.
     """
     import matplotlib.pyplot as plt
 
     if not results:
-        raise InputError("gallery received no results; expected at least one map.")
+        raise InputError("gallery got no results; expected at least one map.")
     columns = min(columns, len(results))
     rows = -(-len(results) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(2.7 * columns, 2.3 * rows), squeeze=False, layout="constrained")
@@ -203,11 +261,24 @@ def gallery(results: Mapping[str, xr.DataArray], columns: int = 4) -> Figure:
 
 
 def agreement_map(correlations: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Which measures agree: their rank correlations as a map, like ones side by side.
+    """Draw rank correlations between measures as a heatmap, with similar measures next to each other.
 
-    Args:
-        correlations: square, what `sanity.agreement` returned.
-        ax: where to draw; None makes a new figure.
+    Parameters
+    ----------
+    correlations
+        Square table from `measures.diagnostics.agreement`.
+    ax
+        Axes to draw on; None makes a new figure.
+
+    Returns
+    -------
+    Axes
+        The Axes.
+
+    Notes
+    -----
+    Agreement is over the cells of one map and comes mostly from depth: almost any two measures order near and far
+    layers alike. It does not show that they agree on which models are similar.
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -219,8 +290,8 @@ def agreement_map(correlations: pd.DataFrame, ax: Axes | None = None) -> Axes:
         longest = max(len(line) for name in named.index for line in name.split("\n"))
         side = 2.2 + 0.34 * len(correlations) + 0.08 * max(0, longest - 20)
         ax = plt.figure(figsize=(side + 1, side), layout="constrained").add_subplot()
-    apart = squareform(1 - correlations.to_numpy().clip(-1, 1), checks=False)
-    order = leaves_list(linkage(apart, "average"))
+    distances = squareform(1 - correlations.to_numpy().clip(-1, 1), checks=False)
+    order = leaves_list(linkage(distances, "average"))
     sns.heatmap(
         named.iloc[order, order],
         ax=ax,

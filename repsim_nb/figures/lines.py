@@ -1,4 +1,4 @@
-"""Layer by layer, as lines."""
+"""Line plots of values by layer."""
 
 from __future__ import annotations
 
@@ -20,22 +20,43 @@ if TYPE_CHECKING:
 def curves(
     result: xr.DataArray, ax: Axes | None = None, *, layer_a: int | None = None, label: str | None = None
 ) -> Axes:
-    """How alike two models are, layer by layer, with the interval and the null where the result has them.
+    """Draw the similarity of two models layer by layer, with interval and null if the result has them.
 
-    A band is the interval of each layer by itself. The grey area is what unrelated representations reach, up to its
-    5% level over the whole grid; points inside it, whose p-value is above 0.05, are hollow.
+    The band is the interval. The grey area is what unrelated representations reach, up to the 5% level of the whole
+    grid; points inside it (p > 0.05) are hollow.
 
-    Args:
-        result: what `compare` returned, dims (layer_a, layer_b).
-        ax: where to draw, onto other curves if there are any; None makes a new figure.
-        layer_a: this layer of a against every layer of b; None takes each layer that both have against itself.
-        label: of the curve, in the legend; None names the models where other curves are there too.
+    Parameters
+    ----------
+    result
+        Result of `compare`, dims (layer_a, layer_b).
+    ax
+        Axes to draw on, which can hold other curves; None makes a new figure.
+    layer_a
+        Draw this layer of a against every layer of b. None draws each layer that both models have against itself.
+    label
+        Legend entry of the curve. None names the models if there are other curves.
 
-    Returns:
+    Returns
+    -------
+    Axes
         The Axes; nothing is shown or saved.
 
-    Raises:
-        InputError: not a comparison result, values that are not finite, or a layer that is not there.
+    Raises
+    ------
+    InputError
+        If `result` is not a comparison result, has values that are not finite, or lacks the layer.
+
+    Notes
+    -----
+    The band holds for each layer by itself, not for the whole curve, and the layers share their documents: neighbouring
+    points move together.
+
+    Examples
+    --------
+    >>> import repsim_nb as rs
+    >>> x = np.random.default_rng(0).normal(size=(50, 4))
+    >>> curves(rs.compare({0: x, 1: x**3}, {0: 2 * x, 1: x})).get_xlabel()
+    'layer'
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -73,42 +94,51 @@ def curves(
 
 
 def _curve(result: xr.DataArray, layer_a: int | None) -> tuple[list[int], xr.DataArray]:
-    """The layers of a curve and the results on it."""
+    """The layers of a curve and its values."""
     import xarray as xr
 
     if layer_a is not None:
         if layer_a not in result.layer_a.values:
-            raise InputError(f"Layer {layer_a!r} is not among the layers of a, {result.layer_a.values.tolist()}.")
+            raise InputError(f"Model a has no layer {layer_a!r}. Available layers: {result.layer_a.values.tolist()}.")
         return result.layer_b.values.tolist(), result.sel(layer_a=layer_a)
     both = [layer for layer in result.layer_a.values.tolist() if layer in result.layer_b.values]
     if not both:
-        raise InputError("The two models have no layer in common here: choose one with layer_a.")
+        raise InputError("The two models have no layer in common; choose one with layer_a.")
     along = xr.DataArray(both, dims="layer")
     return both, result.sel(layer_a=along, layer_b=along)
 
 
 def _label_once(ax: Axes, label: str) -> None:
-    """Label the last area drawn, unless another has this label."""
+    """Label the area drawn last, unless the label exists already."""
     if label not in ax.get_legend_handles_labels()[1]:
         ax.collections[-1].set_label(label)
 
 
 def _limit_to_bounds(ax: Axes, result: xr.DataArray) -> None:
-    """From 0 to the measure's upper bound; below 0 only if something drawn is there."""
+    """Set the y-axis from 0 to the measure's upper bound; start below 0 only if something is drawn there."""
     bottom, top = ax.get_ylim()
     upper = float(result.attrs.get("upper_bound", np.inf))
     ax.set_ylim(min(bottom, 0.0) if bottom < -0.02 else 0.0, upper if np.isfinite(upper) else top)
 
 
 def penalties(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Stitching penalties by layer, one series for every kind of sender into every kind of receiver.
+    """Draw stitching penalties by layer, one series per kind of sender and receiver.
 
-    Args:
-        frame: what `stitching.penalties_by_kind` returned.
-        ax: where to draw; None makes a new figure.
+    Parameters
+    ----------
+    frame
+        Result of `stitching.penalties_by_kind`.
+    ax
+        Axes to draw on; None makes a new figure.
 
-    Returns:
-        The Axes; bars are the intervals. Receivers have a colour each; a foreign sender's markers are hollow.
+    Returns
+    -------
+    Axes
+        The Axes. Bars are intervals, each receiver has a colour, and markers are hollow for senders of another kind.
+
+    Notes
+    -----
+    Penalties depend on the map and on how much text it was fitted on; only series from one table are comparable.
     """
     import seaborn as sns
 
@@ -141,15 +171,26 @@ def penalties(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def by_groups(frame: pd.DataFrame, ax: Axes | None = None, *, label: str = "value") -> Axes:
-    """Means over pairs of models by layer, a line for every two groups, with their intervals as bands.
+    """Draw means over pairs of models by layer, one line per pair of groups, with intervals as bands.
 
-    Args:
-        frame: what `groups.means_by_group` returned.
-        ax: where to draw; None makes a new figure.
-        label: what the values are, with their unit.
+    Parameters
+    ----------
+    frame
+        Result of `groups.means_by_group`.
+    ax
+        Axes to draw on; None makes a new figure.
+    label
+        Label of the values, with their unit.
 
-    Returns:
-        The Axes. Lines of a group with itself are full, those of two groups dashed.
+    Returns
+    -------
+    Axes
+        The Axes. Lines within a group are solid, lines between groups dashed.
+
+    Notes
+    -----
+    Bands hold for each mean by itself. Two means can differ significantly although their bands overlap, since they
+    share models; draw `effects` for the difference.
     """
     import seaborn as sns
 
@@ -175,35 +216,56 @@ def by_groups(frame: pd.DataFrame, ax: Axes | None = None, *, label: str = "valu
 
 
 def effects(table: pd.DataFrame, ax: Axes | None = None, *, label: str = "between less within") -> Axes:
-    """How much less alike models of different groups are than models of one, by layer, with intervals.
+    """Draw the dissimilarity between groups minus that within groups, by layer, with intervals.
 
-    Args:
-        table: what `groups.group_test` returned.
-        ax: where to draw; None makes a new figure.
-        label: what the effect is, with its unit.
+    Parameters
+    ----------
+    table
+        Result of `groups.group_test`.
+    ax
+        Axes to draw on; None makes a new figure.
+    label
+        Label of the effect, with its unit.
 
-    Returns:
-        The Axes. Points are filled where the groups differ (family-wise p <= 0.05), hollow elsewhere.
+    Returns
+    -------
+    Axes
+        The Axes. Points are filled where the groups differ (family-wise p <= 0.05), else hollow.
+
+    Notes
+    -----
+    Filled points come from a family-wise permutation test and bars from a jackknife of each layer by itself, so a bar
+    can exclude 0 at a hollow point. A hollow point does not show that the groups are equal.
     """
     ax = ax or _new()
     reach = [table.effect - table.low, table.high - table.effect]
     ax.errorbar(table.index, table.effect, yerr=reach, fmt="none", color="C0", capsize=2)
-    for apart, face, meaning in ((True, "C0", f"differ, p <= {LEVEL}"), (False, "white", "not shown to differ")):
-        part = table[(table.p_adjusted <= LEVEL) == apart]
+    for significant, face, meaning in ((True, "C0", f"differ, p <= {LEVEL}"), (False, "white", f"p > {LEVEL}")):
+        part = table[(table.p_adjusted <= LEVEL) == significant]
         ax.plot(part.index, part.effect, "o", color="C0", mfc=face, label=meaning if len(part) else None)
     ax.axhline(0, color="0.3", linewidth=0.8)
     return _by_layer(ax, label)
 
 
 def over_training(result: xr.DataArray, ax: Axes | None = None) -> Axes:
-    """One line per layer over the steps of training, on a logarithmic scale with 0 at its left end.
+    """Draw one line per layer over training steps, on a logarithmic scale that starts at 0.
 
-    Args:
-        result: dims (step, layer), a variable of what `depth.over_training` returned.
-        ax: where to draw; None makes a new figure.
+    Parameters
+    ----------
+    result
+        A variable of the result of `depth.over_training`, dims (step, layer).
+    ax
+        Axes to draw on; None makes a new figure.
 
-    Returns:
-        The Axes; layers go from dark (the embedding) to light (the last).
+    Returns
+    -------
+    Axes
+        The Axes. Layers go from dark (embedding) to light (last).
+
+    Notes
+    -----
+    The logarithmic scale stretches early training, where most of the checkpoints are but little of the training time.
+    The lines come from one training run.
     """
     import matplotlib as mpl
 
@@ -213,7 +275,7 @@ def over_training(result: xr.DataArray, ax: Axes | None = None) -> Axes:
         ax.plot(result.step, result.sel(layer=layer), "o-", color=color, markersize=3, label=plain(f"layer {layer}"))
     ax.set_xscale("symlog", linthresh=max(1, int(result.step[result.step > 0].min())))
     ax.set(
-        xlabel="step of training",
+        xlabel="training step",
         ylabel=scale_label(result) if "direction" in result.attrs else plain(result.long_name),
     )
     ax.spines[["top", "right"]].set_visible(False)
@@ -228,7 +290,7 @@ def _new() -> Axes:
 
 
 def _by_layer(ax: Axes, label: str) -> Axes:
-    """Axes, ticks and legend of values by layer."""
+    """Label axes, ticks and legend of a plot by layer."""
     from matplotlib.ticker import MaxNLocator
 
     ax.set(xlabel="layer", ylabel=plain(label))

@@ -1,4 +1,4 @@
-"""Models and measures as points."""
+"""Scatter plots of models, measures and rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.figures.scales import LEVEL
 from repsim_nb.figures.words import entry, plain
 
-SIDES = ((5, 4), (5, -4), (-5, 4), (-5, -4))  # of a point, where its name may stand, in points
+SIDES = ((5, 4), (5, -4), (-5, 4), (-5, -4))  # offsets of a name from its point, in points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,27 +22,50 @@ if TYPE_CHECKING:
 
 
 def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mapping[str, str] | None = None) -> Axes:
-    """Models as points, as far apart as their distances ask for: classical multidimensional scaling in the plane.
+    """Draw models as points in the plane by classical multidimensional scaling of their distances.
 
-    Args:
-        distances: square and symmetric, index and columns the model names; zero diagonal.
-        ax: where to draw; None makes a new figure.
-        groups: model -> group, which then has a colour and a marker of its own; its models are not named.
+    Parameters
+    ----------
+    distances
+        Square, symmetric table of distances with zero diagonal, indexed by model names.
+    ax
+        Axes to draw on; None makes a new figure.
+    groups
+        Model -> group. Groups get a colour and a marker each, and their models are not named.
 
-    Returns:
-        The Axes; its title says what share of the squared distances the plane holds.
+    Returns
+    -------
+    Axes
+        The Axes. The title gives the share of the squared distances that the plane holds.
 
-    Raises:
-        InputError: not square, not symmetric, or fewer than three models.
+    Raises
+    ------
+    InputError
+        If the table is not square and symmetric, or has fewer than three models.
 
-    Reference: Torgerson 1952.
+    Notes
+    -----
+    Distances in the plane are approximations: models that are far apart can appear close if the plane holds a small
+    share. Orientation of the axes is arbitrary.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> place = np.array([0.0, 1.0, 3.0])
+    >>> names = ["a", "b", "c"]
+    >>> model_map(pd.DataFrame(np.abs(np.subtract.outer(place, place)), names, names)).get_title()
+    'the plane holds 100% of the squared distances'
+
+    References
+    ----------
+    Torgerson 1952.
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
 
     d = distances.to_numpy(dtype=float)
     if d.ndim != 2 or d.shape[0] != d.shape[1] or len(d) < 3 or not np.allclose(d, d.T):
-        raise InputError(f"model_map needs a symmetric table of three models or more; received shape {d.shape}.")
+        raise InputError(f"model_map needs a symmetric table of at least three models, got shape {d.shape}.")
     centring = np.eye(len(d)) - 1 / len(d)
     values, vectors = np.linalg.eigh(-0.5 * centring @ d**2 @ centring)
     x, y = (vectors[:, -k] * np.sqrt(max(values[-k], 0)) for k in (1, 2))
@@ -66,12 +89,12 @@ def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mappin
 
 
 def _name_points(ax: Axes, names: list[str], points: np.ndarray) -> None:
-    """Each name beside its point, on the first side where neither a point nor another name is."""
+    """Write each name next to its point, on the first side that is free of points and other names."""
     from matplotlib.transforms import Bbox
 
     figure = ax.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()  # from here on it is known what is where
+    figure.draw_without_rendering()  # positions are known only after drawing
     taken = [Bbox([at - 4, at + 4]) for at in ax.transData.transform(points)]
     for name, point in zip(names, points, strict=True):
         for dx, dy in SIDES:
@@ -85,16 +108,26 @@ def _name_points(ax: Axes, names: list[str], points: np.ndarray) -> None:
 
 
 def ranking(table: pd.DataFrame, ax: Axes | None = None, *, level: float = LEVEL) -> Axes:
-    """Measures by how well dissimilarity follows the gap in accuracy, the best at the top.
+    """Draw measures by how well their dissimilarity predicts accuracy gaps, best at the top.
 
-    Args:
-        table: what `groups.rank_measures` returned.
-        ax: where to draw; None makes a new figure.
-        level: points are filled where the correlation is above 0 with a p-value of at most this, to be shared over the
-            measures where one is to hold of all of them.
+    Parameters
+    ----------
+    table
+        Result of `groups.rank_measures`.
+    ax
+        Axes to draw on; None makes a new figure.
+    level
+        Points with a p-value of at most this are filled.
 
-    Returns:
-        The Axes; bars are the intervals.
+    Returns
+    -------
+    Axes
+        The Axes; bars are intervals.
+
+    Notes
+    -----
+    p-values are not corrected for the number of measures: divide `level` by it (Bonferroni) to claim that any of them
+    correlates. The best of many measures looks better than it is.
     """
     import matplotlib.pyplot as plt
 
@@ -115,15 +148,25 @@ def ranking(table: pd.DataFrame, ax: Axes | None = None, *, level: float = LEVEL
 
 
 def projection(closeup: SharedAxes, ax: Axes | None = None, *, labels: tuple[str, str] = ("a", "b")) -> Axes:
-    """Two representations on shared axes; a thin line joins the two places of one stimulus.
+    """Draw two representations on shared axes; a thin line joins the two points of each stimulus.
 
-    Args:
-        closeup: what `closeup.shared_axes` returned.
-        ax: where to draw; None makes a new figure.
-        labels: of the two, in the legend.
+    Parameters
+    ----------
+    closeup
+        Result of `closeup.shared_axes`.
+    ax
+        Axes to draw on; None makes a new figure.
+    labels
+        Legend entries of the two representations.
 
-    Returns:
-        The Axes; its title says how many of the rows are shown.
+    Returns
+    -------
+    Axes
+        The Axes. The title says how many rows are shown.
+
+    Notes
+    -----
+    Short lines do not mean small distances: the axes show only the share of the variance that their labels state.
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -141,6 +184,6 @@ def projection(closeup: SharedAxes, ax: Axes | None = None, *, labels: tuple[str
         ax.set(**{f"{name}label": f"{('first', 'second')[number]} shared axis ({share:.0%} of the variance)"})
     ax.set_title(str(closeup), fontsize="small", pad=30)
     ax.spines[["top", "right"]].set_visible(False)
-    # above, where no points are
+    # above the axes, where there are no points
     ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     return ax

@@ -1,4 +1,4 @@
-"""What a comparison's values mean on paper, and which of them mean nothing."""
+"""Colour scales and their labels, and which cells do not differ from their null."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ LEVEL = 0.05  # a cell with a larger p-value does not differ from its null
 
 
 def check(result: xr.DataArray, figure: str) -> None:
-    """Raise an InputError for what is no comparison or cannot be drawn."""
+    """Raise InputError if `result` is not a comparison result or cannot be drawn."""
     if tuple(getattr(result, "dims", ())) != ("layer_a", "layer_b"):
         raise InputError(
-            f"{figure} draws what compare returned, dims ('layer_a', 'layer_b'); "
-            f"received {type(result).__name__} with dims {tuple(getattr(result, 'dims', ()))}."
+            f"{figure} needs a result of compare with dims ('layer_a', 'layer_b'), "
+            f"got {type(result).__name__} with dims {tuple(getattr(result, 'dims', ()))}."
         )
     if not np.isfinite(result.values).all():
-        raise InputError("The result holds values that are not finite; they are not drawn as if they were colours.")
+        raise InputError("The result has values that are not finite, and these cannot be drawn.")
 
 
 def scale_label(result: xr.DataArray) -> str:
-    """What the colour bar says: the measure and what its ends mean."""
+    """Label of the colour bar: the measure, and what both ends mean."""
     title = plain(result.attrs.get("long_name", result.name))
     if result.attrs.get("direction") == "dissimilarity":
-        return f"{title}\n(0 = same, larger = less alike)"
+        return f"{title}\n(0 = same, larger = less similar)"
     most = float(result.attrs.get("upper_bound", np.inf))
-    same = f"{most:g} = same" if np.isfinite(most) else "larger = more alike"
+    same = f"{most:g} = same" if np.isfinite(most) else "larger = more similar"
     return f"{title}\n({same}, 0 = nothing shared)"
 
 
 def limits_of(result: xr.DataArray) -> tuple[float, float]:
-    """Of the colours: the bounds of the measure where it has them, else those of the values."""
+    """Limits of the colour scale: the bounds of the measure if it has them, else the range of the values."""
     values = result.values
     low, high = float(result.attrs.get("lower_bound", -np.inf)), float(result.attrs.get("upper_bound", np.inf))
     if result.attrs.get("direction") == "similarity":
@@ -46,10 +46,7 @@ def limits_of(result: xr.DataArray) -> tuple[float, float]:
 
 
 def colours(result: xr.DataArray, limits: tuple[float, float] | None = None) -> tuple[np.ndarray, list[str]]:
-    """What a heatmap would paint: the colour of every cell, "#rrggbb" in the shape of the result, and of its scale.
-
-    The scale is sampled at 33 equal steps from its lower to its upper limit.
-    """
+    """Colours of a heatmap: of every cell as "#rrggbb" in the shape of the result, and of 33 steps of its scale."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -61,12 +58,12 @@ def colours(result: xr.DataArray, limits: tuple[float, float] | None = None) -> 
 
 
 def palette_of(result: xr.DataArray) -> str:
-    """Brighter is more alike, whichever way the measure runs."""
+    """Colour map in which brighter is more similar, whatever the direction of the measure."""
     return "viridis" if result.attrs.get("direction") == "similarity" else "viridis_r"
 
 
 def unrelated(result: xr.DataArray) -> np.ndarray:
-    """Which cells do not differ from their null; none where the result has no null."""
+    """Mask of cells that do not differ from their null; none if the result has no null."""
     if "p_value" not in result.coords:
         return np.zeros(result.shape, dtype=bool)
     return result.p_value.values > LEVEL

@@ -1,18 +1,18 @@
-"""Names and titles as figures show them: to the letter, whatever is in them."""
+"""Names and titles as figures show them: literally, whatever characters they contain."""
 
 from __future__ import annotations
 
 import textwrap
 from functools import cache
 
-WIDTH, LINES = 48, 3  # of what is not ours and may be as long as it likes
+WIDTH, LINES = 48, 3  # limits for user-supplied names of any length
 
 
 def plain(text: object, width: int = WIDTH) -> str:
-    r"""A text for matplotlib that is drawn as it is: no formula is parsed in it, and no glyph is missing.
+    r"""Prepare a text for matplotlib so that it is drawn literally: no math is parsed, and no glyph is missing.
 
-    A character that no font of `rcParams["font.family"]` has stands as its escape. Long lines are broken; what would
-    take more than three is shortened in its middle.
+    A character that no font in `rcParams["font.family"]` has is replaced by its escape. Long lines are wrapped, and
+    more than three lines are shortened in the middle.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def plain(text: object, width: int = WIDTH) -> str:
 
 
 def entry(text: object) -> str:
-    """The same for a legend, which leaves out what is empty or begins with an underscore."""
+    """Like `plain`, for a legend, which would drop entries that are empty or begin with an underscore."""
     shown = plain(text)
     return f" {shown}" if not shown or shown.startswith("_") else shown
 
@@ -58,7 +58,7 @@ def _drawable(character: str, families: tuple[str, ...]) -> bool:
     for family in families:
         try:
             path = findfont(FontProperties(family=[family]), fallback_to_default=False)
-        except ValueError:  # no such font here; matplotlib warns of that itself
+        except ValueError:  # font not installed; matplotlib itself warns about it
             continue
         if get_font(path).get_char_index(ord(character)):
             return True

@@ -1,8 +1,8 @@
-"""Whether groups of models differ, where, and whether anybody would see it without being told.
+"""Test whether groups of models differ, at which layers, and whether clustering finds the groups without labels.
 
-All of it works on dissimilarities between models, layer by layer, and knows nothing of models: an xr.DataArray with a
-dimension "layer" and two more whose coordinates are the same models in the same order, larger where less alike. A
-directed one is symmetrised by the mean of its two directions, and the diagonal is never used.
+Everything here works on dissimilarities between models, layer by layer: an xr.DataArray with a dimension "layer" and
+two more whose coordinates are the same models in the same order, larger where models are less similar. A directed
+dissimilarity is symmetrised by averaging both directions. The diagonal is never used.
 """
 
 from repsim_nb.groups.clustering import cluster, grouping

@@ -1,4 +1,4 @@
-"""Whether models fall into their groups by themselves: clusters of models, made without labels."""
+"""Cluster models without labels, and test whether the clusters recover known groups."""
 
 from __future__ import annotations
 
@@ -16,32 +16,45 @@ if TYPE_CHECKING:
     import xarray as xr
 
 METHODS = ("ward", "average", "complete", "single")
-LEVEL = 0.05  # of null_high
+LEVEL = 0.05  # significance level of null_high
 
 
 def cluster(dissimilarity: xr.DataArray, n_groups: int = 2, method: str = "ward") -> pd.DataFrame:
-    """Hierarchical clusters of models, layer by layer.
+    """Cluster models hierarchically, layer by layer.
 
     Parameters
     ----------
     dissimilarity
-        Layer x model x model, see `repsim_nb.groups`; below 0 counts as 0.
+        Layer x model x model, see `repsim_nb.groups`; negative values count as 0.
     n_groups
-        Clusters to cut the tree into. Ties may leave fewer, and models all equally far apart are one.
+        Number of clusters. Ties can give fewer, and models that are all equally dissimilar form one cluster.
     method
-        How far two clusters are apart: "ward" (made for Euclidean distances), "average", "complete", "single".
+        Linkage: "ward" (made for Euclidean distances), "average", "complete" or "single".
 
     Returns
     -------
     pandas.DataFrame
-        DataFrame layer x model of int, models in the order of `dissimilarity`; 0 is the cluster of the first model, 1
-        that of the first model not in it, and so on. Numbers of different layers have nothing to do with each other.
+        Integer cluster labels, layer x model, with models in the order of `dissimilarity`. 0 is the cluster of the
+        first model, 1 that of the first model outside it, and so on. Labels of different layers are unrelated.
 
     Raises
     ------
     InputError
-        An array that is not of layers and twice the same models or lacks a value, an unknown method, `n_groups` that is
-        not 1 to the number of models.
+        If the array does not have layers and the same models twice, lacks a value, the method is unknown, or
+        `n_groups` is not between 1 and the number of models.
+
+    Notes
+    -----
+    A hierarchical clustering always returns clusters, even for unstructured models. Test them with `grouping`.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> place = np.array([0.0, 0.1, 5.0, 5.1])
+    >>> coords = {"layer": [0], "model_a": list("abcd"), "model_b": list("abcd")}
+    >>> distance = xr.DataArray(np.abs(np.subtract.outer(place, place))[None], coords, ("layer", "model_a", "model_b"))
+    >>> cluster(distance).loc[0].to_dict()
+    {'a': 0, 'b': 0, 'c': 1, 'd': 1}
 
     References
     ----------
@@ -66,34 +79,40 @@ def grouping(
     n_permutations: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How well two clusters of models, made without labels, agree with two known groups, layer by layer.
+    """Test how well two clusters, found without labels, agree with two known groups, layer by layer.
 
     Parameters
     ----------
     dissimilarity
         Layer x model x model, see `repsim_nb.groups`.
     groups
-        Model -> group, two groups of at least two models each; other models are left out before clustering.
+        Model -> group, with two groups of at least two models each. Other models are left out before clustering.
     method
         As in `cluster`.
     n_permutations
-        Arrangements of the groups' labels to try; all are where there are no more than that.
+        Number of permutations of the group labels; all of them are used if there are no more than this.
     seed
-        Seed of the permutations.
+        Seed for the permutations.
 
     Returns
     -------
     pandas.DataFrame
-        DataFrame by layer and a last line "all", for the mean of dissimilarities over layers, each first divided by its
-        mean over pairs (layers where that is not above 0 are left out): adjusted_rand, at most 1 (the same groups) and
-        0 by chance; null_mean and null_high, the mean of permuted labels and what they exceed in at most 5% of cases;
-        p_value in (0, 1] one-sided, of the line alone; p_adjusted, family-wise over layers by the largest standardised
-        index. "all" is one test by itself, its p_adjusted is its p_value.
+        Indexed by layer, with a last line "all" for dissimilarities averaged over layers after dividing each by its
+        mean (layers with mean 0 are left out). Columns: adjusted_rand (1: same groups, 0: chance level); null_mean
+        and null_high (mean and 95% quantile under permuted labels); p_value, one-sided, for each line by itself; and
+        p_adjusted, family-wise over layers by the maximum of the standardised index. "all" is a single test, so its
+        p_adjusted equals its p_value.
 
     Raises
     ------
     InputError
-        As `group_test` and `cluster`.
+        As for `group_test` and `cluster`.
+
+    Notes
+    -----
+    A high index needs groups that are also the largest split among the models: groups can differ significantly
+    (`group_test`) and still not be what the clusters show. p-values are family-wise over layers, but not over measures
+    or methods.
 
     References
     ----------
@@ -104,7 +123,7 @@ def grouping(
     pairs, two = read_groups(dissimilarity, groups, least=2)
     labels = _clusters(np.vstack([pairs.values, _scaled_mean(pairs.values)]), 2, method)
     ways = assignments(two.first, n_permutations, np.random.default_rng(seed))
-    index = np.stack([_rand_of_ways(ways, line) for line in labels], axis=1)
+    index = np.stack([_adjusted_rand_of_assignments(ways, line) for line in labels], axis=1)
     scores = standardised(index, np.ones(len(labels)))
     p_value, _ = p_values(scores)
     _, p_adjusted = p_values(scores[:, :-1])
@@ -121,7 +140,7 @@ def grouping(
 
 
 def adjusted_rand(a: Sequence[Any] | np.ndarray, b: Sequence[Any] | np.ndarray) -> float:
-    """Agreement of two partitions of the same things, labels of each: 1 the same, 0 by chance.
+    """Adjusted Rand index of two labelings of the same items: 1 for equal partitions, 0 at chance level.
 
     Reference: Hubert and Arabie 1985.
 
@@ -131,10 +150,10 @@ def adjusted_rand(a: Sequence[Any] | np.ndarray, b: Sequence[Any] | np.ndarray) 
     places = [np.unique(np.asarray(side), return_inverse=True)[1] for side in (a, b)]
     counts = np.zeros([p.max() + 1 for p in places])
     np.add.at(counts, tuple(places), 1)
-    return float(_rand(counts))
+    return float(_adjusted_rand(counts))
 
 
-def _rand(counts: np.ndarray) -> np.ndarray:
+def _adjusted_rand(counts: np.ndarray) -> np.ndarray:
     """Adjusted Rand indices of contingency tables (..., groups, clusters)."""
 
     def pairs(n: np.ndarray) -> np.ndarray:
@@ -144,19 +163,19 @@ def _rand(counts: np.ndarray) -> np.ndarray:
     a, b = (pairs(counts.sum(axis)).sum(-1) for axis in (-1, -2))
     chance = a * b / np.maximum(pairs(counts.sum((-2, -1))), 1)
     most = (a + b) / 2
-    same = most == chance  # both all in one, or both each by itself
+    same = most == chance  # both one cluster, or both all singletons
     return np.where(same, 1.0, (both - chance) / np.where(same, 1, most - chance))
 
 
-def _rand_of_ways(ways: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Adjusted Rand index of labels (models,) with each of the groups (ways, models) of bool."""
+def _adjusted_rand_of_assignments(ways: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Adjusted Rand index of labels (models,) with each assignment to groups, bool (ways, models)."""
     member = labels[:, None] == np.unique(labels)
     first = ways.astype(np.float64) @ member
-    return _rand(np.stack([first, member.sum(0) - first], axis=1))
+    return _adjusted_rand(np.stack([first, member.sum(0) - first], axis=1))
 
 
 def _clusters(values: np.ndarray, n_groups: int, method: str) -> np.ndarray:
-    """Cluster of each model by layer, (layers, models), any numbers."""
+    """Cluster labels of each model by layer, (layers, models), arbitrary numbers."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
@@ -164,20 +183,20 @@ def _clusters(values: np.ndarray, n_groups: int, method: str) -> np.ndarray:
         raise unknown("clustering method", method, METHODS)
     if not 1 <= n_groups <= values.shape[1]:
         raise InputError(f"{values.shape[1]} models cannot be cut into {n_groups} clusters.")
-    # ties go by the order of models, which must not be that of their names: names often tell the group
+    # ties are broken by the order of models, so shuffle them: sorted names often follow the groups
     order = np.random.default_rng(0).permutation(values.shape[1])
     distances = [squareform(value, checks=False) for value in np.clip(values, 0, None)[:, order][:, :, order]]
     labels = np.ones(values.shape[:2], dtype=int)
     for line, distance in zip(labels, distances, strict=True):
-        if np.ptp(distance) > ROUNDING * distance.max():  # else all are equally far apart: one cluster
+        if np.ptp(distance) > ROUNDING * distance.max():  # otherwise all are equally dissimilar: one cluster
             line[order] = fcluster(linkage(distance, method), n_groups, "maxclust")
     return labels
 
 
 def _scaled_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over layers, each of mean 1 over pairs, (1, models, models); of 0 where no layer has a mean above 0."""
+    """Mean over layers after scaling each to mean 1, (1, models, models); all 0 if no layer has a positive mean."""
     n = values.shape[1]
-    values = np.clip(values, 0, None)  # as for clusters; a mean over both signs may be next to nothing
+    values = np.clip(values, 0, None)  # as in `_clusters`; otherwise the mean could be close to 0
     means = values.sum((1, 2)) / (n * (n - 1))
     kept = means > 0
     if not kept.any():

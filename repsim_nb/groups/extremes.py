@@ -1,4 +1,4 @@
-"""The models at both ends of an accuracy."""
+"""Split models into those with the highest and those with the lowest accuracy."""
 
 from __future__ import annotations
 
@@ -11,27 +11,33 @@ if TYPE_CHECKING:
 
 
 def extremes(accuracy: pd.Series, size: int = 10, names: tuple[str, str] = ("generalizing", "heuristic")) -> pd.Series:
-    """The models with the highest and those with the lowest accuracy, as two groups.
+    """Group the models with the highest and the lowest accuracy.
 
     Parameters
     ----------
     accuracy
         Model -> accuracy, in any unit.
     size
-        Of each group.
+        Number of models in each group.
     names
-        Of the group with the highest and of that with the lowest accuracy.
+        Names of the groups with the highest and the lowest accuracy.
 
     Returns
     -------
     pandas.Series
-        Series model -> group of 2 size models: the highest, best first, then the lowest, worst first. Of models with
-        the same accuracy the one named first goes first.
+        Model -> group for 2 * size models: the highest, best first, then the lowest, worst first. Ties keep the order
+        of `accuracy`.
 
     Raises
     ------
     InputError
-        An accuracy that is missing, a model named twice, fewer than 2 size models, one name for both.
+        If an accuracy is missing, a model appears twice, there are fewer than 2 * size models, or both names are
+        equal.
+
+    Notes
+    -----
+    Groups chosen by an extreme accuracy regress to the mean: on new examples their accuracies differ less. Effects
+    found between extremes overstate those between typical models.
 
     Examples
     --------
@@ -45,17 +51,17 @@ def extremes(accuracy: pd.Series, size: int = 10, names: tuple[str, str] = ("gen
     if size < 1 or len(accuracy) < 2 * size:
         raise InputError(f"Two groups of {size} cannot be taken from {len(accuracy)} models.")
     if names[0] == names[1]:
-        raise InputError(f"Both groups are named {names[0]!r}; give two names.")
+        raise InputError(f"Both groups are named {names[0]!r}; expected two different names.")
     best = accuracy.sort_values(ascending=False, kind="stable").index[:size]
     worst = accuracy.drop(best).sort_values(kind="stable").index[:size]
     return pd.Series([names[0]] * size + [names[1]] * size, index=best.append(worst), name="group")
 
 
 def check_accuracy(accuracy: pd.Series) -> None:
-    """Raise InputError where an accuracy is missing or a model is named twice."""
+    """Raise InputError if an accuracy is missing or a model appears twice."""
     missing = accuracy.index[accuracy.isna()].tolist()
     if missing:
-        raise InputError(f"There is no accuracy for {', '.join(map(str, missing))}.")
+        raise InputError(f"accuracy is missing for {', '.join(map(str, missing))}.")
     if not accuracy.index.is_unique:
         twice = accuracy.index[accuracy.index.duplicated()][0]
-        raise InputError(f"accuracy names {twice!r} twice; one value per model is needed.")
+        raise InputError(f"accuracy lists {twice!r} twice; expected one value per model.")

@@ -1,4 +1,4 @@
-"""Intervals of a statistic of groups of models from leaving out one model in turn."""
+"""Delete-one-model jackknife intervals for statistics of groups of models."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def leaving_out_interval(
-    value: np.ndarray, without: Sequence[np.ndarray], level: float
-) -> tuple[np.ndarray, np.ndarray]:
+def jackknife_interval(value: np.ndarray, without: Sequence[np.ndarray], level: float) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper bound of each value.
 
-    The variance is the sum of those of the groups; Student's t has the degrees of freedom of Welch.
+    The variance is the sum over groups; Student's t uses Welch's degrees of freedom.
 
     Parameters
     ----------
     value
-        (layers,).
+        The statistic of all models, (layers,).
     without
-        For each group, the value without each model of it, (models of the group, layers).
+        For each group, the statistic with each of its models left out, (models in the group, layers).
     level
         Coverage of each interval by itself.
 

@@ -1,4 +1,4 @@
-"""Dissimilarities of pairs of models and groups of these models, checked and in one order."""
+"""Validated dissimilarities of model pairs, and groups of these models, in a common order."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Pairs(NamedTuple):
     Attributes
     ----------
     layers
-        Their labels.
+        Labels of the layers.
     models
-        Their names, sorted, so that random draws do not depend on the order in which models are given.
+        Names of the models, sorted, so that random draws do not depend on their order in the input.
     values
-        (layers, models, models), symmetric unless asked for as they are, with a diagonal of 0.
+        Dissimilarities (layers, models, models), symmetric unless requested otherwise, with zero diagonal.
     """
 
     layers: list[Any]
@@ -38,9 +38,9 @@ class TwoGroups(NamedTuple):
     Attributes
     ----------
     names
-        In the order in which they are first given.
+        Names of the groups, in order of first appearance.
     first
-        (models,) of bool, True for the models of the first one.
+        Mask of the models in the first group, bool (models,).
     """
 
     names: tuple[str, str]
@@ -48,12 +48,12 @@ class TwoGroups(NamedTuple):
 
 
 def read_pairs(dissimilarity: xr.DataArray, models: Iterable[Any] | None = None, symmetric: bool = True) -> Pairs:
-    """The dissimilarities of some or all models, by the mean of both directions or as they are.
+    """Read the dissimilarities of some or all models, averaged over both directions if `symmetric`.
 
     Raises
     ------
     InputError
-        Not of layers and twice the same models, models that it does not hold, a value that is no number.
+        If the array does not have layers and the same models twice, lacks a model, or has a non-finite value.
     """
     sides = [d for d in dissimilarity.dims if d != "layer"]
     if len(sides) != 2 or dissimilarity.ndim != 3 or any(d not in dissimilarity.coords for d in sides):
@@ -63,18 +63,18 @@ def read_pairs(dissimilarity: xr.DataArray, models: Iterable[Any] | None = None,
         )
     held = [dissimilarity[d].values.tolist() for d in sides]
     if held[0] != held[1] or len(set(held[0])) < len(held[0]):
-        raise InputError(f"Expected {sides[0]} and {sides[1]} to name the same models, each once, in the same order.")
+        raise InputError(f"Expected {sides[0]} and {sides[1]} to list the same models, each once, in the same order.")
     chosen = sorted(held[0] if models is None else models, key=str)
     absent = [str(m) for m in chosen if m not in held[0]]
     if absent:
-        raise InputError(f"The dissimilarity does not hold {', '.join(absent)}.")
+        raise InputError(f"The dissimilarity has no values for {', '.join(absent)}.")
     place = [held[0].index(m) for m in chosen]
     values = dissimilarity.transpose("layer", *sides).values[:, place][:, :, place].astype(np.float64)
     values[:, range(len(place)), range(len(place))] = 0
     if not np.isfinite(values).all():
         layer, a, b = np.argwhere(~np.isfinite(values))[0]
-        where = f"of {chosen[a]} and {chosen[b]} at layer {dissimilarity.layer.values[layer]}"
-        raise InputError(f"The dissimilarity {where} is {values[layer, a, b]}; every pair needs a number.")
+        where = f"between {chosen[a]} and {chosen[b]} at layer {dissimilarity.layer.values[layer]}"
+        raise InputError(f"The dissimilarity {where} is {values[layer, a, b]}; every pair needs a finite value.")
     if symmetric:
         values = (values + values.swapaxes(1, 2)) / 2
     return Pairs(dissimilarity.layer.values.tolist(), chosen, values)
@@ -83,22 +83,22 @@ def read_pairs(dissimilarity: xr.DataArray, models: Iterable[Any] | None = None,
 def read_groups(
     dissimilarity: xr.DataArray, groups: Mapping[str, str] | pd.Series, least: int, symmetric: bool = True
 ) -> tuple[Pairs, TwoGroups]:
-    """The dissimilarities of the models that have a group, and these groups.
+    """Read the dissimilarities of the models that have a group, and the two groups.
 
     Raises
     ------
     InputError
-        As `read_pairs`; not two groups, fewer than `least` models in one.
+        As for `read_pairs`, or if there are not exactly two groups with at least `least` models each.
     """
     group = dict(groups.items())
     if len(group) < len(groups):
-        raise InputError("groups names a model twice; each model is of one group.")
+        raise InputError("groups lists a model twice; each model belongs to one group.")
     names = list(dict.fromkeys(group.values()))
     if len(names) != 2:
         raise InputError(f"Expected two groups, got {len(names)}: {', '.join(map(str, names))}.")
     for name in names:
         size = list(group.values()).count(name)
         if size < least:
-            raise InputError(f"Group {name!r} has {size} models; at least {least} are needed.")
+            raise InputError(f"Group {name!r} has {size} models; need at least {least}.")
     pairs = read_pairs(dissimilarity, group, symmetric)
     return pairs, TwoGroups((names[0], names[1]), np.array([group[m] == names[0] for m in pairs.models]))

@@ -1,4 +1,4 @@
-"""Whether models that are less alike also differ more in accuracy: rank correlations, layer by layer."""
+"""Rank correlations of dissimilarity and accuracy gap: do less similar models also differ more in accuracy?"""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-RESAMPLES = 1000  # of models
-DECIMALS = 12  # of gaps in accuracy: 0.7 - 0.4 and 0.4 - 0.1 are the same gap
+RESAMPLES = 1000  # bootstrap resamples of models
+DECIMALS = 12  # of accuracy gaps, so that 0.7 - 0.4 and 0.4 - 0.1 are equal
 
 
 def rank_correlation(
@@ -28,43 +28,46 @@ def rank_correlation(
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Rank correlation of a model's dissimilarity to a reference with their gap in accuracy, layer by layer.
-
-    The gap is the absolute difference of accuracies. The p-value permutes accuracies among the models that are no
-    reference; with every model a reference in turn it permutes whole models (a Mantel test). The interval draws the
-    other models, or with "each" all models, with replacement; no model is ever compared with its own copy.
+    """Rank-correlate dissimilarity to a reference model with the gap in accuracy, layer by layer.
 
     Parameters
     ----------
     dissimilarity
         Layer x model x model, see `repsim_nb.groups`.
     accuracy
-        Model -> accuracy, in any unit, of at least four models; models without one are left out.
+        Model -> accuracy, in any unit, for at least four models. Models without one are left out.
     reference
-        "best" (the first of those with the highest accuracy), the name of a model, or "each": every model in turn,
-        correlations averaged.
+        "best" (the model with the highest accuracy, the first one if tied), the name of a model, or "each": every
+        model in turn, averaging the correlations.
     n_permutations
-        Orders of the models to try; all are where there are no more than that.
+        Number of permutations of the models; all of them are used if there are no more than this.
     level
-        Coverage of the interval of each line by itself.
+        Coverage of each line's interval by itself.
     seed
-        Seed of permutations and intervals.
+        Seed for permutations and intervals.
 
     Returns
     -------
     pandas.DataFrame
-        DataFrame by layer and a last line "mean", for the average of the correlations over layers: spearman and kendall
-        (tau-b) in [-1, 1], low and high of spearman, p_value in (0, 1] one-sided (spearman above 0), of the line alone,
-        p_adjusted, family-wise over layers by the largest standardised spearman. "mean" is one test by itself, its
-        p_adjusted is its p_value. Where the dissimilarities to a reference are all the same there is no correlation:
-        such layers are named in attrs["undefined"], missing in the table and left out of the mean.
+        Indexed by layer, with a last line "mean" for the correlation averaged over layers. Columns: spearman and
+        kendall (tau-b); low and high of spearman; p_value, one-sided (spearman above 0), for each line by itself; and
+        p_adjusted, family-wise over layers by the maximum of the standardised spearman. "mean" is a single test, so
+        its p_adjusted equals its p_value. Layers where all dissimilarities to a reference are equal have no
+        correlation: they are listed in attrs["undefined"], missing in the table and left out of the mean.
 
     Raises
     ------
     InputError
-        An array that is not of layers and twice the same models, or lacks a value or a model; an accuracy that is
-        missing; fewer than four models; gaps to a reference that are all the same; no layer with a correlation; an
-        unknown reference; fewer than 19 permutations.
+        If the array does not have layers and the same models twice, lacks a value or a model, an accuracy is missing,
+        there are fewer than four models or 19 permutations, the reference is unknown, all accuracy gaps to a reference
+        are equal, or no layer has a correlation.
+
+    Notes
+    -----
+    The accuracy gap is the absolute difference of accuracies. The p-value permutes accuracies among the models that
+    are not the reference; with reference="each" it permutes whole models (a Mantel test). The interval resamples
+    models with replacement and never compares a model with its own copy. With a single reference everything hinges on
+    that one model: another one can give another correlation.
 
     References
     ----------
@@ -75,17 +78,17 @@ def rank_correlation(
 
     check_accuracy(accuracy)
     if len(accuracy) < 4:
-        raise InputError(f"A rank correlation needs at least four models; {len(accuracy)} have an accuracy.")
+        raise InputError(f"A rank correlation needs at least four models with an accuracy, got {len(accuracy)}.")
     layers, models, values = read_pairs(dissimilarity, accuracy.index)
     value = accuracy[models].to_numpy(np.float64)
     gaps = np.round(np.abs(value[:, None] - value), DECIMALS)
     at = _references(accuracy, models, reference)
-    compared = _Compared(values, gaps, at)
+    compared = _RankedPairs(values, gaps, at)
     undefined = compared.undefined
     if undefined.all():
-        raise InputError("There is no rank correlation: dissimilarities to a reference are the same in every layer.")
+        raise InputError("There is no rank correlation: in every layer all dissimilarities to a reference are equal.")
     rng = np.random.default_rng(seed)
-    compared = _Compared(values[~undefined], gaps, at)
+    compared = _RankedPairs(values[~undefined], gaps, at)
     permuted, drawn = compared.permuted(n_permutations, rng), compared.resampled(rng)
     permuted, drawn = (np.column_stack([x, x.mean(1)]) for x in (permuted, drawn))
     kendall = compared.kendall()
@@ -117,29 +120,35 @@ def rank_measures(
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Measures by how well their dissimilarities rank models by their gap in accuracy, the best first.
+    """Rank measures by how well their dissimilarities predict accuracy gaps, best first.
 
     Parameters
     ----------
     dissimilarities
-        Measure -> its dissimilarities, as in `rank_correlation`; so are all other arguments.
+        Measure -> dissimilarities as in `rank_correlation`.
+    accuracy, reference, n_permutations, level, seed
+        As in `rank_correlation`.
 
     Returns
     -------
     pandas.DataFrame
-        DataFrame by measure: spearman, kendall, low, high and p_value of the mean over layers; best_layer and
-        best_spearman, of the layer with the highest. p_value is of the measure alone, not corrected for the number of
-        measures, and best_spearman was chosen by its size: `rank_correlation` has its corrected p-value.
+        Indexed by measure: spearman, kendall, low, high and p_value of the mean over layers; best_layer and
+        best_spearman for the layer with the highest correlation.
 
     Raises
     ------
     InputError
-        As `rank_correlation`; no measure.
+        As for `rank_correlation`, or if there is no measure.
+
+    Notes
+    -----
+    p-values are not corrected for the number of measures. best_spearman is a maximum over layers and therefore too
+    high; `rank_correlation` gives its corrected p-value.
     """
     import pandas as pd
 
     if not dissimilarities:
-        raise InputError("There is no measure to rank; give the dissimilarities of at least one.")
+        raise InputError("There is no measure to rank; expected the dissimilarities of at least one.")
     lines = {}
     for name, dissimilarity in dissimilarities.items():
         table = rank_correlation(dissimilarity, accuracy, reference, n_permutations, level, seed)
@@ -152,17 +161,17 @@ def rank_measures(
 
 
 def _references(accuracy: pd.Series, models: list[str], reference: str) -> np.ndarray:
-    """Places of the references among models."""
+    """Indices of the reference models."""
     if reference == "each":
         return np.arange(len(models))
     name = accuracy.idxmax() if reference == "best" else reference
     if name not in models:
-        raise InputError(f'Unknown reference {reference!r}: expected "best", "each" or a model with an accuracy.')
+        raise InputError(f'Unknown reference {reference!r}; expected "best", "each" or a model with an accuracy.')
     return np.array([models.index(name)])
 
 
-class _Compared(NamedTuple):
-    """Dissimilarities (layers, models, models), gaps (models, models), and which models are references."""
+class _RankedPairs(NamedTuple):
+    """Dissimilarities (layers, models, models), accuracy gaps (models, models) and indices of the references."""
 
     values: np.ndarray
     gaps: np.ndarray
@@ -170,14 +179,14 @@ class _Compared(NamedTuple):
 
     @property
     def undefined(self) -> np.ndarray:
-        """Layers where a reference has no correlation, (layers,) of bool."""
+        """Mask of layers where a reference has no correlation, bool (layers,)."""
         x, y = self._ranks(self.references, np.arange(len(self.gaps)))
         if np.isnan(y).any():
-            raise InputError("There is no rank correlation: gaps in accuracy to a reference are all the same.")
+            raise InputError("There is no rank correlation: all accuracy gaps to a reference are equal.")
         return np.isnan(x).any((1, 2))
 
     def permuted(self, n_permutations: int, rng: np.random.Generator) -> np.ndarray:
-        """Spearman's correlation as observed and in other orders of the models, (orders, layers)."""
+        """Spearman correlations, (orders, layers): observed, then with permuted models."""
         n, each = len(self.gaps), len(self.references) > 1
         x, y = self._ranks(self.references, np.arange(n))
         if each:
@@ -190,7 +199,7 @@ class _Compared(NamedTuple):
         return np.array([x @ (y[way][:, way] if each else y[:, way]).ravel() for way in ways])
 
     def resampled(self, rng: np.random.Generator) -> np.ndarray:
-        """Spearman's correlation of models drawn anew, (draws, layers); NaN where a draw has none."""
+        """Spearman correlations of resampled models, (draws, layers); NaN if a draw has none."""
         n, each = len(self.gaps), len(self.references) > 1
         models = np.arange(n) if each else np.delete(np.arange(n), self.references)
         drawn = []
@@ -215,7 +224,7 @@ class _Compared(NamedTuple):
     def _ranks(self, references: np.ndarray, models: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ranks of models by dissimilarity (layers, references, models) and gap (references, models) to references.
 
-        Centred and of length 1, so that products add up to a correlation: NaN where all ranks are the same, 0 for a
+        Centred and scaled to length 1, so that inner products are correlations: NaN if all ranks are equal, 0 for a
         reference itself and its copies.
         """
         own = references[:, None] == models
@@ -226,7 +235,7 @@ class _Compared(NamedTuple):
 def _centred_ranks(values: np.ndarray, own: np.ndarray) -> np.ndarray:
     from scipy.stats import rankdata
 
-    ranks = rankdata(np.where(own, np.inf, values), axis=-1)  # own come last, and leave the ranks of others alone
+    ranks = rankdata(np.where(own, np.inf, values), axis=-1)  # own entries rank last, so other ranks stay
     ranks = np.where(own, 0, ranks - ((~own).sum(-1, keepdims=True) + 1) / 2)
     length = np.sqrt((ranks**2).sum(-1, keepdims=True))
     return ranks / np.where(length > 0, length, np.nan)

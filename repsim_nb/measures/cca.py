@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError, check_effect
+from repsim_nb.measures.constraints import Between, Count
 from repsim_nb.measures.features import Spectrum
 from repsim_nb.measures.linear import Linear
-from repsim_nb.measures.parameters import Between, Count
 from repsim_nb.measures.registry import AFFINE, SIMILAR, register
 
 

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError, check_effect
 from repsim_nb.measures.accumulation import Accumulator, Layers
+from repsim_nb.measures.constraints import Between, Positive
 from repsim_nb.measures.features import Features
 from repsim_nb.measures.kernels import Gram, Groups, Kernel, kept_products, kept_products_of_moments, work_bytes
 from repsim_nb.measures.minibatch import BatchSums
-from repsim_nb.measures.parameters import Between, Positive
 from repsim_nb.measures.registry import EUCLIDEAN, SIMILAR, Measure, Prepared, register
-from repsim_nb.measures.sampling import PARTS, ROWS, ratio_with_error, sampled_products
+from repsim_nb.measures.sampled_pairs import PARTS, ROWS, ratio_with_error, sampled_products
 
 
 def check_bandwidth(measure: Any) -> None:

@@ -9,8 +9,8 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from repsim_nb.errors import InputError
+from repsim_nb.measures.constraints import Count
 from repsim_nb.measures.features import BUFFERS, Features, common_direction, squared_lengths, unit_rows
-from repsim_nb.measures.parameters import Count
 from repsim_nb.measures.registry import SIMILAR, Measure, register
 
 BLOCK = 256  # rows of a block of neighbours

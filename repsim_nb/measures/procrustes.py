@@ -8,10 +8,10 @@ import torch
 from scipy.linalg import eigvalsh
 from torch import Tensor
 
+from repsim_nb.measures.constraints import Share
 from repsim_nb.measures.features import BUFFERS, Features, Layer, pairwise, row_norms, upper_blocks
 from repsim_nb.measures.kernels import product_bytes
 from repsim_nb.measures.linear import svd_bytes
-from repsim_nb.measures.parameters import Share
 from repsim_nb.measures.registry import AFFINE, EUCLIDEAN, SIMILAR, Measure, register
 
 LEFT = 1e-13  # of a row's norm: what is left of it after the directions found were taken out, by rounding alone

@@ -20,9 +20,9 @@ from torch import Tensor
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures.accumulation import Accumulator, Layers
 from repsim_nb.measures.arrays import as_matrix, check_order
+from repsim_nb.measures.constraints import check_names, check_values
 from repsim_nb.measures.features import Layer
 from repsim_nb.measures.moments import Moments
-from repsim_nb.measures.parameters import check_names, check_values
 from repsim_nb.system.progress import steps
 
 Direction = Literal["similarity", "dissimilarity"]

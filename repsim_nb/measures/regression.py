@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from repsim_nb.errors import InputError
+from repsim_nb.measures.constraints import Between
 from repsim_nb.measures.features import Features, Spectrum
 from repsim_nb.measures.linear import Linear
-from repsim_nb.measures.parameters import Between
 from repsim_nb.measures.registry import AFFINE, SIMILAR, Measure, register
 
 PENALTIES = torch.logspace(-6, 3, 19, dtype=torch.float64)  # times the mean eigenvalue of y's covariance

@@ -245,7 +245,7 @@ class DistanceCorrelation(Measure):
         return 8 * n
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return _distance_bytes(n, widths)
+        return _distance_bytes(n, widths) + 2 * block_bytes(n)  # of `_prepare`, which malloc may keep
 
     def _prepare(self, x: Tensor, side: str) -> tuple[Features, Tensor]:
         """With the mean distance of every row to all rows."""

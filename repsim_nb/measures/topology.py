@@ -9,9 +9,9 @@ from scipy.linalg import eigvalsh
 from torch import Tensor
 
 from repsim_nb.errors import InputError
+from repsim_nb.measures.constraints import Between, Count
 from repsim_nb.measures.features import BUFFERS, Features, squared_distances
 from repsim_nb.measures.neighbours import BLOCK, nearest
-from repsim_nb.measures.parameters import Between, Count
 from repsim_nb.measures.registry import SIMILAR, Measure, register
 
 TEMPERATURES = torch.logspace(-1, 1, 256, dtype=torch.float64)

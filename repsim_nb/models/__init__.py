@@ -1,4 +1,4 @@
-"""What can be picked, and one interface over every kind of model."""
+"""Models: the catalogue, and one interface for every kind of model."""
 
 from repsim_nb.models.batch import Batch, Packing, Window
 from repsim_nb.models.catalogue import accuracies, checkpoints, list_models

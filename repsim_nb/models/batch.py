@@ -1,4 +1,4 @@
-"""From texts, or pairs of texts, to token ids: windows of the model's context, and padded batches of them."""
+"""Turn texts or pairs of texts into token ids: windows of the model's context, and padded batches of windows."""
 
 from __future__ import annotations
 
@@ -22,28 +22,32 @@ if TYPE_CHECKING:
 else:
     PreTrainedTokenizerBase = Any  # see model.py
 
-Texts = Sequence[str | Sequence[str]]  # each a text, or a pair of them
+Texts = Sequence[str | Sequence[str]]  # each a text or a pair of texts
 PACKINGS = ("documents", "packed")
-ENCODED = 64  # pairs at once: what the tokenizer returns of a token takes many times the place of its numbers
+ENCODED = 64  # pairs at once, since the tokenizer's output is much larger than the token ids
 
 
 @dataclass(frozen=True)
 class Packing:
     """How documents become windows.
 
-    Attributes:
-        kind: "documents": every window is of one document, a long document has several. "packed": all documents in
-            order, the tokenizer's end-of-text token between them, cut into windows of exactly `length` tokens, as
-            models are trained; a token then also sees the documents before its own in the window, and what is left
-            at the end and fills no window is left out.
-        length: of a window in tokens, special ones included (at most, where documents are not packed); None is the
-            shortest context of the models.
-        bos: whether a window begins with the tokenizer's beginning-of-text token. None leaves it to the tokenizer: that
-            of GPT-2 puts none, that of Llama does. Many models treat the first token of a window unlike all others,
-            whichever it is.
+    Attributes
+    ----------
+    kind
+        "documents": every window comes from one document, and long documents have several. "packed": documents are
+        joined with the tokenizer's end-of-text token and cut into windows of exactly `length` tokens, as in training.
+        A token then also attends to earlier documents in its window, and an incomplete last window is dropped.
+    length
+        Window length in tokens, special tokens included; a maximum for kind "documents". None means the shortest
+        context of the models.
+    bos
+        Whether a window begins with the tokenizer's beginning-of-text token. None leaves it to the tokenizer: GPT-2's
+        adds none, Llama's does. Many models treat the first token of a window unlike all others, whichever it is.
 
-    Raises:
-        InputError: an unknown kind, or a length that is no positive whole number.
+    Raises
+    ------
+    InputError
+        If the kind is unknown, or the length is not a positive whole number.
     """
 
     kind: str = "documents"
@@ -57,26 +61,32 @@ class Packing:
         if self.length is not None and not (whole and self.length > 0):
             raise InputError(f"length={self.length!r}; expected a positive whole number of tokens, or None.")
 
-        if self.length is not None:  # as JSON, too
+        if self.length is not None:  # a plain int, for JSON
             object.__setattr__(self, "length", int(self.length))
 
     @classmethod
     def of(cls, given: str | Packing) -> Packing:
-        """A kind by its name, or a Packing as it is."""
+        """Convert the name of a kind to a Packing; return a Packing unchanged."""
         return given if isinstance(given, cls) else cls(given)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows padded on the right to one length.
+    """Windows padded on the right to equal length.
 
-    Attributes:
-        ids: token ids, int64 (sequences, length).
-        mask: True at real tokens, special ones included, bool (sequences, length).
-        offsets: characters of its text that each token covers, int64 (sequences, length, 2); (-1, -1) at special tokens
-            and padding.
-        texts: which text or pair each sequence is from, int64 (sequences,); a text longer than the context has several.
-        types: which of a pair's texts each token counts to, int64 (sequences, length); None is 0 everywhere.
+    Attributes
+    ----------
+    ids
+        Token ids, int64 (sequences, length).
+    mask
+        True at real tokens, special ones included, bool (sequences, length).
+    offsets
+        Characters of the text that each token covers, int64 (sequences, length, 2); (-1, -1) at special tokens and
+        padding.
+    texts
+        Index of the text or pair of each sequence, int64 (sequences,); texts longer than the context have several.
+    types
+        Token types for the texts of a pair, int64 (sequences, length); None means all 0.
     """
 
     ids: Int64[Tensor, "sequences length"]
@@ -99,13 +109,13 @@ class Batch:
         return replace(self, ids=self.ids.to(device), mask=self.mask.to(device), types=types)
 
     def take(self, rows: list[int]) -> Batch:
-        """The sequences at `rows` alone, in that order."""
+        """Only the sequences at `rows`, in that order."""
         types = None if self.types is None else self.types[rows]
         return Batch(self.ids[rows], self.mask[rows], self.offsets[rows], self.texts[rows], types)
 
 
 def collate(windows: Sequence[Window], pad: int = 0, length: int = 0) -> Batch:
-    """Pad windows on the right, to `length` where they are all shorter, and stack them."""
+    """Pad windows on the right, to at least `length`, and stack them."""
     shape = (len(windows), max(length, *(len(w) for w in windows)))
     ids = np.full(shape, pad, dtype=np.int64)
     mask = np.zeros(shape, dtype=bool)
@@ -122,24 +132,30 @@ def collate(windows: Sequence[Window], pad: int = 0, length: int = 0) -> Batch:
 
 
 class Windows:
-    """Cuts texts into windows of at most `context` tokens, each wrapped in the tokenizer's own special tokens.
+    """Splits texts into windows of at most `context` tokens, each framed by the tokenizer's special tokens.
 
-    A pair of texts is one window, as the tokenizer joins them.
+    A pair of texts is one window, joined by the tokenizer.
 
-    Args:
-        tokenizer: a fast one. When it is edited, windows are of it as it is then.
-        context: longest window in tokens, special ones included.
-        vocabulary: rows of the embedding that the tokens are looked up in; None where that is not known.
+    Parameters
+    ----------
+    tokenizer
+        A fast tokenizer. Later edits to it take effect.
+    context
+        Maximum window length in tokens, special tokens included.
+    vocabulary
+        Number of rows of the token embedding; None if unknown.
 
-    Raises:
-        InputError: a tokenizer that is not fast.
+    Raises
+    ------
+    InputError
+        If the tokenizer is not fast.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int, vocabulary: int | None = None):
         if not tokenizer.is_fast:
             raise InputError(
-                f"The tokenizer {type(tokenizer).__name__} gives no character offsets, which rows are aligned by. "
-                "Load the model with its fast tokenizer."
+                f"The tokenizer {type(tokenizer).__name__} provides no character offsets, which are needed to align "
+                "rows. Load the model with its fast tokenizer."
             )
         self.tokenizer = tokenizer
         self.context = context
@@ -156,19 +172,19 @@ class Windows:
 
     @property
     def key(self) -> str:
-        """Equal for tokenizers that give the same windows of every text under every packing."""
+        """A key that is equal for tokenizers with the same windows for every text and packing."""
         return self._now.key
 
     @property
     def text_key(self) -> str:
-        """Equal for tokenizers that give the same windows of every text that is not packed; see `key_for`."""
+        """A key that is equal for tokenizers with the same windows for every text without packing; see `key_for`."""
         return self._now.text_key
 
     def key_for(self, packing: Packing) -> str:
-        """Equal for tokenizers that give the same windows of every text under this packing.
+        """A key that is equal for tokenizers with the same windows for every text under this packing.
 
-        Models that end a text with different tokens, as a base model and a chat model often do, have the same windows
-        until one asks for those tokens.
+        A base model and a chat model often differ only in their end-of-text token; their windows are equal unless the
+        packing uses that token.
         """
         return self.text_key if packing.kind == "documents" and packing.bos is None else self.key
 
@@ -185,25 +201,27 @@ class Windows:
         packing: Packing | None = None,
         memory_limit: int | None = None,
     ) -> WindowTable:
-        """All windows of all texts, in order, at most `length` (default: the context) tokens each.
+        """All windows of all texts in order, with at most `length` tokens each (default: the context).
 
-        What tokenizing takes is known before: see `tokenizing.check_text`.
+        Memory for tokenizing is checked first; see `tokenizing.check_text`.
 
-        Raises:
-            InputError: one string instead of a sequence, texts among pairs, a pair that is longer than a window, pairs
-                to be packed, packing with a special token that the tokenizer does not have, a token that the model has
-                no embedding for, or text that there is no memory to tokenize.
+        Raises
+        ------
+        InputError
+            If a string is given instead of a sequence, texts are mixed with pairs, a pair is longer than a window or
+            to be packed, the packing needs a special token that the tokenizer lacks, the model has no embedding for a
+            token, or there is not enough memory.
         """
         if isinstance(texts, str):
-            raise InputError("Expected a sequence of texts; received one string. Put it into a list: [text].")
+            raise InputError("Expected a sequence of texts, got a single string. Put it in a list: [text].")
         kinds = {isinstance(text, str) for text in texts}
         if len(kinds) > 1:
-            raise InputError("Expected texts or pairs of texts; received some of both. Give them apart.")
+            raise InputError("Expected either texts or pairs of texts, got both. Pass them separately.")
         packing = packing or Packing()
         longest = min(packing.length or length or self.context, length or self.context, self.context)
         if kinds == {False}:
             if packing != Packing():
-                raise InputError("Pairs of texts are windows of their own; leave packing out.")
+                raise InputError("Pairs of texts cannot be packed; leave packing out.")
             windows = self._pairs(texts, longest, memory_limit)
         else:
             check_text(texts, memory_limit)
@@ -212,10 +230,12 @@ class Windows:
         return windows
 
     def check(self, windows: WindowTable) -> None:
-        """Whether the model has an embedding for every token of these windows.
+        """Check that the model has an embedding for every token of these windows.
 
-        Raises:
-            InputError: it has not.
+        Raises
+        ------
+        InputError
+            If it does not.
         """
         if self.vocabulary is None or not len(windows):
             return
@@ -225,18 +245,18 @@ class Windows:
             raise self.beyond(beyond[0] if beyond else worst)
 
     def beyond(self, token: int) -> InputError:
-        """The error to raise of a token that the model has no embedding for."""
+        """The error for a token without an embedding."""
         return InputError(
-            f"The token {self.tokenizer.convert_ids_to_tokens(token)!r} has the id {token}, and the model's embedding "
+            f"The token {self.tokenizer.convert_ids_to_tokens(token)!r} has the id {token}, but the model's embedding "
             f"has {self.vocabulary:,} rows. Load the model with the tokenizer it was trained with, or enlarge its "
             "embedding with resize_token_embeddings and train it."
         )
 
     def tokens(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Ids (length,) and offsets (length, 2) of every text as a whole, without special tokens.
+        """Ids (length,) and offsets (length, 2) of every whole text, without special tokens.
 
-        A token ends behind all that belongs to its last character: a tokenizer that composes characters (e and an
-        accent into one) says it ends before the accent, which it has read.
+        A token ends after everything that belongs to its last character. Tokenizers that compose characters (an e and
+        an accent) report an end before the accent, although they have read it.
         """
         for part in self._now.tokens(texts):
             yield from part
@@ -244,15 +264,17 @@ class Windows:
     def frame(self, bos: bool | None = None) -> tuple[list[int], list[int]]:
         """Special tokens before and after the text of a window.
 
-        Raises:
-            InputError: bos=True of a tokenizer without a beginning-of-text token.
+        Raises
+        ------
+        InputError
+            If bos=True and the tokenizer has no beginning-of-text token.
         """
         before, after = self._now.before, self._now.after
         token = self.tokenizer.bos_token_id
         if bos and token is None:
             raise InputError(
-                f"bos=True was asked of the tokenizer {type(self.tokenizer).__name__}, which has no beginning-of-text "
-                "token. Leave bos out."
+                f"bos=True needs a beginning-of-text token, and the tokenizer {type(self.tokenizer).__name__} has "
+                "none. Leave bos out."
             )
         has = token is not None and before[:1] == [token]
         if bos is None or bos == has:
@@ -260,18 +282,20 @@ class Windows:
         return ([token, *before], after) if bos else (before[1:], after)
 
     def framed(self, text: int, ids: np.ndarray, offsets: np.ndarray, bos: bool | None = None) -> Window:
-        """A window of these tokens with the special tokens around them."""
+        """A window of these tokens, framed by special tokens."""
         return WindowTable(ids, offsets, np.array([len(ids)]), np.array([text]), *self.frame(bos))[0]
 
     def room(self, length: int, bos: bool | None = None) -> int:
-        """How many tokens of text a window of `length` tokens holds.
+        """Number of text tokens that fit in a window of `length` tokens.
 
-        Raises:
-            InputError: none.
+        Raises
+        ------
+        InputError
+            If there is no room for any.
         """
         inner = length - sum(map(len, self.frame(bos)))
         if inner < 1:
-            raise InputError(f"Windows of {length} tokens leave no room for text beside the special tokens.")
+            raise InputError(f"Windows of {length} tokens leave no room for text next to the special tokens.")
         return inner
 
     def _texts(self, texts: Sequence[str], length: int, packing: Packing) -> WindowTable:
@@ -291,21 +315,21 @@ class Windows:
         between = self.tokenizer.eos_token_id
         if between is None:
             raise InputError(
-                f'packing="packed" joins documents by an end-of-text token, which {type(self.tokenizer).__name__} does '
-                'not have. Use packing="documents".'
+                f'packing="packed" needs an end-of-text token, and {type(self.tokenizer).__name__} has none. Use '
+                'packing="documents".'
             )
         texts = np.repeat(np.arange(len(tokens.counts)), tokens.counts + 1)[:-1]
         if len(texts) < inner:
             raise InputError(
-                f"The corpus has {len(texts):,} tokens, fewer than the {inner:,} of one packed window. Give a shorter "
-                'length or more text, or use packing="documents".'
+                f"The corpus has {len(texts):,} tokens, fewer than the {inner:,} of one packed window. Use a shorter "
+                'length, more text, or packing="documents".'
             )
         place = np.arange(len(tokens.ids)) + np.repeat(np.arange(len(tokens.counts)), tokens.counts)
         ids = np.full(len(texts), between, dtype=np.int32)
         offsets = np.full((len(texts), 2), -1, dtype=np.int32)
         ids[place], offsets[place] = tokens.ids, tokens.offsets
         ends = np.arange(inner, len(ids) + 1, inner)
-        full = slice(ends[-1])  # what is left fills no window
+        full = slice(ends[-1])  # drop the incomplete last window
         return WindowTable(
             ids[full], offsets[full], ends, texts[ends - inner], *frame, texts=texts[full].astype(np.int32)
         )
@@ -313,9 +337,9 @@ class Windows:
     def _pairs(self, pairs: Sequence[Any], length: int, memory_limit: int | None) -> WindowTable:
         wrong = next((p for p in pairs if len(p) != 2 or not all(isinstance(text, str) for text in p)), None)
         if wrong is not None:
-            raise InputError(f"Expected texts or pairs of texts; received {wrong!r:.80}.")
+            raise InputError(f"Expected texts or pairs of texts, got {wrong!r:.80}.")
         check_text(pairs, memory_limit)
-        # Types even where this tokenizer's model asks for none: windows are shared with models that do.
+        # Request types even if this model needs none, since windows are shared with models that do.
         asked = {"return_offsets_mapping": True, "return_attention_mask": False, "return_token_type_ids": True}
         columns: list[list[np.ndarray]] = [[], [], []]
         for start in range(0, len(pairs), ENCODED):
@@ -325,8 +349,8 @@ class Windows:
                 ids = np.array(encoded["input_ids"][number], dtype=np.int32)
                 if len(ids) > length:
                     raise InputError(
-                        f"Pair number {start + number} has {len(ids)} tokens, more than the {length} that fit; pairs "
-                        f"are not cut: {a!r:.40}, {b!r:.40}. Shorten it or leave it out."
+                        f"Pair number {start + number} has {len(ids)} tokens, more than the {length} that fit, and "
+                        f"pairs are not split: {a!r:.40}, {b!r:.40}. Shorten it or leave it out."
                     )
                 of = np.array([-1 if which is None else which for which in encoded.sequence_ids(number)])
                 offsets = np.array(encoded["offset_mapping"][number], dtype=np.int32)

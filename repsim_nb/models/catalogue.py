@@ -1,4 +1,4 @@
-"""The catalogue of models that can be picked by name: embedded ones, and what is known of those on the hub."""
+"""The catalogue of models that load by name: embedded ones, pretrained ones from the package index, and the hub."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.checkpoint import read_metadata, weight_files
-from repsim_nb.models.published import KNOWN, Known, repositories
+from repsim_nb.models.packaged import PACKAGED, SOURCE, Packaged
+from repsim_nb.models.published import HUB_MODELS, HubModel, repositories
 from repsim_nb.system.shipped import data_dir
 
 if TYPE_CHECKING:
@@ -18,40 +19,47 @@ if TYPE_CHECKING:
 
 
 def list_models() -> pd.DataFrame:
-    """The models that can be loaded by name, embedded ones first, then those on the hub (index: name).
+    """List the models that load by name: embedded ones, then those from the package index and the hub (index: name).
 
-    What is not known before a download is NA; any other model of the hub loads by its id. Toy models also load by the
-    other names that TransformerLens has for them, Pythia models without "EleutherAI/" as well.
+    Returns
+    -------
+    pandas.DataFrame
+        Columns: family, kind, source ("embedded", "package index" or "hub"), needs_download, repository (hub id),
+        n_layers, d_model, d_head, rotary_dim (rotary dimensions of a head), activation (of the MLP; NA without one),
+        n_parameters, bytes (of the weights), tokens_seen, loss (nats per token on held-out text), bits_per_byte,
+        unigram_loss and unigram_bits_per_byte (of training frequencies on the same text), untrained_loss (before the
+        first step), revisions (checkpoints, as in name@step500; long lists are shortened, see `checkpoints`), licence
+        and note (of models from the package index). Classifiers have no losses but accuracy, on held-out pairs; for
+        out-of-distribution sub-cases see `accuracies`.
 
-    Columns: family, kind, source ("embedded" or "hub"), needs_download, repository (its hub id), n_layers, d_model,
-    d_head, rotary_dim (dimensions of a head that rotate with position), activation (of the MLP; NA where there is
-    none), n_parameters, bytes (of the weights), tokens_seen, loss (nats per token on held-out text), bits_per_byte,
-    unigram_loss and unigram_bits_per_byte (of the training frequencies on the same text), untrained_loss (the same
-    network before its first step), revisions (checkpoints, as in name@step500; long lists shortened, see
-    `checkpoints`).
-    Classifiers have none of these losses but accuracy, the share of held-out pairs labelled right; for the sub-cases
-    that their corpus holds out of distribution see `accuracies`.
+    Notes
+    -----
+    Values that are unknown before a download are NA. Any other model on the hub loads by its id. Toy models also load
+    by TransformerLens' other names for them, and Pythia models without "EleutherAI/".
     """
     import pandas as pd
 
     names = embedded()
     if not names:
-        raise InputError(f"No embedded model in '{data_dir()}': this checkout is incomplete. Clone or install again.")
-    rows = [*map(_describe, names), *map(_describe_known, KNOWN)]
-    return pd.DataFrame(rows).set_index("name").convert_dtypes()  # with NA: integers stay integers
+        raise InputError(f"No embedded models in '{data_dir()}': this checkout is incomplete. Clone or install again.")
+    packaged = map(_describe_packaged, PACKAGED.values())
+    rows = [*map(_describe, names), *packaged, *map(_describe_hub_model, HUB_MODELS)]
+    return pd.DataFrame(rows).set_index("name").convert_dtypes()  # keeps integers despite NA
 
 
 def embedded() -> list[str]:
-    """Names of the models that travel with the package."""
+    """Names of the models that ship with the package."""
     folders = (p.name for p in data_dir().iterdir() if (p / "config.json").exists() and "@" not in p.name)
     return sorted(folders, key=lambda name: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", name)])
 
 
 def checkpoint(name: str, revision: str | None) -> Path:
-    """The folder of an embedded model as it was at `revision`; its last step names the final weights as well.
+    """The folder of an embedded model at `revision`; its last step is another name for the final weights.
 
-    Raises:
-        InputError: no such checkpoint.
+    Raises
+    ------
+    InputError
+        If there is no such checkpoint.
     """
     folder = data_dir() / name
     if revision in (None, "main", _last_step(folder)):
@@ -68,7 +76,7 @@ def _revisions(name: str) -> list[str]:
 
 
 def _last_step(folder: Path) -> str | None:
-    """At which step of its training the weights in `folder` were written, as a revision is named."""
+    """Revision name of the training step at which the weights in `folder` were written."""
     step = read_metadata(weight_files(folder)[0]).get("step")
     return f"step{step}" if step else None
 
@@ -94,7 +102,7 @@ def _describe(name: str) -> dict[str, Any]:
 
 
 def _shape(config: dict[str, Any]) -> dict[str, Any]:
-    """What a config.json says, of transformers or of TransformerLens."""
+    """Shape from a config.json of transformers or TransformerLens."""
     if "act_fn" in config:
         return {key: config[key] for key in ("n_layers", "d_model", "d_head")} | {"activation": config["act_fn"]}
     d_head = config["hidden_size"] // config["num_attention_heads"]
@@ -129,7 +137,7 @@ def _held_out(folder: Path) -> dict[str, Any]:
     return json.loads(read_metadata(weight_files(folder)[0])["held_out"])
 
 
-def _describe_known(known: Known) -> dict[str, Any]:
+def _describe_hub_model(known: HubModel) -> dict[str, Any]:
     return {
         "name": known.name,
         "family": known.family,
@@ -144,33 +152,58 @@ def _describe_known(known: Known) -> dict[str, Any]:
     }
 
 
+def _describe_packaged(model: Packaged) -> dict[str, Any]:
+    shape = ("n_layers", "d_model", "d_head", "activation", "n_parameters", "bytes")
+    return {
+        **{key: getattr(model, key) for key in ("name", "family", "kind", *shape, "licence", "note")},
+        "source": SOURCE,
+        "needs_download": not model.fetched,
+    }
+
+
 def _shortened(names: Sequence[str]) -> str:
-    """A long list by its first and last."""
+    """Join names, shortening a long list to its first and last ones."""
     return ", ".join(names if len(names) < 9 else [*names[:3], "...", *names[-2:]])
 
 
 def checkpoints(name: str) -> list[str]:
-    """Revisions of a model of the catalogue, in the order of training: `load_model(f"{name}@{revision}")`.
+    """List the revisions of a model in the catalogue, in training order: `load_model(f"{name}@{revision}")`.
 
-    Raises:
-        InputError: a name that is not in the catalogue.
+    Parameters
+    ----------
+    name
+        Name of the model.
 
+    Returns
+    -------
+    list of str
+        Names of the revisions; empty if there are none.
+
+    Raises
+    ------
+    InputError
+        If the name is not in the catalogue.
+
+    Examples
+    --------
     >>> checkpoints("EleutherAI/pythia-70m")[9:13]
     ['step256', 'step512', 'step1000', 'step2000']
     """
     if name in embedded():
         return _revisions(name)
+    if name in PACKAGED:
+        return []
     repository = repositories().get(name, name)
-    for known in KNOWN:
+    for known in HUB_MODELS:
         if known.repository == repository:
             return list(known.checkpoints)
-    raise unknown("model", name, [*embedded(), *repositories()])
+    raise unknown("model", name, [*embedded(), *PACKAGED, *repositories()])
 
 
 def accuracies() -> pd.DataFrame:
-    """Accuracies of the embedded classifiers as they were when published (index: name).
+    """Accuracies of the embedded classifiers, measured when they were trained (index: name).
 
-    Columns: "test", in distribution, and every sub-case of nli-heuristics out of distribution, as in
+    Columns: "test", in distribution, and every out-of-distribution sub-case of nli-heuristics, such as
     "lexical_overlap/non-entailment/subject_object_swap".
     """
     import pandas as pd

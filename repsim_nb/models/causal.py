@@ -1,4 +1,4 @@
-"""Causal language models of Hugging Face, run part by part."""
+"""Hugging Face causal language models, run in parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError, needs
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Hidden, Logits, Model, Tap, longest, sizes
+from repsim_nb.models.config import longest, sizes
+from repsim_nb.models.model import Hidden, Logits, Model, Tap
 from repsim_nb.models.parts import hidden_enters, shallow, tapped, with_submodule
 from repsim_nb.models.probe import probe, rotary_state, turning
 from repsim_nb.models.trial import Whole, check_parts, run_whole
@@ -23,10 +24,10 @@ else:
 
 
 class CausalModel(Model):
-    """A causal model of transformers whose parts can be run alone.
+    """A transformers causal model whose parts can be run separately.
 
-    Parts are run by handing the architecture's own forward a shorter list of blocks, so that masks and positions stay
-    its own business, numbers are those of transformers to the bit, and blocks outside the part cost nothing.
+    A part is run by the architecture's own forward with a shorter list of blocks. Masks and positions are therefore
+    its own, values equal those of transformers bit by bit, and blocks outside the part cost nothing.
     """
 
     kind = "causal"
@@ -45,7 +46,7 @@ class CausalModel(Model):
 
     @cached_property
     def bridge(self) -> TransformerBridge:
-        """The same model as a TransformerLens bridge, for hooks inside its blocks; a copy made when asked for."""
+        """The same model as a TransformerLens bridge, for hooks inside its blocks; a copy made on first access."""
         needs(f"The bridge of {self.name}", "transformer_lens")
         from transformer_lens.model_bridge import TransformerBridge
 
@@ -61,12 +62,12 @@ class CausalModel(Model):
         return Whole(out.logits, getattr(out, "hidden_states", None))
 
     def _part(self, k: int, m: int, norm: bool) -> nn.Module:
-        """A shallow copy of the trunk with blocks k+1..m only; parameters are shared, the original is untouched."""
+        """A shallow copy of the trunk with only blocks k+1..m, sharing parameters with the original."""
         part = shallow(self._trunk)
         blocks = self._trunk.get_submodule(self._blocks_name)
         part._modules[self._blocks_name] = nn.ModuleList(list(blocks.children())[k:m])
         config: Any = copy.copy(self._trunk.config)
-        if getattr(config, "layer_types", None):  # some look up the kind of a block by its place
+        if getattr(config, "layer_types", None):  # some look up the type of a block by its index
             config.__dict__["layer_types"] = config.layer_types[k:m]
             part.__dict__["config"] = config
         if not norm:
@@ -74,12 +75,12 @@ class CausalModel(Model):
         return part
 
     def _forward(self, part: nn.Module, **given: Tensor) -> Tensor:
-        """Without a mask: padding is on the right, where no token looks, and masked attention is much slower."""
+        """Run without a mask: padding is on the right, where no token attends, and masked attention is much slower."""
         with rotary_state(self._rotary):
             return part(attention_mask=None, use_cache=False, **given).last_hidden_state.to(self.device)
 
     def embed(self, batch: Batch) -> Hidden:
-        """Position 0: (sequences, length, d_model)."""
+        """Layer 0, (sequences, length, d_model)."""
         return self._forward(self._part(0, 0, norm=False), input_ids=batch.ids)
 
     def _blocks(self, hidden: Hidden, k: int, m: int, batch: Batch, tap: Tap | None) -> Hidden:
@@ -95,7 +96,7 @@ class CausalModel(Model):
         return self._forward(self._trunk, input_ids=batch.ids)
 
     def head(self, hidden: Hidden, batch: Batch) -> Logits:
-        """Logits (sequences, length, vocabulary) from position n_layers, final norm included."""
+        """Logits (sequences, length, vocabulary) from layer n_layers, final norm included."""
         self._check(hidden, batch)
         part = self._part(0, 0, norm=True)
         whole = with_submodule(self.module, self._trunk_name, part)
@@ -104,7 +105,7 @@ class CausalModel(Model):
 
 
 def _anatomy(name: str, model: nn.Module, n_layers: int) -> tuple[str, str, str]:
-    """Where an architecture keeps its blocks and its final norm: (trunk, blocks in it, norm in it)."""
+    """Module paths of an architecture: trunk, and blocks and final norm inside the trunk."""
     stacks = [n for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
     if stacks and "." in stacks[0]:
         trunk, blocks = stacks[0].rsplit(".", 1)

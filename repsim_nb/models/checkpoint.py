@@ -1,4 +1,4 @@
-"""What a checkpoint holds, read from the headers of its files alone."""
+"""The content of a checkpoint, read from the headers of its files only."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLE = "pytorch_model.bin"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
-LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
-FLOATS = ("F64", "F32", "F16", "BF16")  # what a weight can be read from without knowing a scale
+LONGEST_HEADER = 100_000_000  # bytes, the limit of safetensors itself
+FLOATS = ("F64", "F32", "F16", "BF16")  # types that need no scale
 BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "C64": 64, "F8_E8M0": 8}
 BITS |= {f"F8_{kind}": 8 for kind in ("E4M3", "E5M2", "E4M3FNUZ", "E5M2FNUZ")}
 BITS |= {f"{kind}{bits}": bits for kind in "UIF" for bits in (16, 32, 64)} | {"BF16": 16}
@@ -28,30 +28,32 @@ BUFFERS = re.compile(r"(^|\.)(position_ids|token_type_ids|masked_bias|inv_freq|n
 
 @dataclass(frozen=True)
 class Tensor:
-    """One of a checkpoint, without its values: its type, as safetensors calls it, and its shape."""
+    """A tensor of a checkpoint without its values: type (as named by safetensors) and shape."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def size(self) -> int:
-        """Number of its values."""
+        """Number of values."""
         return math.prod(self.shape)
 
     @property
     def is_mask(self) -> bool:
-        """Older files hold the mask of causal attention in every block, (1, 1, length, length): no parameter."""
+        """Whether it is a causal mask, (1, 1, length, length), which older files store in every block."""
         return self.dtype == "BOOL" or (len(self.shape) == 4 and self.shape[:2] == (1, 1))
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model directory, each checked to be whole, in the order in which transformers looks.
+    """The safetensors files of a model folder, all checked for completeness, in the order of transformers.
 
-    That is model.safetensors, else all shards of an index, else whatever has that ending.
+    That is model.safetensors, else all shards of an index, else all files with that suffix.
 
-    Raises:
-        InputError: none there, one is truncated or lies outside the folder, a shard is missing, or two shards hold the
-            same tensor.
+    Raises
+    ------
+    InputError
+        If there are none, one is truncated or outside the folder, a shard is missing, or two shards have the same
+        tensor.
     """
     index = folder / INDEX
     if (folder / WEIGHTS).is_file():
@@ -63,55 +65,61 @@ def weight_files(folder: Path) -> list[Path]:
     if not files:
         pickles = [*folder.glob("*.bin"), *folder.glob("*.pt")]
         why = f"only {pickles[0].name}, which is not loaded; convert it to safetensors" if pickles else "no weights"
-        raise InputError(f"'{folder}' holds {why} (expected a file such as model.safetensors).")
+        raise InputError(f"'{folder}' has {why} (expected a file such as model.safetensors).")
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise InputError(
-            f"'{folder}' lacks {len(missing)} of the {len(files)} files that hold its weights, {missing[0]} among them."
-            f" {AGAIN}"
+            f"'{folder}' lacks {len(missing)} of the {len(files)} files with its weights, for example {missing[0]}. "
+            f"{AGAIN}"
         )
     tensors_of(files)
     return files
 
 
 def shards(index: Path) -> list[str]:
-    """Names of the files that an index says the weights are in, each in the index's own folder.
+    """Names of the weight files listed in an index; they must be in its folder.
 
-    Raises:
-        InputError: an index that is broken, or names files elsewhere.
+    Raises
+    ------
+    InputError
+        If the index is broken, or names files elsewhere.
     """
-    said = read_json(index)
-    names = said.get("weight_map") if isinstance(said, dict) else None
+    content = read_json(index)
+    names = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(names, dict) or not names:
-        raise InputError(f"'{index}' is no index of weights. {AGAIN}")
+        raise InputError(f"'{index}' is not an index of weights. {AGAIN}")
     for name in names.values():
         inside(index.parent, name, index)
     wrong = [name for name in names.values() if not name.endswith((".safetensors", ".bin"))]
     if wrong:
-        raise InputError(f"'{index}' names {wrong[0]!r:.80}, which by its name holds no weights. {AGAIN}")
+        raise InputError(f"'{index}' names {wrong[0]!r:.80}, which is not a weight file by its name. {AGAIN}")
     return sorted(set(names.values()))
 
 
 def tensors_of(files: list[Path]) -> dict[str, Tensor]:
-    """All tensors of some safetensors files by name, without their values.
+    """All tensors of safetensors files by name, without their values.
 
-    Raises:
-        InputError: a file that is broken, or two files with tensors of one name.
+    Raises
+    ------
+    InputError
+        If a file is broken, or two files have a tensor with the same name.
     """
     found: dict[str, Tensor] = {}
     for file in files:
         own = {name: Tensor(about["dtype"], tuple(about["shape"])) for name, about in _tensors(_header(file)).items()}
         if twice := found.keys() & own.keys():
-            raise InputError(f"'{file}' holds {min(twice)!r}, as another of its shards does. {AGAIN}")
+            raise InputError(f"'{file}' contains {min(twice)!r}, and so does another shard. {AGAIN}")
         found |= own
     return found
 
 
 def pickled_tensors(folder: Path) -> dict[str, Tensor]:
-    """`tensors_of` what torch.save wrote, from its pickles: no code in them is run, no values are read.
+    """`tensors_of` for pickles written by torch.save, without running code or reading values.
 
-    Raises:
-        InputError: broken ones, more than tensors in them, or an index that names files elsewhere.
+    Raises
+    ------
+    InputError
+        If a file is broken or contains more than tensors, or an index names files elsewhere.
     """
     import torch
 
@@ -124,14 +132,14 @@ def pickled_tensors(folder: Path) -> dict[str, Tensor]:
             found |= {key: as_tensor(value) for key, value in own.items()}
     except Exception as error:  # UnpicklingError for code; a broken file can raise anything
         raise InputError(
-            "its weights are broken or hold more than tensors, so none of them was read. Load a conversion to "
-            "safetensors."
+            "its weights are broken or contain more than tensors, so nothing was read. Convert the model to "
+            "safetensors and load that."
         ) from error
     return found
 
 
 def as_tensor(value: Any) -> Tensor:
-    """What a header would say of a tensor of torch."""
+    """Describe a torch tensor as a safetensors header would."""
     import torch
 
     kinds = {"float": "F", "bfloat": "BF", "int": "I", "uint": "U", "bool": "BOOL", "complex": "C"}
@@ -141,22 +149,22 @@ def as_tensor(value: Any) -> Tensor:
 
 
 def not_weights(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors whose numbers cannot be weights: integers, and floats too short to do without a scale."""
+    """Names of tensors that cannot be weights by themselves: integers, and floats too short to do without a scale."""
     return [name for name, tensor in tensors.items() if tensor.dtype not in FLOATS]
 
 
 def is_buffer(name: str, tensor: Tensor | None) -> bool:
-    """Whether what a network does not take is a mask, positions or the like: older files hold what is computed now."""
+    """Whether an unused tensor is a mask, positions or the like, which older files store and newer code computes."""
     return bool(BUFFERS.search(name)) or (tensor is not None and tensor.is_mask)
 
 
 def listed(names: list[str]) -> str:
-    """The first three of some names."""
+    """Join the first three names."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def read_metadata(file: Path) -> dict[str, str]:
-    """The free metadata of a safetensors file, and under "parameters" the number of its values but masks."""
+    """The metadata of a safetensors file, plus "parameters", the number of its values without masks."""
     values = sum(tensor.size for tensor in tensors_of([file]).values() if not tensor.is_mask)
     return _header(file).get("__metadata__", {}) | {"parameters": str(values)}
 
@@ -179,26 +187,26 @@ def _header(file: Path) -> dict[str, Any]:
         if isinstance(header, dict) and (wrong := _wrong(header, total - 8 - length)) != "":
             if wrong is None:
                 return header
-            raise InputError(f"'{file}' is no safetensors file: {wrong}. {AGAIN}")
-    raise InputError(f"'{file}' is truncated or no safetensors file ({total:,} bytes). {AGAIN}")
+            raise InputError(f"'{file}' is not a safetensors file: {wrong}. {AGAIN}")
+    raise InputError(f"'{file}' is truncated or not a safetensors file ({total:,} bytes). {AGAIN}")
 
 
 def _wrong(header: Mapping[str, Any], total: int) -> str | None:
-    """What is wrong with a header of a file with so many bytes behind it: None for nothing, "" for another length."""
+    """What is wrong with a header that `total` bytes follow: None if nothing, "" if the length does not match."""
     about = header.get("__metadata__", {})
     if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
-        return "its metadata are not text by name"
+        return "its metadata is not a mapping of strings"
     spans = []
     for name, tensor in _tensors(header).items():
         match tensor:
             case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]} if dtype in BITS:
                 if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape):
-                    return f"it says {name!r:.80} has the shape {shape!r:.80}"
+                    return f"it gives {name!r:.80} the shape {shape!r:.80}"
                 if (end - start) * 8 != math.prod(shape) * BITS[dtype]:
                     return f"it gives {name!r:.80} of shape {shape!r:.80} and type {dtype} {end - start:,} bytes"
                 spans.append((start, end, name))
             case _:
-                return f"it says of {name!r:.80} {tensor!r:.80}"
+                return f"it describes {name!r:.80} as {tensor!r:.80}"
     reached = 0
     for start, end, name in sorted(spans):
         if start != reached:

@@ -1,4 +1,4 @@
-"""A model's folder, which may come from anybody: nothing that it names may lie outside it, nothing in it is run."""
+"""Checks of a model's folder, which is untrusted: it must not refer to files outside, and no code in it is run."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from repsim_nb.errors import InputError
 ADAPTER = "adapter_config.json"
 MODULES = "modules.json"
 OBJECTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json")
-DISTRIBUTED = "shard-*-model-*-of-*.safetensors"  # transformers takes these in place of model.safetensors
+DISTRIBUTED = "shard-*-model-*-of-*.safetensors"  # transformers prefers these to model.safetensors
 READ = (".json", ".safetensors", ".bin", ".pth", ".pt", ".model", ".txt", ".jinja")
 AGAIN = "Copy or download it again."
 
 
 @contextmanager
 def refusing(what: str, advice: str = "") -> Iterator[None]:
-    """Inside, whatever a file makes a library raise becomes one `InputError` that begins with `what`.
+    """Inside this context, any exception of a library becomes an `InputError` that begins with `what`.
 
-    A library that meets a file it was not made for raises anything, down to the panics of Rust, which are no
-    `Exception`. A device that is full is not the file's fault.
+    Libraries raise all kinds of errors for malformed files, including Rust panics, which are not an `Exception`.
+    Running out of device memory is passed on, since it is not the file's fault.
     """
     try:
         yield
@@ -39,7 +39,7 @@ def refusing(what: str, advice: str = "") -> Iterator[None]:
 
 @contextmanager
 def naming(what: str, advice: str = "") -> Iterator[None]:
-    """Inside, as in `refusing`; this package's own errors begin with `what` as well."""
+    """Like `refusing`, and this package's own errors also begin with `what`."""
     try:
         with refusing(what, advice):
             yield
@@ -48,29 +48,29 @@ def naming(what: str, advice: str = "") -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """What a library says, in one line, without advice to run code."""
+    """The message of a library in one line, without advice to run code."""
     text = str(error)
     if "trust_remote_code" in text:
-        return "it comes with code of its own, which is never run. Load a model that transformers knows."
+        return "it needs its own code, which is never run. Load a model that transformers supports."
     lines = [" ".join(line.split()) for line in text.strip().splitlines()] or [""]
-    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    said = said if len(said) <= 400 else f"{said[:400]}..."
-    plain = isinstance(error, OSError | ValueError | RuntimeError | ImportError) and said
-    said = said if plain else f"{type(error).__name__} {said}".strip()
-    return said if said.endswith((".", "!", "?", "...")) else f"{said}."
+    message = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    message = message if len(message) <= 400 else f"{message[:400]}..."
+    plain = isinstance(error, OSError | ValueError | RuntimeError | ImportError) and message
+    message = message if plain else f"{type(error).__name__} {message}".strip()
+    return message if message.endswith((".", "!", "?", "...")) else f"{message}."
 
 
 def inside(folder: Path, name: object, named_in: Path) -> Path:
-    """The path of what a file of a folder names, which must lie in that folder.
+    """Resolve a path named in a file of a model's folder; it must lie in that folder.
 
     Parameters
     ----------
     folder
         The model's folder.
     name
-        A path relative to it, as the file has it.
+        The relative path named in the file.
     named_in
-        The file, for the message.
+        The file, for error messages.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def inside(folder: Path, name: object, named_in: Path) -> Path:
     Raises
     ------
     InputError
-        No text, an absolute path, one that climbs out of the folder, or a link that leads out of it.
+        If `name` is not a string, is absolute, or leaves the folder, also through a link.
     """
     if not isinstance(name, str) or "\0" in name:
         raise InputError(f"'{named_in}' names {name!r:.80} where a file in '{folder}' is expected. {AGAIN}")
@@ -88,8 +88,8 @@ def inside(folder: Path, name: object, named_in: Path) -> Path:
     climbs = ".." in PurePosixPath(name).parts or ".." in windows.parts
     if climbs or name.startswith("/") or windows.drive or windows.root:
         raise InputError(
-            f"'{named_in}' names {name!r:.200}, which lies outside '{folder}'. Nothing outside a model's folder is "
-            "read: copy the file into it and name it there."
+            f"'{named_in}' names {name!r:.200}, which lies outside '{folder}'. Files outside a model's folder are "
+            "never read: copy the file into it and name it there."
         )
     path = folder / name
     _check_link(folder, path)
@@ -97,20 +97,20 @@ def inside(folder: Path, name: object, named_in: Path) -> Path:
 
 
 def check_folder(folder: Path, root: Path | None = None) -> None:
-    """Nothing that would be read may lead out of the folder or be another model than its weights say.
+    """Check that nothing in the folder points outside it, and that transformers would load the weights checked here.
 
     Parameters
     ----------
     folder
-        With config.json and weights.
+        Folder with config.json and weights.
     root
-        The folder that it is a part of, in which links may lead; itself where it is none.
+        Enclosing folder in which links may point; by default the folder itself.
 
     Raises
     ------
     InputError
-        A link to a file elsewhere (those of the hub's cache aside), an adapter, weights that transformers would take
-        instead of those that are checked, or a tokenizer's file elsewhere.
+        If there is a link to a file elsewhere (except the hub's cache), an adapter, weights that transformers prefers
+        to those checked here, or a tokenizer file elsewhere.
     """
     with refusing(f"'{folder}' cannot be read"):
         for entry in os.scandir(folder):
@@ -118,89 +118,87 @@ def check_folder(folder: Path, root: Path | None = None) -> None:
                 _check_link(root or folder, Path(entry.path))
         distributed = next(folder.glob(DISTRIBUTED), None)
     if (folder / ADAPTER).exists():
-        beside = "beside" if (folder / "config.json").exists() else "and no config.json, not"
+        found = "as well as a model" if (folder / "config.json").exists() else "instead of a model"
         raise InputError(
-            f"'{folder}' holds an adapter ({ADAPTER}) {beside} a model's own weights. Which model it stands for would "
-            "depend on whether peft is installed. Merge it into its base model (peft's merge_and_unload, then "
-            "save_pretrained), or move the adapter's files away to load the base model."
+            f"'{folder}' contains an adapter ({ADAPTER}) {found}. Which model it stands for would depend on whether "
+            "peft is installed. Merge it into its base model (peft's merge_and_unload, then save_pretrained), or move "
+            "the adapter's files away to load the base model."
         )
     if distributed:
         raise InputError(
-            f"'{folder}' holds {distributed.name}, a part of a distributed checkpoint, which is not read. Save the "
-            "model with save_pretrained."
+            f"'{folder}' contains {distributed.name}, part of a distributed checkpoint, which is not supported. Save "
+            "the model with save_pretrained."
         )
     _check_objects(folder, root or folder)
 
 
 def check_modules(folder: Path) -> None:
-    """A modules.json, where there is one, must be a list of modules with a type and a path inside the folder.
+    """Check that modules.json, if there is one, is a list of modules with a type and a path inside the folder.
 
     Raises
     ------
     InputError
-        It is not.
+        If it is not.
     """
     file = folder / MODULES
     if not file.exists():
         return
     modules = read_json(file)
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise InputError(f"'{file}' is no list of modules, each with a type and a path. {AGAIN}")
+        raise InputError(f"'{file}' is not a list of modules with a type and a path. {AGAIN}")
     for module in modules:
         if not isinstance(module.get("type"), str):
-            raise InputError(
-                f"'{file}' has a module whose type is {module.get('type')!r:.80}; expected a name. {AGAIN}"
-            )
+            raise InputError(f"'{file}' has a module with type={module.get('type')!r:.80}; expected a name. {AGAIN}")
         inside(folder, module.get("path", ""), file)
 
 
 def read_json(file: Path) -> Any:
-    """What a JSON file says.
+    """Read a JSON file.
 
     Raises
     ------
     InputError
-        No such file, no JSON, or one that says two things under one name.
+        If the file does not exist, is not JSON, or has a duplicate key with different values.
     """
     if not file.is_file():
-        raise InputError(f"'{file}' is no file. {AGAIN}")
+        raise InputError(f"'{file}' is not a file. {AGAIN}")
     try:
-        return json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_of_one_meaning)
+        return json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_no_duplicate_keys)
     except InputError as error:
-        raise InputError(f"'{file}' {error} Keep the one that is meant.") from None
+        raise InputError(f"'{file}' {error} Keep the correct one.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"'{file}' is not valid JSON: {' '.join(str(error).split())}. {AGAIN}") from None
 
 
-def _of_one_meaning(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found and found[key] != value:
-            raise InputError(f"says {key!r:.80} twice, {found[key]!r:.80} and {value!r:.80}.")
+            raise InputError(f"has the key {key!r:.80} twice, with {found[key]!r:.80} and {value!r:.80}.")
         found[key] = value
     return found
 
 
 def _check_link(root: Path, path: Path) -> None:
-    """A link may lead anywhere in its own folder, and into the cache that the hub's files are kept in."""
+    """Check a link, which may only point inside its own folder or into the hub's cache."""
     try:
         real = path.resolve()
         home = root.resolve()
-    except (OSError, RuntimeError) as error:  # links that lead in a circle
+    except (OSError, RuntimeError) as error:  # circular links
         raise InputError(f"'{path}' cannot be followed: {error}. {AGAIN}") from None
     cached = any(part.startswith("models--") for part in real.parts[:-1]) and "blobs" in real.parts
     if not real.is_relative_to(home) and not cached:
         raise InputError(
-            f"'{path}' is a link to '{real}', outside '{root}'. Nothing outside a model's folder is read: copy the "
-            "file into it in place of the link."
+            f"'{path}' is a link to '{real}', outside '{root}'. Files outside a model's folder are never read: replace "
+            "the link by a copy of the file."
         )
 
 
 def _check_objects(folder: Path, root: Path) -> None:
-    """What transformers reads beside config.json must be names and values.
+    """Check the other JSON files that transformers reads: they must be objects.
 
-    Many published configs of tokenizers name files of the machine that they were made on; none may name one of this
-    machine.
+    Many published tokenizer configs name files of the machine they were made on. That is harmless unless such a file
+    exists on this machine.
     """
     for file in (folder / name for name in OBJECTS):
         if not file.exists():
@@ -212,12 +210,12 @@ def _check_objects(folder: Path, root: Path) -> None:
             if key.endswith("_files") and isinstance(value, list):
                 for name in value:
                     inside(folder, name, file)
-            elif key.endswith("_file") and isinstance(value, str) and _lies_outside(root, folder, value):
+            elif key.endswith("_file") and isinstance(value, str) and _exists_outside(root, folder, value):
                 inside(folder, value, file)
 
 
-def _lies_outside(root: Path, folder: Path, name: str) -> bool:
-    """Whether there is such a file, elsewhere on this machine."""
+def _exists_outside(root: Path, folder: Path, name: str) -> bool:
+    """Whether there is such a file elsewhere on this machine."""
     try:
         return (folder / name).exists() and not (folder / name).resolve().is_relative_to(root.resolve())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Sequence classifiers of Hugging Face (BERT, RoBERTa, DistilBERT and their like), run part by part."""
+"""Hugging Face sequence classifiers (BERT, RoBERTa, DistilBERT and similar), run in parts."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from repsim_nb.models.model import Model
 
 
 class ClassifierModel(EncoderModel):
-    """An encoder whose head is the pooler, where there is one, and the classifier: logits (sequences, classes)."""
+    """An encoder with a classification head (pooler, if any, and classifier): logits (sequences, classes)."""
 
     kind = "classifier"
     made_for = "nli-heuristics"
 
     @property
     def labels(self) -> list[str]:
-        """Names of the classes, in the order of the logits; may be set where a checkpoint says only LABEL_0 and so on.
+        """Names of the classes in the order of the logits. Set them if a checkpoint only has LABEL_0 and so on.
 
-        Raises:
-            InputError: set to anything but one name for each class, all different.
+        Raises
+        ------
+        InputError
+            If set to anything other than one distinct name per class.
         """
         names: Any = self.module.config.id2label
         return [names[i] for i in range(len(names))]
@@ -35,16 +37,16 @@ class ClassifierModel(EncoderModel):
         classes = len(self.labels)
         if isinstance(names, str) or len(names) != classes or len(set(names)) != classes:
             raise InputError(
-                f"labels={names!r}; {self.name} has {classes} classes, so expected a list of {classes} different names."
+                f"labels={names!r}; {self.name} has {classes} classes, so expected a list of {classes} distinct names."
             )
         self.module.config.id2label = dict(enumerate(names))
         self.module.config.label2id = {name: i for i, name in enumerate(names)}
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What identifies this model, names of the classes included."""
+        """The provenance of the model, including the names of its classes."""
         return super().provenance | {"labels": self.labels}
 
     def pooled(self, batch: Batch) -> Bool[Tensor, "sequences length"]:
-        """True at the tokens that rows="mean" takes the mean over: those that stand for text."""
+        """Mask of the tokens that rows="mean" averages over: those that stand for text."""
         return Model.pooled(self, batch)

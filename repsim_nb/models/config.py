@@ -1,4 +1,4 @@
-"""What a model's config.json says, checked before anything of that size or by that name is made."""
+"""Read a model's config.json, and check its sizes and names before they are used."""
 
 from __future__ import annotations
 
@@ -15,37 +15,39 @@ WIDTHS = ("hidden_size", "d_model", "n_embd", "vocab_size", "d_vocab", "head_dim
 HEADS = ("num_attention_heads", "num_key_value_heads", "n_head", "n_heads", "num_heads")
 POSITIVE = (*LAYERS, *WIDTHS, *HEADS)
 SIZES = (*WIDTHS, "n_ctx", "n_inner", "n_positions", "max_seq_len", "d_ff", "d_inner", "d_mlp", "ffn_dim")
-MOST_LAYERS = 4096  # thirty times those of the deepest published language models
+MOST_LAYERS = 4096  # thirty times as many as the deepest published language models
 MOST_COUNTED = 10**6  # heads, experts, labels
 LARGEST = 10**9
-KERNELS = {  # of a config -> what needs nothing beside PyTorch
+KERNELS = {  # config entry -> implementations that need only PyTorch
     "attn_implementation": ("eager", "sdpa", "flex_attention"),
     "experts_implementation": ("eager", "grouped_mm", "batched_mm"),
 }
 PATCHES = ("use_kernels", "kernel_config", "fusion_config")
-OTHER_WEIGHTS = "transformers_weights"  # which transformers reads in place of those by the usual names
+LENGTHS = ("max_position_embeddings", "max_seq_len")  # config names, by architecture
+DEFAULT_CONTEXT = 2048  # for models whose config gives no context length
+OTHER_WEIGHTS = "transformers_weights"  # names a file that transformers reads instead of the usual one
 
 
 def read_config(folder: Path, what: str = "", attention: object = None) -> dict[str, Any]:
-    """What the config.json in a folder says.
+    """Read and check the config.json in a folder.
 
     Parameters
     ----------
     folder
-        The one that it is in.
+        The folder.
     what
-        Name of the model, for the message.
+        Name of the model, for error messages.
     attention
-        The implementation of attention that the caller asks for by name, which goes before that of the config.
+        Attention implementation requested by the caller, which overrides that of the config.
 
     Raises
     ------
     InputError
-        None there, no JSON, sizes that no network has, or code from the hub that nobody asked for.
+        If the file is missing or not JSON, has impossible sizes, or names code from the hub.
     """
     file = folder / CONFIG
     if not file.is_file():
-        raise InputError(f"'{what or folder}' is no model checkpoint: it holds no {CONFIG}.")
+        raise InputError(f"'{what or folder}' is not a model checkpoint: it has no {CONFIG}.")
     config = read_json(file)
     if not isinstance(config, dict):
         raise InputError(f"'{file}' is a {type(config).__name__}; expected names and values, as in {{}}. {AGAIN}")
@@ -55,40 +57,40 @@ def read_config(folder: Path, what: str = "", attention: object = None) -> dict[
 
 
 def trained_as(config: Mapping[str, Any]) -> str:
-    """The architecture that a config names first; "" where it names none.
+    """The first architecture in a config, or "".
 
     Raises
     ------
     InputError
-        Something that is no list of names.
+        If the entry is not a list of names.
     """
     names = config.get("architectures") or []
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise InputError(f'its {CONFIG} says architectures={names!r:.80}; expected a list as in ["BertModel"].')
+        raise InputError(f'its {CONFIG} has architectures={names!r:.80}; expected a list such as ["BertModel"].')
     return names[0] if names else ""
 
 
 def model_type(config: Mapping[str, Any]) -> str:
-    """The model type that a config names; "" where it names none.
+    """The model type in a config, or "".
 
     Raises
     ------
     InputError
-        Something that is no name.
+        If the entry is not a name.
     """
     name = config.get("model_type") or ""
     if not isinstance(name, str):
-        raise InputError(f'its {CONFIG} says model_type={name!r:.80}; expected a name such as "bert".')
+        raise InputError(f'its {CONFIG} has model_type={name!r:.80}; expected a name such as "bert".')
     return name
 
 
 def quantisation(config: Mapping[str, Any]) -> str:
-    """How a config says that the weights are quantised; "" where they are not.
+    """The quantisation method in a config, or "".
 
     Raises
     ------
     InputError
-        A way that transformers does not know: it would read the weights as if they were not quantised.
+        If transformers does not know the method, in which case it would read the weights as if not quantised.
     """
     text = config.get("text_config")
     said = config.get("quantization_config") or (text.get("quantization_config") if isinstance(text, dict) else None)
@@ -102,7 +104,7 @@ def quantisation(config: Mapping[str, Any]) -> str:
     known = sorted({name.removesuffix("_4bit").removesuffix("_8bit") for name in KNOWN})
     if not isinstance(method, str) or method not in known:
         raise InputError(
-            f"its {CONFIG} says that its weights are quantised by {method!r:.80}; transformers reads "
+            f"its {CONFIG} says that its weights are quantised with {method!r:.80}; transformers supports "
             f"{', '.join(known)}. Load a version of the model in float32, bfloat16 or float16."
         )
     return method
@@ -113,14 +115,14 @@ def _check_sizes(file: Path, config: Mapping[str, Any]) -> None:
         numbers = value if isinstance(value, list) else [value]
         whole = all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
         if key in POSITIVE and value is not None and not (whole and all(number > 0 for number in numbers)):
-            raise InputError(f"'{file}' says {key}={value!r:.80}; expected a positive integer. {AGAIN}")
+            raise InputError(f"'{file}' has {key}={value!r:.80}; expected a positive integer. {AGAIN}")
         most = _most(key)
         if whole and most and any(number > most for number in numbers):
-            raise InputError(f"'{file}' says {key}={value!r:.80}; no network has more than {most:,}. {AGAIN}")
+            raise InputError(f"'{file}' has {key}={value!r:.80}; no network has more than {most:,}. {AGAIN}")
 
 
 def _most(key: str) -> int:
-    """The largest that a number of this name may be; 0 for what is no size."""
+    """Maximum value for a config entry with this name; 0 if it is not a size."""
     if key in LAYERS or key.endswith(("_layers", "_blocks")):
         return MOST_LAYERS
     if key in HEADS or key.endswith(("_heads", "_experts", "_groups", "_labels")):
@@ -131,15 +133,15 @@ def _most(key: str) -> int:
 
 
 def _check_code(file: Path, config: Mapping[str, Any], attention: object) -> None:
-    """transformers fetches and runs a kernel that a config names, where the package `kernels` is installed."""
+    """Refuse kernels named in a config: with the package `kernels`, transformers would download and run them."""
     if config.get(OTHER_WEIGHTS):
         raise InputError(
-            f"'{file}' says {OTHER_WEIGHTS}={config[OTHER_WEIGHTS]!r:.80}, which is not followed. Rename the "
-            "weights to model.safetensors and remove it."
+            f"'{file}' has {OTHER_WEIGHTS}={config[OTHER_WEIGHTS]!r:.80}, which is not supported. Rename the "
+            "weights to model.safetensors and remove this entry."
         )
     for key, value, listed in _entries(config):
         if key in PATCHES and value:
-            raise InputError(f"'{file}' says {key}={value!r:.80}, which exchanges code. Remove it: nothing is run.")
+            raise InputError(f"'{file}' has {key}={value!r:.80}, which replaces code and is never run. Remove it.")
         name = key.strip("_").removesuffix("_internal")
         if name not in KERNELS or (name == "attn_implementation" and attention and not listed):
             continue
@@ -147,13 +149,13 @@ def _check_code(file: Path, config: Mapping[str, Any], attention: object) -> Non
             if asked is not None and asked not in KERNELS[name]:
                 advice = "pass options={'attn_implementation': 'sdpa'}, or that name to run it" if "attn" in key else ""
                 raise InputError(
-                    f"'{file}' says {key}={asked!r:.80}, code that transformers may fetch from the hub and run. Only "
-                    f"{', '.join(KERNELS[name])} are taken from a config: {advice or 'remove it'}."
+                    f"'{file}' has {key}={asked!r:.80}, code that transformers may download from the hub and run. Only "
+                    f"{', '.join(KERNELS[name])} are accepted from a config: {advice or 'remove it'}."
                 )
 
 
 def _entries(config: object, listed: bool = False) -> Iterator[tuple[str, Any, bool]]:
-    """Every name and value in a config and in the configs inside it, and whether that is one of a list."""
+    """Every name and value in a config and its nested configs, and whether that config is an item of a list."""
     if isinstance(config, Mapping):
         for key, value in config.items():
             yield str(key), value, listed
@@ -169,3 +171,27 @@ def _leaves(value: object) -> Iterator[object]:
             yield from _leaves(one)
     else:
         yield value
+
+
+def longest(config: Any) -> int:
+    """Context length in tokens from a config, or a default for architectures whose config has none."""
+    lengths = (getattr(config, name, None) for name in LENGTHS)
+    return next((length for length in lengths if isinstance(length, int)), DEFAULT_CONTEXT)
+
+
+def sizes(name: str, module: Any) -> tuple[int, int]:
+    """Depth and width from the config of a transformers model.
+
+    Raises
+    ------
+    InputError
+        If the config has neither: the model is not a single stack of blocks of equal width.
+    """
+    config = module.config.get_text_config()
+    depth, width = (getattr(config, size, None) for size in ("num_hidden_layers", "hidden_size"))
+    if not (isinstance(depth, int) and isinstance(width, int)):
+        raise InputError(
+            f"{name} ({type(module).__name__}) has no num_hidden_layers and hidden_size in its config. "
+            "This architecture is not supported."
+        )
+    return depth, width

@@ -1,4 +1,4 @@
-"""Downloads from the Hugging Face hub, and in one line why one failed."""
+"""Download from the Hugging Face hub, with one-line errors."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from repsim_nb.errors import InputError, nearest
 from repsim_nb.models.published import repositories
 
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
-AGAIN = "Load it again: files that came whole are kept."
+AGAIN = "Load it again; complete files are kept."
 
 
 def download(repository: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Where the files that match `patterns` lie after a download, a folder named by their commit.
+    """Download the files that match `patterns`; return their folder, which is named by their commit.
 
-    A file appears there whole or not at all; a connection that breaks is taken up again where it broke, a few times.
-    Whole snapshots are asked for even where one file is wanted: for a file, huggingface_hub tries for half a minute
-    before it says that there is no network.
+    Files appear complete or not at all, and a broken connection is resumed a few times. This downloads a snapshot even
+    for a single file, because for a file huggingface_hub retries for half a minute before reporting that there is no
+    network.
 
-    Raises:
-        InputError: no such repository or revision, no access, no network, a full disk.
+    Raises
+    ------
+    InputError
+        If the repository or revision does not exist, there is no access or network, or the disk is full.
     """
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
-    except Exception as error:  # the http library below has errors of its own, another from version to version
+    except Exception as error:  # the HTTP library raises its own errors, which change between versions
         raise InputError(f"Cannot download {repository!r}: {_reason(repository, revision, error)}") from None
 
 
@@ -53,10 +55,10 @@ def _reason(repository: str, revision: str | None, error: Exception) -> str:
         case OSError(errno=errno.ENOSPC):
             return (
                 f"the disk of '{constants.HF_HUB_CACHE}' is full. Free some space, or set HF_HOME to a folder on "
-                f"another. {AGAIN}"
+                f"another disk. {AGAIN}"
             )
         case OSError() if "Consistency check failed" in str(error):
-            return f"a file came shorter or longer than the hub says that it is. {AGAIN}"
+            return f"the size of a file does not match that on the hub. {AGAIN}"
     if status == 401:
         return f"the hub does not accept your token. To replace it, {LOG_IN}."
     if status is not None:

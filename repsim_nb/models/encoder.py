@@ -1,4 +1,4 @@
-"""Text encoders of Hugging Face (BERT, RoBERTa, DistilBERT, MPNet, ModernBERT, T5 and their like), run part by part."""
+"""Hugging Face text encoders (BERT, RoBERTa, DistilBERT, MPNet, ModernBERT, T5 and similar), run in parts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import RESIDUAL, Hidden, Logits, Model, Tap, longest, sizes
+from repsim_nb.models.config import longest, sizes
+from repsim_nb.models.model import Hidden, Logits, Model, Tap
 from repsim_nb.models.parts import outputs_tapped, shallow, tapped, with_submodule
+from repsim_nb.models.positions import RESIDUAL
 from repsim_nb.models.probe import probe
 from repsim_nb.models.trial import Whole, check_parts, run_whole
 
@@ -21,7 +23,7 @@ else:
     PreTrainedModel = PreTrainedTokenizerBase = Any  # see model.py
 
 
-INSIDE = {  # site -> the module of a block whose output it is, by architecture
+INSIDE = {  # site -> path in a block of the module whose output it is, by architecture
     "attn_out": (
         "attention.output.dense",
         "attention.out_lin",
@@ -30,19 +32,19 @@ INSIDE = {  # site -> the module of a block whose output it is, by architecture
         "layer.0.SelfAttention.o",
     ),
     "mlp_out": ("output.dense", "ffn", "mlp", "layer.1.DenseReluDense"),
-    "pre_residual": ("output.dense", "ffn", "mlp", "layer.1.DenseReluDense"),  # what is added last is the MLP
+    "pre_residual": ("output.dense", "ffn", "mlp", "layer.1.DenseReluDense"),  # the MLP is added last
 }
 
 
 class EncoderModel(Model):
-    """An encoder of transformers whose parts can be run alone.
+    """A transformers encoder whose parts can be run separately.
 
-    What its head gives depends on what it was trained for: a masked language model's logits (sequences, length,
-    vocabulary); otherwise what transformers calls last_hidden_state, (sequences, length, d_model): position n_layers
-    and, where the architecture has one, its final norm. Poolers, which only some checkpoints come with, are left out.
+    The output of its head depends on the model: logits (sequences, length, vocabulary) for a masked language model,
+    otherwise what transformers calls last_hidden_state, (sequences, length, d_model), which is layer n_layers after
+    the final norm, if there is one. Poolers, which only some checkpoints include, are ignored.
 
-    Parts are run, as in `CausalModel`, by the architecture's own forward: with fewer blocks, and with embeddings that
-    hand on what is given.
+    As in `CausalModel`, a part is run by the architecture's own forward, with fewer blocks and with embeddings that
+    return the given state.
     """
 
     kind = "encoder"
@@ -54,10 +56,10 @@ class EncoderModel(Model):
     ) -> None:
         super().__init__(name, model, tokenizer, source)
         self.n_layers, self.d_model = sizes(name, model)
-        self.context = min(_places(model), tokenizer.model_max_length)
+        self.context = min(_max_length(model), tokenizer.model_max_length)
         self._trunk_name, self._blocks_name, self._norm_name = _anatomy(name, model, self.n_layers)
         if not self._trunk_name and getattr(model, "pooler", None) is not None:
-            model.pooler = nn.Identity()  # where a checkpoint lacks one, transformers would make it up
+            model.pooler = nn.Identity()  # transformers initialises a missing one at random
         self._trunk = model.get_submodule(self._trunk_name)
         blocks = list(self._trunk.get_submodule(self._blocks_name).children())
         self.neutral = probe(self, check_parts(self, blocks, self._whole), blocks)
@@ -67,7 +69,7 @@ class EncoderModel(Model):
         return Whole(out.logits if self._trunk_name else out.last_hidden_state, getattr(out, "hidden_states", None))
 
     def _seen(self, batch: Batch) -> dict[str, Tensor]:
-        """Which tokens are real, and, for architectures that ask, which text of a pair they are of."""
+        """The attention mask and, for architectures that need them, token types."""
         mask = {"attention_mask": batch.mask.long()}
         if not getattr(self.module.config, "type_vocab_size", 0) > 1:
             return mask
@@ -75,21 +77,21 @@ class EncoderModel(Model):
         return mask | {"token_type_ids": types}
 
     def _part(self, k: int, m: int, hidden: Tensor | None, norm: bool = False) -> nn.Module:
-        """A shallow copy of the trunk with blocks k+1..m only, into which `hidden` goes in place of embedded tokens."""
+        """A shallow copy of the trunk with only blocks k+1..m, in which `hidden` replaces the embeddings."""
         every = list(self._trunk.get_submodule(self._blocks_name).children())
         blocks = every[k:m]
         if blocks and k > 0:
-            blocks[0] = _standing_first(blocks[0], every[0])
+            blocks[0] = _as_first_block(blocks[0], every[0])
         part = with_submodule(self._trunk, self._blocks_name, nn.ModuleList(blocks))
         if self._norm_name and not norm:
             part = with_submodule(part, self._norm_name, nn.Identity())
         if hidden is not None:
             for name in [name for name, _ in part.named_children() if name.startswith("embeddings")]:
-                part = with_submodule(part, name, _Given(hidden))
+                part = with_submodule(part, name, _GivenEmbeddings(hidden))
         return part
 
     def embed(self, batch: Batch) -> Hidden:
-        """Position 0: (sequences, length, d_model)."""
+        """Layer 0, (sequences, length, d_model)."""
         return self._part(0, 0, None)(input_ids=batch.ids, **self._seen(batch)).last_hidden_state.to(self.device)
 
     def _blocks(self, hidden: Hidden, k: int, m: int, batch: Batch, tap: Tap | None) -> Hidden:
@@ -106,7 +108,7 @@ class EncoderModel(Model):
             self.run(self.embed(batch), 0, layers[-1], batch)
 
     def head(self, hidden: Hidden, batch: Batch) -> Logits:
-        """From position n_layers, final norm included: logits, or what the encoder gives (see the class)."""
+        """The output from layer n_layers, final norm included: logits or states (see the class)."""
         self._check(hidden, batch)
         part = self._part(0, 0, hidden, norm=True)
         if not self._trunk_name:
@@ -115,30 +117,30 @@ class EncoderModel(Model):
         return whole(inputs_embeds=hidden, **self._seen(batch)).logits.to(self.device)
 
     def pooled(self, batch: Batch) -> Bool[Tensor, "sequences length"]:
-        """True at the tokens that rows="mean" takes the mean over: all but padding, as sentence-transformers does."""
+        """Mask of the tokens that rows="mean" averages over: all except padding, as in sentence-transformers."""
         return batch.mask
 
     def _states(self, batch: Batch) -> Hidden:
-        return self.logits(batch)  # of encoders that predict nothing, as all that are published with a pooling
+        return self.logits(batch)  # encoders published with a pooling have no prediction head
 
 
-class _Given(nn.Module):
-    """Embeddings that are known already, whatever is asked."""
+class _GivenEmbeddings(nn.Module):
+    """Embeddings that return a given state, whatever the input."""
 
     def __init__(self, hidden: Tensor):
         super().__init__()
         self.hidden = hidden
 
     def forward(self, *_: Any, **__: Any) -> Tensor:
-        """The given."""
+        """Return the given state."""
         return self.hidden
 
 
-def _standing_first(block: nn.Module, first: nn.Module) -> nn.Module:
-    """A block as it computes where no block is before it.
+def _as_first_block(block: nn.Module, first: nn.Module) -> nn.Module:
+    """Adapt a block so that it can be the first one.
 
-    T5's first block alone knows the bias of relative positions and hands it on; where a part begins with another block,
-    that one takes it from the first.
+    In T5 only the first block has the relative position bias and passes it on. If a part begins with another block,
+    that block gets the bias of the first.
     """
     own = dict(block.named_modules())
     for path, bias in first.named_modules():
@@ -152,40 +154,40 @@ def _standing_first(block: nn.Module, first: nn.Module) -> nn.Module:
 
 
 def _inside(block: nn.Module, site: str) -> nn.Module:
-    """The module of a block whose output a site is."""
+    """The module of a block whose output is read at a site."""
     modules = dict(block.named_modules())
     found = [modules[path] for path in INSIDE[site] if path in modules]
     if not found:
         raise InputError(
-            f"A {type(block).__name__} has none of {', '.join(INSIDE[site])}, so that {site} cannot be read there."
+            f"A {type(block).__name__} has none of {', '.join(INSIDE[site])}, so {site} cannot be read there."
         )
     return found[0]
 
 
-def _places(model: PreTrainedModel) -> int:
-    """Longest sequence; RoBERTa's positions begin behind the number of its padding token."""
+def _max_length(model: PreTrainedModel) -> int:
+    """Maximum sequence length; RoBERTa's positions start after the id of its padding token."""
     embedding = next((m for n, m in model.named_modules() if n.endswith("position_embeddings")), None)
     before = getattr(embedding, "padding_idx", None)
     return longest(model.config) - (0 if before is None else before + 1)
 
 
 def _anatomy(name: str, model: PreTrainedModel, n_layers: int) -> tuple[str, str, str]:
-    """Where an architecture keeps its trunk ("" is the model itself), and in it its blocks and final norm, if any."""
+    """Module paths of an architecture: trunk ("" is the model itself), blocks in it, final norm in it ("" if none)."""
     trunk = model.base_model_prefix if hasattr(model, model.base_model_prefix) else ""
     inside = model.get_submodule(trunk)
     alone = hasattr(inside, "shared") and not hasattr(inside, "decoder")  # T5's encoder
     if hasattr(inside, "embeddings") or alone:
         for path, module in inside.named_modules():
             if isinstance(module, nn.ModuleList) and len(module) == n_layers:
-                return trunk, path, _norm_behind(inside, path)
+                return trunk, path, _find_final_norm(inside, path)
     raise InputError(
         f"{name} ({type(model).__name__}) has no embeddings followed by a stack of {n_layers} blocks. "
         "This architecture is not supported."
     )
 
 
-def _norm_behind(trunk: nn.Module, blocks: str) -> str:
-    """Where a trunk keeps the norm that follows its blocks: beside them, or beside what they are in; "" for none."""
+def _find_final_norm(trunk: nn.Module, blocks: str) -> str:
+    """Path of the norm that follows the blocks, next to them or next to a module that contains them; "" for none."""
     path = blocks
     while path:
         parent, _, own = path.rpartition(".")

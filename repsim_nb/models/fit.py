@@ -1,4 +1,4 @@
-"""Whether the weights of a checkpoint are those of the network its config describes: all of them and no others."""
+"""Check that the weights of a checkpoint match the network that its config describes, completely and exactly."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")
-MASKS = 2**28  # values that a network may hold beside its weights: masks and tables of positions
+MASKS = 2**28  # values that a network may have besides its weights: masks and position tables
 SCALE = re.compile("scale|absmax|scb", re.IGNORECASE)
 
 
 def check_fit(network: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
-    """What a config describes must be about as large as what the weights are, tensor by tensor where names agree.
+    """Check that the network of a config is about as large as its weights, tensor by tensor if names agree.
 
-    transformers would first find memory for all of it.
+    This runs first because transformers would allocate memory for the whole network.
     """
     expected = network.state_dict()
     own = {name: expected.get(_named(network, name, expected)) for name in tensors}
@@ -31,9 +31,9 @@ def check_fit(network: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
 
     if strange := [name for name in not_weights(tensors) if not harmless(name)]:
         raise InputError(
-            f"{len(strange)} of its tensors are no floating-point numbers of 16 bits or more: {listed(strange)} "
-            f"({tensors[strange[0]].dtype}; expected {', '.join(FLOATS)}). They look quantised, and its config.json "
-            "has no quantization_config that says how. Load a version in float32, bfloat16 or float16."
+            f"{len(strange)} of its tensors are not floating-point numbers of 16 bits or more: {listed(strange)} "
+            f"({tensors[strange[0]].dtype}; expected {', '.join(FLOATS)}). They look quantised, but its config.json "
+            "has no quantization_config. Load a version in float32, bfloat16 or float16."
         )
     wrong = [
         f"{name} {tensors[name].shape} for {tuple(weight.shape)}"
@@ -42,7 +42,7 @@ def check_fit(network: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
     ]
     if wrong:
         raise InputError(
-            f"{len(wrong)} of its tensors have another shape than its config.json says: {listed(wrong)}. Copy or "
+            f"{len(wrong)} of its tensors have a shape that does not match its config.json: {listed(wrong)}. Copy or "
             "download both again."
         )
     there = sum(tensor.size for tensor in tensors.values())
@@ -50,16 +50,16 @@ def check_fit(network: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
     fixed = sum(buffer.numel() for buffer in network.buffers())
     if needed > 2 * there or fixed > 2 * there + MASKS:
         raise InputError(
-            f"the checkpoint lacks most of what {type(network).__name__} needs: it holds {there:,} numbers, and its "
+            f"the checkpoint lacks most of the weights of {type(network).__name__}: it has {there:,} values, and its "
             f"config.json describes {needed:,} weights and {fixed:,} constants. Copy or download both again."
         )
 
 
 def check_taken(module: PreTrainedModel, report: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """transformers fills what a checkpoint lacks with random numbers, drops what has no place, and only warns.
+    """Raise for missing and unused weights, about which transformers only warns.
 
-    Here both are errors, except for what is not used: poolers, heads for other tasks, and masks and positions that
-    older files hold.
+    transformers fills missing weights with random numbers and drops unused ones. Both are errors here, except for
+    weights that do not matter: poolers, heads for other tasks, and masks and positions in older files.
     """
     trunk = module.base_model
     prefix = f"{module.base_model_prefix}."
@@ -68,8 +68,8 @@ def check_taken(module: PreTrainedModel, report: Mapping[str, Any], tensors: Map
     lacking = [key for key in report["missing_keys"] if pooled or not key.removeprefix(prefix).startswith("pooler.")]
     if lacking:
         raise InputError(
-            f"the checkpoint lacks {len(lacking)} of the weights that {type(module).__name__} needs, {min(lacking)} "
-            "among them."
+            f"the checkpoint lacks {len(lacking)} of the weights that {type(module).__name__} needs, for example "
+            f"{min(lacking)}."
         )
     parts = {name for name, _ in module.named_modules()}
     blocks = {name for name, _ in trunk.named_children()}
@@ -86,13 +86,13 @@ def check_taken(module: PreTrainedModel, report: Mapping[str, Any], tensors: Map
     if left := sorted(filter(stray, report["unexpected_keys"])):
         raise InputError(
             f"{len(left)} of its tensors have no place in the network that its config.json describes: {listed(left)}. "
-            "Either the config is of another model, with fewer layers perhaps, or the weights are quantised in a way "
-            "that it does not say. Copy or download both again."
+            "Either the config belongs to another model, for example one with fewer layers, or the weights are "
+            "quantised and it does not say so. Copy or download both again."
         )
 
 
 def _check_scaled(module: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
-    """What is read as plain numbers from integers, or from floats of 8 bits, must have come with a scale."""
+    """Check that integers and 8-bit floats that are read as plain numbers have a scale."""
     taken, bare = module.state_dict(), []
     for name in not_weights(tensors):
         own = _named(module, name, taken)
@@ -105,13 +105,13 @@ def _check_scaled(module: PreTrainedModel, tensors: Mapping[str, Tensor]) -> Non
             bare.append(name)
     if bare:
         raise InputError(
-            f"{len(bare)} of its quantised tensors have no scale beside them: {listed(bare)} "
+            f"{len(bare)} of its quantised tensors have no scale: {listed(bare)} "
             f"({tensors[bare[0]].dtype}). Load a version in float32, bfloat16 or float16."
         )
 
 
 def _named(network: PreTrainedModel, name: str, expected: Mapping[str, Any]) -> str:
-    """How the network calls a tensor: checkpoints of a trunk alone lack its prefix, those with a head have it."""
+    """Name of a tensor in the network: checkpoints of a trunk lack its prefix, those with a head have it."""
     prefix = f"{network.base_model_prefix}."
     return next((n for n in (name, prefix + name, name.removeprefix(prefix)) if n in expected), name)
 

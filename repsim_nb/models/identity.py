@@ -1,4 +1,4 @@
-"""What makes a network's values besides its parameters, as one hash: in every process the same for equal networks."""
+"""Hash everything besides the parameters that determines a network's values, stable across processes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-KNOWN = ("torch", "transformers", "repsim_nb", "builtins", "collections")  # whose versions stand beside the hash
+VERSIONED_PACKAGES = (
+    "torch",
+    "transformers",
+    "repsim_nb",
+    "builtins",
+    "collections",
+)  # their versions are stored next to the hash
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-RECORDERS = "transformers.utils.output_capturing"  # its hooks stay after output_hidden_states=True, and only take note
-MACHINERY = frozenset(vars(nn.Module()))  # of torch; of it, what makes values is looked at by name
-UNTRACED = frozenset(  # names, how a file was read, what is for generation alone, and what running writes down
+RECORDERS = "transformers.utils.output_capturing"  # leaves hooks after output_hidden_states=True that only record
+MACHINERY = frozenset(vars(nn.Module()))  # torch's own attributes; those that affect values are handled by name
+IGNORED_ATTRIBUTES = frozenset(  # names, how a file was read, generation settings, and records of earlier runs
     (
         "_name_or_path",
         "name_or_path",
@@ -33,17 +39,19 @@ PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.d
 
 
 class UntraceableError(Exception):
-    """Something that values may depend on and that no hash can hold; the message says what, and where."""
+    """Something that may affect values and cannot be hashed; the message says what and where."""
 
 
 def network_sha256(network: nn.Module, *settings: Any) -> str:
-    """Hash of all that makes the values of a network but its parameters, and of settings.
+    """Hash everything except the parameters that determines a network's values, and the given settings.
 
-    That is, of every part its class, its buffers (in the checkpoint or not) and its attributes with whatever they hold:
-    the epsilon of a norm, the frequencies of rotary positions, the scale of attention, the config as it is now.
+    For every submodule this covers its class, buffers (also those not in the checkpoint) and attributes: the epsilon
+    of a norm, rotary frequencies, the attention scale, the current config.
 
-    Raises:
-        UntraceableError: training mode, hooks, code of unknown origin, or an object of a kind that is not known here.
+    Raises
+    ------
+    UntraceableError
+        If the network is in training mode, has hooks, or contains code or objects of unknown origin.
     """
     walk = _Walk()
     attention = getattr(getattr(network, "config", None), "_attn_implementation", None)
@@ -51,20 +59,20 @@ def network_sha256(network: nn.Module, *settings: Any) -> str:
 
 
 class _Walk:
-    """Digests of values, each object looked at once."""
+    """Digests of values; each object is visited once."""
 
     def __init__(self) -> None:
-        self._met: dict[int, tuple[Any, bytes]] = {}  # with the object: while it lives, no other has its id
+        self._seen: dict[int, tuple[Any, bytes]] = {}  # holds the object too, so that its id is not reused
 
     def digest(self, value: Any, where: str) -> bytes:
         if isinstance(value, PLAIN):
             return _sha(type(value).__name__, repr(value))
-        if id(value) not in self._met:
-            self._met[id(value)] = value, b"inside itself"
-            self._met[id(value)] = value, _sha(*self._told(value, where))
-        return self._met[id(value)][1]
+        if id(value) not in self._seen:
+            self._seen[id(value)] = value, b"inside itself"
+            self._seen[id(value)] = value, _sha(*self._parts(value, where))
+        return self._seen[id(value)][1]
 
-    def _told(self, value: Any, where: str) -> Iterable[bytes | str]:
+    def _parts(self, value: Any, where: str) -> Iterable[bytes | str]:
         match value:
             case nn.Module():
                 return self._module(value, where)
@@ -105,7 +113,7 @@ class _Walk:
             yield from ("part", name, self.digest(child, f"{where}.{name}"))
 
     def _entries(self, entries: Mapping[Any, Any], where: str) -> Iterable[bytes]:
-        for name in sorted(entries.keys() - UNTRACED, key=repr):
+        for name in sorted(entries.keys() - IGNORED_ATTRIBUTES, key=repr):
             yield self.digest(name, where)
             yield self.digest(entries[name], f"{where}.{name}")
 
@@ -117,29 +125,29 @@ def _check(part: nn.Module) -> None:
     if any(getattr(hook, "__module__", None) != RECORDERS for hook in hooks) or "forward" in vars(part):
         raise UntraceableError(f"its {kind} has hooks or a forward of its own")
     home = type(part).forward.__module__
-    if not _known(home):
-        raise UntraceableError(f"the forward of its {kind} is one of {home}")
+    if not _is_versioned(home):
+        raise UntraceableError(f"the forward of its {kind} comes from {home}")
     if part.training and not isinstance(part, nn.Identity):
-        raise UntraceableError(f"its {kind} is in training mode, where values may be drawn at random")
+        raise UntraceableError(f"its {kind} is in training mode, where values can be random")
     if part._compiled_call_impl is not None:
         raise UntraceableError(f"its {kind} is compiled")
 
 
-def _known(home: str) -> bool:
-    return home.partition(".")[0] in KNOWN
+def _is_versioned(home: str) -> bool:
+    return home.partition(".")[0] in VERSIONED_PACKAGES
 
 
 def _name(what: Any, where: str) -> str:
-    """Where a class or function is from, which must be code that a version stands for."""
+    """Full name of a class or function, which must come from a versioned package."""
     home = what.__module__ or "builtins"
-    if not _known(home):
-        raise UntraceableError(f"it holds a {what.__qualname__} of {home.partition('.')[0]} ({where})")
+    if not _is_versioned(home):
+        raise UntraceableError(f"it contains a {what.__qualname__} from {home.partition('.')[0]} ({where})")
     return f"{home}.{what.__qualname__}"
 
 
 def _attributes(value: Any, where: str) -> Mapping[str, Any]:
     if not hasattr(value, "__dict__"):
-        raise UntraceableError(f"it holds a {type(value).__name__}, which does not show what is in it ({where})")
+        raise UntraceableError(f"it contains a {type(value).__name__}, whose content cannot be inspected ({where})")
     return vars(value)
 
 
@@ -147,11 +155,11 @@ def _bytes(tensor: Tensor, where: str) -> bytes:
     try:
         return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     except (RuntimeError, NotImplementedError, TypeError):
-        raise UntraceableError(f"it holds a tensor whose values cannot be read ({where})") from None
+        raise UntraceableError(f"it contains a tensor whose values cannot be read ({where})") from None
 
 
 def _registered(attention: Any) -> Any:
-    """The function that stands for a kind of attention now: anyone can register one."""
+    """The function currently registered for an attention implementation, since anyone can register one."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     return ALL_ATTENTION_FUNCTIONS.get(attention) if isinstance(attention, str) else None

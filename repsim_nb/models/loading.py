@@ -266,19 +266,18 @@ def _from_memory(module: torch.nn.Module, how: How) -> Model:
 
     from repsim_nb.models.hooked import CLASSES, is_hooked, load_hooked
 
-    hooked = is_hooked(module)
-    if not (hooked or isinstance(module, PreTrainedModel)):
+    if how.options:
+        raise InputError("options are for loading; a model in memory is loaded already. Give them to from_pretrained.")
+    if is_hooked(module):
+        _check_plain(module)
+        return load_hooked(module, how.tokenizer, how.device, getattr(torch, how.dtype))
+    if not isinstance(module, PreTrainedModel):
         raise InputError(
             f"A model in memory must be a transformers PreTrainedModel or TransformerLens' {' or '.join(CLASSES)}; "
             f"received {type(module).__name__}."
         )
-    if how.tokenizer is None and not hooked:
+    if how.tokenizer is None:
         raise InputError("A model in memory comes without a tokenizer: pass tokenizer=... as well.")
-    if how.options:
-        raise InputError("options are for loading; a model in memory is loaded already. Give them to from_pretrained.")
-    if hooked:
-        _check_plain(module)
-        return load_hooked(module, how.tokenizer, how.device, getattr(torch, how.dtype))
     placed = hasattr(module, "hf_device_map") or getattr(module, "is_quantized", False)
     if not placed:  # over several devices, or in fewer bits
         _check_plain(module)

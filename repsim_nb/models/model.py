@@ -1,9 +1,8 @@
-"""The one interface: embed, run layers k to m, head."""
+"""The model interface: embed, run layers k to m, head."""
 
 from __future__ import annotations
 
 import hashlib
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,38 +18,48 @@ from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.batch import Batch, Texts, Window, Windows, collate
 from repsim_nb.models.identity import network_sha256
 from repsim_nb.models.neutral import NEUTRAL, Neutral
+from repsim_nb.models.positions import RESIDUAL, positions
 from repsim_nb.models.sentences import SentenceHead, Vectors, of_one_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 else:
-    PreTrainedTokenizerBase = Any  # under pytest annotations are checked at run time; transformers stays unimported
+    PreTrainedTokenizerBase = Any  # annotations are checked at run time under pytest, without importing transformers
 
 Hidden = Float[Tensor, "sequences length d_model"]
 Logits = Float[Tensor, "sequences length vocabulary"] | Float[Tensor, "sequences classes"]
 Tap = Callable[[int, Tensor], Any]
-RESIDUAL = "resid_post"
-LENGTHS = ("max_position_embeddings", "max_seq_len")  # by architecture
-NOT_SETTINGS = ("name", "module", "tokenizer")  # attributes; weights and tokens have hashes of their own
-UNSAID = 2048  # tokens at once, of a model that says nothing
+HASHED_SEPARATELY = ("name", "module", "tokenizer")  # attributes left out of the settings hash
 
 
 class Model(ABC):
-    """A transformer as a chain of positions in its residual stream: 0 is the embedding output, l is after block l.
+    """A transformer as a sequence of layers in its residual stream: 0 is the embedding output, l is after block l.
 
-    Attributes:
-        name: as it was asked for, with `@revision` where one was given.
-        kind: "causal", "classifier" or "encoder".
-        sites: where activations can be read, of these: "resid_post" (the residual stream), "attn_out" and "mlp_out"
-            (what attention and MLP of a block add to it), "pre_residual" (what the block's last addition adds).
-        n_layers: number of blocks; positions run from 0 to n_layers.
-        d_model: width of the residual stream.
-        context: longest sequence in tokens, special tokens included.
-        made_for: name of the corpus that stands in where none is given.
-        neutral: whether a text's activations depend on what else is in its batch; see `models.neutral`.
-        tokenizer: its Hugging Face tokenizer.
-        device, dtype: where and in what precision it computes.
-        pooling: how a sentence-embedding model was published to make one vector of a text; None of all others.
+    Attributes
+    ----------
+    name
+        Name given by the user, with `@revision` if there is one.
+    kind
+        "causal", "classifier" or "encoder".
+    sites
+        Places where activations can be read: "resid_post" (the residual stream), and for some models "attn_out" and
+        "mlp_out" (what attention and MLP add to it) and "pre_residual" (what the last addition of a block adds).
+    n_layers
+        Number of blocks; layers run from 0 to n_layers.
+    d_model
+        Width of the residual stream.
+    context
+        Maximum sequence length in tokens, special tokens included.
+    made_for
+        Name of the default corpus.
+    neutral
+        Whether a text's activations depend on what else is in its batch; see `models.neutral`.
+    tokenizer
+        Hugging Face tokenizer.
+    device, dtype
+        Device and precision of the computation.
+    pooling
+        How a sentence-embedding model turns a text into one vector; None for other models.
     """
 
     kind: str
@@ -74,25 +83,25 @@ class Model(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where batches are sent; with a device_map, where the first of its parts computes."""
+        """The device for batches; with a device_map, that of the first part."""
         own = next(self.module.parameters()).device
         if own.type != "meta":
             return own
-        places: Any = self.module.hf_device_map  # of a model whose weights wait elsewhere until they are needed
+        places: Any = self.module.hf_device_map  # the weights are offloaded until needed
         return torch.device(next((p for p in places.values() if p not in ("cpu", "disk")), "cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision that it computes in."""
+        """Precision of the computation."""
         return next(p.dtype for p in self.module.parameters() if p.is_floating_point())
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Hash of all parameters, by name, as they were when it was first asked for."""
+        """Hash of all parameters by name, computed when first needed."""
         return self.hashed()
 
     def hashed(self) -> str:
-        """Hash of all parameters, by name, as they are in memory now."""
+        """Hash of all parameters by name, as they are in memory now."""
         digest = hashlib.sha256()
         for name, parameter in sorted(self._weights().items()):
             digest.update(name.encode())
@@ -100,16 +109,18 @@ class Model(ABC):
         return digest.hexdigest()
 
     def computation(self) -> str:
-        """Hash of all else that its values depend on, given tokens: network, settings, precision, device, padding.
+        """Hash of everything else that values depend on, given tokens: network, settings, precision, device, padding.
 
-        Settings are the attributes of this object whose names are public.
+        Settings are the public attributes of this object.
 
-        Raises:
-            UntraceableError: something that no hash can hold; see `models.identity`.
+        Raises
+        ------
+        UntraceableError
+            If something cannot be hashed; see `models.identity`.
         """
         own = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         settings = {
-            name: value for name, value in own.items() if name not in NOT_SETTINGS and not _is_cached(self, name)
+            name: value for name, value in own.items() if name not in HASHED_SEPARATELY and not _is_cached(self, name)
         }
         return network_sha256(
             self.module,
@@ -121,10 +132,12 @@ class Model(ABC):
         )
 
     def fingerprint(self) -> str:
-        """Equal for models that give the same values for the same tokens, as they are in memory now.
+        """A hash that is equal for models with the same values for the same tokens, as they are in memory now.
 
-        Raises:
-            UntraceableError: as `computation`.
+        Raises
+        ------
+        UntraceableError
+            As for `computation`.
         """
         return hashlib.sha256(f"{self.hashed()} {self.computation()}".encode()).hexdigest()
 
@@ -138,9 +151,9 @@ class Model(ABC):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What identifies this model: name, source, revision, hash of the weights, precision, device.
+        """Name, source, revision, hash of the weights, precision and device.
 
-        Of a sentence-embedding model also all that decides its vectors, under "sentences".
+        For a sentence-embedding model also everything that decides its vectors, under "sentences".
         """
         return {
             "model": self.name,
@@ -154,12 +167,12 @@ class Model(ABC):
 
     @cached_property
     def windows(self) -> Windows:
-        """Cuts texts into windows of the context: `model.windows(texts)`."""
+        """Splits texts into windows of the context length: `model.windows(texts)`."""
         return Windows(self.tokenizer, self.context, self.vocabulary)
 
     @property
     def vocabulary(self) -> int | None:
-        """Rows of the embedding that tokens are looked up in; None where an architecture has no such embedding."""
+        """Number of rows of the token embedding; None for architectures without one."""
         try:
             weight: Any = getattr(self.module.get_input_embeddings(), "weight", None)  # type: ignore[operator]
         except (AttributeError, NotImplementedError):
@@ -168,15 +181,17 @@ class Model(ABC):
 
     @property
     def pad(self) -> int:
-        """The id at padded places: the padding token's, or, where that has no embedding, one that has."""
+        """Token id used for padding: that of the padding token, or another one if that has no embedding."""
         given = (self.tokenizer.pad_token_id, getattr(self.module.config, "pad_token_id", None), 0)
         return next(i for i in given if i is not None and 0 <= i < (self.vocabulary or i + 1))
 
     def collate(self, windows: Sequence[Window], length: int = 0) -> Batch:
-        """Windows as a batch on the model's device, padded to the longest of them, or to `length` if that is more.
+        """Collate windows into a batch on the model's device, padded to the longest, or to `length` if that is more.
 
-        Raises:
-            InputError: windows that change each other's activations in this model (`neutral`).
+        Raises
+        ------
+        InputError
+            If the windows would change each other's activations in this model (`neutral`).
         """
         lengths = [len(window) for window in windows]
         self.neutral.check(self.name, lengths, max(length, *lengths))
@@ -188,62 +203,75 @@ class Model(ABC):
         return batch.to(self.device)
 
     def batch(self, texts: Texts) -> Batch:
-        """Tokenize texts, or pairs of texts; one longer than the context becomes several sequences, none is truncated.
+        """Tokenize texts or pairs of texts. Texts longer than the context become several sequences; none is truncated.
 
-        Raises:
-            InputError: no text, one string instead of a sequence, a pair longer than the context, or texts that change
-                each other's activations in this model (`neutral`).
+        Raises
+        ------
+        InputError
+            If there is no text, a string is given instead of a sequence, a pair exceeds the context, or the texts
+            would change each other's activations in this model (`neutral`).
         """
         windows = self.windows(texts)
         if not windows:
-            raise InputError("Nothing to tokenize: give at least one non-empty text.")
+            raise InputError("Nothing to tokenize: expected at least one non-empty text.")
         return self.collate(windows)
 
     def pooled(self, batch: Batch) -> Bool[Tensor, "sequences length"]:
-        """True at the tokens that rows="mean" takes the mean over: those that stand for text."""
+        """Mask of the tokens that rows="mean" averages over: those that stand for text."""
         return batch.carries_text.to(self.device)
 
     @abstractmethod
     def embed(self, batch: Batch) -> Hidden:
-        """Position 0, the embedding output: (sequences, length, d_model)."""
+        """Layer 0, the embedding output: (sequences, length, d_model)."""
 
     @abstractmethod
     def _blocks(self, hidden: Hidden, k: int, m: int, batch: Batch, tap: Tap | None) -> Hidden:
-        """Blocks k+1 to m; `tap(position, hidden)` sees every position from k to m."""
+        """Run blocks k+1 to m; `tap(layer, hidden)` is called for every layer from k to m."""
 
     @abstractmethod
     def head(self, hidden: Hidden, batch: Batch) -> Logits:
-        """From position n_layers, final norm included.
+        """Compute the output from layer n_layers, final norm included.
 
-        (sequences, length, vocabulary); of classifiers (sequences, classes); of encoders that predict nothing
-        (sequences, length, d_model).
+        Shape (sequences, length, vocabulary), (sequences, classes) for classifiers, or (sequences, length, d_model)
+        for encoders without a prediction head.
         """
 
     def run(self, hidden: Tensor, k: int, m: int, batch: Batch) -> Hidden:
-        """From position k to position m of the residual stream.
+        """Run from layer k to layer m of the residual stream.
 
-        Args:
-            hidden: position k, (sequences, length, d_model).
-            k, m: positions, 0 <= k <= m <= n_layers.
-            batch: what `hidden` was computed from; gives mask and positions.
+        Parameters
+        ----------
+        hidden
+            Layer k, (sequences, length, d_model).
+        k, m
+            Layers, 0 <= k <= m <= n_layers.
+        batch
+            The batch that `hidden` comes from; provides mask and positions.
 
-        Raises:
-            InputError: positions out of range or in the wrong order, or a hidden of the wrong shape.
+        Returns
+        -------
+        Tensor
+            Layer m, (sequences, length, d_model).
+
+        Raises
+        ------
+        InputError
+            If layers are out of range or in the wrong order, or `hidden` has the wrong shape.
         """
         if not 0 <= k <= m <= self.n_layers:
-            raise InputError(
-                f"Cannot run {self.name} from position {k} to {m}: positions go up from 0 to {self.n_layers}."
-            )
+            raise InputError(f"Cannot run {self.name} from layer {k} to {m}; expected 0 <= k <= m <= {self.n_layers}.")
         self._check(hidden, batch)
         if k == m:
             return hidden
         out = self._blocks(hidden, k, m, batch, None)
         if out.shape != hidden.shape:
-            raise InputError(f"{self.name} makes {tuple(out.shape)} of {tuple(hidden.shape)} from position {k} to {m}.")
+            raise InputError(
+                f"{self.name} turns shape {tuple(hidden.shape)} into {tuple(out.shape)} from layer {k} to {m}."
+            )
         return out
 
     def logits(self, batch: Batch) -> Logits:
-        """The whole model, shapes as of `head`."""
+        """Run the whole model; shapes as for `head`."""
         return self.head(self.run(self.embed(batch), 0, self.n_layers, batch), batch)
 
     def sentences(
@@ -253,20 +281,21 @@ class Model(ABC):
         prompt: str | None = None,
         batch_size: int = 32,
     ) -> Vectors:
-        """One vector per text, as the sentence-embedding model was published: what sentence-transformers' encode gives.
+        """Compute one vector per text, equal to `encode` of sentence-transformers for this model.
 
         Parameters
         ----------
         texts
-            Texts, or pairs of texts; each is cut off at the model's longest sequence. Or a batch, one vector per
-            sequence of it: its text is tokenized already, so that no prompt can be put before it.
+            Texts or pairs of texts, truncated to the model's maximum length. Alternatively a batch, which gives one
+            vector per sequence and allows no prompt, since it is already tokenized.
         prompt_name
-            Which of the model's own prompts to put before every text, such as "query" or "document".
-            None takes the model's default prompt, if it has one.
+            Name of one of the model's prompts to prepend, such as "query" or "document". None takes the model's
+            default prompt, if it has one.
         prompt
-            Text to put before every text; "" for nothing.
+            Text to prepend to every text; "" for none.
         batch_size
-            How many texts run at once. Texts of one length run together, so that none depends on another.
+            Maximum number of texts per forward pass. Only texts of equal length share one, so that none depends on
+            another.
 
         Returns
         -------
@@ -276,34 +305,32 @@ class Model(ABC):
         Raises
         ------
         InputError
-            A model that is no sentence-embedding model, or one that does more than is done here; a prompt that the
-            model does not have, or a prompt with a batch; a text without a token.
+            If this is not a sentence-embedding model or has unsupported modules, the prompt is unknown or combined
+            with a batch, or a text has no tokens.
 
         Notes
         -----
-        Rows of layers (`extract`, `compare`) are of the text alone: no prompt is put before it, not even the default
-        one, since a prompt's tokens are no part of the text. With a default prompt, rows="mean" of the last layer is
-        therefore what `sentences(texts, prompt="")` pools, not what `sentences(texts)` does.
-
-        The vectors are not those of `extract`: modules behind the pooling (Dense, Normalize, a smaller number of
-        dimensions) are applied here only.
+        `extract` and `compare` never prepend a prompt, not even the default one, since its tokens are not part of the
+        text. For a model with a default prompt, rows="mean" of the last layer therefore corresponds to
+        `sentences(texts, prompt="")`, not to `sentences(texts)`. Modules after the pooling (Dense, Normalize,
+        truncation) are applied here only.
         """
         if self.pooling is None:
             raise InputError(
-                f"{self.name} is no sentence-embedding model: it holds no modules.json that says how to pool. "
-                'Take rows="mean" or rows="last" of its last layer instead.'
+                f"{self.name} is not a sentence-embedding model: it has no modules.json that defines a pooling. "
+                'Use rows="mean" or rows="last" of its last layer instead.'
             )
         self.pooling.check()
         before = self.pooling.prompt(prompt_name, prompt)
         if isinstance(texts, Batch):
             if before:
                 raise InputError(
-                    f"The prompt {before!r:.80} goes before every text, but the text of a batch is tokenized already. "
-                    'Give the texts themselves, or prompt="" for none.'
+                    f"The prompt {before!r:.80} cannot be prepended, since a batch is already tokenized. Pass the "
+                    'texts themselves, or prompt="".'
                 )
             return self._vectors(texts, 0)
         if isinstance(texts, str) or len(texts) == 0:
-            raise InputError(f"Expected texts; received {texts!r:.80}. Give a list of at least one text: [text].")
+            raise InputError(f"Expected a list of at least one text, got {texts!r:.80}. Pass [text].")
         windows = self.pooling.windows(self.tokenizer, texts, before, self.context)
         length = self.pooling.prompt_length(self.tokenizer, before, self.context)
         vectors: dict[int, Tensor] = {}
@@ -313,22 +340,22 @@ class Model(ABC):
         return torch.stack([vectors[place] for place in range(len(windows))])
 
     def _vectors(self, batch: Batch, prompt: int) -> Vectors:
-        """Of sequences whose first `prompt` tokens are of the prompt."""
+        """Sentence vectors for sequences whose first `prompt` tokens belong to the prompt."""
         assert self.pooling is not None
         vectors = self.pooling(self._states(batch), batch.mask, prompt)
         if not vectors.isfinite().all():
-            raise not_finite(self, "in its vectors of sentences")
+            raise not_finite(self, "in its sentence vectors")
         return vectors
 
     def _states(self, batch: Batch) -> Hidden:
-        """What transformers calls last_hidden_state, final norm included, of kinds that are published to pool it."""
-        raise InputError(f"{self.name} gives no states to pool.")
+        """What transformers calls last_hidden_state, final norm included, for kinds of models that pool it."""
+        raise InputError(f"{self.name} has no states to pool.")
 
     def residuals(self, batch: Batch, layers: Iterable[int], tap: Tap) -> None:
-        """One pass that calls `tap(layer, hidden)` at each position of `layers`; nothing above the highest is run."""
+        """Run the model once and call `tap(layer, hidden)` for each of `layers`; stops after the highest one."""
         wanted = set(layers)
         self._check_company(batch)
-        with self._once(batch, wanted, tap) as see:
+        with self._checked_tap(batch, wanted, tap) as see:
             hidden = self.embed(batch)
             if max(wanted) == 0:
                 see(0, hidden)
@@ -336,25 +363,29 @@ class Model(ABC):
                 self._blocks(hidden, 0, max(wanted), batch, lambda p, h: see(p, h) if p in wanted else None)
 
     def read(self, batch: Batch, layers: Iterable[int], tap: Tap, site: str = RESIDUAL) -> None:
-        """`residuals` at any site; elsewhere than in the residual stream layer l is inside block l, and there is no 0.
+        """Like `residuals`, at any site. Inside blocks, layer l belongs to block l and there is no layer 0.
 
-        Raises:
-            InputError: a site that this model does not have.
+        Raises
+        ------
+        InputError
+            If this model does not have the site.
         """
         self._check_site(site)
         if site == RESIDUAL:
             self.residuals(batch, layers, tap)
         else:
             self._check_company(batch)
-            with self._once(batch, layers, tap) as see:
+            with self._checked_tap(batch, layers, tap) as see:
                 self._read_inside(batch, sorted(set(layers)), see, site)
 
     @contextmanager
-    def _once(self, batch: Batch, layers: Iterable[int], tap: Tap) -> Iterator[Tap]:
-        """`tap`, of which each layer must be seen exactly once, (sequences, length, d_model).
+    def _checked_tap(self, batch: Batch, layers: Iterable[int], tap: Tap) -> Iterator[Tap]:
+        """Wrap `tap` so that each layer must arrive exactly once, with shape (sequences, length, d_model).
 
-        Raises:
-            InputError: a layer that is not, so that what `tap` fills would hold something else.
+        Raises
+        ------
+        InputError
+            If a layer does not, so that what `tap` fills would be incomplete.
         """
         waiting, expected = set(layers), (*batch.ids.shape, self.d_model)
         known = set(waiting)
@@ -362,7 +393,7 @@ class Model(ABC):
         def see(layer: int, hidden: Tensor) -> None:
             found = tuple(hidden.shape) if isinstance(hidden, Tensor) else type(hidden).__name__
             if layer in known and layer not in waiting:
-                raise InputError(f"{self.name} passed layer {layer} twice in one run, so that it cannot be read there.")
+                raise InputError(f"{self.name} passed layer {layer} twice in one run, so it cannot be read there.")
             if found != expected:
                 raise InputError(f"{self.name} holds {found} at layer {layer}; expected {expected} for this batch.")
             waiting.discard(layer)
@@ -373,7 +404,7 @@ class Model(ABC):
             raise InputError(f"{self.name} did not pass layer {min(waiting)} in this run, so that it cannot be read.")
 
     def _read_inside(self, batch: Batch, layers: list[int], tap: Tap, site: str) -> None:
-        """`read` at the other sites, for models that name any."""
+        """`read` at sites inside blocks, for models that have any."""
         raise NotImplementedError
 
     def _check_site(self, site: str) -> None:
@@ -381,11 +412,13 @@ class Model(ABC):
             raise unknown("site", site, self.sites, f"{self.name} is a {self.kind} model.")
 
     def positions(self, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL) -> list[int]:
-        """Layer argument -> positions: "all", one position or several; negative ones count from the end.
+        """Convert a layer argument ("all", one layer or a list) to layers; negative ones count from the end.
 
-        Raises:
-            InputError: a position outside -(n_layers + 1) .. n_layers, or something that is no integer; 0 at a site
-                inside blocks; a site that this model does not have.
+        Raises
+        ------
+        InputError
+            If a layer is outside -(n_layers + 1) .. n_layers or not an integer, layer 0 is requested inside blocks, or
+            this model does not have the site.
         """
         self._check_site(site)
         return positions(self.name, self.n_layers, layers, site)
@@ -400,7 +433,7 @@ class Model(ABC):
         self._check_company(batch)
 
     def _check_company(self, batch: Batch) -> None:
-        """Also of batches that were made for another model."""
+        """Check the batch, which may have been made for another model."""
         if self.neutral != NEUTRAL:
             self.neutral.check(self.name, batch.mask.sum(1).tolist(), batch.ids.shape[1])
 
@@ -409,69 +442,7 @@ def _is_cached(model: Model, name: str) -> bool:
     return isinstance(getattr(type(model), name, None), cached_property)
 
 
-def as_layers(layers: Any) -> Any:
-    """A layer argument with Python's own ints where it holds whole numbers of NumPy; all else as it is."""
-    if isinstance(layers, str):
-        return layers
-    one = _whole(layers)
-    return one if isinstance(one, int) or not isinstance(layers, Iterable) else [_whole(layer) for layer in layers]
-
-
-def _whole(number: Any) -> Any:
-    try:
-        return operator.index(number)
-    except TypeError:
-        return number
-
-
 def not_finite(model: Model, where: str) -> InputError:
-    """The error to raise of values that overflowed, or of weights that are broken."""
+    """The error for values that overflowed, or come from broken weights."""
     advice = "Check its weights." if model.dtype == torch.float32 else "Load it with dtype='float32'."
-    return InputError(f"{model.name} gives values that are not finite {where} in {model.dtype}. {advice}")
-
-
-def longest(config: Any) -> int:
-    """Tokens that a model reads at once, as its config says; architectures without learned positions may not say."""
-    said = (getattr(config, name, None) for name in LENGTHS)
-    return next((length for length in said if isinstance(length, int)), UNSAID)
-
-
-def sizes(name: str, module: Any) -> tuple[int, int]:
-    """Depth and width, as a transformers model's config says.
-
-    Raises
-    ------
-    InputError
-        It says neither: the model is no single stack of blocks of one width.
-    """
-    config = module.config.get_text_config()
-    depth, width = (getattr(config, size, None) for size in ("num_hidden_layers", "hidden_size"))
-    if not (isinstance(depth, int) and isinstance(width, int)):
-        raise InputError(
-            f"{name} ({type(module).__name__}) has no num_hidden_layers and hidden_size in its config. "
-            "This architecture is not supported."
-        )
-    return depth, width
-
-
-def positions(
-    name: str, n_layers: int, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL
-) -> list[int]:
-    """`Model.positions` of a model with that name and depth, which has `site`."""
-    if isinstance(layers, str):
-        if layers != "all":
-            raise InputError(f'layers={layers!r} was given; expected "all", a position or a list of positions.')
-        return list(range(0 if site == RESIDUAL else 1, n_layers + 1))
-    layers = as_layers(layers)
-    asked: list[Any] = list(layers) if isinstance(layers, Iterable) else [layers]
-    total = n_layers + 1
-    wrong = [p for p in asked if not isinstance(p, int) or not -total <= p < total]
-    if wrong or not asked:
-        raise InputError(
-            f"Layer {wrong[0]!r} does not exist in {name}: its positions are 0 (embedding) to {n_layers}."
-            if wrong
-            else 'layers is empty; expected "all", a position or a list of positions.'
-        )
-    if site != RESIDUAL and any(p % total == 0 for p in asked):
-        raise InputError(f"Position 0 is the embedding, which has no {site}: layers of {site} go from 1 up.")
-    return [p % total for p in asked]
+    return InputError(f"{model.name} has values that are not finite {where} in {model.dtype}. {advice}")

@@ -1,7 +1,7 @@
-"""TransformerLens' native format, as the GeLU and SoLU models have it: its network in plain torch, run part by part.
+"""The native format of TransformerLens, used by the GeLU and SoLU models: its network in plain torch, run in parts.
 
-TransformerLens' own network is not used here because it forms whole attention patterns, which costs half of the speed;
-parameters have its names, and logits are equal (a test). `model.bridge` gives the real one.
+TransformerLens' own network is not used because it materialises attention patterns, which halves the speed. Parameter
+names are the same, and logits are equal (tested). `model.bridge` gives the original network.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
     "silu": F.silu,
-    "solu_ln": lambda x: x * x.softmax(-1),  # Elhage et al. 2022; the LayerNorm that follows is the MLP's
+    "solu_ln": lambda x: x * x.softmax(-1),  # Elhage et al. 2022; the LayerNorm that follows is in the MLP
 }
 
 
 @dataclass(frozen=True)
 class NativeConfig:
-    """What a config.json of this format says: pre-norm blocks in sequence, learned positions, untied embeddings.
+    """A config.json of this format: sequential pre-norm blocks, learned positions, untied embeddings.
 
-    With attn_only blocks have no MLP.
+    With attn_only, blocks have no MLP.
     """
 
     d_model: int
@@ -58,19 +58,21 @@ class NativeConfig:
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> NativeConfig:
-        """From a parsed config.json, today's or that of the older toy models.
+        """Read a parsed config.json, in the current format or that of the older toy models.
 
-        Raises:
-            InputError: a key that is missing, or a network that this module does not compute.
+        Raises
+        ------
+        InputError
+            If a key is missing, or the network is not supported.
         """
         if config.get("attn_only") is True:
-            config = {**config, "d_mlp": 1, "act_fn": "gelu"}  # of an MLP that is not there
+            config = {**config, "d_mlp": 1, "act_fn": "gelu"}  # placeholders, since there is no MLP
         missing = [key for key in cls.__annotations__ if key not in config and key not in ("eps", "attn_only")]
         if missing:
             raise InputError(f"the config.json of a TransformerLens model needs {', '.join(missing)}.")
         for key, kind in cls.__annotations__.items():
             if kind == "int" and not (isinstance(config[key], int) and config[key] > 0):
-                raise InputError(f"its config.json says {key}={config[key]!r}; expected a positive integer.")
+                raise InputError(f"its config.json has {key}={config[key]!r}; expected a positive integer.")
         if config["act_fn"] not in ACTIVATIONS:
             raise unknown("activation", config["act_fn"], ACTIVATIONS)
         for key, accepted in _accepted(config).items():
@@ -81,7 +83,7 @@ class NativeConfig:
         return cls(**{key: config[key] for key in cls.__annotations__ if key in config})
 
     def written(self) -> dict[str, Any]:
-        """As it stands in config.json."""
+        """The content of config.json."""
         return {
             "architecture": ARCHITECTURE,
             **asdict(self),
@@ -91,7 +93,7 @@ class NativeConfig:
 
 
 def _accepted(config: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """Keys that would change the network, with the values, the usual one first, that leave it as computed here."""
+    """Keys that would change the network -> values that are supported, the usual one first."""
     return {
         "architecture": (ARCHITECTURE, "neel", "neel-solu-old", None),
         "normalization": ("LN",),
@@ -121,7 +123,7 @@ class Attention(nn.Module):
         self.o = nn.Linear(inner, config.d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows of every sequence that look at those before."""
+        """Attend to earlier tokens of every sequence."""
         batch, length, _ = x.shape
         q, k, v = (f(x).view(batch, length, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -129,7 +131,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two layers; SoLU has a LayerNorm over its hidden units."""
+    """Two linear layers; SoLU has a LayerNorm over the hidden units."""
 
     def __init__(self, config: NativeConfig):
         super().__init__()
@@ -138,12 +140,12 @@ class MLP(nn.Module):
         self.ln = nn.LayerNorm(config.d_mlp, eps=config.eps) if config.act_fn == "solu_ln" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Each row on its own."""
+        """Transform each token independently."""
         return self.fc_out(self.ln(self.act(self.fc_in(x))))
 
 
 class Block(nn.Module):
-    """Attention, then MLP where there is one, each behind its own LayerNorm."""
+    """Attention, then the MLP if there is one, each after its own LayerNorm."""
 
     def __init__(self, config: NativeConfig):
         super().__init__()
@@ -155,7 +157,7 @@ class Block(nn.Module):
             self.mlp = MLP(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From one position of the residual stream to the next."""
+        """Go from one layer of the residual stream to the next."""
         x = x + self.attn(self.ln1(x))
         return x if self.mlp is None else x + self.mlp(self.ln2(x))
 
@@ -173,15 +175,15 @@ class Native(nn.Module):
         self.head = nn.Linear(config.d_model, config.d_vocab, bias=head_bias)
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """Of tokens."""
+        """The token embedding."""
         return self.tok_embed
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Token and position: (batch, length, d_model)."""
+        """Token plus position embeddings, (batch, length, d_model)."""
         return self.tok_embed(ids) + self.pos.weight[: ids.shape[1]]
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Logits of every next token."""
+        """Logits of the next token at every position."""
         x = self.embed(ids)
         for layer in self.layers:
             x = layer(x)
@@ -189,7 +191,7 @@ class Native(nn.Module):
 
 
 class NativeModel(Model):
-    """A causal model in TransformerLens' native format. Padding is on the right, where no token looks."""
+    """A causal model in TransformerLens' native format. Padding is on the right, where no token attends."""
 
     kind = "causal"
     module: Native
@@ -201,7 +203,7 @@ class NativeModel(Model):
 
     @cached_property
     def bridge(self) -> TransformerBridge:
-        """The same model as a TransformerLens bridge, for hooks inside its blocks; a copy made when asked for."""
+        """The same model as a TransformerLens bridge, for hooks inside its blocks; a copy made on first access."""
         needs(f"The bridge of {self.name}", "transformer_lens")
         from transformer_lens.config import TransformerBridgeConfig
         from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
@@ -209,7 +211,7 @@ class NativeModel(Model):
 
         config = TransformerBridgeConfig.from_dict(self.module.config.written())
         network = Network(config).to(self.device, self.dtype).eval()
-        network.head = copy.deepcopy(self.module.head)  # its own would have no bias
+        network.head = copy.deepcopy(self.module.head)  # TransformerLens' own head has no bias
         network.load_state_dict(self.module.state_dict())
         return build_bridge_from_module(
             network,
@@ -222,7 +224,7 @@ class NativeModel(Model):
         )
 
     def embed(self, batch: Batch) -> Hidden:
-        """Position 0: (sequences, length, d_model)."""
+        """Layer 0, (sequences, length, d_model)."""
         return self.module.embed(batch.ids)
 
     def _blocks(self, hidden: Hidden, k: int, m: int, batch: Batch, tap: Tap | None) -> Hidden:
@@ -235,22 +237,24 @@ class NativeModel(Model):
         return hidden
 
     def head(self, hidden: Hidden, batch: Batch) -> Logits:
-        """Logits (sequences, length, vocabulary) from position n_layers, final norm included."""
+        """Logits (sequences, length, vocabulary) from layer n_layers, final norm included."""
         self._check(hidden, batch)
         return self.module.head(self.module.ln_out(hidden))
 
 
 def renamed(weights: Mapping[str, Tensor], config: NativeConfig) -> dict[str, Tensor]:
-    """Weights by TransformerLens' older names (embed.W_E, blocks.0.attn.W_Q, ...) under the names used here.
+    """Convert weights from TransformerLens' older names (embed.W_E, blocks.0.attn.W_Q, ...) to the names used here.
 
-    Masks, which some of them carry, are left out; an output bias of zeros as well.
+    Drops masks and an output bias of zeros.
 
-    Raises:
-        InputError: weights that are missing, left over, or of another shape than the config says.
+    Raises
+    ------
+    InputError
+        If weights are missing or unused, or their shapes do not match the config.
     """
     if "embed.W_E" not in weights:
         return dict(weights)
-    rest = {key: value for key, value in _turned(weights, config.n_layers).items() if not key.endswith(BUFFERS)}
+    rest = {key: value for key, value in _to_older_names(weights, config.n_layers).items() if not key.endswith(BUFFERS)}
     width, vocabulary = config.d_model, config.d_vocab
     new = {
         "tok_embed.weight": _taken(rest, "embed.W_E", vocabulary, width),
@@ -262,15 +266,15 @@ def renamed(weights: Mapping[str, Tensor], config: NativeConfig) -> dict[str, Te
         new["head.bias"] = bias
     for layer in range(config.n_layers):
         new |= _block(rest, f"blocks.{layer}", f"layers.{layer}", config)
-    _nothing_left(rest)
+    _check_all_used(rest)
     return new
 
 
-def _turned(weights: Mapping[str, Tensor], n_layers: int) -> Mapping[str, Tensor]:
-    """The oldest of these files, the SoLU models trained on the Pile, brought to the older names.
+def _to_older_names(weights: Mapping[str, Tensor], n_layers: int) -> Mapping[str, Tensor]:
+    """Convert the oldest files, the SoLU models trained on the Pile, to the older names.
 
-    Their norms are called norm; those of up to 6 layers hold their matrices the other way round, and those of up to 8
-    their positions.
+    Their norms are named "norm". Files with up to 6 layers store transposed matrices, those with up to 8 layers
+    transposed positions.
     """
     if "norm.w" not in weights:
         return weights
@@ -285,12 +289,14 @@ def _turned(weights: Mapping[str, Tensor], n_layers: int) -> Mapping[str, Tensor
 def checked(weights: Mapping[str, Tensor], network: Native) -> dict[str, Tensor]:
     """The same weights.
 
-    Raises:
-        InputError: weights that are missing, left over, or of another shape than those of `network`.
+    Raises
+    ------
+    InputError
+        If weights are missing or unused, or their shapes differ from those of `network`.
     """
     rest = dict(weights)
     found = {name: _taken(rest, name, *own.shape) for name, own in network.state_dict().items()}
-    _nothing_left(rest)
+    _check_all_used(rest)
     return found
 
 
@@ -323,14 +329,14 @@ def _norm(rest: dict[str, Tensor], old: str, new: str, size: int) -> dict[str, T
 
 
 def _taken(rest: dict[str, Tensor], name: str, *shape: int) -> Tensor:
-    """Out of `rest`. A wrong number of heads would fit after reshaping, so shapes are checked before."""
+    """Take a weight out of `rest`. Checks the shape first, since a wrong number of heads would fit after reshaping."""
     if name not in rest:
         raise InputError(f"the weight {name} is missing.")
     if (found := tuple(rest[name].shape)) != shape:
-        raise InputError(f"the weight {name} has shape {found}; its config.json says {shape}.")
+        raise InputError(f"the weight {name} has shape {found}; its config.json requires {shape}.")
     return rest.pop(name)
 
 
-def _nothing_left(rest: Mapping[str, Tensor]) -> None:
+def _check_all_used(rest: Mapping[str, Tensor]) -> None:
     if rest:
         raise InputError(f"its config.json has no place for the weight {min(rest)}.")

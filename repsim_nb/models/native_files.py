@@ -1,4 +1,4 @@
-"""From files in TransformerLens' native format, embedded, local or on the hub, to a `NativeModel`."""
+"""Load a `NativeModel` from files in TransformerLens' native format: embedded, local or on the hub."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ def load_native(
     tokenizer: PreTrainedTokenizerBase | None,
     about: dict[str, Any],
 ) -> NativeModel:
-    """The model in `folder`, whose config.json says `config`.
+    """Load the model in `folder` with the given config.
 
-    Raises:
-        InputError: a network that is not supported, weights that are broken, missing or of another shape.
+    Raises
+    ------
+    InputError
+        If the network is not supported, or weights are broken, missing or have the wrong shape.
     """
     with naming(f"Cannot load {name!r}", f"See the files in '{folder}'."):
         network = _network(folder, config)
@@ -46,7 +48,7 @@ def load_native(
 
 
 def _network(folder: Path, config: Mapping[str, Any]) -> Native:
-    """Memory is asked for when all shapes are known to be those of the file."""
+    """Build the network, allocating memory only after all shapes are known to match the file."""
     shape = NativeConfig.read(config)
     weights = _weights(folder)
     strange = [
@@ -56,8 +58,8 @@ def _network(folder: Path, config: Mapping[str, Any]) -> Native:
     ]
     if strange:
         raise InputError(
-            f"{len(strange)} of its weights are no floating-point numbers of 16 bits or more: {listed(strange)} "
-            f"({weights[strange[0]].dtype}). They look quantised, which this format does not know."
+            f"{len(strange)} of its weights are not floating-point numbers of 16 bits or more: {listed(strange)} "
+            f"({weights[strange[0]].dtype}). They look quantised, which this format does not support."
         )
     weights = renamed(weights, shape)
     with torch.device("meta"):
@@ -68,7 +70,7 @@ def _network(folder: Path, config: Mapping[str, Any]) -> Native:
 
 
 def _tokenizer(folder: Path, config: Mapping[str, Any], name: str, from_hub: bool) -> PreTrainedTokenizerBase:
-    """The one beside the weights; else the one that config.json names, as the toy models have it."""
+    """The tokenizer next to the weights, else the one that config.json names, as for the toy models."""
     from transformers import AutoTokenizer
 
     named = config.get("tokenizer_name")
@@ -81,7 +83,7 @@ def _tokenizer(folder: Path, config: Mapping[str, Any], name: str, from_hub: boo
         tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
         if not own_words(tokenizer):
             raise ValueError(f"'{folder}' holds none")
-        return _with_start(tokenizer)
+        return _with_start_token(tokenizer)
 
 
 def _downloaded(repository: str) -> Path:
@@ -92,7 +94,7 @@ def _downloaded(repository: str) -> Path:
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    """Safetensors where there are any; the paper's models exist as .pth only, of which nothing but tensors is read."""
+    """Read safetensors if there are any, else tensors from .pth, the only format of the paper's models."""
     from safetensors.torch import load_file
 
     old = sorted(folder.glob(OLDER_WEIGHTS))
@@ -105,21 +107,21 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
-    """What torch.save made of a dict of tensors. A pickle can hold code: none is run, and one that does is refused."""
+    """Read a dict of tensors written by torch.save. Pickles with code are refused, and no code is run."""
     try:
         weights = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # UnpicklingError for code; a broken file can raise anything
         weights = None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(
-            f"'{file}' is broken or holds more than tensors by name, so none of it was loaded. Download it again, or "
+            f"'{file}' is broken or contains more than named tensors, so nothing was loaded. Download it again, or "
             "save its tensors as safetensors."
         )
     return weights
 
 
-def _with_start(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """These models were trained with a start token before every sequence; a tokenizer that adds none is told to."""
+def _with_start_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Make the tokenizer add a start token, since these models were trained with one before every sequence."""
     if tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id] or tokenizer.bos_token is None:
         return tokenizer
     from tokenizers.processors import TemplateProcessing

@@ -1,4 +1,4 @@
-"""Changing what runs inside a torch module without changing the module."""
+"""Run parts of a torch module, or read inside it, without modifying the module."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from repsim_nb.models.model import Tap
 
-PLACED = ("forward", "_old_forward", "_hf_hook")  # what accelerate puts on a module, bound to that very one
+PLACED = ("forward", "_old_forward", "_hf_hook")  # attributes that accelerate binds to a module instance
 
 
 def shallow(module: nn.Module) -> nn.Module:
-    """A copy of `module` with the same parameters and submodules, whose submodules can be exchanged."""
+    """A copy of `module` that shares parameters and submodules, and whose submodules can be replaced."""
     own = copy.copy(module)
     own._modules = dict(module._modules)
     for name in PLACED:
@@ -25,7 +25,7 @@ def shallow(module: nn.Module) -> nn.Module:
 
 
 def with_submodule(module: nn.Module, path: str, new: nn.Module) -> nn.Module:
-    """A shallow copy of `module` in which the submodule at `path` is `new`."""
+    """A shallow copy of `module` with the submodule at `path` replaced by `new`."""
     first, _, rest = path.partition(".")
     changed = shallow(module)
     changed._modules[first] = with_submodule(module.get_submodule(first), rest, new) if rest else new
@@ -34,7 +34,7 @@ def with_submodule(module: nn.Module, path: str, new: nn.Module) -> nn.Module:
 
 @contextmanager
 def hidden_enters(module: nn.Module, hidden: Tensor) -> Iterator[None]:
-    """Inside, `module` receives `hidden` whatever it is called with: some architectures change inputs_embeds first."""
+    """Inside this context, `module` receives `hidden` whatever its input: some architectures modify inputs_embeds."""
     handle = _register(module, lambda _: hidden)
     try:
         yield
@@ -44,7 +44,7 @@ def hidden_enters(module: nn.Module, hidden: Tensor) -> Iterator[None]:
 
 @contextmanager
 def tapped(blocks: Sequence[nn.Module], first: int, tap: Tap | None) -> Iterator[None]:
-    """Inside, `tap(position, hidden)` is called with the input of every block."""
+    """Inside this context, `tap(layer, hidden)` is called with the input of every block."""
     if tap is None:
         yield
         return
@@ -64,7 +64,7 @@ def tapped(blocks: Sequence[nn.Module], first: int, tap: Tap | None) -> Iterator
 
 @contextmanager
 def outputs_tapped(modules: Mapping[int, nn.Module], tap: Tap) -> Iterator[None]:
-    """Inside, `tap(position, output)` is called with what each module gives."""
+    """Inside this context, `tap(layer, output)` is called with the output of every module."""
 
     def watch(position: int) -> Callable[..., None]:
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
@@ -81,7 +81,7 @@ def outputs_tapped(modules: Mapping[int, nn.Module], tap: Tap) -> Iterator[None]
 
 
 def _register(module: nn.Module, see: Callable[[Tensor], Tensor | None]) -> torch.utils.hooks.RemovableHandle:
-    """Show `see` the hidden state entering `module`; a tensor it returns takes its place."""
+    """Call `see` with the hidden state that enters `module`; a tensor it returns replaces that state."""
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:

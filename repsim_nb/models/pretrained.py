@@ -1,4 +1,4 @@
-"""From files in Hugging Face's format to a `Model`, with transformers."""
+"""Load a `Model` from files in Hugging Face's format, with transformers."""
 
 from __future__ import annotations
 
@@ -24,28 +24,33 @@ if TYPE_CHECKING:
 
 LOADABLE = "causal language model, sequence classifier or text encoder"
 OPTIONS = ("device_map", "max_memory", "offload_folder", "quantization_config", "attn_implementation")
-REFUSED = {  # options of transformers that are decided here, and how
+REFUSED = {  # options of transformers that users cannot set, and why
     "trust_remote_code": "code from a repository is never run",
-    "use_safetensors": "tensors alone are read, from safetensors wherever a repository has them",
-    "weights_only": "tensors alone are read, from safetensors wherever a repository has them",
+    "use_safetensors": "only tensors are read, from safetensors if a repository has them",
+    "weights_only": "only tensors are read, from safetensors if a repository has them",
     "token": "log in with `hf auth login` or set HF_TOKEN",
-    "revision": "give revision=... to load_model",
-    "dtype": "give dtype=... to load_model",
-    "torch_dtype": "give dtype=... to load_model",
-    "ignore_mismatched_sizes": "weights that do not fit are an error, not random numbers",
+    "revision": "pass revision=... to load_model",
+    "dtype": "pass dtype=... to load_model",
+    "torch_dtype": "pass dtype=... to load_model",
+    "ignore_mismatched_sizes": "weights that do not fit are an error and never become random numbers",
 }
 LANGUAGE_HEADS = ("ForCausalLM", "LMHeadModel")
 
 
 @dataclass(frozen=True)
 class How:
-    """What the caller asked for beside the model itself.
+    """How to load a model.
 
-    Attributes:
-        device: where it is put.
-        dtype: "float32", "bfloat16" or "float16".
-        tokenizer: in place of its own.
-        options: for transformers' from_pretrained; "device_map" and "quantization_config" decide where it is put.
+    Attributes
+    ----------
+    device
+        Target device.
+    dtype
+        "float32", "bfloat16" or "float16".
+    tokenizer
+        Replacement for the model's own tokenizer.
+    options
+        Options for transformers' from_pretrained; "device_map" and "quantization_config" override the device.
     """
 
     device: torch.device
@@ -55,28 +60,32 @@ class How:
 
     @property
     def placed_by_transformers(self) -> bool:
-        """Whether the options say where, so that nothing is moved afterwards."""
+        """Whether the options place the model, so that it is not moved afterwards."""
         return "device_map" in self.options or "quantization_config" in self.options
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Only what says where and in how many bits a model is kept is handed on to transformers.
+    """Check that only options for placement and precision are passed to transformers.
 
-    Raises:
-        InputError: anything else.
+    Raises
+    ------
+    InputError
+        If there is any other option.
     """
     for name in options:
         if name in REFUSED:
-            raise InputError(f"options={{{name!r}: ...}} is not taken: {REFUSED[name]}.")
+            raise InputError(f"options={{{name!r}: ...}} is not supported: {REFUSED[name]}.")
         if name not in OPTIONS:
             raise unknown("option", name, OPTIONS)
 
 
 def kind_of(name: str, config: Mapping[str, Any]) -> str:
-    """What a config.json says the model is: "causal", "classifier" or "encoder".
+    """The kind of model that a config.json describes: "causal", "classifier" or "encoder".
 
-    Raises:
-        InputError: something else: a model of images or sounds, one of another task, or none that transformers knows.
+    Raises
+    ------
+    InputError
+        If it is anything else: a model for images or audio, for another task, or unknown to transformers.
     """
     from transformers.models.auto import modeling_auto as auto
 
@@ -103,14 +112,16 @@ def kind_of(name: str, config: Mapping[str, Any]) -> str:
 def load_pretrained(
     folder: Path, config: Mapping[str, Any], name: str, how: How, about: dict[str, Any], layout: Layout
 ) -> Model:
-    """The model in `folder`, whose config.json says `config`.
+    """Load the model in `folder` with the given config.
 
-    Pickles are read where `about` says "pickled", tensors alone. `layout` is of the folder it was published in.
+    If `about` says "pickled", weights are read from pickles, tensors only. `layout` describes the folder the model was
+    published in.
 
-    Raises:
-        InputError: weights or tokenizer that are broken or missing, weights that are not all that the network takes or
-            that are not numbers as they stand, a kind of model that is not supported, options that transformers does
-            not take.
+    Raises
+    ------
+    InputError
+        If weights or tokenizer are broken or missing, weights do not match the network or are not plain numbers, the
+        kind of model is not supported, or transformers rejects an option.
     """
     import torch
     import transformers
@@ -121,7 +132,7 @@ def load_pretrained(
         tensors = pickled_tensors(folder) if pickled else tensors_of(weight_files(folder))
         quantised = quantisation(config)
     how_read = f" with the options {', '.join(how.options)}" if how.options else ""
-    how_read += f", its weights quantised by {quantised}" if quantised else ""
+    how_read += f", its weights quantised with {quantised}" if quantised else ""
     with naming(f"Cannot load {name!r} as a {LOADABLE}{how_read}", _advice(folder)):
         with quiet():
             own = _config(folder, how)
@@ -138,7 +149,7 @@ def load_pretrained(
                 **{key: value for key, value in how.options.items() if key != "attn_implementation"},
             )
         check_taken(module, report, tensors)
-        if quantised and is_plain(module):  # of several precisions, as the file has them
+        if quantised and is_plain(module):  # the file may mix precisions
             torch.nn.Module.to(module, getattr(torch, how.dtype))
         placed = module if how.placed_by_transformers else module.to(how.device)
     with naming(f"Cannot load {name!r}", _advice(folder)):
@@ -152,17 +163,17 @@ def _advice(folder: Path) -> str:
 
 
 def _config(folder: Path, how: How) -> PreTrainedConfig:
-    """What transformers makes of a config.json, with the attention that the caller asks for, whatever that says."""
+    """The config as transformers reads it, with the attention implementation that the caller requested, if any."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, **NO_CODE)
     if asked := how.options.get("attn_implementation"):
-        config._attn_implementation = asked  # in all of its parts
+        config._attn_implementation = asked  # for all nested configs
     return config
 
 
 def _empty(loader: Any, config: PreTrainedConfig) -> PreTrainedModel:
-    """The network that a config describes, without memory for its weights, nor kernels to run it."""
+    """The network of a config, without memory for its weights or kernels to run it."""
     import torch
 
     own = copy.deepcopy(config)
@@ -172,14 +183,14 @@ def _empty(loader: Any, config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def as_model(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, about: dict[str, Any]) -> Model:
-    """The `Model` around a transformers model, by what its class and its config say that it is."""
+    """Wrap a transformers model in the `Model` that fits its class and config."""
     from repsim_nb.models.causal import CausalModel
     from repsim_nb.models.classifier import ClassifierModel
     from repsim_nb.models.encoder import EncoderModel
 
     own = type(module)
     known = next((kind for kind in own.__mro__ if kind.__module__.startswith("transformers.models.")), own)
-    config = module.config.to_dict() | {"architectures": [known.__name__]}  # a subclass may be called anything
+    config = module.config.to_dict() | {"architectures": [known.__name__]}  # a subclass can have any name
     kinds: dict[str, type[Model]] = {"causal": CausalModel, "classifier": ClassifierModel, "encoder": EncoderModel}
     check_tokenizer(name, tokenizer, _rows(module))
     model = kinds[kind_of(name, config)](name, module, tokenizer, about)
@@ -188,7 +199,7 @@ def as_model(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerB
 
 
 def _rows(module: PreTrainedModel) -> int | None:
-    """Of the table that tokens are looked up in; None of a network that has no such table."""
+    """Number of rows of the token embedding; None for a network without one."""
     try:
         weight: Any = module.get_input_embeddings().weight
         return int(weight.shape[0])
@@ -197,11 +208,11 @@ def _rows(module: PreTrainedModel) -> int | None:
 
 
 def _as_published(model: Model, layout: Layout) -> Model:
-    """With the head and the longest sequence that a sentence-embedding model was published with."""
-    said = layout.head.max_seq_length
-    if said and said < model.context:
-        model.context = said
-        model.__dict__.pop("windows", None)  # made for the longer one
+    """Set the head and the maximum length with which a sentence-embedding model was published."""
+    published = layout.head.max_seq_length
+    if published and published < model.context:
+        model.context = published
+        model.__dict__.pop("windows", None)  # cached for the longer context
     places: Any = getattr(model.module.config, "max_position_embeddings", None)
     longest = min(model.tokenizer.model_max_length, places if places and places > 0 else VERY_LONG)
     model.pooling = layout.read_head(model.dtype, longest, str(model._source.get("repository", "")))
@@ -209,7 +220,7 @@ def _as_published(model: Model, layout: Layout) -> Model:
 
 
 def _class_for(kind: str, config: Mapping[str, Any]) -> str:
-    """Name of the class of transformers that loads it."""
+    """Name of the transformers class that loads it."""
     if kind == "encoder":
         head = trained_as(config)
         if head in ENCODERS.values():

@@ -1,7 +1,7 @@
-"""What is public of the model families on the hub, known without a download: names, shapes, checkpoints.
+"""Model families on the hub, described without a download: names, shapes, checkpoints.
 
 Pythia: Biderman et al. 2023, Table 1, and van der Wal et al. 2025 for the seeds; toy models: TransformerLens' table of
-models. Both agree with Table 1 of Brown et al. 2023 where that has them (tests).
+models. Both agree with Table 1 of Brown et al. 2023 (tested).
 """
 
 from __future__ import annotations
@@ -10,25 +10,36 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-STEPS = (0, *(2**power for power in range(10)), *range(1000, 144_000, 1000))  # of Pythia's 154 checkpoints
-DIGITS, PILE = 48_262, 50_278  # entries in the tokenizers of the toy models
+STEPS = (0, *(2**power for power in range(10)), *range(1000, 144_000, 1000))  # Pythia's 154 checkpoints
+DIGITS, PILE = 48_262, 50_278  # vocabulary sizes of the toy models
 
 
 @dataclass(frozen=True)
-class Known:
+class HubModel:
     """A causal model on the hub.
 
-    Attributes:
-        name: as the catalogue has it.
-        repository: its hub id.
-        family: what it belongs to.
-        n_layers, d_model, n_heads, d_head: its shape; the MLP is four times as wide as the model.
-        vocabulary: rows of the embedding; the unembedding is not tied to it.
-        activation: in its MLP, None where it has none.
-        n_ctx: learned positions, 0 where positions are rotary.
-        rotary_dim: leading dimensions of each head that rotate, None where positions are learned.
-        stored: bytes per parameter and per value of a block's causal mask in its safetensors, None where unknown.
-        checkpoints: names of its revisions.
+    Attributes
+    ----------
+    name
+        Name in the catalogue.
+    repository
+        Hub id.
+    family
+        Model family.
+    n_layers, d_model, n_heads, d_head
+        Shape; the MLP is four times as wide as the model.
+    vocabulary
+        Rows of the embedding; the unembedding is not tied to it.
+    activation
+        Activation of the MLP; None without an MLP.
+    n_ctx
+        Number of learned positions; 0 for rotary positions.
+    rotary_dim
+        Leading dimensions of each head that rotate; None for learned positions.
+    stored
+        Bytes per parameter and per value of a block's causal mask in its safetensors; None if unknown.
+    checkpoints
+        Names of the revisions.
     """
 
     name: str
@@ -47,7 +58,7 @@ class Known:
 
     @property
     def n_parameters(self) -> int:
-        """Weights and biases; of toy models without an output bias, which some files have and others lack."""
+        """Number of weights and biases; for toy models without the output bias, which only some files have."""
         width, inner, mlp = self.d_model, self.n_heads * self.d_head, 4 * self.d_model
         block = 4 * width * inner + 3 * inner + width + 2 * width  # attention and its norm
         if self.activation:
@@ -58,14 +69,14 @@ class Known:
 
     @property
     def bytes(self) -> int | None:
-        """Size of its weights on the hub, headers aside; None where it is not known beforehand."""
+        """Size of the weights on the hub, without headers; None if unknown."""
         if self.stored is None:
             return None
         parameter, mask = self.stored
         return parameter * self.n_parameters + mask * self.n_layers * 2048**2
 
 
-def _pythia(size: str, n_layers: int, d_model: int, n_heads: int, vocabulary: int = 50_304) -> list[Known]:
+def _pythia(size: str, n_layers: int, d_model: int, n_heads: int, vocabulary: int = 50_304) -> list[HubModel]:
     suffixes = [""]
     if size not in ("14m", "31m"):
         suffixes.append("-deduped")
@@ -73,7 +84,7 @@ def _pythia(size: str, n_layers: int, d_model: int, n_heads: int, vocabulary: in
         suffixes += [f"-seed{seed}" for seed in range(1, 10)]
     d_head = d_model // n_heads
     return [
-        Known(
+        HubModel(
             name=f"EleutherAI/pythia-{size}{suffix}",
             repository=f"EleutherAI/pythia-{size}{suffix}",
             family="pythia",
@@ -108,9 +119,9 @@ PYTHIA = [
 ACTIVATIONS = {"gelu": "gelu", "solu": "solu_ln"}
 
 
-def _toy(name: str, repository: str, d_model: int = 512, vocabulary: int = DIGITS) -> Known:
+def _toy(name: str, repository: str, d_model: int = 512, vocabulary: int = DIGITS) -> HubModel:
     family, depth = re.fullmatch(r"(.*?)-(\d+)l.*", name).groups()  # type: ignore[union-attr]
-    return Known(
+    return HubModel(
         name=name,
         repository=f"NeelNanda/{repository}",
         family=family,
@@ -125,7 +136,7 @@ def _toy(name: str, repository: str, d_model: int = 512, vocabulary: int = DIGIT
 
 
 SOLU_WIDTHS = {1: 512, 2: 512, 3: 512, 4: 512, 6: 768, 8: 1024, 10: 1280, 12: 1536}
-PILE_MODELS = {  # layers -> number of the run in its repository's name, and width
+PILE_MODELS = {  # layers -> run number in the repository name, and width
     1: (9, 1024),
     2: (10, 736),
     4: (11, 512),
@@ -141,8 +152,8 @@ TOYS = [
     *(_toy(f"solu-{n}l-wiki", f"SoLU_{n}L512W_Wiki_Finetune") for n in (1, 4)),
     *(_toy(f"attn-only-{n}l", f"Attn_Only_{n}L512W_C4_Code") for n in range(1, 5)),
 ]
-KNOWN = [*TOYS, *PYTHIA]
-ALIASES = {  # how names of toy models end, and how else
+HUB_MODELS = [*TOYS, *PYTHIA]
+ALIASES = {  # suffix of a toy model's name -> alternative suffixes
     "": ("-new", "-c4-code"),
     "-pile": ("-old",),
     "-wiki": ("-finetune", "-wiki-finetune"),
@@ -151,9 +162,9 @@ ALIASES = {  # how names of toy models end, and how else
 
 @cache
 def repositories() -> dict[str, str]:
-    """Every name that a model of these families goes by, TransformerLens' too, with the hub id that it stands for."""
-    names = {known.name: known.repository for known in KNOWN}
-    names |= {known.repository: known.repository for known in KNOWN}
+    """All names of these models, including TransformerLens' names, with their hub ids."""
+    names = {known.name: known.repository for known in HUB_MODELS}
+    names |= {known.repository: known.repository for known in HUB_MODELS}
     names |= {known.name.removeprefix("EleutherAI/"): known.repository for known in PYTHIA}
     for toy in TOYS:
         base, end = re.fullmatch(r"(.*?\d+l)(|-pile|-wiki)", toy.name).groups()  # type: ignore[union-attr]

@@ -1,8 +1,8 @@
-"""A folder as sentence-transformers lays it out: which modules it has, their settings and their weights.
+"""Read a sentence-transformers folder: its modules, their settings and their weights.
 
-A setting is applied, is known to change nothing here, or is refused by its name. What decides how text is tokenized or
-what the encoder computes is refused when the model is loaded; what comes behind the encoder when vectors of sentences
-are asked for, since rows of layers can be read without it.
+Every setting is either applied, known to have no effect here, or refused by name. Unsupported settings of the tokenizer
+or encoder are refused on loading. Those of later modules are refused only when sentence vectors are requested, since
+layers can be read without them.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
 else:
     PreTrainedTokenizerBase = Any  # see model.py
 
-ENCODERS = {  # model_type of an encoder-decoder -> the class that is its encoder alone
+ENCODERS = {  # model_type of an encoder-decoder -> class with only its encoder
     "t5": "T5EncoderModel",
     "mt5": "MT5EncoderModel",
     "umt5": "UMT5EncoderModel",
 }
 ABOUT = "config_sentence_transformers.json"
-OF_TRANSFORMER = tuple(  # the first that is there
+TRANSFORMER_CONFIGS = tuple(  # the first existing one is read
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 WEIGHTED = ("Dense", "LayerNorm")
 KNOWN_MODULES = ("Pooling", "Normalize", "Dropout", *WEIGHTED)
-OLDER_MODES = {  # key of a Pooling's config -> mode, in the order in which they are joined
+OLDER_MODES = {  # key in a Pooling config -> mode, in the order of concatenation
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -70,29 +70,37 @@ ACTIVATIONS: tuple[str, ...] = (
     "Mish",
 )
 ACTIVATIONS += ("Sigmoid", "LogSigmoid", "Softplus", "Softsign", "Hardtanh", "Hardsigmoid", "Hardswish", "Tanhshrink")
-ACTIVATION_NAMES = {  # as a Dense module's config says it: looked up, never imported
+ACTIVATION_NAMES = {  # as in a Dense config; looked up here and never imported
     f"torch.nn.{home}{name}": name
     for name in ACTIVATIONS
     for home in ("", "modules.linear." if name == "Identity" else "modules.activation.")
 }
-HARMLESS = {  # arguments of transformers in a Transformer's config that change no number here
+HARMLESS = {  # transformers arguments in a Transformer config that change no values here
     "model": ("trust_remote_code", "torch_dtype", "dtype", "attn_implementation", "add_pooling_layer"),
     "processor": ("trust_remote_code", "model_max_length", "padding_side", "use_fast"),
     "config": ("trust_remote_code", "use_cache"),
 }
 OLDER_ARGUMENTS = {"model_args": "model", "tokenizer_args": "processor", "config_args": "config"}
 TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
-WITHOUT_PROMPT = ("hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl")  # whatever they say
+WITHOUT_PROMPT = (
+    "hkunlp/instructor-base",
+    "hkunlp/instructor-large",
+    "hkunlp/instructor-xl",
+)  # whatever their config says
 
 
 @dataclass(frozen=True)
 class Module:
     """One line of modules.json.
 
-    Attributes:
-        kind: its class in sentence-transformers; a class from elsewhere by its full name.
-        path: its folder, from that of the model.
-        config: what its config.json says.
+    Attributes
+    ----------
+    kind
+        Class name in sentence-transformers, or the full name of any other class.
+    path
+        Folder relative to the model's folder.
+    config
+        Content of its config.json.
     """
 
     kind: str
@@ -102,15 +110,22 @@ class Module:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where in a folder the encoder of a sentence-embedding model is, and what it was published with.
+    """Layout of a sentence-embedding model: its encoder, and the modules and settings it was published with.
 
-    Attributes:
-        folder: with the whole model.
-        encoder: folder of the encoder, from there.
-        modules: behind the encoder.
-        head: all settings, without the modules.
-        embeds: whether its encoder is to give states of tokens; otherwise it is what its config.json says.
-        published: whether there is a modules.json at all.
+    Attributes
+    ----------
+    folder
+        Folder of the whole model.
+    encoder
+        Folder of the encoder, relative to `folder`.
+    modules
+        Modules after the encoder.
+    head
+        All settings, without modules.
+    embeds
+        Whether the encoder returns token states; otherwise its config.json decides what it is.
+    published
+        Whether there is a modules.json.
     """
 
     folder: Path
@@ -122,18 +137,18 @@ class Layout:
 
     @property
     def weighted(self) -> list[str]:
-        """Folders of modules that have weights, from that of the model."""
+        """Folders of modules with weights, relative to the model's folder."""
         return [module.path for module in self.modules if module.kind in WEIGHTED]
 
     def config(self, config: dict[str, Any]) -> dict[str, Any]:
-        """A config.json without the head, which sentence-transformers does not load; of a T5 that of its encoder."""
+        """A config.json without the head, which sentence-transformers does not load; for T5 that of its encoder."""
         if not self.embeds:
             return config
         encoder = ENCODERS.get(str(config.get("model_type")))
         return {**config, "architectures": [encoder] if encoder else []}
 
     def tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-        """The encoder's own tokenizer, changed so that it lowers the case of what it reads if the model says so."""
+        """The encoder's tokenizer, modified to lowercase text if the model requires it."""
         from tokenizers import normalizers
 
         if self.head.do_lower_case and tokenizer.is_fast:
@@ -145,15 +160,21 @@ class Layout:
         return tokenizer
 
     def read_head(self, dtype: torch.dtype, longest: int, repository: str = "") -> SentenceHead | None:
-        """What comes behind the encoder, weights included; None of a folder that is laid out otherwise.
+        """Read everything after the encoder, weights included; None for a folder without modules.json.
 
-        Args:
-            dtype: of the weights, as of those of the encoder.
-            longest: number of tokens at which text is cut off where the model does not say.
-            repository: on the hub.
+        Parameters
+        ----------
+        dtype
+            Precision of the weights, equal to that of the encoder.
+        longest
+            Default maximum length in tokens.
+        repository
+            Repository on the hub.
 
-        Raises:
-            InputError: a module whose config or weights are broken.
+        Raises
+        ------
+        InputError
+            If the config or weights of a module are broken.
         """
         if not self.published:
             return None
@@ -161,11 +182,11 @@ class Layout:
         refused = [*self.head.refused, *(f"the module {m.kind}" for m in self.modules if m not in known)]
         modules: list[Any] = []
         for module in known:
-            if module.kind == "Dropout":  # of training only
+            if module.kind == "Dropout":  # only for training
                 continue
             try:
                 read = _read_module(self.folder / module.path, module, dtype)
-            except _NotUnderstoodError as error:
+            except _UnsupportedError as error:
                 refused.append(str(error))
                 continue
             if isinstance(read, Pooling) and repository in WITHOUT_PROMPT:
@@ -176,16 +197,18 @@ class Layout:
         return replace(self.head, modules=tuple(modules), max_seq_length=cut_off, refused=tuple(refused))
 
 
-class _NotUnderstoodError(Exception):
-    """A setting of a module, by name."""
+class _UnsupportedError(Exception):
+    """An unsupported setting of a module."""
 
 
 def read_layout(folder: Path) -> Layout:
-    """The layout of `folder`; that of an ordinary checkpoint where it holds no modules.json.
+    """Read the layout of `folder`; without modules.json, that of an ordinary checkpoint.
 
-    Raises:
-        InputError: a modules.json that is broken, or begins with anything but a transformer; a setting of how text is
-            tokenized, or of what the encoder computes, that is not understood.
+    Raises
+    ------
+    InputError
+        If modules.json is broken or does not begin with a Transformer, or a setting of tokenizer or encoder is not
+        supported.
     """
     file = folder / MODULES
     if not file.is_file():
@@ -196,25 +219,25 @@ def read_layout(folder: Path) -> Layout:
     kinds = [module.kind for module in modules]
     names = [line["name"] for line in lines if "name" in line]
     if any(names.count(name) > 1 for name in names):
-        raise InputError(f"'{file}' names two modules alike, of {names}. {AGAIN}")
+        raise InputError(f"'{file}' has two modules with the same name: {names}. {AGAIN}")
     if kinds[:1] != ["Transformer"]:
         raise InputError(f"'{file}' begins with {kinds[:1]}; expected a Transformer, then a Pooling.")
     about = _json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
     encoder = modules[0].path
-    settings = _of_transformer(folder / encoder)
-    refused, embeds = _not_done(settings, about)
+    settings = _transformer_settings(folder / encoder)
+    refused, embeds = _unsupported_settings(settings, about)
     prompts, default = _prompts(folder / ABOUT, about), about.get("default_prompt_name")
     if default is not None and default not in list(prompts):
         raise InputError(
-            f"'{folder / ABOUT}' names {default!r} as its default prompt, which is not among its prompts: "
+            f"'{folder / ABOUT}' has the default prompt {default!r}, which is not one of its prompts: "
             f"{', '.join(prompts)}."
         )
     head = SentenceHead(
         (),
         prompts,
         default,
-        _whole(folder / ABOUT, about, "truncate_dim"),
-        _whole(folder / encoder, settings, "max_seq_length"),
+        _positive_integer(folder / ABOUT, about, "truncate_dim"),
+        _positive_integer(folder / encoder, settings, "max_seq_length"),
         bool(settings.get("do_lower_case")),
         refused,
     )
@@ -225,13 +248,13 @@ def read_layout(folder: Path) -> Layout:
         config = folder / module.path / "config.json"
         needed = module.kind in ("Pooling", *WEIGHTED)
         if needed and not module.path:
-            raise InputError(f"'{file}' names no folder for its {module.kind}, which has settings. {AGAIN}")
-        behind.append(replace(module, config=_json(config) if needed or _own(module, config) else {}))
+            raise InputError(f"'{file}' has no folder for its {module.kind} module, which needs settings. {AGAIN}")
+        behind.append(replace(module, config=_json(config) if needed or _has_own_config(module, config) else {}))
     return Layout(folder, encoder, tuple(behind), head, embeds, published=True)
 
 
-def _own(module: Module, config: Path) -> bool:
-    """Whether this is the module's own config: older versions write none where there is nothing to set."""
+def _has_own_config(module: Module, config: Path) -> bool:
+    """Whether the module has a config of its own: older versions write none if there is nothing to set."""
     return module.kind in KNOWN_MODULES and module.path != "" and config.is_file()
 
 
@@ -241,9 +264,9 @@ def _module(line: Mapping[str, Any]) -> Module:
     return Module(name.rpartition(".")[2] if known else line["type"], line.get("path", ""))
 
 
-def _of_transformer(folder: Path) -> dict[str, Any]:
-    """Settings of the Transformer in `folder`: those that decide tokens and states are applied here or refused."""
-    file = next((folder / name for name in OF_TRANSFORMER if (folder / name).is_file()), None)
+def _transformer_settings(folder: Path) -> dict[str, Any]:
+    """Settings of the Transformer in `folder`; unsupported ones that affect tokens or states raise an error."""
+    file = next((folder / name for name in TRANSFORMER_CONFIGS if (folder / name).is_file()), None)
     if file is None:
         return {}
     settings = _json(file)
@@ -256,14 +279,14 @@ def _of_transformer(folder: Path) -> dict[str, Any]:
                 raise _setting(file, f"{which}_kwargs: {name}", value)
             if name == "model_max_length":
                 settings["max_seq_length"] = value
-    known = ("max_seq_length", "do_lower_case", "unpad_inputs", *_UNDONE)
+    known = ("max_seq_length", "do_lower_case", "unpad_inputs", *_UNSUPPORTED)
     for name, value in settings.items():
         if name not in known:
             raise _setting(file, name, value)
     return settings
 
 
-_UNDONE = {  # setting of a Transformer -> values of it that change nothing
+_UNSUPPORTED = {  # setting of a Transformer -> values that have no effect
     "transformer_task": ("feature-extraction",),
     "modality_config": (TEXT_ONLY,),
     "module_output_name": (TOKENS,),
@@ -274,11 +297,11 @@ _UNDONE = {  # setting of a Transformer -> values of it that change nothing
 }
 
 
-def _not_done(settings: Mapping[str, Any], about: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
-    """What vectors of sentences would need beyond what is done here, and whether the encoder is to give states."""
+def _unsupported_settings(settings: Mapping[str, Any], about: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
+    """Unsupported settings that sentence vectors would need, and whether the encoder returns token states."""
     refused = [
         f"{name}={settings[name]!r}"
-        for name, harmless in _UNDONE.items()
+        for name, harmless in _UNSUPPORTED.items()
         if settings.get(name) is not None and settings[name] not in harmless
     ]
     known = ("__version__", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim", "requirements")
@@ -291,14 +314,14 @@ def _not_done(settings: Mapping[str, Any], about: Mapping[str, Any]) -> tuple[tu
 
 
 def _prompts(file: Path, about: Mapping[str, Any]) -> dict[str, str]:
-    """Prompts by name; every model has those for queries and documents, empty where it does not say otherwise."""
+    """Prompts by name. Every model has "query" and "document", which are empty by default."""
     prompts = about.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(p, str | None) for p in prompts.values()):
         raise _setting(file, "prompts", prompts)
     return {"query": "", "document": ""} | {name: prompt or "" for name, prompt in prompts.items()}
 
 
-def _whole(file: Path, settings: Mapping[str, Any], name: str) -> int | None:
+def _positive_integer(file: Path, settings: Mapping[str, Any], name: str) -> int | None:
     value = settings.get(name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise _setting(file, name, value)
@@ -310,10 +333,10 @@ def _read_module(folder: Path, module: Module, dtype: torch.dtype) -> Pooling | 
         case "Pooling":
             return _pooling(module)
         case "Normalize":
-            config = _only(module, "module_input_name", "module_output_name")
-            return Normalize(*_names(config))
+            config = _check_keys(module, "module_input_name", "module_output_name")
+            return Normalize(*_input_output_names(config))
         case "LayerNorm":
-            width = _only(module, "dimension").get("dimension")
+            width = _check_keys(module, "dimension").get("dimension")
             weights, sha256 = _weights(folder, {"norm.weight": (width,), "norm.bias": (width,)}, dtype)
             return LayerNorm({name.removeprefix("norm."): value for name, value in weights.items()}, sha256)
     return _dense(folder, module, dtype)
@@ -321,23 +344,23 @@ def _read_module(folder: Path, module: Module, dtype: torch.dtype) -> Pooling | 
 
 def _pooling(module: Module) -> Pooling:
     names = ("word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt")
-    config = _only(module, *names, *OLDER_MODES)
+    config = _check_keys(module, *names, *OLDER_MODES)
     older = [mode for key, mode in OLDER_MODES.items() if config.get(key)]
     modes = config.get("pooling_mode", older or "mean")
     modes = [modes] if isinstance(modes, str) or not isinstance(modes, list) else modes
     if not modes or any(mode not in MODES for mode in modes):
-        raise _NotUnderstoodError(f"a Pooling module with pooling_mode={config.get('pooling_mode')!r}")
+        raise _UnsupportedError(f"a Pooling module with pooling_mode={config.get('pooling_mode')!r}")
     width = config.get("embedding_dimension", config.get("word_embedding_dimension"))
     return Pooling(tuple(modes), bool(config.get("include_prompt", True)), width)
 
 
 def _dense(folder: Path, module: Module, dtype: torch.dtype) -> Dense:
     names = ("in_features", "out_features", "bias", "activation_function", "use_residual")
-    config = _only(module, *names, "module_input_name", "module_output_name")
+    config = _check_keys(module, *names, "module_input_name", "module_output_name")
     given = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     activation = ACTIVATION_NAMES.get(given) if isinstance(given, str) else None
     if activation is None:
-        raise _NotUnderstoodError(f"a Dense module with activation_function={given!r}")
+        raise _UnsupportedError(f"a Dense module with activation_function={given!r}")
     into, out, adds = config.get("in_features"), config.get("out_features"), bool(config.get("use_residual"))
     shapes: dict[str, tuple[Any, ...]] = {"linear.weight": (out, into)}
     if config.get("bias", True):
@@ -347,31 +370,35 @@ def _dense(folder: Path, module: Module, dtype: torch.dtype) -> Dense:
     weights, sha256 = _weights(folder, shapes, dtype)
     short = {"linear.weight": "weight", "linear.bias": "bias", "residual.weight": "residual"}
     return Dense(
-        activation, {short[name]: value for name, value in weights.items()}, sha256, *_names(config), adds_input=adds
+        activation,
+        {short[name]: value for name, value in weights.items()},
+        sha256,
+        *_input_output_names(config),
+        adds_input=adds,
     )
 
 
-def _only(module: Module, *names: str) -> Mapping[str, Any]:
-    """A module's config, if it says nothing but these."""
+def _check_keys(module: Module, *names: str) -> Mapping[str, Any]:
+    """Return a module's config if it only has these keys."""
     for name, value in module.config.items():
         if name not in names:
-            raise _NotUnderstoodError(f"a {module.kind} module with {name}={value!r:.80}")
+            raise _UnsupportedError(f"a {module.kind} module with {name}={value!r:.80}")
     return module.config
 
 
-def _names(config: Mapping[str, Any]) -> tuple[str, str]:
+def _input_output_names(config: Mapping[str, Any]) -> tuple[str, str]:
     source = config.get("module_input_name") or SENTENCE
     return source, config.get("module_output_name") or source
 
 
 def _weights(folder: Path, shapes: Mapping[str, tuple[Any, ...]], dtype: torch.dtype) -> tuple[dict[str, Tensor], str]:
-    """Tensors of a module, and their hash."""
+    """Tensors of a module and their hash."""
     weights = _tensors(folder)
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if found != dict(shapes):
-        raise InputError(f"'{folder}' holds weights of shape {_listed(found)}; its config says {_listed(shapes)}.")
+        raise InputError(f"'{folder}' has weights of shape {_listed(found)}; its config requires {_listed(shapes)}.")
     if not all(value.is_floating_point() and value.isfinite().all() for value in weights.values()):
-        raise InputError(f"'{folder}' holds weights that are no finite numbers. {AGAIN}")
+        raise InputError(f"'{folder}' has weights that are not finite numbers. {AGAIN}")
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
         digest.update(name.encode() + value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -383,7 +410,7 @@ def _listed(shapes: Mapping[str, tuple[Any, ...]]) -> str:
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
-    """What a module's folder holds: safetensors, or a pickle of which tensors alone are read and no code is run."""
+    """The tensors in a module's folder: safetensors, or a pickle read without running code."""
     from pickle import UnpicklingError
 
     from safetensors import SafetensorError
@@ -398,22 +425,22 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
             if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
                 raise UnpicklingError
             warnings.warn(
-                f"'{folder}' holds its weights as a pickle only. Tensors alone are read from it, no code is run.",
+                f"'{folder}' has its weights only as a pickle. Only tensors are read from it, and no code is run.",
                 stacklevel=2,
             )
             return dict(weights)
     except (OSError, SafetensorError, UnpicklingError, EOFError, RuntimeError):
         raise InputError(
-            f"The weights in '{folder}' are broken or hold more than tensors, so none of them was read. Copy or "
-            "download the model again."
+            f"The weights in '{folder}' are broken or contain more than tensors, so nothing was read. Copy or download "
+            "the model again."
         ) from None
     raise InputError(f"'{folder}' lacks its weights, model.safetensors. {AGAIN}")
 
 
 def _setting(file: Path, name: str, value: Any) -> InputError:
     return InputError(
-        f"'{file}' says {name}={value!r:.80}, which is not supported and may change every number. To read the encoder "
-        "without it, copy the encoder's files into a folder without modules.json."
+        f"'{file}' has {name}={value!r:.80}, which is not supported and may change all values. To read the encoder "
+        "without it, copy the encoder's files to a folder without modules.json."
     )
 
 

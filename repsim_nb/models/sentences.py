@@ -1,7 +1,6 @@
-"""From texts to one vector each, as sentence-transformers computes it: prompt, pooling, and the modules behind it.
+"""Sentence vectors as computed by sentence-transformers: prompt, pooling and the modules after it.
 
-Modules hand on tensors by the names that sentence-transformers gives them, as its own modules do: TOKENS is what the
-encoder gives, SENTENCE is what comes out in the end.
+As in sentence-transformers, modules pass on named tensors: TOKENS is the output of the encoder, SENTENCE the result.
 """
 
 from __future__ import annotations
@@ -34,12 +33,16 @@ Vectors = Float[Tensor, "sequences width"]
 
 @dataclass(frozen=True)
 class Pooling:
-    """One vector of the states of a sequence's tokens.
+    """Pools the token states of a sequence into one vector.
 
-    Attributes:
-        modes: of `MODES`; the vectors of several are joined, in this order.
-        include_prompt: whether tokens of the prompt take part.
-        width: of the tokens' states; None takes any.
+    Attributes
+    ----------
+    modes
+        One or more of `MODES`, whose vectors are concatenated in this order.
+    include_prompt
+        Whether to include tokens of the prompt.
+    width
+        Width of the token states; None accepts any.
     """
 
     modes: tuple[str, ...] = ("mean",)
@@ -47,17 +50,17 @@ class Pooling:
     width: int | None = None
 
     def __call__(self, named: Named, mask: Mask, prompt: int) -> Named:
-        """With the vector under SENTENCE; the first `prompt` tokens of every sequence are of the prompt."""
+        """Add the vector under SENTENCE; the first `prompt` tokens of every sequence belong to the prompt."""
         states = named[TOKENS]
         if self.width not in (None, states.shape[-1]):
-            raise InputError(f"The Pooling expects states of width {self.width}; received {states.shape[-1]}.")
+            raise InputError(f"The Pooling module expects states of width {self.width}, got {states.shape[-1]}.")
         counted = mask.clone()
         if not self.include_prompt:
             counted[:, :prompt] = False
         if not counted.any(1).all():
             raise InputError(
-                "A text has no token that the Pooling takes part in: it is empty, or the prompt fills the longest "
-                "sequence. Leave it out, or give a shorter prompt."
+                "A text has no tokens to pool: it is empty, or the prompt fills the maximum length. Leave it out, or "
+                "use a shorter prompt."
             )
         return named | {SENTENCE: torch.cat([_pooled(mode, states, counted) for mode in self.modes], -1)}
 
@@ -72,7 +75,7 @@ def _pooled(mode: str, states: Float[Tensor, "sequences length width"], counted:
         case "max":
             return states.masked_fill(~counted[..., None], float("-inf")).amax(1)
     weights = counted.float()
-    if mode == "weightedmean":  # by place, counted from the start of the sequence even where a prompt takes no part
+    if mode == "weightedmean":  # positions count from the start of the sequence, even if a prompt is excluded
         weights = weights * torch.arange(1, counted.shape[1] + 1, device=counted.device)
     total = weights.sum(1, keepdim=True)
     total = total.sqrt() if mode == "mean_sqrt_len_tokens" else total
@@ -81,14 +84,20 @@ def _pooled(mode: str, states: Float[Tensor, "sequences length width"], counted:
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """A linear map and an activation function.
+    """A linear map with an activation function.
 
-    Attributes:
-        activation: name of a class of torch.nn.
-        weights: "weight" and "bias" of the map, and where the input is added on, "residual" if its width is another.
-        sha256: of the weights.
-        source, target: names of what is mapped and of the result.
-        adds_input: whether the input is added to the result.
+    Attributes
+    ----------
+    activation
+        Name of a class in torch.nn.
+    weights
+        "weight" and "bias" of the map; also "residual" if the input is added and has a different width.
+    sha256
+        Hash of the weights.
+    source, target
+        Names of input and output.
+    adds_input
+        Whether the input is added to the result.
     """
 
     activation: str
@@ -99,12 +108,12 @@ class Dense:
     adds_input: bool = False
 
     def __call__(self, named: Named, mask: Mask, prompt: int) -> Named:
-        """With the mapped under `target`."""
+        """Add the result under `target`."""
         given = _taken(named, self.source, self)
         weights = {name: value.to(given.device) for name, value in self.weights.items()}
         width = weights["weight"].shape[1]
         if given.shape[-1] != width:
-            raise InputError(f"The Dense module expects vectors of width {width}; received {given.shape[-1]}.")
+            raise InputError(f"The Dense module expects vectors of width {width}, got {given.shape[-1]}.")
         activation = getattr(torch.nn, self.activation)()
         mapped = activation(F.linear(given, weights["weight"], weights.get("bias")))
         if self.adds_input:
@@ -114,57 +123,66 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class LayerNorm:
-    """A layer norm of the sentence's vector.
+    """A layer norm of the sentence vector.
 
-    Attributes:
-        weights: "weight" and "bias".
-        sha256: of the weights.
+    Attributes
+    ----------
+    weights
+        "weight" and "bias".
+    sha256
+        Hash of the weights.
     """
 
     weights: Named = field(repr=False)
     sha256: str
 
     def __call__(self, named: Named, mask: Mask, prompt: int) -> Named:
-        """With the vector in its norm."""
+        """Normalise the sentence vector."""
         given = _taken(named, SENTENCE, self)
         weight, bias = (self.weights[name].to(given.device) for name in ("weight", "bias"))
         if given.shape[-1] != len(weight):
-            raise InputError(
-                f"The LayerNorm module expects vectors of width {len(weight)}; received {given.shape[-1]}."
-            )
+            raise InputError(f"The LayerNorm module expects vectors of width {len(weight)}, got {given.shape[-1]}.")
         return named | {SENTENCE: F.layer_norm(given, weight.shape, weight, bias)}
 
 
 @dataclass(frozen=True)
 class Normalize:
-    """Scaled to length 1; where there is nothing to scale yet, nothing is."""
+    """Scales vectors to length 1; does nothing if there is no vector yet."""
 
     source: str = SENTENCE
     target: str = SENTENCE
 
     def __call__(self, named: Named, mask: Mask, prompt: int) -> Named:
-        """With the scaled under `target`."""
+        """Add the scaled vector under `target`."""
         return named | {self.target: F.normalize(named[self.source], dim=-1)} if self.source in named else named
 
 
 def _taken(named: Named, name: str, module: Any) -> Tensor:
     if name not in named:
-        raise InputError(f"The {type(module).__name__} module needs {name!r}, which no module before it makes.")
+        raise InputError(f"The {type(module).__name__} module needs {name!r}, which no earlier module provides.")
     return named[name]
 
 
 @dataclass(frozen=True)
 class SentenceHead:
-    """How a sentence-embedding model was published to make one vector of a text.
+    """How a published sentence-embedding model turns a text into one vector.
 
-    Attributes:
-        modules: what is done with the states of the tokens, in order.
-        prompts: name -> what is put before a text.
-        default_prompt_name: of the prompt that is put before a text where none is asked for; None for none.
-        truncate_dim: how many numbers of a vector are kept; None keeps all.
-        max_seq_length: at how many tokens, special ones included, a text is cut off; None leaves it to the tokenizer.
-        do_lower_case: whether text is read in lower case, by the tokenizer.
-        refused: what the published model does that is not done here.
+    Attributes
+    ----------
+    modules
+        Modules applied to the token states, in order.
+    prompts
+        Name -> prompt to prepend to a text.
+    default_prompt_name
+        Name of the default prompt; None for no prompt.
+    truncate_dim
+        Number of dimensions to keep; None keeps all.
+    max_seq_length
+        Maximum number of tokens of a text, special tokens included; None leaves it to the tokenizer.
+    do_lower_case
+        Whether the tokenizer lowercases text.
+    refused
+        Unsupported features of the published model.
     """
 
     modules: tuple[Pooling | Dense | LayerNorm | Normalize, ...]
@@ -177,7 +195,7 @@ class SentenceHead:
 
     @property
     def about(self) -> dict[str, Any]:
-        """All that decides the vectors beside the encoder, for provenance."""
+        """Everything besides the encoder that determines the vectors, for the provenance."""
         return {
             "modules": [str(module) for module in self.modules],
             "prompts": {name: prompt for name, prompt in self.prompts.items() if prompt},
@@ -188,21 +206,23 @@ class SentenceHead:
         }
 
     def check(self) -> None:
-        """Raise an InputError of a published model that does more than is done here."""
+        """Raise InputError if the published model has unsupported features."""
         if self.refused:
             raise InputError(
-                f"This model's sentence embeddings need {'; '.join(self.refused)}. That is not supported. Rows of its "
-                "layers can be read."
+                f"The sentence embeddings of this model need {'; '.join(self.refused)}, which is not supported. Its "
+                "layers can still be read."
             )
 
     def prompt(self, name: str | None, text: str | None) -> str:
-        """What is put before every text: `text`, the prompt of that name, the default prompt or nothing.
+        """The prompt to prepend: `text`, the prompt with this name, the default prompt or none.
 
-        Raises:
-            InputError: a name and a text, or a name that the model does not have.
+        Raises
+        ------
+        InputError
+            If both a name and a text are given, or the model has no prompt with this name.
         """
         if name is not None and text is not None:
-            raise InputError(f"prompt_name={name!r} and prompt={text!r} both say what the prompt is. Give one of them.")
+            raise InputError(f"Got both prompt_name={name!r} and prompt={text!r}. Use one of them.")
         if text is not None:
             return text
         if name is None:
@@ -214,10 +234,12 @@ class SentenceHead:
         return self.prompts[name]
 
     def windows(self, tokenizer: PreTrainedTokenizerBase, texts: Texts, prompt: str, context: int) -> list[Window]:
-        """Each text, or pair of texts, behind the prompt, cut off where the published model does.
+        """Tokenize each text or pair of texts after the prompt, truncated as in the published model.
 
-        Raises:
-            InputError: a text without a token, or one that is longer than the model and not cut off.
+        Raises
+        ------
+        InputError
+            If a text has no tokens, or exceeds the context and is not truncated.
         """
         limit = self.max_seq_length or tokenizer.model_max_length
         cut: dict[str, Any] = {"truncation": "longest_first", "max_length": limit} if limit < VERY_LONG else {}
@@ -237,9 +259,9 @@ class SentenceHead:
         return windows
 
     def prompt_length(self, tokenizer: PreTrainedTokenizerBase, prompt: str, context: int) -> int:
-        """Tokens of the prompt at the start of a text, as sentence-transformers counts them.
+        """Number of prompt tokens at the start of a text, as counted by sentence-transformers.
 
-        They are those of the prompt alone, the special ones before it included and one behind it left out.
+        Counts the tokens of the prompt alone, including special tokens before it but not one after it.
         """
         if not prompt:
             return 0
@@ -247,22 +269,24 @@ class SentenceHead:
         return len(ids) - (int(ids[-1]) in tokenizer.all_special_ids)
 
     def __call__(self, states: Float[Tensor, "sequences length d_model"], mask: Mask, prompt: int = 0) -> Vectors:
-        """Vectors of sequences whose first `prompt` tokens are of the prompt.
+        """Compute vectors of sequences whose first `prompt` tokens belong to the prompt.
 
-        Raises:
-            InputError: a published model that does more than is done here, or widths that do not fit.
+        Raises
+        ------
+        InputError
+            If the published model has unsupported features, or widths do not match.
         """
         self.check()
         named: Named = {TOKENS: states}
         for module in self.modules:
             named = module(named, mask, prompt)
         if SENTENCE not in named or named[SENTENCE].dim() != 2:
-            raise InputError("The modules that this model was published with make no vector of a sentence.")
+            raise InputError("The modules of this model produce no sentence vector.")
         return named[SENTENCE][..., : self.truncate_dim]
 
 
 def of_one_length(windows: Sequence[Window], batch_size: int) -> list[list[int]]:
-    """Places of windows that run together: of one length, so that nothing is padded, at most `batch_size` at once."""
+    """Indices of windows that run together: equal lengths, so that nothing is padded, and at most `batch_size`."""
     by_length: dict[int, list[int]] = {}
     for place, window in enumerate(windows):
         by_length.setdefault(len(window), []).append(place)

@@ -1,4 +1,4 @@
-"""How large a model is, from its config and the header of its weights: nothing of the weights is read."""
+"""The size of a model, from its config and the headers of its weight files, without reading weights."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 from repsim_nb.errors import InputError
 from repsim_nb.models.checkpoint import INDEX, WEIGHTS, shards, tensors_of, weight_files
 from repsim_nb.models.checkpoint_folder import refusing
+from repsim_nb.models.config import longest
 from repsim_nb.models.loading import find_config, is_native, load_model
-from repsim_nb.models.model import RESIDUAL, Model, longest, positions
+from repsim_nb.models.model import Model
 from repsim_nb.models.packaged import PACKAGED, SOURCE
 from repsim_nb.models.place import find
+from repsim_nb.models.positions import RESIDUAL, positions
 from repsim_nb.models.pretrained import kind_of
 from repsim_nb.models.tokenizer import NO_CODE, quiet
 
 if TYPE_CHECKING:
     import torch
 
-MLP_WIDTHS = ("intermediate_size", "d_mlp", "ffn_dim", "n_inner", "hidden_dim", "d_ff")  # by architecture
+MLP_WIDTHS = ("intermediate_size", "d_mlp", "ffn_dim", "n_inner", "hidden_dim", "d_ff")  # config names
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -29,11 +31,16 @@ SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 class Shape:
     """Widths and depth of a model.
 
-    Attributes:
-        name: as it was asked for.
-        n_layers, d_model, d_mlp, context: numbers of its config.
-        parameters: how many numbers its weights are.
-        item: bytes of each.
+    Attributes
+    ----------
+    name
+        Requested name.
+    n_layers, d_model, d_mlp, context
+        Values from its config.
+    parameters
+        Number of weights.
+    item
+        Bytes per weight.
     """
 
     name: str
@@ -51,25 +58,28 @@ class Shape:
 
     @property
     def token_bytes(self) -> int:
-        """Bytes that one token needs inside a block, about: in its MLP, or where queries and keys are turned."""
+        """Approximate bytes that one token needs inside a block: in its MLP, or for rotary queries and keys."""
         return self.item * max(4 * self.d_model + 2 * self.d_mlp, 10 * self.d_model)
 
     def positions(self, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL) -> list[int]:
-        """As `Model.positions`, of a model that has `site`."""
+        """Like `Model.positions`, for a model that has `site`."""
         return positions(self.name, self.n_layers, layers, site)
 
 
 def shape_of(model: Model | str | os.PathLike[str], dtype: str = "float32") -> Shape:
     """The shape of a model, or of what `load_model` would load under that name, in `dtype`.
 
-    Of a hub id config.json alone is downloaded.
+    For a hub id, only config.json is downloaded.
 
-    Raises:
-        InputError: as `load_model`, except for what only the weights can show.
-        FileNotFoundError: a path that does not exist.
+    Raises
+    ------
+    InputError
+        As for `load_model`, except for problems that only show in the weights.
+    FileNotFoundError
+        If the path does not exist.
     """
     if not isinstance(model, str | os.PathLike):
-        return _of_loaded(load_model(model))
+        return _shape_of_loaded(load_model(model))
     place = find(model)
     if place.source == SOURCE and place.folder is None:  # not fetched yet: as the catalogue has it
         packaged = PACKAGED[place.name]
@@ -77,24 +87,28 @@ def shape_of(model: Model | str | os.PathLike[str], dtype: str = "float32") -> S
         return Shape(packaged.name, *widths, packaged.n_parameters, SIZES[dtype])
     folder, config = find_config(place)
     with refusing(f"The weights in '{folder}' cannot be read"):
-        files = weight_files(folder) if _whole(folder) or (place.folder and list(folder.glob("*.safetensors"))) else []
+        files = (
+            weight_files(folder)
+            if _is_complete(folder) or (place.folder and list(folder.glob("*.safetensors")))
+            else []
+        )
         known = sum(tensor.size for tensor in tensors_of(files).values() if not tensor.is_mask)
     with refusing(f"Cannot read the config of {place.full!r}", f"See the config.json in '{folder}'."):
         if is_native(config):
-            return _of_native(place.full, config, known, SIZES[dtype])
+            return _shape_of_native(place.full, config, known, SIZES[dtype])
         kind_of(place.full, config)
-        return _of_transformers(place.full, folder, known, SIZES[dtype])
+        return _shape_of_transformers(place.full, folder, known, SIZES[dtype])
 
 
-def _whole(folder: Path) -> bool:
-    """Whether all weights are there: of a download that broke off some are not, and loading goes on with it."""
+def _is_complete(folder: Path) -> bool:
+    """Whether all weight files exist; after an interrupted download some are missing until loading resumes it."""
     index = folder / INDEX
     if (folder / WEIGHTS).is_file() or not index.is_file():
         return any(folder.glob("*.safetensors"))
     return all((folder / name).is_file() for name in shards(index))
 
 
-def _of_loaded(model: Model) -> Shape:
+def _shape_of_loaded(model: Model) -> Shape:
     config = getattr(model.module, "config", None)
     parameters = sum(weights.numel() for weights in model.module.parameters())
     return Shape(
@@ -108,7 +122,7 @@ def _of_loaded(model: Model) -> Shape:
     )
 
 
-def _of_native(name: str, config: dict[str, Any], known: int, item: int) -> Shape:
+def _shape_of_native(name: str, config: dict[str, Any], known: int, item: int) -> Shape:
     import torch
 
     from repsim_nb.models.native import Native, NativeConfig
@@ -120,8 +134,8 @@ def _of_native(name: str, config: dict[str, Any], known: int, item: int) -> Shap
     return Shape(name, read.n_layers, read.d_model, read.d_mlp, read.n_ctx, known, item)
 
 
-def _of_transformers(name: str, folder: Path, known: int, item: int) -> Shape:
-    """Where there are no weights to look at, the network is built without any (on torch's "meta" device)."""
+def _shape_of_transformers(name: str, folder: Path, known: int, item: int) -> Shape:
+    """Without weight files, count parameters of the network built on torch's "meta" device."""
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 

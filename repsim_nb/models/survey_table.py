@@ -1,4 +1,4 @@
-"""The table of architectures that were held against transformers, and a word about those that were not."""
+"""The table of architectures that were compared with transformers, and a warning for all others."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class UnsurveyedWarning(UserWarning):
 
 
 def architectures() -> pd.DataFrame:
-    """What loads: each architecture that transformers offers for text, and how this package reads it.
+    """List all text architectures of transformers, and how this package reads them.
 
-    Each was built small at random weights, loaded with `load_model`, and compared with what transformers itself gives
-    for one text alone: every position, alone and beside other texts, run between any two positions.
+    Each was built as a small random model, loaded with `load_model`, and compared with plain calls of transformers on
+    single texts: every layer, alone and batched with other texts, run between any two layers.
 
     Returns
     -------
     pandas.DataFrame
-        Index: architecture, the class of transformers; one that stands for several model types has several rows.
-        Columns: auto_class and model_type, which name it; transformers, the version that it was compared with; verdict
-        ("right", "refused" or "cannot be built here"); reason, NA where there is nothing to add; deviation, the
-        largest from what transformers gives, in standard deviations of a layer.
+        Indexed by architecture, the class in transformers, with one row per model type. Columns: auto_class and
+        model_type; transformers, the version it was compared with; verdict ("right", "refused" or "cannot be built
+        here"); reason, which may be NA; and deviation, the largest deviation from transformers in standard deviations
+        of a layer.
 
     Notes
     -----
-    A verdict is of the architecture at its default settings. A config that changes them, such as other rotary factors,
-    is checked when it is loaded.
+    A verdict holds for an architecture at its default settings. A config that changes them, such as other rotary
+    factors, is checked on loading.
 
     Examples
     --------
@@ -61,12 +61,12 @@ def _rows() -> dict[str, list[dict[str, str]]]:
 
 
 def warn_unless_surveyed(architecture: str, model_type: str) -> None:
-    """Say so when a model that loads is of an architecture that is not "right" in the table.
+    """Warn if a loaded model has an architecture that is not "right" in the table.
 
     Warns
     -----
     UnsurveyedWarning
-        Python shows it once for each architecture.
+        Python shows it once per architecture.
     """
     rows = _rows().get(architecture, [])
     row = next((row for row in rows if row["model_type"] == model_type), rows[0] if rows else None)
@@ -77,7 +77,7 @@ def warn_unless_surveyed(architecture: str, model_type: str) -> None:
     else:
         return
     warnings.warn(
-        f"{architecture} {found}. It passed the checks on loading, but was never compared in full with transformers. "
+        f"{architecture} {found}. It passed the checks on loading, but was never fully compared with transformers. "
         "See repsim_nb.models.survey_table().",
         UnsurveyedWarning,
         stacklevel=2,

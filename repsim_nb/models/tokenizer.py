@@ -1,4 +1,4 @@
-"""The tokenizer of a model's folder, and whether it is that model's."""
+"""Load the tokenizer from a model's folder, and check that it belongs to that model."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from repsim_nb.models.checkpoint_folder import read_json, refusing
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NO_CODE: dict[str, Any] = {"trust_remote_code": False}  # left out, transformers asks on stdin whether to run it
-VERY_LONG = 10**9  # tokens; tokenizers that say nothing say more
+NO_CODE: dict[str, Any] = {"trust_remote_code": False}  # without it, transformers asks on stdin whether to run code
+VERY_LONG = 10**9  # tokens; a tokenizer without a limit reports more than this
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, transformers logs errors only and shows no bars.
+    """Inside this context, transformers only logs errors and shows no progress bars (except for downloads).
 
-    What is missing is an error here, not a table of warnings, and reading a few tensors takes no time; downloads keep
-    their bars.
+    Missing weights are an error in this package, not a table of warnings.
     """
     from transformers.utils import logging
 
-    said, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(said)
+        logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The one of a folder.
+    """Load the tokenizer of a folder.
 
-    Raises:
-        InputError: none there, or one that is broken. From a folder without, transformers makes an empty one.
+    Raises
+    ------
+    InputError
+        If there is none (transformers would make an empty one), or it is broken.
     """
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
@@ -56,32 +57,34 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
         words = own_words(tokenizer)
     if not words:
-        raise InputError(f"'{folder}' holds no tokenizer (expected tokenizer.json or its like). {advice}")
+        raise InputError(f"'{folder}' has no tokenizer (expected a file such as tokenizer.json). {advice}")
     return tokenizer
 
 
 def own_words(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Tokens and their numbers, without those that were added to the vocabulary."""
+    """Tokens and their ids, without added tokens."""
     added = tokenizer.added_tokens_encoder
     return {token: number for token, number in tokenizer.get_vocab().items() if token not in added}
 
 
 def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, rows: int | None) -> None:
-    """A tokenizer must fit an embedding of so many rows; tokens added to it are looked at when they come up.
+    """Check that a tokenizer fits an embedding with `rows` rows. Added tokens are checked when they are used.
 
-    Raises:
-        InputError: a tokenizer of another vocabulary, or one whose longest sequence is no number of tokens.
+    Raises
+    ------
+    InputError
+        If the vocabulary does not fit, or the maximum length is not a number of tokens.
     """
     length = tokenizer.model_max_length
     if not ((isinstance(length, int | float) and length > VERY_LONG) or (isinstance(length, int) and length > 0)):
         raise InputError(
-            f"Cannot load {name!r}: its tokenizer says model_max_length={length!r:.80}; expected a positive integer."
+            f"Cannot load {name!r}: its tokenizer has model_max_length={length!r:.80}; expected a positive integer."
         )
     if rows is None:
         return
     beyond = [token for token, number in own_words(tokenizer).items() if number >= rows]
     if beyond:
         raise InputError(
-            f"Cannot load {name!r}: {len(beyond):,} words of its tokenizer, {min(beyond)!r} among them, have numbers "
-            f"beyond its embedding of {rows:,} rows. The tokenizer is of another model: pass tokenizer=... as well."
+            f"Cannot load {name!r}: {len(beyond):,} tokens of its tokenizer, such as {min(beyond)!r}, have ids beyond "
+            f"its embedding of {rows:,} rows. The tokenizer belongs to another model; pass tokenizer=... as well."
         )

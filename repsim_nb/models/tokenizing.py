@@ -1,4 +1,4 @@
-"""What a fast tokenizer does to a text, read off the tokenizer itself: no text is put in to see what comes out."""
+"""Tokenize texts with a fast tokenizer, and identify its behaviour from its own definition, without probe texts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 else:
     PreTrainedTokenizerBase = Tokenizer = Encoding = Any  # see model.py
 
-AT_ONCE = 2**18  # characters: while it works, a tokenizer takes some hundred times the place of its text
-# Bytes for a byte of text, while a tokenizer is at work on it: 140 to 200 were measured, of five tokenizers and two
-# scripts. For a byte, and for a text, of all that are tokenized: tokens, and the places that rows are chosen from.
-AT_WORK, KEPT, EACH = 180, 15, 96
-ALWAYS = 10**8  # bytes that text may take whatever the limit
+AT_ONCE = 2**18  # characters, since a tokenizer temporarily needs over a hundred times the size of its text
+# PEAK_FACTOR: bytes per byte of text during tokenizing; measured 140 to 200 for five tokenizers and two scripts.
+# KEPT_FACTOR, BYTES_PER_TEXT: bytes per byte of text, and per text, for the tokens and boundaries that are kept.
+PEAK_FACTOR, KEPT_FACTOR, BYTES_PER_TEXT = 180, 15, 96
+ALWAYS_ALLOWED = 10**8  # bytes that tokenizing may use whatever the limit
 PIPELINE = ("normalizer", "pre_tokenizer", "post_processor")
 
 
@@ -32,10 +32,14 @@ PIPELINE = ("normalizer", "pre_tokenizer", "post_processor")
 class Tokens:
     """Tokens of several whole texts, one text after the other, without special tokens.
 
-    Attributes:
-        ids: int32 (tokens,).
-        offsets: characters of its text that each token covers, int32 (tokens, 2).
-        counts: tokens of each text, int64 (texts,).
+    Attributes
+    ----------
+    ids
+        Token ids, int32 (tokens,).
+    offsets
+        Characters of its text that each token covers, int32 (tokens, 2).
+    counts
+        Number of tokens of each text, int64 (texts,).
     """
 
     ids: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
@@ -59,12 +63,16 @@ class Tokens:
 
 
 class Tokenizing:
-    """A fast tokenizer, as it is when this is made.
+    """A snapshot of a fast tokenizer.
 
-    Attributes:
-        before, after: special tokens that it puts around a text.
-        text_key: equal for tokenizers that make the same tokens of every text and of every pair of texts.
-        key: equal for those that also have the same beginning-of-text and end-of-text tokens.
+    Attributes
+    ----------
+    before, after
+        Special tokens that it puts around a text.
+    text_key
+        Equal for tokenizers that give the same tokens for every text and every pair of texts.
+    key
+        Equal for tokenizers that also have the same beginning-of-text and end-of-text tokens.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -76,20 +84,20 @@ class Tokenizing:
         self.text_key = _digest(self._plain.to_str(), splits_special(tokenizer))
         self.key = _digest(self.text_key, tokenizer.bos_token_id, tokenizer.eos_token_id)
         self.before, self.after = template(self._plain)
-        self._plain.post_processor = None  # it may trim white space from offsets: such tokens would stand for no text
+        self._plain.post_processor = None  # it may trim whitespace from offsets, leaving tokens without text
         self._plain.encode_special_tokens = splits_special(tokenizer)
 
     def tokens(self, texts: Sequence[str]) -> Iterator[Tokens]:
-        """The tokens of all texts, some texts at a time.
+        """The tokens of all texts, a few texts at a time.
 
-        A token ends behind all that belongs to its last character: a tokenizer that composes characters (e and an
-        accent into one) says it ends before the accent, which it has read.
+        A token ends after everything that belongs to its last character. Tokenizers that compose characters (an e and
+        an accent) report an end before the accent, although they have read it.
         """
         for part in _by_size(texts):
             encodings = self._plain.encode_batch(part, add_special_tokens=False)[::-1]
             found = []
             for text in part:
-                encoding = encodings.pop()  # let go as soon as it is read
+                encoding = encodings.pop()  # free each encoding as soon as it is read
                 ids = np.array(encoding.ids, dtype=np.int32)
                 found.append(Tokens(ids, whole(text, _offsets(encoding)), np.array([len(ids)])))
                 del encoding
@@ -97,42 +105,48 @@ class Tokenizing:
 
 
 def text_bytes(texts: Sequence[str | Sequence[str]]) -> int:
-    """Bytes that making tokens of texts, or of pairs, takes at most at any time.
+    """Peak bytes needed to tokenize texts or pairs.
 
-    A text is tokenized as a whole, since what it is cut into may depend on all of it, and short ones together.
+    A text is tokenized as a whole, since its tokens can depend on all of it; short texts are tokenized together.
     """
     own = sizes(texts)
-    return AT_WORK * max(max(own, default=0), min(sum(own), AT_ONCE)) + KEPT * sum(own) + EACH * len(own)
+    return (
+        PEAK_FACTOR * max(max(own, default=0), min(sum(own), AT_ONCE))
+        + KEPT_FACTOR * sum(own)
+        + BYTES_PER_TEXT * len(own)
+    )
 
 
 def check_text(texts: Sequence[str | Sequence[str]], memory_limit: int | None = None) -> None:
-    """Whether texts can be tokenized in so many bytes; None is half of what is available now.
+    """Check that texts can be tokenized within a memory limit; None means half of the available memory.
 
-    Raises:
-        InputError: they cannot; the message says how long a text may be, or how much text there may be.
+    Raises
+    ------
+    InputError
+        If they cannot; the message gives the maximum length of a text, or the maximum amount of text.
     """
-    if (needed := text_bytes(texts)) <= ALWAYS:
+    if (needed := text_bytes(texts)) <= ALWAYS_ALLOWED:
         return
     limit = limit_bytes(memory_limit)
     if limit is None or needed <= limit:
         return
-    room, own = max(limit, ALWAYS), sizes(texts)
+    room, own = max(limit, ALWAYS_ALLOWED), sizes(texts)
     longest, total = max(own), sum(own)
-    rest = KEPT * total + EACH * len(own)
-    if AT_WORK * AT_ONCE + rest <= room:
+    rest = KEPT_FACTOR * total + BYTES_PER_TEXT * len(own)
+    if PEAK_FACTOR * AT_ONCE + rest <= room:
         why = f"text {own.index(longest)} alone has {readable_size(longest)}, and a text is tokenized as a whole"
-        advice = f"Cut it into texts of at most {readable_size((room - rest) // AT_WORK)}"
+        advice = f"Split it into texts of at most {readable_size((room - rest) // PEAK_FACTOR)}"
     else:
         why = f"there are {readable_size(total)} of text"
-        advice = f"Give at most {readable_size(int(total * (room - AT_WORK * AT_ONCE) / rest))} of it"
+        advice = f"Use at most {readable_size(int(total * (room - PEAK_FACTOR * AT_ONCE) / rest))} of it"
     raise InputError(
-        f"Tokenizing takes about {readable_size(needed)}, for {why}; the limit is {readable_size(room)}. {advice}, or "
-        "raise memory_limit."
+        f"Tokenizing needs about {readable_size(needed)}, since {why}; the limit is {readable_size(room)}. {advice}, "
+        "or raise memory_limit."
     )
 
 
 def sizes(texts: Sequence[str | Sequence[str]]) -> list[int]:
-    """UTF-8 bytes of each text, or pair of texts."""
+    """UTF-8 bytes of each text or pair of texts."""
     return [_size(text) if isinstance(text, str) else sum(map(_size, text)) for text in texts]
 
 
@@ -141,17 +155,19 @@ def _size(text: str) -> int:
 
 
 def state(tokenizer: PreTrainedTokenizerBase) -> tuple[Any, ...]:
-    """Changes when a tokenizer is edited; quick, where its key takes as long as its vocabulary is large.
+    """A value that changes when a tokenizer is edited. Cheap, unlike the key, which hashes the whole vocabulary.
 
-    Raises:
-        InputError: a tokenizer that cuts the same text differently each time.
+    Raises
+    ------
+    InputError
+        If the tokenizer splits the same text differently each time.
     """
     backend = tokenizer.backend_tokenizer
     dropout = getattr(backend.model, "dropout", None)
     if dropout:
         raise InputError(
-            f"The tokenizer {type(tokenizer).__name__} drops merges at random (dropout={dropout}), so that a text has "
-            "other tokens each time. Set tokenizer.backend_tokenizer.model.dropout = None."
+            f"The tokenizer {type(tokenizer).__name__} drops merges at random (dropout={dropout}), so a text has "
+            "different tokens each time. Set tokenizer.backend_tokenizer.model.dropout = None."
         )
     return (
         *(repr(getattr(backend, part)) for part in PIPELINE),
@@ -164,15 +180,15 @@ def state(tokenizer: PreTrainedTokenizerBase) -> tuple[Any, ...]:
 
 
 def splits_special(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether special tokens that stand in a text are cut like any other characters."""
+    """Whether special tokens that occur in a text are split like any other characters."""
     own = tokenizer.backend_tokenizer.encode_special_tokens  # as the last call left it
     return bool(getattr(tokenizer, "split_special_tokens", own))
 
 
 def template(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Special tokens that a tokenizer puts before and behind a text.
+    """Special tokens that a tokenizer puts before and after a text.
 
-    What puts them there is asked with a token of another tokenizer, since no text need have one of its own.
+    Runs the post-processor on the token of another tokenizer, since this one may have no token for any probe text.
     """
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -189,7 +205,7 @@ def _digest(*parts: Any) -> str:
 
 
 def _by_size(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Texts in their order, together as long as they are short; at least one."""
+    """Group texts in order up to a total size, at least one per group."""
     part: list[str] = []
     size = 0
     for text in texts:
@@ -197,19 +213,19 @@ def _by_size(texts: Sequence[str]) -> Iterator[list[str]]:
             yield part
             part, size = [], 0
         part.append(text)
-        size += len(text) + 64  # for what a short text takes as well
+        size += len(text) + 64  # overhead per text
     if part:
         yield part
 
 
 def _offsets(encoding: Encoding) -> np.ndarray:
-    """One by one: a list of pairs of numbers takes ten times the place."""
+    """Offsets read one by one: a list of tuples would need ten times the memory."""
     pair = np.dtype((np.int32, 2))
     return np.fromiter(map(encoding.token_to_chars, range(len(encoding))), dtype=pair, count=len(encoding))
 
 
 def whole(text: str, offsets: np.ndarray) -> np.ndarray:
-    """Offsets with ends behind combining marks, and behind characters that no token covers and that are no space."""
+    """Extend ends of offsets over combining marks, and over characters other than spaces that no token covers."""
     if text.isascii() or not len(offsets):
         return offsets
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
@@ -226,7 +242,7 @@ def whole(text: str, offsets: np.ndarray) -> np.ndarray:
 
 
 def _next(codes: np.ndarray, text: str, holds: Any) -> np.ndarray:
-    """From each character, and from the end, on: the first for which `holds`, else the end. int32 (characters + 1,)"""
+    """For each character and the end: the next position where `holds`, else the end; int32 (characters + 1,)."""
     table = np.zeros(int(codes.max()) + 1, dtype=bool)
     table[[ord(c) for c in set(text) if holds(c)]] = True
     n = len(codes)

@@ -73,7 +73,7 @@ def check_parts(model: Model, blocks: Sequence[nn.Module], whole: Callable[[Batc
     before = state(model.module)
     with refusing(model):
         seen: dict[int, Tensor] = {}
-        with model._once(batch, below, seen.__setitem__) as see, tapped(blocks, 0, see):
+        with model._checked_tap(batch, below, seen.__setitem__) as see, tapped(blocks, 0, see):
             expected, stated = whole(batch)
         own: dict[int, Tensor] = {}
         model.residuals(batch, range(model.n_layers + 1), own.__setitem__)

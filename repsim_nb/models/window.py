@@ -1,4 +1,4 @@
-"""Windows: what a model reads at once."""
+"""Windows: token sequences that a model reads at once."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of one text, or a whole pair of texts, that fits the model's context, special tokens included.
+    """A part of one text, or a whole pair of texts, that fits the model's context, special tokens included.
 
-    Attributes:
-        text: index of the text or pair it comes from.
-        ids: token ids, (length,).
-        offsets: characters of the whole text that each token covers, (length, 2); (-1, -1) for special tokens. In a
-            pair, characters are counted on behind the first text and a line break.
-        types: 0 or 1, which of a pair's texts the tokenizer counts each token to, (length,); None is all 0.
-        texts: index of the text that each token is of, (length,), where several are packed; None is `text` for all.
+    Attributes
+    ----------
+    text
+        Index of its text or pair.
+    ids
+        Token ids, (length,).
+    offsets
+        Characters of the whole text that each token covers, (length, 2); (-1, -1) for special tokens. In a pair,
+        offsets of the second text continue after the first text and a line break.
+    types
+        Token types, 0 or 1 for the texts of a pair, (length,); None means all 0.
+    texts
+        Index of the text of each token, (length,), for packed windows; None means `text` for all.
     """
 
     text: int
@@ -33,7 +39,7 @@ class Window:
 
     @property
     def text_of(self) -> np.ndarray:
-        """Index of the text that each token is of, (length,)."""
+        """Index of the text of each token, (length,)."""
         return np.full(len(self), self.text) if self.texts is None else self.texts
 
     def truncated(self, length: int) -> Window:
@@ -44,14 +50,20 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class WindowTable(Sequence[Window]):
-    """Windows as columns: a million short ones take little more than their tokens. Each is made when asked for.
+    """Windows stored as columns, built on access: a million short windows need little more memory than their tokens.
 
-    Attributes:
-        ids, offsets: of all tokens but those of the frame, window by window, (tokens,) and (tokens, 2).
-        ends: index of the token behind the last one of each window, (windows,).
-        text: index of the text or pair that each window is from, (windows,).
-        before, after: the frame: special tokens around each window.
-        types, texts: as in `Window`, (tokens,).
+    Attributes
+    ----------
+    ids, offsets
+        Ids and offsets of all tokens except the frame, window by window, (tokens,) and (tokens, 2).
+    ends
+        Index after the last token of each window, (windows,).
+    text
+        Index of the text or pair of each window, (windows,).
+    before, after
+        The frame: special tokens before and after the tokens of each window.
+    types, texts
+        As in `Window`, (tokens,).
     """
 
     ids: np.ndarray
@@ -70,12 +82,12 @@ class WindowTable(Sequence[Window]):
 
     @property
     def counts(self) -> np.ndarray:
-        """Tokens of each window, those of the frame left out, (windows,)."""
+        """Number of tokens of each window without the frame, (windows,)."""
         return self.ends - self.starts
 
     @property
     def text_of(self) -> np.ndarray:
-        """Index of the text that each token is of, (tokens,)."""
+        """Index of the text of each token, (tokens,)."""
         return np.repeat(self.text.astype(np.int32), self.counts) if self.texts is None else self.texts
 
     def __len__(self) -> int:

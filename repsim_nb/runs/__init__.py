@@ -1,4 +1,4 @@
-"""Notebooks run from start to end: strict about their parameters, honest about their errors, atomic in their output."""
+"""Run notebooks from start to end, with checked parameters, no hidden errors and atomic output."""
 
 from repsim_nb.runs.execution import Run, RunError, run_notebook
 from repsim_nb.runs.index import write_index

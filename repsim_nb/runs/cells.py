@@ -1,4 +1,4 @@
-"""Runs of notebooks side by side, each in a process of its own, within cores and memory."""
+"""Run notebooks in parallel, each in its own process, within limits on cores and memory."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from repsim_nb.system.atomic import OutputError, remove_abandoned
 from repsim_nb.system.memory import LIMIT
 from repsim_nb.system.windows import on_windows
 
-LOOK = 0.2  # seconds between looks at the running cells
+POLL_SECONDS = 0.2  # between checks of the running cells
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-PATIENCE = 30.0  # seconds that a cell which is told to end has for it
-TOO_LARGE = "needs more than the memory given"
+STOP_SECONDS = 30.0  # that a terminated cell has for cleaning up
+TOO_LARGE = "needs more than the memory limit"
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_cell(notebook: str, parameters: dict[str, Any], out: str, folder: str) -> int:
-    """What the process of one cell does; the exit code."""
+    """Entry point of the process of one cell; returns the exit code."""
     from repsim_nb.runs.execution import RunError, run_notebook
 
     try:
@@ -53,11 +53,11 @@ def run_cell(notebook: str, parameters: dict[str, Any], out: str, folder: str) -
 
 
 def _stop_with_parent() -> None:
-    """A sweep that is killed takes its cells along: nobody holds the other end of stdin any more."""
+    """Terminate this cell if the sweep is killed, which closes the other end of stdin."""
     import threading
 
     def wait() -> None:
-        os.read(0, 1)  # nothing is ever sent: it returns when the pipe is closed
+        os.read(0, 1)  # nothing is ever sent, so it returns when the pipe is closed
         tell_main_thread()
 
     threading.Thread(target=wait, daemon=True).start()
@@ -68,7 +68,7 @@ _PROGRAM = "import json, sys; from repsim_nb.runs.cells import run_cell; sys.exi
 
 @dataclass
 class Cell:
-    """One combination of values, and what became of it."""
+    """One combination of parameter values, and its outcome."""
 
     notebook: Notebook
     parameters: dict[str, Any]
@@ -78,7 +78,7 @@ class Cell:
 
     @property
     def finished(self) -> bool:
-        """Whether its folder is there, whole, from this notebook as it is now and with these parameters."""
+        """Whether a complete folder exists for this version of the notebook and these parameters."""
         record = read_record(self.folder)
         wanted = {"given": sorted(self.parameters), "notebook_sha256": self.notebook.sha256}
         return (
@@ -89,11 +89,11 @@ class Cell:
 
     @property
     def failed(self) -> Path:
-        """The folder that its executed copy is in when it has failed."""
+        """The folder with the executed copy of a failed run."""
         return self.folder.with_name(self.folder.name + FAILED)
 
     def start(self, environment: dict[str, str]) -> _Running:
-        """In a process of its own."""
+        """Start the run in its own process."""
         remove_abandoned(self.folder.parent, self.folder.stem)
         what = {
             "notebook": str(self.notebook.path),
@@ -101,29 +101,29 @@ class Cell:
             "out": str(self.folder.parent),
             "folder": self.folder.name,
         }
-        said = tempfile.TemporaryFile()  # noqa: SIM115 (closed where the cell ends)
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the cell ends)
         process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, json.dumps(what)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=stderr,
             env={**os.environ, **same_package(), **environment},
-            start_new_session=True,  # Ctrl-C is for the sweep, which then stops its cells itself
+            start_new_session=True,  # Ctrl-C goes to the sweep, which stops its cells itself
         )
-        return _Running(self, process, said)
+        return _Running(self, process, stderr)
 
     def settle(self) -> None:
-        """Take over what the record says of a run that was finished, or that has failed, before."""
+        """Take over the outcome of a run that finished or failed earlier."""
         if self.finished:
             self.exit_code = 0
         elif self.exit_code is None:
-            raise OutputError(f"{self.folder} was removed while the sweep ran. Start it again.")
+            raise OutputError(f"{self.folder} was removed during the sweep. Start the sweep again.")
 
     def line(self) -> dict[str, Any]:
-        """Its row in the table."""
+        """The row of this cell in the table."""
         record = read_record(self.folder if self.exit_code == 0 else self.failed)
         if self.error == TOO_LARGE or self.exit_code not in (0, 1):
-            record = {}  # one that was stopped wrote none: it is of an earlier attempt
+            record = {}  # a stopped run writes no record, so this one is from an earlier attempt
         return {
             **self.parameters,
             "status": "done" if self.exit_code == 0 else "failed",
@@ -138,11 +138,11 @@ class Cell:
 class _Running:
     cell: Cell
     process: subprocess.Popen[bytes]
-    said: IO[bytes]
+    stderr: IO[bytes]
 
     @property
     def bytes(self) -> int:
-        """Memory of the process and its kernel now, without what they share with others."""
+        """Current memory of the process and its kernel, without shared memory."""
         import psutil
 
         total = 0
@@ -156,11 +156,11 @@ class _Running:
         return total
 
     def end(self) -> None:
-        """Take note of how it ended."""
+        """Record the exit code and the last line of stderr."""
         self.cell.exit_code = self.process.wait()
-        self.said.seek(0)
-        said = self.said.read().decode(errors="replace").strip().splitlines()
-        self.cell.error = said[-1] if said else f"exit code {self.cell.exit_code}"
+        self.stderr.seek(0)
+        stderr = self.stderr.read().decode(errors="replace").strip().splitlines()
+        self.cell.error = stderr[-1] if stderr else f"exit code {self.cell.exit_code}"
         self.close()
 
     def tell(self) -> None:
@@ -171,48 +171,60 @@ class _Running:
             self.process.terminate()
 
     def stop(self) -> None:
-        """Wait until it has cleaned up, once it was told to end."""
+        """Wait for a terminated process to clean up, then kill it."""
         try:
-            self.process.wait(timeout=PATIENCE)
+            self.process.wait(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         self.close()
 
     def close(self) -> None:
-        """Nothing is read or written any more."""
-        self.said.close()
+        """Close the streams of the process."""
+        self.stderr.close()
         if self.process.stdin:
             self.process.stdin.close()
 
 
 def run_cells(todo: Sequence[Cell], jobs: int, memory: int, progress: bool) -> None:
-    """All cells, at most `jobs` at a time; where they take more than `memory` together, one waits for the others.
+    """Run all cells, at most `jobs` at a time.
 
-    Args:
-        progress: print a line for each.
+    If the running cells together exceed the memory limit, the last one is stopped and restarted later.
 
-    Raises:
-        MissingExtraError: the packages that run notebooks are not installed.
+    Parameters
+    ----------
+    todo
+        The cells to run.
+    jobs
+        Maximum number of cells at a time.
+    memory
+        Maximum bytes for all running cells together.
+    progress
+        Whether to print a line for each finished cell.
+
+    Raises
+    ------
+    MissingExtraError
+        If the packages that run notebooks are not installed.
     """
     needs_notebooks()
     waiting, done = list(todo), 0
     running: list[_Running] = []
     environment = {
         **dict.fromkeys(THREADS, str(max(1, cores() // jobs))),
-        LIMIT: str(max(1, memory // jobs // 2)),  # half of its part, as half of what is free is the default
+        LIMIT: str(max(1, memory // jobs // 2)),  # half of its share, like the default limit
     }
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 running.append(waiting.pop(0).start(environment))
-            time.sleep(LOOK)
+            time.sleep(POLL_SECONDS)
             for one in [one for one in running if one.process.poll() is not None]:
                 one.end()
                 running.remove(one)
                 done += 1
                 if progress:
-                    print(f"[{done}/{len(todo)}] {_said(one.cell)}", flush=True)
+                    print(f"[{done}/{len(todo)}] {_status_line(one.cell)}", flush=True)
             if running and sum(one.bytes for one in running) > memory:
                 last = running.pop()
                 last.tell()
@@ -224,7 +236,7 @@ def run_cells(todo: Sequence[Cell], jobs: int, memory: int, progress: bool) -> N
                     last.cell.exit_code, last.cell.error = last.process.returncode, TOO_LARGE
                     done += 1
                     if progress:
-                        print(f"[{done}/{len(todo)}] {_said(last.cell)}", flush=True)
+                        print(f"[{done}/{len(todo)}] {_status_line(last.cell)}", flush=True)
     finally:
         for one in running:
             one.tell()
@@ -232,7 +244,7 @@ def run_cells(todo: Sequence[Cell], jobs: int, memory: int, progress: bool) -> N
             one.stop()
 
 
-def _said(cell: Cell) -> str:
+def _status_line(cell: Cell) -> str:
     line = cell.line()
     if line["status"] == "done":
         return f"{cell.folder.name}: done in {line['seconds'] or 0:.1f} s"

@@ -1,4 +1,4 @@
-"""Running one notebook from start to end, into a folder that appears only when all of it has succeeded."""
+"""Run one notebook from start to end, into a folder that appears only if the whole run succeeds."""
 
 import logging
 import shutil
@@ -20,12 +20,12 @@ from repsim_nb.runs.notebooks import Notebook, calling, find_notebook
 from repsim_nb.runs.provenance import provenance
 from repsim_nb.runs.results_folder import FAILED, RUN_DIR, figures, replaceable, tables, write_record
 from repsim_nb.runs.status_line import Progress
-from repsim_nb.system.atomic import atomic, atomic_folder, disclaim, replace_folder
+from repsim_nb.system.atomic import atomic, atomic_folder, release, replace_folder
 
 
 @dataclass(frozen=True)
 class Run:
-    """A notebook that ran without an error, and what it left."""
+    """A notebook that ran without an error, and its outputs."""
 
     name: str
     folder: Path
@@ -36,12 +36,12 @@ class Run:
 
 
 class RunError(RuntimeError):
-    """A notebook failed while it ran. `folder` keeps its executed copy, `failure` says where and why."""
+    """A notebook failed while running. `folder` holds its executed copy, `failure` says where and why."""
 
     def __init__(self, name: str, failure: Failure, folder: Path):
         self.name, self.failure, self.folder = name, failure, folder
         super().__init__(
-            f"Notebook {name!r} failed {failure.place}: {failure.reason} (The executed copy is kept in {folder}.)"
+            f"Notebook {name!r} failed {failure.place}: {failure.reason} (The executed copy is in {folder}.)"
         )
 
 
@@ -53,24 +53,43 @@ def run_notebook(
     folder: str | None = None,
     progress: bool | None = None,
 ) -> Run:
-    """Run a notebook in a fresh kernel of this interpreter, into `out/NAME/`, and renew `out/index.html`.
+    """Run a notebook in a fresh kernel of this interpreter, into `out/NAME/`, and update `out/index.html`.
 
-    name: of a notebook that comes with the package (see list_notebooks), or the path of an .ipynb file.
-    parameters: values for names in its parameters cell, of the types declared there.
-    out: folder of all runs, made if missing. `out/NAME/` of an earlier run is replaced when this run has succeeded.
-    folder: another name for `out/NAME/`.
-    progress: show the running cell on stderr; None means when that is a terminal.
+    Parameters
+    ----------
+    name
+        Name of a notebook that ships with the package (see `list_notebooks`), or the path of an .ipynb file.
+    parameters
+        Values for names in its parameters cell, of the types declared there.
+    out
+        Folder of all runs, created if missing. An earlier `out/NAME/` is replaced when this run has succeeded.
+    folder
+        Another name for `out/NAME/`.
+    progress
+        Whether to show the running cell on stderr; None means only in a terminal.
 
-    Raises MissingExtraError without papermill, InputError before anything runs (unknown name, misspelt parameter, wrong
-    type, folder that cannot be written), FileNotFoundError for a missing file, RunError when a cell or a widget fails;
-    `out/NAME.failed/` then keeps the executed copy and `out/NAME/` stays as it was.
+    Returns
+    -------
+    Run
+        The executed notebook, its figures and tables.
+
+    Raises
+    ------
+    InputError
+        If the name, a parameter or the type of a value is wrong, or the folder cannot be written. Nothing runs then.
+    MissingExtraError
+        If papermill is not installed.
+    FileNotFoundError
+        If the notebook file does not exist.
+    RunError
+        If a cell or a widget fails. `out/NAME.failed/` then holds the executed copy, and `out/NAME/` stays unchanged.
     """
     needs_notebooks()
     notebook = find_notebook(name)
     values = check(notebook.parameters, parameters, notebook.name)
     label = folder or notebook.name
     if label.endswith(FAILED):
-        raise InputError(f"The name {label!r} is one of folders of failed runs. Rename the notebook.")
+        raise InputError(f"The name {label!r} is reserved for folders of failed runs. Rename the notebook.")
     place, failed = Path(out, label), Path(out, label + FAILED)
     replaceable(place)
     replaceable(failed)
@@ -80,7 +99,7 @@ def run_notebook(
         record["seconds"] = round(watch.seconds, 2)
         if failure:
             write_record(draft, {**record, "error": f"{failure.place}: {failure.reason}"})
-            disclaim(draft)
+            release(draft)
             replace_folder(draft, failed)
             write_index(out)
             raise RunError(notebook.name, failure, failed)
@@ -91,14 +110,14 @@ def run_notebook(
 
 
 def _execute(notebook: Notebook, values: dict[str, Any], draft: Path, watch: Progress) -> Failure | None:
-    """Leave the executed copy in `draft`; the first failure, if any."""
+    """Write the executed copy to `draft`; return the first failure, if any."""
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     from repsim_nb.runs.kernel import this_interpreter
 
-    logging.getLogger("papermill").addFilter(_is_news)
-    given, executed = draft / ".given.ipynb", draft / ".executed.ipynb"  # papermill makes more of some names
+    logging.getLogger("papermill").addFilter(_is_relevant)
+    given, executed = draft / ".given.ipynb", draft / ".executed.ipynb"  # papermill interprets some names as URLs
     shutil.copyfile(notebook.path, given)
     died = None
     try:
@@ -113,22 +132,22 @@ def _execute(notebook: Notebook, values: dict[str, Any], draft: Path, watch: Pro
             on_cell_start=watch,
         )
     except papermill.PapermillExecutionError:
-        pass  # it is in the executed copy, like the errors that papermill does not see
+        pass  # the error is in the executed copy, like those that papermill misses
     except DeadKernelError:
-        died = "the kernel died; most often the memory was not enough"
-    told = _settle(executed, notebook, draft)
+        died = "the kernel died, most likely because memory ran out"
+    executed_notebook = _settle(executed, notebook, draft)
     given.unlink()
     if died:
-        return Failure(place_of(told["cells"], watch.cell), died)
-    return next(iter(failures(told)), None) or _unsaved(told["cells"], draft)
+        return Failure(place_of(executed_notebook["cells"], watch.cell), died)
+    return next(iter(failures(executed_notebook)), None) or _missing_outputs(executed_notebook["cells"], draft)
 
 
-def _unsaved(cells: list[Any], draft: Path) -> Failure | None:
-    """Nothing is there of what cells that ran were to save."""
+def _missing_outputs(cells: list[Any], draft: Path) -> Failure | None:
+    """Report a save call that left no file in the folder of the run."""
     for save, saved in (("save_figure", figures), ("save_table", tables)):
         index = calling(cells, save)
         if index is not None and not saved(draft):
-            reason = f"{save} was called, and the folder of the run holds nothing of the kind"
+            reason = f"{save} was called, but the folder of the run contains no such file"
             return Failure(place_of(cells, index), reason)
     return None
 
@@ -137,12 +156,12 @@ def _settle(executed: Path, notebook: Notebook, draft: Path) -> Any:
     """The executed notebook, under its own name and with metadata that name the files as they are."""
     import nbformat
 
-    told = nbformat.read(executed, as_version=4)
-    told.metadata.papermill |= {"input_path": str(notebook.path), "output_path": f"{notebook.name}.ipynb"}
+    executed_notebook = nbformat.read(executed, as_version=4)
+    executed_notebook.metadata.papermill |= {"input_path": str(notebook.path), "output_path": f"{notebook.name}.ipynb"}
     with atomic(draft / f"{notebook.name}.ipynb") as path:
-        nbformat.write(told, path)
+        nbformat.write(executed_notebook, path)
     executed.unlink()
-    return told
+    return executed_notebook
 
 
 def _literal(path: Path) -> str:
@@ -150,8 +169,8 @@ def _literal(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Names were checked before, and a dead kernel is reported as a failure."""
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Drop warnings about names, which are already checked, and about a dead kernel, which becomes a failure."""
     return not record.getMessage().startswith(("Passed unknown parameter", "Kernel died"))
 
 

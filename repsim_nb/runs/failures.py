@@ -1,9 +1,9 @@
-"""Errors in an executed notebook, also those that leave a headless run green.
+"""Find all errors in an executed notebook, including those that do not fail a headless run.
 
-An exception inside `interact` or `with Output()` is caught by the widget, printed where nobody looks, and saved in the
-notebook's widget state. SystemExit ends a run early without complaint. A traceback on stderr comes from a thread or a
-callback. The widgets of this package show what went wrong behind them, in a place of its own. All of them are
-failures here, except in cells tagged `raises-exception`.
+An exception inside `interact` or `with Output()` is caught by the widget and ends up in the notebook's widget state.
+SystemExit ends a run early without an error. A traceback on stderr comes from a thread or a callback. The widgets of
+this package show their errors in an area of their own. All of these count as failures, except in cells tagged
+`raises-exception`.
 """
 
 import re
@@ -14,23 +14,23 @@ from typing import Any
 
 _STATE = "application/vnd.jupyter.widget-state+json"
 _VIEW = "application/vnd.jupyter.widget-view+json"
-_NOT_THE_AUTHORS = {"injected-parameters", "papermill-error-cell-tag"}
-ALERT = "repsim-error"  #: the class of a place in which a widget says what went wrong
+_INJECTED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
+ALERT = "repsim-error"  #: CSS class of a widget's error area
 _TAG = re.compile(r"<[^>]+>")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One error: where, counted as the author of the notebook counts cells, and what."""
+    """One error: its place, counting cells as in the original notebook, and its reason."""
 
     place: str  #: such as "in cell 4 of 9, `acts = rs.extract(model)`"
     reason: str  #: such as "ValueError: too few rows"
 
 
 def place(cells: list[Any], index: int, inside: str = "in") -> str:
-    """How to name the cell at `index` of an executed notebook; cells added by papermill are not counted."""
-    own = [cell for cell in cells if not _NOT_THE_AUTHORS & set(cell["metadata"].get("tags", []))]
+    """Describe the cell at `index` of an executed notebook, not counting cells added by papermill."""
+    own = [cell for cell in cells if not _INJECTED_TAGS & set(cell["metadata"].get("tags", []))]
     number = 1 + sum(any(cell is other for other in own) for cell in cells[:index])
     lines = (line.strip() for line in cells[index]["source"].splitlines())
     first = next((line for line in lines if line and not line.startswith(("#", "%"))), "")
@@ -38,7 +38,7 @@ def place(cells: list[Any], index: int, inside: str = "in") -> str:
 
 
 def failures(notebook: Mapping[str, Any]) -> list[Failure]:
-    """Every error in the outputs and the widget state of an executed notebook, in the order of its cells."""
+    """All errors in the outputs and the widget state of an executed notebook, in the order of its cells."""
     cells = notebook["cells"]
     found = [
         (index, Failure(place(cells, index), reason))
@@ -67,7 +67,7 @@ def _errors(outputs: list[Any]) -> Iterator[str]:
 
 
 def _alerts(state: Mapping[str, Any]) -> Iterator[str]:
-    """What one of this package's widgets says went wrong."""
+    """The error shown by one of this package's widgets."""
     text = unescape(_TAG.sub("", state.get("value") or "")) if ALERT in state.get("_dom_classes", []) else ""
     if text:
         yield text
@@ -78,7 +78,7 @@ def _plain(text: str) -> str:
 
 
 def _shown(cells: list[Any]) -> dict[str, int]:
-    """Which cell shows which widget."""
+    """Widget id -> index of the cell that shows it."""
     return {
         output["data"][_VIEW]["model_id"]: index
         for index, cell in enumerate(cells)
@@ -88,7 +88,7 @@ def _shown(cells: list[Any]) -> dict[str, int]:
 
 
 def _cell_of(identity: str, widgets: Mapping[str, Any], shown: Mapping[str, int]) -> int | None:
-    """The first cell that shows the widget, or a box that holds it."""
+    """The first cell that shows the widget or a box that contains it."""
     boxes = {identity}
     while not boxes & shown.keys():
         held = {f"IPY_MODEL_{box}" for box in boxes}

@@ -1,4 +1,4 @@
-"""The page that shows all runs of an output folder: figures, captions, parameters, links."""
+"""The index page of an output folder: figures, captions, parameters and links of all runs."""
 
 import os
 from html import escape
@@ -32,14 +32,16 @@ td { padding: .15rem 1.2rem .15rem 0; vertical-align: top; overflow-wrap: anywhe
 
 
 def write_index(out: str | os.PathLike[str]) -> Path:
-    """Write `out/index.html` from the run folders that lie in `out`; its path.
+    """Write `out/index.html` from the run folders in `out`; return its path.
 
-    Raises OutputError when it cannot be written.
+    Raises OutputError if it cannot be written.
     """
     out = Path(out)
     folders = sorted(record.parent for record in out.glob(f"*/{RECORD}") if not record.parent.match(DRAFT))
     runs = [(folder, read_record(folder)) for folder in folders]
-    runs = [(folder, record) for folder, record in runs if not {"notebook", "title"}.isdisjoint(record)]  # not theirs
+    runs = [
+        (folder, record) for folder, record in runs if not {"notebook", "title"}.isdisjoint(record)
+    ]  # skip other programs' records
     with atomic(out / "index.html") as path:
         path.write_text(_page(runs), encoding="utf-8")
     return out / "index.html"
@@ -148,5 +150,5 @@ def _link(path: Path, text: str) -> str:
 
 
 def _address(path: Path) -> str:
-    """Relative to the page: the run's folder and the file."""
+    """URL relative to the page: the run's folder and the file."""
     return quote(f"{path.parent.name}/{path.name}")

@@ -1,4 +1,4 @@
-"""A kernel of this very interpreter, whatever kernels are installed."""
+"""A kernel of the running interpreter, whatever kernels are installed."""
 
 import os
 from typing import Any
@@ -13,11 +13,11 @@ from repsim_nb.runs.interpreter import same_package
 def this_interpreter(environment: dict[str, str]) -> type[AsyncKernelManager]:
     """A kernel manager that ignores kernel names and starts ipykernel under `sys.executable`.
 
-    The kernel imports the same repsim_nb as this process, and has `environment` added to its own: as it is, where the
-    env of a kernel's spec is a template in which `$HOME` is filled in.
+    The kernel imports the same repsim_nb as this process. `environment` is added to its environment literally, unlike
+    the env of a kernel spec, which is a template that expands `$HOME`.
     """
     spec = KernelSpec(**get_kernel_dict())
-    spec.argv.append("--log-level=CRITICAL")  # what the kernel says to the terminal on its start and end is no news
+    spec.argv.append("--log-level=CRITICAL")  # silence the kernel's messages at start and end
 
     class ThisInterpreter(AsyncKernelManager):
         @property

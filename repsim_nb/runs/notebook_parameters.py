@@ -1,7 +1,7 @@
-"""The parameters of a notebook, read from its cell tagged `parameters`, and the checks of values given for them.
+"""Read the parameters of a notebook from its cell tagged `parameters`, and check values given for them.
 
-papermill's own inspection drops lines such as `x: int | None = None` and splits strings that hold a `#`, and its runs
-accept any name and any value. So the cell is read here with Python's own parser, and checked before anything runs.
+papermill's own inspection drops lines such as `x: int | None = None`, splits strings that contain a `#`, and accepts
+any name and value. So this module reads the cell with Python's parser, and checks values before anything runs.
 """
 
 import ast
@@ -23,7 +23,7 @@ _CHOICES = re.compile(r"(?P<choices>[\w.@/-]+(?: \| [\w.@/-]+)+)(?=$|[;:,]| \()"
 
 
 class ParameterError(InputError):
-    """A parameter of a notebook was given a value that does not fit, or is declared in a way that cannot be read."""
+    """A value does not fit a parameter of a notebook, or its declaration cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,18 @@ class Parameter:
     annotation: str  #: as written, or the type of the default
     default: Any
     help: str = ""
-    kind: Any = object  #: the annotation as a type; object accepts anything
+    kind: Any = object  #: annotation as a type; object accepts anything
     choices: tuple[str, ...] = ()
 
     def parse(self, text: str) -> Any:
-        """The value of a text from the command line."""
+        """Convert a text from the command line to a value."""
         try:
             return self._check_choices(_parse(text, self.kind))
         except ValueError as error:
             raise self._mismatch(repr(text), error) from None
 
     def check(self, value: Any) -> Any:
-        """`value` as plain Python of the declared type."""
+        """Convert `value` to plain Python of the declared type."""
         try:
             return self._check_choices(_accept(value, self.kind))
         except ValueError as error:
@@ -66,7 +66,7 @@ class Parameter:
 
 
 def read_parameters(cells: list[Mapping[str, Any]], notebook: str) -> tuple[Parameter, ...]:
-    """The parameters of a notebook's cells, in their order; none if no cell is tagged `parameters`."""
+    """The parameters of a notebook in order; empty if no cell is tagged `parameters`."""
     for cell in cells:
         if cell["cell_type"] == "code" and "parameters" in cell.get("metadata", {}).get("tags", []):
             return _read_cell("".join(cell["source"]), notebook)
@@ -74,17 +74,17 @@ def read_parameters(cells: list[Mapping[str, Any]], notebook: str) -> tuple[Para
 
 
 def match(parameters: tuple[Parameter, ...], names: Mapping[str, object], notebook: str) -> None:
-    """Raise for the first name that is not among `parameters`."""
+    """Raise for the first name that is not a parameter."""
     known = [parameter.name for parameter in parameters]
     for name in names:
         if not known:
             raise ParameterError(f"Notebook {notebook!r} has no parameters, received {name!r}.")
         if name not in known:
-            raise unknown("parameter", name, known, hint=f"It is not among those of notebook {notebook!r}.")
+            raise unknown("parameter", name, known, hint=f"Notebook {notebook!r} has no such parameter.")
 
 
 def check(parameters: tuple[Parameter, ...], values: Mapping[str, Any], notebook: str) -> dict[str, Any]:
-    """`values` as plain Python of the declared types."""
+    """Convert `values` to plain Python of the declared types."""
     match(parameters, values, notebook)
     return {
         parameter.name: parameter.check(values[parameter.name]) for parameter in parameters if parameter.name in values
@@ -92,7 +92,7 @@ def check(parameters: tuple[Parameter, ...], values: Mapping[str, Any], notebook
 
 
 def takes_lists(kind: Any) -> bool:
-    """Whether a value of that type may hold commas: lists, dicts, and what is not declared."""
+    """Whether a value of that type can contain commas: lists, dicts and undeclared types."""
     if get_origin(kind) in (Union, UnionType):
         return any(takes_lists(member) for member in get_args(kind))
     return kind in (object, list, dict) or get_origin(kind) in (list, dict)
@@ -142,7 +142,7 @@ def _comments(source: str) -> dict[int, str]:
 
 
 def _kind(node: ast.expr) -> Any:
-    """The type that an annotation names; object for what is not among those checked here."""
+    """The type named by an annotation; object for types that are not checked here."""
     match node:
         case ast.Name(id=name):
             return _SCALARS.get(name, object)
@@ -164,16 +164,16 @@ def _kind(node: ast.expr) -> Any:
 
 
 def _members(text: str, kind: Any) -> list[Any]:
-    """The members of a union in the order in which a text is tried on them: those that accept any text last.
+    """The members of a union in the order in which to try a text: those that accept any text last.
 
-    A list of any text is tried after a text alone, unless there is something of a list in it.
+    A list of strings comes after a single string, unless the text looks like a list.
     """
     order = [list[str], str, object] if "," in text or text.strip().startswith("[") else [str, list[str], object]
     return sorted(get_args(kind), key=lambda member: order.index(member) if member in order else -1)
 
 
 def _parse(text: str, kind: Any) -> Any:
-    """The value of `text` as `kind`; ValueError when it is none."""
+    """Convert `text` to `kind`; ValueError if that fails."""
     if get_origin(kind) in (Union, UnionType):
         return _first(_parse, text, _members(text, kind))
     if get_origin(kind) is Literal:
@@ -204,7 +204,7 @@ def _json(text: str, otherwise: Any) -> Any:
 
 
 def _accept(value: Any, kind: Any) -> Any:
-    """`value` as plain Python if it is a `kind`; ValueError otherwise. A bool is no number here."""
+    """Return `value` as plain Python if it is a `kind`, else raise ValueError. A bool does not count as a number."""
     origin = get_origin(kind)
     if origin in (Union, UnionType):
         return _first(_accept, value, get_args(kind))
@@ -226,7 +226,7 @@ def _accept(value: Any, kind: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as plain Python, which alone a notebook can be given; ValueError where there is more to it."""
+    """Return `value` as plain Python, the only form a notebook can take, else raise ValueError."""
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The notebooks there are: what lies in notebooks/, described by its own first lines."""
+"""The notebooks in notebooks/, described by their own first lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook file and what it says about itself."""
+    """A notebook file, its title, claim and parameters."""
 
     name: str
     path: Path
@@ -32,7 +32,7 @@ class Notebook:
 
     @property
     def sha256(self) -> str:
-        """Hash of the cells as they are now: kinds, sources, tags. To open and save a file changes the rest of it."""
+        """Hash of kinds, sources and tags of the current cells. Opening and saving a file can change the rest of it."""
         cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
         parts = [
             [cell["cell_type"], "".join(cell["source"]), sorted(cell.get("metadata", {}).get("tags", []))]
@@ -42,7 +42,7 @@ class Notebook:
 
 
 def list_notebooks() -> pd.DataFrame:
-    """Every notebook that comes with the package, index = name, columns title, claim, parameters, path."""
+    """List the notebooks that ship with the package: index name, columns title, claim, parameters, path."""
     import pandas as pd
 
     rows = [
@@ -53,23 +53,23 @@ def list_notebooks() -> pd.DataFrame:
 
 
 def notebooks() -> list[Notebook]:
-    """Every notebook that comes with the package, ordered by name."""
+    """All notebooks that ship with the package, ordered by name."""
     return [read_notebook(path) for path in sorted(notebooks_dir().glob("*.ipynb"))]
 
 
 def find_notebook(name: str | Path) -> Notebook:
-    """The notebook of that name, or in that .ipynb file.
+    """Find a notebook by name, or by the path of an .ipynb file.
 
-    Raises InputError with the nearest name for an unknown one, FileNotFoundError for a missing file.
+    Raises InputError with the closest name for an unknown one, FileNotFoundError for a missing file.
     """
     path = Path(name)
     if path.suffix == ".ipynb":
         if not path.is_file():
-            raise FileNotFoundError(f"There is no notebook file {path}. Give the path of an .ipynb file, or a name.")
+            raise FileNotFoundError(f"There is no notebook file {path}. Use the path of an .ipynb file, or a name.")
         return read_notebook(path)
     known = {path.stem: path for path in notebooks_dir().glob("*.ipynb")}
     if str(name) not in known:
-        raise unknown("notebook", str(name), known, hint="Your own notebook is given by its path, ending in .ipynb.")
+        raise unknown("notebook", str(name), known, hint="For your own notebook use its path, ending in .ipynb.")
     return read_notebook(known[str(name)])
 
 
@@ -88,9 +88,9 @@ def read_notebook(path: Path) -> Notebook:
 
 
 def calling(cells: list[Mapping[str, Any]], name: str) -> int | None:
-    """Index of the first cell that calls a function imported from this package, with no folder of the caller's own.
+    """Index of the first cell that calls a function imported from this package without a folder argument.
 
-    Looked for where it is called in any case: not under an `if`, in a loop, in a function, or in a cell that may fail.
+    Only counts unconditional calls: not under an `if`, in a loop, in a function, or in a cell that is allowed to fail.
     """
     lines = [(index, line) for index, cell in enumerate(cells) for line in _statements(cell)]
     imported = {
@@ -131,6 +131,6 @@ def _first_sentence(prose: str) -> str:
 
 
 def _plain(markdown: str) -> str:
-    """One line without links, emphasis and code marks."""
+    """Strip links, emphasis and code marks, and join lines."""
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", markdown)
     return " ".join(re.sub(r"\*+|`|^>\s*", "", text, flags=re.MULTILINE).split())

@@ -1,4 +1,4 @@
-"""What a notebook leaves behind: figures as SVG and PNG, tables as CSV and NetCDF, each pair from one stem."""
+"""Outputs of a notebook: figures as SVG and PNG, tables as CSV and NetCDF, each pair under one stem."""
 
 from __future__ import annotations
 
@@ -20,16 +20,23 @@ PNG_DPI = 160
 
 
 def save_figure(figure: Figure | Axes, stem: str, caption: str, folder: Path | None = None) -> None:
-    """Write `stem.svg`, `stem.png` and `stem.caption.txt` into the folder of the present run.
+    """Write `stem.svg`, `stem.png` and `stem.caption.txt` to the folder of the current run.
 
-    Args:
-        figure: a Figure, or an Axes of it.
-        stem: file name without ending.
-        caption: one or two sentences that make the figure understandable alone; also its text alternative.
-        folder: another one than that of the run; made if it is missing.
+    Parameters
+    ----------
+    figure
+        A Figure, or one of its Axes.
+    stem
+        File name without suffix.
+    caption
+        One or two sentences that make the figure understandable on its own; also its alt text.
+    folder
+        A folder other than that of the run, created if missing.
 
-    Raises:
-        InputError: no figure was given, or the folder cannot be written to.
+    Raises
+    ------
+    InputError
+        If `figure` is not a figure, or the folder is not writable.
     """
     needs("save_figure", "matplotlib")
     from matplotlib.axes import Axes
@@ -37,7 +44,7 @@ def save_figure(figure: Figure | Axes, stem: str, caption: str, folder: Path | N
 
     whole = figure.get_figure() if isinstance(figure, Axes) else figure
     if not isinstance(whole, Figure):
-        raise InputError(f"save_figure expects a matplotlib Figure or Axes; received {type(figure).__name__}.")
+        raise InputError(f"save_figure expects a matplotlib Figure or Axes, got {type(figure).__name__}.")
     folder = output_dir() if folder is None else folder
     for ending in ("svg", "png"):
         with atomic(folder / f"{stem}.{ending}") as path:
@@ -47,15 +54,21 @@ def save_figure(figure: Figure | Axes, stem: str, caption: str, folder: Path | N
 
 
 def save_table(table: xr.DataArray | xr.Dataset | pd.DataFrame, stem: str, folder: Path | None = None) -> None:
-    """Write `stem.csv` (one line per cell) and `stem.nc` (labels and provenance kept) into the folder of the run.
+    """Write `stem.csv` (one line per cell) and `stem.nc` (with labels and provenance) to the folder of the run.
 
-    Args:
-        table: what is to be written.
-        stem: file name without ending.
-        folder: another one than that of the run; made if it is missing.
+    Parameters
+    ----------
+    table
+        The labelled table to write.
+    stem
+        File name without suffix.
+    folder
+        A folder other than that of the run, created if missing.
 
-    Raises:
-        InputError: something that is no labelled table, or a folder that cannot be written to.
+    Raises
+    ------
+    InputError
+        If `table` is not a labelled table, or the folder is not writable.
     """
     import pandas as pd
     import xarray as xr
@@ -67,7 +80,7 @@ def save_table(table: xr.DataArray | xr.Dataset | pd.DataFrame, stem: str, folde
     elif isinstance(table, xr.Dataset):
         frame, labelled = table.to_dataframe(), table
     else:
-        raise InputError(f"save_table expects a DataArray, Dataset or DataFrame; received {type(table).__name__}.")
+        raise InputError(f"save_table expects a DataArray, Dataset or DataFrame, got {type(table).__name__}.")
     folder = output_dir() if folder is None else folder
     with atomic(folder / f"{stem}.csv") as path:
         frame.to_csv(path)

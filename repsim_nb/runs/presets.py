@@ -1,4 +1,4 @@
-"""Presets: one word that sets every parameter of a notebook which is not given explicitly."""
+"""Presets: one word that sets all parameters of a notebook that are not given explicitly."""
 
 from __future__ import annotations
 
@@ -10,11 +10,29 @@ from repsim_nb.errors import unknown
 
 
 def settle(preset: str, presets: Mapping[str, Mapping[str, Any]], **given: Any) -> SimpleNamespace:
-    """The settings of `preset`, with those of `given` that are not None in their place.
+    """Look up the settings of a preset, overridden by given values that are not None.
 
-    Raises:
-        InputError: a preset or a parameter that does not exist.
+    Parameters
+    ----------
+    preset
+        Name of the preset.
+    presets
+        Preset -> its settings.
+    **given
+        Values for single settings; None keeps that of the preset.
 
+    Returns
+    -------
+    types.SimpleNamespace
+        All settings as attributes, and `preset`.
+
+    Raises
+    ------
+    InputError
+        If the preset or a parameter does not exist.
+
+    Examples
+    --------
     >>> settle("quick", {"quick": {"n_rows": 512}, "default": {"n_rows": 4096}}, n_rows=None).n_rows
     512
     """

@@ -1,4 +1,4 @@
-"""Where a run comes from: versions, platform, revision."""
+"""Provenance of a run: versions, platform, git revision."""
 
 import platform
 import subprocess
@@ -22,7 +22,7 @@ _PACKAGES = (
 
 
 def provenance() -> dict[str, Any]:
-    """Versions of Python and the packages that compute, the platform, the git revision (None outside a checkout)."""
+    """Versions of Python and the main packages, the platform, and the git revision (None outside a checkout)."""
     versions = {"repsim-nb": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -33,7 +33,7 @@ def provenance() -> dict[str, Any]:
 
 
 def revision() -> str | None:
-    """The commit of the checkout, with `+changes` when files differ from it; None without git or checkout."""
+    """The commit of the checkout, with `+changes` if files differ from it; None without git or checkout."""
     top = checkout()
     if top is None:
         return None

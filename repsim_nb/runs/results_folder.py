@@ -1,7 +1,7 @@
 """The folder of one run: the executed notebook, its figures with captions, its tables, and `run.json`.
 
-A notebook saves into `output_dir()`: while `run_notebook` executes it, a temporary folder that takes its final name
-when the run has succeeded; in an interactive session, `results/<name of the notebook>`.
+A notebook saves into `output_dir()`. While `run_notebook` executes it, that is a temporary folder, renamed when the
+run has succeeded; in an interactive session it is `results/<name of the notebook>`.
 """
 
 import json
@@ -12,33 +12,33 @@ from typing import Any
 
 from repsim_nb.system.atomic import OutputError, atomic
 
-RUN_DIR = "REPSIM_NB_RUN_DIR"  #: the environment variable that tells a running notebook its folder
-RECORD = "run.json"  #: what makes a folder a run's folder, the only kind that a later run may replace
-FAILED = ".failed"  #: behind the name of a run's folder that keeps the executed copy of one that failed
+RUN_DIR = "REPSIM_NB_RUN_DIR"  #: environment variable with the folder of the running notebook
+RECORD = "run.json"  #: marks a folder as that of a run, the only kind that a later run may replace
+FAILED = ".failed"  #: suffix of the folder with the executed copy of a failed run
 _TABLES = (".csv", ".nc")
 _KINDS: dict[str, Any] = {
     "parameters": dict,
     "given": list,
     "versions": dict,
     "seconds": (int, float),
-}  # of fields in a record
+}  # types of the fields in a record
 
 
 def output_dir() -> Path:
-    """The existing folder into which the running notebook saves its figures and tables.
+    """The existing folder in which the running notebook saves its figures and tables.
 
-    Raises OutputError when it cannot be made, or when the folder of the run is not there.
+    Raises OutputError if it cannot be created, or if the folder of the run does not exist.
     """
     if os.environ.get(RUN_DIR):
         folder = Path(os.environ[RUN_DIR])
         if not folder.is_dir():
-            raise OutputError(f"The folder of this run, {folder}, is not there: what is saved would be lost.")
+            raise OutputError(f"The folder of this run, {folder}, does not exist, so outputs would be lost.")
         return folder
     folder = Path("results", Path(os.environ.get("JPY_SESSION_NAME") or "interactive").stem)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"Cannot write to {folder.resolve()}: {error.strerror}. Work elsewhere.") from error
+        raise OutputError(f"Cannot write to {folder.resolve()}: {error.strerror}. Use another folder.") from error
     if not any(folder.iterdir()):
         write_record(folder, {"notebook": folder.name})
     return folder
@@ -46,10 +46,10 @@ def output_dir() -> Path:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a run under its stem: what to show, what to offer, what it says."""
+    """One figure of a run: stem, files and caption."""
 
     stem: str
-    files: tuple[Path, ...]  #: SVG first where there is one
+    files: tuple[Path, ...]  #: SVG first, if there is one
     caption: str
 
 
@@ -65,7 +65,7 @@ def tables(folder: Path) -> list[Path]:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What `run.json` says; an empty dict where it cannot be read, or is none of ours but another program's."""
+    """Read `run.json`; an empty dict if it cannot be read or belongs to another program."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -81,7 +81,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 
 
 def replaceable(folder: Path) -> None:
-    """Raise OutputError when `folder` holds something that is not the output of a run."""
+    """Raise OutputError if `folder` contains anything other than the output of a run."""
     if not folder.exists() or not {"notebook", "notebook_sha256"}.isdisjoint(read_record(folder)):
         return
     if folder.is_dir() and not any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""One line on the terminal that says which cell of a notebook is running."""
+"""A status line on the terminal with the running cell of a notebook."""
 
 import shutil
 import sys
@@ -11,7 +11,7 @@ _CLEAR = "\r\x1b[K"
 class Progress:
     """Called by the notebook client at the start of each cell; silent unless `shown`.
 
-    `shown=None` means: when stderr is a terminal.
+    `shown=None` shows it if stderr is a terminal.
     """
 
     def __init__(self, name: str, n_cells: int, shown: bool | None = None):
@@ -28,7 +28,7 @@ class Progress:
         return time.perf_counter() - self._start
 
     def __call__(self, cell: Any, cell_index: int) -> None:
-        """Take note of the cell that starts."""
+        """Update the line for the cell that starts."""
         self.cell = cell_index
         if cell["cell_type"] == "markdown":
             headings = [line.lstrip("# ") for line in cell["source"].splitlines() if line.startswith("#")]
@@ -39,6 +39,6 @@ class Progress:
             print(_CLEAR + line[: shutil.get_terminal_size().columns - 1], end="", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Take the line away."""
+        """Erase the line."""
         if self.shown:
             print(_CLEAR, end="", file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
-"""One notebook over a grid of parameter values: in parallel, within cores and memory, going on where it stopped.
+"""Run one notebook over a grid of parameter values: in parallel, within limits, resuming after an interruption.
 
-DIR/n_rows=512,seed=0/       the folder of one run, whole or not there, like that of `repsim-nb run`
+DIR/n_rows=512,seed=0/       the folder of one run, complete or absent, like that of `repsim-nb run`
 DIR/n_rows=512,seed=1.failed/
-DIR/sweep.csv                a line for each cell: parameters, status, exit code, seconds, error
-DIR/tables/STEM.csv          what the runs saved as STEM.csv, one below the other, the parameters as columns
+DIR/sweep.csv                a line per cell: parameters, status, exit code, seconds, error
+DIR/tables/STEM.csv          STEM.csv of all runs, concatenated, with the parameters as columns
 DIR/index.html               all figures
 """
 
@@ -33,8 +33,8 @@ from repsim_nb.system.memory import available_memory
 if TYPE_CHECKING:
     import pandas as pd
 
-WRITTEN = ".sweep.json"  # in the folder of tables: the stems of those that sweeps wrote
-LONGEST = 80  # characters of a folder's name
+TABLE_RECORD = ".sweep.json"  # in the folder of tables: stems of the tables that sweeps wrote
+MAX_NAME_LENGTH = 80  # characters of a folder name
 
 
 def sweep_notebook(
@@ -46,28 +46,40 @@ def sweep_notebook(
     memory: float | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Run a notebook with every combination of parameter values; cells that an earlier sweep has finished are kept.
+    """Run a notebook with every combination of parameter values, keeping cells that an earlier sweep finished.
 
-    A cell is finished when its folder is there, with these parameters and from this notebook as it is now. Each runs
-    in a process of its own, whose threads share the cores, and which takes its part of `memory` for the limit of what
-    it holds (the environment variable REPSIM_NB_MEMORY). Where the cells together take more than `memory`, the last
-    one that was started is stopped, and begun again when there is room.
+    Parameters
+    ----------
+    name
+        Name of a notebook that ships with the package, or the path of an .ipynb file.
+    grid
+        Parameter -> list of values of the type declared in the notebook. All combinations are run.
+    out
+        Folder of the sweep.
+    jobs
+        Maximum number of cells at a time; None means the number of cores.
+    memory
+        Maximum bytes for all cells together; None means the memory available now.
+    progress
+        Whether to print a line for each cell.
 
-    Args:
-        name: of a notebook that comes with the package, or the path of an .ipynb file.
-        grid: parameter -> its values, of the type declared in the notebook; all combinations are run.
-        out: folder of the sweep.
-        jobs: cells at a time; None is the number of cores.
-        memory: bytes that all cells together may take; None is what is available now.
-        progress: print a line for each cell.
+    Returns
+    -------
+    pandas.DataFrame
+        One row per cell, as in sweep.csv: the parameters, status ("done" or "failed"), exit_code, seconds, error and
+        folder. The tables of all runs are in `out/tables`.
 
-    Returns:
-        One row for each cell (what sweep.csv holds): the parameters, status ("done", "failed"), exit_code, seconds,
-        error, folder. The tables of all runs are in `out/tables`.
+    Raises
+    ------
+    InputError
+        If the notebook or a parameter is unknown, a value has the wrong type, or the grid is empty. Nothing runs then.
+        A failing cell does not raise; see its status.
 
-    Raises:
-        InputError: unknown notebook, a misspelt parameter, a value of the wrong type, an empty grid, before anything
-            runs. A cell that fails raises nothing: see status.
+    Notes
+    -----
+    A cell is finished if its folder exists for these parameters and this version of the notebook. Each cell runs in
+    its own process with its share of the cores, and its share of `memory` as the limit (REPSIM_NB_MEMORY). If the
+    cells together exceed `memory`, the last one started is stopped and restarted when there is room.
     """
     needs_notebooks()
     notebook = find_notebook(name)
@@ -78,16 +90,16 @@ def sweep_notebook(
         replaceable(cell.folder)
     todo = [cell for cell in cells if not cell.finished]
     if progress:
-        print(f"{len(cells)} cells, {len(cells) - len(todo)} done before; {jobs} at a time", flush=True)
+        print(f"{len(cells)} cells, {len(cells) - len(todo)} already done; {jobs} at a time", flush=True)
     writable(make_folder(out) / "sweep.csv")
     run_cells(todo, jobs, memory, progress)
     for cell in cells:
         cell.settle()
-    return _summarised(cells, out)
+    return _write_summary(cells, out)
 
 
 def parse_grid(parameters: tuple[Parameter, ...], given: Sequence[tuple[str, str]], notebook: str) -> dict[str, Any]:
-    """Parameter -> values, from the texts of a command line: "1,2,3", or of parameters that are lists "a,b;c".
+    """Parse "1,2,3" from the command line, or "a,b;c" for parameters that are lists: parameter -> values.
 
     >>> from repsim_nb.runs.notebook_parameters import Parameter
     >>> names = Parameter("names", "list[str]", [], kind=list[str])
@@ -95,7 +107,7 @@ def parse_grid(parameters: tuple[Parameter, ...], given: Sequence[tuple[str, str
     {'k': [1, 2], 'names': [['a', 'b'], ['c']]}
     """
     if len(dict(given)) < len(given):
-        raise ParameterError("A parameter is given twice; give each -p NAME once, with all its values.")
+        raise ParameterError("A parameter is given twice; use each -p NAME once, with all its values.")
     match(parameters, dict(given), notebook)
     known = {parameter.name: parameter for parameter in parameters}
     return {
@@ -116,7 +128,7 @@ def _cells(notebook: Notebook, grid: Mapping[str, Sequence[Any]], out: Path) -> 
     cells = [Cell(notebook, values, out / label) for values, label in zip(checked, _labels(checked), strict=True)]
     twice = next((c for i, c in enumerate(cells) if c.folder in [other.folder for other in cells[:i]]), None)
     if twice:
-        raise InputError(f"The cell {twice.folder.name} is in the grid twice; give each value once.")
+        raise InputError(f"The cell {twice.folder.name} is in the grid twice; list each value once.")
     return cells
 
 
@@ -131,21 +143,21 @@ def _labels(cells: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _label(parameters: Mapping[str, Any]) -> str:
-    """A folder's name that says the values, with a hash where they are too long for one or hold other characters."""
+    """A folder name with the values, plus a hash if they are too long or contain other characters."""
     told = ",".join(f"{name}={value}" for name, value in parameters.items())
     plain = re.sub(r"[^\w=,.+-]+", "_", told)
-    if plain == told and len(told) <= LONGEST and not told.endswith((FAILED, ".")):
+    if plain == told and len(told) <= MAX_NAME_LENGTH and not told.endswith((FAILED, ".")):
         return told
     return _hashed(plain, parameters)
 
 
 def _hashed(plain: str, parameters: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
-    return f"{plain[:LONGEST]}-{digest[:8]}"
+    return f"{plain[:MAX_NAME_LENGTH]}-{digest[:8]}"
 
 
-def _summarised(cells: list[Cell], out: Path) -> pd.DataFrame:
-    """Write the tables; that of the cells."""
+def _write_summary(cells: list[Cell], out: Path) -> pd.DataFrame:
+    """Write all tables and the index; return the table of the cells."""
     import pandas as pd
 
     table = pd.DataFrame([cell.line() for cell in cells])
@@ -157,26 +169,26 @@ def _summarised(cells: list[Cell], out: Path) -> pd.DataFrame:
 
 
 def _write_tables(found: Mapping[str, pd.DataFrame], folder: Path) -> None:
-    """In place of those that were written before, which a record names: other files may be the user's own."""
-    record = folder / WRITTEN
+    """Replace the tables listed in the record; other files in the folder may be the user's own."""
+    record = folder / TABLE_RECORD
 
-    def note(stems: set[str]) -> None:
+    def write_record(stems: set[str]) -> None:
         with atomic(record) as path:
             path.write_text(json.dumps(sorted(stems)), encoding="utf-8")
 
-    before = _noted(record)
+    before = _read_record(record)
     if not found and not before:
         return
-    note(before | set(found))  # first, so that one that is killed leaves none unnamed
+    write_record(before | set(found))  # before writing, so that an interruption leaves no unlisted table
     for stem, table in found.items():
         with atomic(folder / f"{stem}.csv") as path:
             table.to_csv(path, index=False)
     for stem in before - set(found):
         (folder / f"{stem}.csv").unlink(missing_ok=True)
-    note(set(found))
+    write_record(set(found))
 
 
-def _noted(record: Path) -> set[str]:
+def _read_record(record: Path) -> set[str]:
     try:
         stems = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -185,7 +197,7 @@ def _noted(record: Path) -> set[str]:
 
 
 def _by_stem(cells: list[Cell]) -> Iterator[tuple[str, list[pd.DataFrame]]]:
-    """The CSV files of the finished runs by stem, the parameters as first columns."""
+    """CSV files of the finished runs by stem, with the parameters as first columns."""
     import pandas as pd
 
     done = [cell for cell in cells if cell.exit_code == 0]
@@ -196,10 +208,10 @@ def _by_stem(cells: list[Cell]) -> Iterator[tuple[str, list[pd.DataFrame]]]:
             for path in (path for path in files[cell.folder] if path.stem == stem):
                 try:
                     frame = pd.read_csv(path)
-                except pd.errors.EmptyDataError:  # a run that had nothing to say
+                except pd.errors.EmptyDataError:  # an empty table
                     continue
                 except (pd.errors.ParserError, UnicodeDecodeError) as error:
-                    warnings.warn(f"{path} is no table and left out of the tables of the sweep: {error}", stacklevel=4)
+                    warnings.warn(f"{path} is not a table and is left out of the sweep's tables: {error}", stacklevel=4)
                     continue
                 for name, value in reversed(cell.parameters.items()):
                     column = f"parameter_{name}" if name in frame else name

@@ -1,4 +1,4 @@
-"""Maps between layers of two models, the stitched model, and what stitching costs."""
+"""Model stitching: maps between layers of two models, the stitched model and its penalty."""
 
 from repsim_nb.stitching.asymmetry import asymmetry, penalties_by_kind
 from repsim_nb.stitching.shipped_tables import shipped_table

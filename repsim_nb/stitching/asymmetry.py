@@ -1,7 +1,7 @@
-"""Whether one kind of model stitches into another as well as the other way round, and how sure that is.
+"""Test whether one kind of model stitches into another as well as the other way round.
 
-Pairs share models, so that five seeds of each kind are ten independent things and not a hundred: intervals resample
-senders, receivers and documents, each on their own, and the test exchanges the kinds of whole models.
+Pairs share models: five seeds of each kind are ten independent units, not a hundred. Intervals therefore resample
+models and documents, and the test permutes the kinds of whole models.
 """
 
 from __future__ import annotations
@@ -22,26 +22,35 @@ if TYPE_CHECKING:
 
 
 def penalties_by_kind(table: xr.Dataset, kinds: Mapping[str, str], level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-    """Mean penalties between kinds of models, a model into itself left out.
+    """Compute mean penalties between kinds of models, leaving out stitches of a model into itself.
 
     Parameters
     ----------
     table
-        Of `stitching_table`, every model both sender and receiver.
+        Result of `stitching_table` with the same models as senders and receivers.
     kinds
-        Model -> its kind, of at least two models each.
+        Model -> kind, with at least two models per kind.
+    level
+        Coverage of each interval by itself.
+    seed
+        Seed for resampling models and documents.
 
     Returns
     -------
     pandas.DataFrame
         DataFrame(layer, sender, receiver, pairs, penalty, low, high, corrected, corrected_low, corrected_high) in the
-        table's units, which attrs["units"] names; corrected is the penalty less that of an independent seed of the
-        receiver's own kind.
+        units of the table, given in attrs["units"]. `corrected` is the penalty minus that of an independent seed of
+        the receiver's own kind.
 
     Raises
     ------
     InputError
-        Senders that are not the receivers, a model without a kind, one model alone in its kind.
+        If senders and receivers differ, a model has no kind, or a kind has only one model.
+
+    Notes
+    -----
+    Penalties depend on the map and on how much text it was fitted on: compare them only within one table. With few
+    models per kind the intervals are rough, since a bootstrap of five models can only repeat those five.
     """
     import pandas as pd
 
@@ -76,31 +85,44 @@ def asymmetry(
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Penalty of a into b less that of b into a; above 0 where a is the poorer sender.
+    """Compute the penalty of a into b minus that of b into a. Positive values mean that a is the worse sender.
 
     Parameters
     ----------
+    table, kinds
+        As in `penalties_by_kind`.
+    a, b
+        The two kinds to compare.
     corrected
-        Take from each the penalty of an independent seed of the receiver's own kind. What a receiver loses to any
-        foreign sender is no fault of this one.
+        Subtract from each penalty that of an independent seed of the receiver's own kind, since what a receiver loses
+        to any other sender is not specific to this one.
+    level
+        Coverage of each interval by itself.
+    seed
+        Seed for resampling models and documents.
 
     Returns
     -------
     pandas.DataFrame
-        DataFrame(layer, asymmetry, low, high, p_value), a last line with layer "all" for the mean over layers. p_value
-        is two-sided, from all ways to say which models are of which kind.
+        DataFrame(asymmetry, low, high, p_value) indexed by layer, with a last line "all" for the mean over layers.
+        p_value is two-sided, from all assignments of models to kinds.
 
     Raises
     ------
     InputError
-        As `penalties_by_kind`; a or b is no kind.
+        As for `penalties_by_kind`, or if a or b is not a kind.
+
+    Notes
+    -----
+    p-values of single layers are not corrected for the number of layers; the line "all" is one test. With n models of
+    each kind no p-value is below 2 / C(2n, n): 0.1 for three seeds each.
     """
     import pandas as pd
 
     grid = _Grid(table, kinds)
     for name in (a, b):
         if name not in grid.members:
-            raise InputError(f"There is no kind {name!r}; expected one of {', '.join(grid.names)}.")
+            raise InputError(f"Unknown kind {name!r}; expected one of {', '.join(grid.names)}.")
     first, second = grid.members[a], grid.members[b]
     weight = np.ones((len(grid.models),) * 2)
     value = _difference(grid.penalty, weight, first, second, corrected)
@@ -123,31 +145,31 @@ def asymmetry(
 
 
 class _Grid:
-    """Penalties (models, models, layers) and how to draw them anew."""
+    """Penalties (models, models, layers), with resampling."""
 
     def __init__(self, table: xr.Dataset, kinds: Mapping[str, str]) -> None:
         self.models = table.sender.values.tolist()
         if table.receiver.values.tolist() != self.models:
-            raise InputError("Expected a table whose senders are its receivers, in the same order.")
+            raise InputError("Expected a table with the same models as senders and receivers, in the same order.")
         missing = [m for m in self.models if m not in kinds]
         if missing:
-            raise InputError(f"kinds names no kind for {', '.join(missing)}.")
+            raise InputError(f"kinds has no entry for {', '.join(missing)}.")
         self.names = list(dict.fromkeys(kinds[m] for m in self.models))
         self.members = {n: [i for i, m in enumerate(self.models) if kinds[m] == n] for n in self.names}
         alone = [n for n, members in self.members.items() if len(members) < 2]
         if alone:
-            raise InputError(f"There is one model of kind {alone[0]!r}; at least two independent seeds are needed.")
+            raise InputError(f"Kind {alone[0]!r} has only one model; need at least two independent seeds.")
         own = table.document_receiver_loss.values[None, :, None]
         self._excess = table.document_loss.values.astype(np.float64) - own
         self._sizes = document_sizes(table)
         self.penalty = self._excess.sum(-1) / self._sizes.sum()
 
     def mean(self, a: str, b: str) -> np.ndarray:
-        """Mean penalty of a into b by layer, a model into itself left out."""
+        """Mean penalty of a into b by layer, without stitches of a model into itself."""
         return _pair_mean(self.penalty, np.ones(self.penalty.shape[:2]), self.members[a], self.members[b])
 
     def resampled(self, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Penalties with documents drawn anew, and weights of pairs with models drawn anew within their kind.
+        """Penalties with resampled documents, and weights of pairs with models resampled within their kind.
 
         Senders and receivers are drawn apart.
         """
@@ -164,7 +186,7 @@ class _Grid:
 
 
 def _pair_mean(penalty: np.ndarray, weight: np.ndarray, senders: list[int], receivers: list[int]) -> np.ndarray:
-    """Weighted mean by layer; NaN where the draw has no pair of different models."""
+    """Weighted mean by layer; NaN if the draw has no pair of different models."""
     pairs = weight[np.ix_(senders, receivers)] * (np.array(senders)[:, None] != np.array(receivers))
     return np.einsum("srl,sr->l", penalty[np.ix_(senders, receivers)], pairs) / (pairs.sum() or np.nan)
 

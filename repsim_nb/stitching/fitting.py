@@ -1,4 +1,4 @@
-"""Fitting a map: least squares on activations, then gradient descent on the task loss."""
+"""Fit a map: least squares on activations, then gradient descent on the task loss."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError, check_effect, unknown
 from repsim_nb.models import Model
-from repsim_nb.stitching.ground import Ground, upper
+from repsim_nb.stitching.ground import Ground, logits_from
 from repsim_nb.stitching.maps import MAPS, CrossProducts, Map
-from repsim_nb.stitching.shared import paired
+from repsim_nb.stitching.shared import paired_tokens
 from repsim_nb.system.progress import steps
 
 STEPS = 120
 RATE = 1e-2
-EVERY = 20  # steps between looks at the documents to stop by
-PATIENCE = 3  # looks
+EVERY = 20  # steps between evaluations on the early-stopping documents
+PATIENCE = 3  # evaluations without improvement before stopping
 FITS = ("least_squares", "gradient")
 
 
 @dataclass(frozen=True)
 class Seam:
-    """Where a sender ends and a receiver goes on."""
+    """The point where the sender's lower layers meet the receiver's upper layers."""
 
     sender: Model
     receiver: Model
@@ -35,17 +35,17 @@ class Seam:
     shuffle: bool = False
 
     def sent(self, ground: Ground, part: str) -> Sequence[Tensor]:
-        """What the sender hands over, batch by batch, in the places of the receiver's tokens."""
+        """The sender's states at the receiver's tokens, batch by batch."""
         return ground.sent(self.sender, self.layer, self.receiver, part, self.shuffle)
 
 
 def least_squares(map_: Map, seam: Seam, ground: Ground) -> None:
-    """Set `map_` to its least-squares fit of the receiver's activations."""
+    """Fit `map_` to the receiver's activations by least squares."""
     batches, sent = ground.batches_of(seam.receiver)[ground.matched], seam.sent(ground, ground.matched)
     received = ground.hidden(seam.receiver, seam.into, ground.matched)
     map_.solve(
         CrossProducts.of(
-            (map_.prepared(x[paired(batch).to(x.device)]), y[paired(batch).to(y.device)].to(x.device))
+            (map_.prepared(x[paired_tokens(batch).to(x.device)]), y[paired_tokens(batch).to(y.device)].to(x.device))
             for x, y, batch in zip(sent, received, batches, strict=True)
         )
     )
@@ -53,7 +53,7 @@ def least_squares(map_: Map, seam: Seam, ground: Ground) -> None:
 
 @dataclass(frozen=True)
 class Method:
-    """How a map is fitted: the arguments of `stitch` of these names."""
+    """How a map is fitted: the arguments of `stitch` with these names."""
 
     map: str = "affine"
     fit: str = "gradient"
@@ -68,11 +68,11 @@ class Method:
             raise unknown("fit", self.fit, FITS)
         for name, value, least in (("steps", self.steps, 1), ("warmup", self.warmup, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{name}={value!r}; expected a whole number from {least} up.")
+                raise InputError(f"{name}={value!r}; expected a whole number of at least {least}.")
         if self.map != "low_rank":
-            check_effect(Method, {"rank": self.rank}, f"it is of map='low_rank', this map is {self.map!r}.")
+            check_effect(Method, {"rank": self.rank}, f"only map='low_rank' has a rank, and map={self.map!r}.")
         if not self.descends:
-            why = "they are of fit='gradient' and a map that is fitted. Leave them out."
+            why = "only fit='gradient' with a map that has parameters uses them. Leave them out."
             check_effect(Method, {"steps": self.steps, "warmup": self.warmup}, why)
 
     @property
@@ -82,31 +82,31 @@ class Method:
 
     @property
     def descends(self) -> bool:
-        """Whether it is fitted by gradient."""
+        """Whether the map is fitted by gradient descent."""
         return self.fits and self.fit == "gradient"
 
     def new_map(self, seam: Seam) -> Map:
-        """An unfitted map on the receiver's device."""
+        """Build an unfitted map on the receiver's device."""
         more = (self.rank,) if self.map == "low_rank" else ()
         return MAPS[self.map](seam.sender.d_model, seam.receiver.d_model, *more).to(seam.receiver.device)
 
     def rate(self, step: int) -> float:
-        """Of Adam at a step counted from 0: up over the warm-up, then down to 0, both in a straight line."""
+        """Adam's learning rate at a step (from 0): linear warm-up, then linear decay to 0."""
         if step < self.warmup:
             return RATE * (step + 1) / self.warmup
         return RATE * (self.steps - step) / max(1, self.steps - self.warmup)
 
 
 def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFrame:
-    """Adam on the receiver's loss, from where `map_` is.
+    """Train `map_` with Adam on the receiver's loss, starting from its current parameters.
 
-    Ends with the best parameters that the documents to stop by have seen, those of the start among them. Stops after a
-    few looks without an improvement of a thousandth of a nat, warm-up apart.
+    Keeps the parameters with the lowest loss on the early-stopping documents, the initial ones included. Stops after
+    a few evaluations without an improvement of 0.001 nats, not counting the warm-up.
 
     Returns
     -------
     pandas.DataFrame
-        DataFrame(step, fit_loss, stop_loss): nats per prediction; fit_loss is the mean since the line above.
+        DataFrame(step, fit_loss, stop_loss) in nats per prediction; fit_loss is the mean since the previous line.
     """
     rng = np.random.default_rng([ground.seed, 3])
     batches, sent = ground.batches_of(seam.receiver)["fit"], seam.sent(ground, "fit")
@@ -120,7 +120,7 @@ def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFra
         i = order.pop()
         for group in optimizer.param_groups:
             group["lr"] = method.rate(step - 1)
-        logits = upper(seam.receiver, map_(sent[i]), seam.into, batches[i])
+        logits = logits_from(seam.receiver, map_(sent[i]), seam.into, batches[i])
         loss = ground.nats(seam.receiver, logits, "fit", i).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -141,11 +141,11 @@ def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFra
 
 @torch.no_grad()
 def loss_on(map_: Map, seam: Seam, ground: Ground, part: str) -> float:
-    """Nats per prediction of the stitched model."""
+    """Loss of the stitched model in nats per prediction."""
     batches = ground.batches_of(seam.receiver)[part]
     total, count = 0.0, 0
     for number, (batch, hidden) in enumerate(zip(batches, seam.sent(ground, part), strict=True)):
-        losses = ground.nats(seam.receiver, upper(seam.receiver, map_(hidden), seam.into, batch), part, number)
+        losses = ground.nats(seam.receiver, logits_from(seam.receiver, map_(hidden), seam.into, batch), part, number)
         total, count = total + losses.sum().item(), count + len(losses)
     return total / count
 

@@ -1,4 +1,4 @@
-"""Which documents stitches are fitted on, stopped by and reported on, and what models make of them, computed once."""
+"""Documents for fitting, early stopping and reporting, and cached activations and losses of models on them."""
 
 from __future__ import annotations
 
@@ -14,60 +14,60 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repsim_nb.activations.selection import covered
+from repsim_nb.activations.selection import check_coverage
 from repsim_nb.corpora import Corpus, list_corpora, load_corpus
 from repsim_nb.errors import InputError
 from repsim_nb.models import Batch, Model, Window
 from repsim_nb.models.identity import UntraceableError
 from repsim_nb.models.neutral import NEUTRAL
-from repsim_nb.stitching.shared import carried, collated, stretches, window_of
+from repsim_nb.stitching.shared import collated, states_at_receiver, stretches, window_of
 from repsim_nb.stitching.task import KINDS, Losses, Task, predicted
 
 PARTS = ("fit", "stop", "report")
-MATCHED = 2**16  # tokens that a least-squares fit reads; a gradient needs more
-HELD = 2**30  # bytes of activations kept for the next stitch
-TOGETHER = HELD // 16  # bytes kept of one pass, so that those of other models stay
-STOP_SHARE = 0.15  # of the windows to fit on, kept back to stop by
+MATCH_TOKENS = 2**16  # used by a least-squares fit; a gradient fit needs more
+CACHE_BYTES = 2**30  # of activations kept for the next stitch
+CACHE_BYTES_PER_PASS = CACHE_BYTES // 16  # kept from one pass, so that other models are not evicted
+STOP_SHARE = 0.15  # of the fit windows, held out for early stopping
 
 
 class Ground:
-    """Windows of three sets of documents that share none, batched, and the activations of models on them.
+    """Windows from three disjoint sets of documents, batched, with cached activations of models on them.
 
     Parameters
     ----------
     corpus
-        None is the corpus that the models were made for. A named corpus gives its split "validation" to fit on and
-        "test" to report on; other documents are divided at random, two thirds to fit on.
+        The text. None means the corpus that the models were made for. A named corpus uses its split "validation" for
+        fitting and "test" for reporting; other documents are split at random, two thirds for fitting.
     models
-        All that will be asked for. The first one's kind says what is predicted. Windows are as long as the shortest
-        context of those with the same tokenizer; with several tokenizers see `shared`.
+        All models that will be used. The kind of the first one sets the task. Windows are as long as the shortest
+        context of the models with the same tokenizer; for several tokenizers see `shared`.
     n_fit, n_report
-        How many windows, from as many documents as there are. Those to stop by are taken from n_fit; n_report None
-        takes what the kind has by default.
+        Number of windows, spread over as many documents as possible. Windows for early stopping come out of n_fit;
+        n_report=None takes the default of the task.
     seed
-        Seed of the choice.
+        Seed for the split and the sample of windows.
     fits
-        Whether anything is fitted; otherwise all documents are to report on.
+        Whether anything is fitted; otherwise all documents are for reporting.
     layers
-        Positions that will be asked for, which are then computed together.
+        Layers that will be needed, which are then computed together.
 
     Attributes
     ----------
     task
         What is predicted.
     windows
-        Part -> windows; "fit" for the gradient, some of them also "match" for least squares, "stop", "report".
+        Part -> windows: "fit" for gradient steps, a subset of it "match" for least squares, "stop" and "report".
     corpora
         Part -> the corpus that its windows index.
     matched
-        The part that means and least squares are of.
+        The part used for means and least squares.
     coverage
-        Share of the places that all tokenizers end a token at, of those of the one with fewest; 1 for one.
+        Share of the coarsest tokenizer's token boundaries that all tokenizers have in common; 1 for one tokenizer.
 
     Raises
     ------
     InputError
-        Too few documents, or tokenizers that share too few places.
+        If there are too few documents, or the tokenizers share too few token boundaries.
     """
 
     def __init__(
@@ -81,42 +81,42 @@ class Ground:
         layers: Sequence[int] = (),
     ) -> None:
         self.models, self.seed, self.layers = list(models), seed, layers
-        self.corpora = _divided(models[0].made_for if corpus is None else corpus, seed, fits)
+        self.corpora = _split_corpus(models[0].made_for if corpus is None else corpus, seed, fits)
         self.task: Task = KINDS[models[0].kind](self.corpora.values())
         self.matched = "match" if fits else "report"
         self.coverage = 1.0
         self._batches: dict[tuple[Any, ...], dict[str, list[Batch]]] = {}
         self.windows: dict[str, list[Window]] = {}
         if fits:
-            self._choose_to_fit(n_fit)
+            self._choose_fit_windows(n_fit)
         report = self._cut("report")
         wanted = self.task.n_report if n_report is None else n_report
-        self.windows["report"] = _spread(report, wanted, np.random.default_rng([seed, 2]))
+        self.windows["report"] = _sample_windows(report, wanted, np.random.default_rng([seed, 2]))
         if not all(self.windows.values()):
             raise InputError(
-                f"{self.corpora['report']!r} has too few documents to fit on some, stop by others and report on others "
-                "again; give at least ten documents of some length."
+                f"{self.corpora['report']!r} has too few documents for separate fit, early-stopping and report sets. "
+                "Use at least ten documents with more than a few tokens."
             )
-        self._held: OrderedDict[tuple[str, int, str], list[Tensor]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int, str], list[Tensor]] = OrderedDict()
         self._means: dict[tuple[str, int], Tensor] = {}
         self._losses: dict[tuple[str, str, int | None], Losses] = {}
-        self._identities: dict[int, tuple[Model, str]] = {}  # with the model: while it lives, no other has its id
+        self._identities: dict[int, tuple[Model, str]] = {}  # holds the model too, so that its id is not reused
 
-    def _choose_to_fit(self, n_fit: int) -> None:
+    def _choose_fit_windows(self, n_fit: int) -> None:
         rng = np.random.default_rng([self.seed, 1])
-        windows = _spread(self._cut("fit"), n_fit, rng)
-        stopping = _some_documents(windows, min(STOP_SHARE * len(windows), self.task.stop_most), rng)
+        windows = _sample_windows(self._cut("fit"), n_fit, rng)
+        stopping = _sample_documents(windows, min(STOP_SHARE * len(windows), self.task.stop_most), rng)
         self.windows = {
             "fit": [w for w in windows if w.text not in stopping],
             "stop": [w for w in windows if w.text in stopping],
         }
         lengths = np.cumsum([len(w) for w in self.windows["fit"]])
-        self.windows["match"] = self.windows["fit"][: 1 + int(np.searchsorted(lengths, MATCHED))]
+        self.windows["match"] = self.windows["fit"][: 1 + int(np.searchsorted(lengths, MATCH_TOKENS))]
 
     def identity(self, model: Model) -> str:
-        """Equal for models that give the same values, as they were when this was first asked of them.
+        """A key that is equal for models with the same values, computed when first needed.
 
-        A model with something in it that no hash can hold is like itself alone, and in this process alone.
+        A model that cannot be hashed gets a key that is unique to it and to this process.
         """
         if id(model) not in self._identities:
             try:
@@ -128,12 +128,12 @@ class Ground:
 
     @cached_property
     def lengths(self) -> dict[str, int]:
-        """Tokens of a window at most, by the key of each tokenizer."""
+        """Maximum window length in tokens, by the key of each tokenizer."""
         keys = dict.fromkeys(model.windows.text_key for model in self.models)
         return {key: min(m.context for m in self.models if m.windows.text_key == key) for key in keys}
 
     def _cut(self, part: str) -> list[Window]:
-        """All windows of a part, of the first model's tokenizer; of several tokenizers, stretches that all can read."""
+        """All windows of a part with the first model's tokenizer, or shared stretches for several tokenizers."""
         corpus, (length, *_) = self.corpora[part], self.lengths.values()
         if len(self.lengths) == 1:
             return self.task.windows(self.models[0].windows, corpus, length)
@@ -141,25 +141,25 @@ class Ground:
         windows, shared, places = stretches(
             tuple(m.windows for m in firsts), tuple(self.lengths.values()), corpus.texts
         )
-        self.coverage = covered(firsts, places, shared)
+        self.coverage = check_coverage(firsts, places, shared)
         return list(windows)
 
     def batches_of(self, model: Model) -> dict[str, list[Batch]]:
-        """The batches of each part, in the tokens of `model`."""
+        """The batches of each part, with the tokenizer of `model`."""
         key = model.windows.text_key, model.pad, "token_type_ids" in model.tokenizer.model_input_names
         if key not in self._batches:
             self._batches[key] = {
                 part: [
                     collated(model, group)
-                    for together in self._together(windows)
+                    for together in self._batchable(windows)
                     for group in self.task.groups(together, part)
                 ]
                 for part, windows in self.windows.items()
             }
         return self._batches[key]
 
-    def _together(self, windows: list[Window]) -> list[list[Window]]:
-        """Windows in parts that may share a batch: all, unless a model gives a text other values in company."""
+    def _batchable(self, windows: list[Window]) -> list[list[Window]]:
+        """Split windows into parts that may share batches: one part, unless batching changes a model's values."""
         if all(model.neutral == NEUTRAL for model in self.models):
             return [windows]
         parts: dict[tuple[int, ...], list[Window]] = {}
@@ -170,7 +170,7 @@ class Ground:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Documents, windows and seed; of several tokenizers, their hashes with the length of their windows."""
+        """Documents, windows and seed; for several tokenizers also their hashes and window lengths."""
         parts = [part for part in PARTS if part in self.windows]
         about = {part: self.corpora[part].provenance for part in parts if part != "stop"}
         counts = {f"{part}_sequences": len(self.windows[part]) for part in parts}
@@ -182,54 +182,54 @@ class Ground:
     def hidden(self, model: Model, layer: int, part: str) -> Sequence[Tensor]:
         """The residual stream of `model` at `layer`, (sequences, length, d_model) for every batch of `part`.
 
-        Kept for the next stitch as far as memory is set aside for it, computed batch by batch otherwise.
+        Cached for the next stitch if it fits the cache, else computed batch by batch.
         """
         key = (self.identity(model), layer, part)
-        if key not in self._held:
-            computed = _Computed(model, layer, self.batches_of(model)[part])
-            if computed.nbytes > HELD:
+        if key not in self._cache:
+            computed = _LazyActivations(model, layer, self.batches_of(model)[part])
+            if computed.nbytes > CACHE_BYTES:
                 return computed
-            self._hold(model, self._with(layer, max(1, TOGETHER // computed.nbytes)), part)
-            while sum(t.nbytes for tensors in self._held.values() for t in tensors) > HELD:
-                self._held.popitem(last=False)
-        self._held.move_to_end(key)
-        return self._held[key]
+            self._cache_pass(model, self._layers_to_cache(layer, max(1, CACHE_BYTES_PER_PASS // computed.nbytes)), part)
+            while sum(t.nbytes for tensors in self._cache.values() for t in tensors) > CACHE_BYTES:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
 
-    def _with(self, layer: int, most: int) -> list[int]:
-        """The layer and, as far as they have room, those that will be asked for next."""
+    def _layers_to_cache(self, layer: int, most: int) -> list[int]:
+        """The layer and, if there is room, those that will be needed next."""
         others = sorted({*self.layers} - {layer}, key=lambda other: (other < layer, other))
         return [layer, *others][:most]
 
     @torch.no_grad()
-    def _hold(self, model: Model, layers: Sequence[int], part: str) -> None:
-        """One pass of the model, of which several layers are kept; the first of them last, to be dropped last."""
+    def _cache_pass(self, model: Model, layers: Sequence[int], part: str) -> None:
+        """Run the model once and cache several layers, the first one last so that it is evicted last."""
         kept: dict[int, list[Tensor]] = {layer: [] for layer in reversed(layers)}
         for batch in self.batches_of(model)[part]:
             model.residuals(_on(model, batch), layers, lambda layer, hidden: kept[layer].append(hidden))
-        self._held.update({(self.identity(model), layer, part): tensors for layer, tensors in kept.items()})
+        self._cache.update({(self.identity(model), layer, part): tensors for layer, tensors in kept.items()})
 
     @torch.no_grad()
     def losses_of(self, receiver: Model) -> Losses:
-        """The receiver's own losses on the documents to report on."""
+        """The receiver's own losses on the report documents."""
         key = (self.identity(receiver), self.task.key(receiver), None)
         if key not in self._losses:
             top = receiver.n_layers
             given = zip(self.hidden(receiver, top, "report"), self.batches_of(receiver)["report"], strict=True)
-            self._losses[key] = self.losses(receiver, (upper(receiver, h, top, b) for h, b in given))
+            self._losses[key] = self.losses(receiver, (logits_from(receiver, h, top, b) for h, b in given))
         return self._losses[key]
 
     @torch.no_grad()
     def losses_of_mean(self, receiver: Model, into: int) -> Losses:
-        """Losses of the receiver when position `into` holds its mean activation everywhere."""
+        """Losses of the receiver with layer `into` replaced by its mean activation at every position."""
         key = (self.identity(receiver), self.task.key(receiver), into)
         if key not in self._losses:
             mean = self._mean(receiver, into)
             batches = self.batches_of(receiver)["report"]
-            self._losses[key] = self.losses(receiver, (_everywhere(receiver, mean, into, b) for b in batches))
+            self._losses[key] = self.losses(receiver, (_logits_of_constant(receiver, mean, into, b) for b in batches))
         return self._losses[key]
 
     def _mean(self, model: Model, layer: int) -> Tensor:
-        """Mean activation over the tokens that maps are fitted on, (d_model,)."""
+        """Mean activation over the tokens used for fitting, (d_model,)."""
         if (self.identity(model), layer) not in self._means:
             for each in {layer, *self.layers}:
                 matched = zip(self.hidden(model, each, self.matched), self.batches_of(model)[self.matched], strict=True)
@@ -238,26 +238,26 @@ class Ground:
         return self._means[self.identity(model), layer]
 
     def nats(self, receiver: Model, logits: Tensor, part: str, number: int) -> Tensor:
-        """Loss of every prediction of one batch, (predictions,), to take a gradient of."""
+        """Differentiable loss of every prediction in one batch, (predictions,)."""
         batch = self.batches_of(receiver)[part][number]
         return self.task.nats(receiver, logits, batch, self.task.answers(batch, self.corpora[part]))
 
     def losses(self, receiver: Model, logits: Iterable[Tensor]) -> Losses:
-        """Losses behind the logits of every batch to report on, in order."""
+        """Losses from the logits of every report batch, in order."""
         return self.task.losses(receiver, logits, self.batches_of(receiver)["report"], self.corpora["report"])
 
     def sent(self, sender: Model, layer: int, receiver: Model, part: str, shuffle: bool = False) -> Sequence[Tensor]:
-        """What `sender` holds at `layer` where the receiver's tokens are, (sequences, length, d_sender) by batch.
+        """The sender's states at the receiver's tokens, (sequences, length, d_sender) for every batch.
 
-        Shuffled: what it holds at random other places of the same batch.
+        With `shuffle`, its states at random other positions of the same batch.
         """
         hidden = self.hidden(sender, layer, part)
         if not shuffle and sender.windows.text_key == receiver.windows.text_key:
             return hidden
-        return _Sent(hidden, self.batches_of(sender)[part], self.batches_of(receiver)[part], self.seed, shuffle)
+        return _SentStates(hidden, self.batches_of(sender)[part], self.batches_of(receiver)[part], self.seed, shuffle)
 
     def bytes_predicted(self, receiver: Model) -> int:
-        """UTF-8 bytes of the text that is predicted in the part to report on."""
+        """UTF-8 bytes of the predicted text in the report part."""
         if len(self.lengths) == 1:
             return sum(self._document_bytes.values())
         corpus, batches = self.corpora["report"], self.batches_of(receiver)["report"]
@@ -271,12 +271,12 @@ class Ground:
 
     @cached_property
     def _document_bytes(self) -> dict[int, int]:
-        """UTF-8 bytes of the text that is predicted, by document of the part to report on; of one tokenizer."""
+        """UTF-8 bytes of the predicted text, by report document, for one tokenizer."""
         total: dict[int, int] = {}
         for window in self.windows["report"]:
             text = self.corpora["report"].texts[window.text]
             ends = window.offsets[window.offsets[:, 1] > window.offsets[:, 0]]
-            if len(window) > len(ends):  # a special token in front: the first of the text is predicted too
+            if len(window) > len(ends):  # with a leading special token the first text token is predicted too
                 start = ends[0, 0]
             else:
                 start = ends[0, 1]
@@ -284,18 +284,18 @@ class Ground:
         return total
 
 
-def upper(receiver: Model, hidden: Tensor, into: int, batch: Batch) -> Tensor:
-    """Logits of the receiver with `hidden` at position `into`."""
+def logits_from(receiver: Model, hidden: Tensor, into: int, batch: Batch) -> Tensor:
+    """Logits of the receiver with `hidden` at layer `into`."""
     batch = _on(receiver, batch)
     return receiver.head(receiver.run(hidden, into, receiver.n_layers, batch), batch)
 
 
-def _everywhere(receiver: Model, row: Tensor, into: int, batch: Batch) -> Tensor:
-    """Logits of the receiver with one row at all places: sequences of one length are computed once."""
+def _logits_of_constant(receiver: Model, row: Tensor, into: int, batch: Batch) -> Tensor:
+    """Logits of the receiver with the same row at all positions. Sequences of equal length are computed once."""
     lengths = batch.mask.sum(1).tolist()
     last = {length: place for place, length in enumerate(lengths)}
     few = batch.take(list(last.values()))
-    logits = upper(receiver, row.expand(*few.ids.shape, -1), into, few)
+    logits = logits_from(receiver, row.expand(*few.ids.shape, -1), into, few)
     order = list(last)
     return logits[[order.index(length) for length in lengths]]
 
@@ -304,15 +304,15 @@ def _on(model: Model, batch: Batch) -> Batch:
     return batch.to(model.device)
 
 
-class _Computed(Sequence[Tensor]):
-    """Activations that are computed when asked for."""
+class _LazyActivations(Sequence[Tensor]):
+    """Activations that are computed on access."""
 
     def __init__(self, model: Model, layer: int, batches: Sequence[Batch]) -> None:
         self.model, self.layer, self.batches = model, layer, batches
 
     @property
     def nbytes(self) -> int:
-        """What all of them would take."""
+        """Bytes that all of them together would need."""
         return sum(b.ids.numel() for b in self.batches) * self.model.d_model * self.model.dtype.itemsize
 
     def __len__(self) -> int:
@@ -324,8 +324,8 @@ class _Computed(Sequence[Tensor]):
         return self.model.run(self.model.embed(batch), 0, self.layer, batch)
 
 
-class _Sent(Sequence[Tensor]):
-    """A sender's states where the receiver's tokens are, put there when asked for."""
+class _SentStates(Sequence[Tensor]):
+    """The sender's states at the receiver's tokens, aligned on access."""
 
     def __init__(
         self, hidden: Sequence[Tensor], own: Sequence[Batch], into: Sequence[Batch], seed: int, shuffle: bool
@@ -339,7 +339,7 @@ class _Sent(Sequence[Tensor]):
         hidden = self.hidden[index]
         if self.shuffle:
             hidden = _shuffled(hidden, self.own[index].mask.to(hidden.device), self.seed)
-        return carried(hidden, self.own[index], self.into[index])
+        return states_at_receiver(hidden, self.own[index], self.into[index])
 
 
 def _shuffled(hidden: Tensor, mask: Tensor, seed: int) -> Tensor:
@@ -350,8 +350,8 @@ def _shuffled(hidden: Tensor, mask: Tensor, seed: int) -> Tensor:
     return shuffled
 
 
-def _divided(corpus: Corpus | str | Sequence[str], seed: int, fits: bool) -> dict[str, Corpus]:
-    """Documents of each part."""
+def _split_corpus(corpus: Corpus | str | Sequence[str], seed: int, fits: bool) -> dict[str, Corpus]:
+    """Split the corpus into the documents of each part."""
     if isinstance(corpus, str) and corpus in list_corpora().index:
         report = load_corpus(corpus, split="test")
         return _parts(load_corpus(corpus, split="validation"), report) if fits else {"report": report}
@@ -367,8 +367,8 @@ def _parts(fit: Corpus, report: Corpus) -> dict[str, Corpus]:
     return {"fit": fit, "match": fit, "stop": fit, "report": report}
 
 
-def _spread(windows: list[Window], wanted: int, rng: np.random.Generator) -> list[Window]:
-    """At most `wanted` windows, documents taking turns, in random order."""
+def _sample_windows(windows: list[Window], wanted: int, rng: np.random.Generator) -> list[Window]:
+    """Sample at most `wanted` windows in random order, spread evenly over documents."""
     turns: dict[int, int] = {}
     ranked = []
     for i in rng.permutation(len(windows)):
@@ -379,8 +379,8 @@ def _spread(windows: list[Window], wanted: int, rng: np.random.Generator) -> lis
     return [windows[i] for _, i in sorted(ranked, key=lambda pair: pair[0])[:wanted]]
 
 
-def _some_documents(windows: list[Window], wanted: float, rng: np.random.Generator) -> set[int]:
-    """Random documents that have about `wanted` windows, never all documents."""
+def _sample_documents(windows: list[Window], wanted: float, rng: np.random.Generator) -> set[int]:
+    """Sample documents that have about `wanted` windows together, never all documents."""
     documents, counts = np.unique([w.text for w in windows], return_counts=True)
     order = rng.permutation(len(documents))[:-1]
     enough = 1 + np.searchsorted(np.cumsum(counts[order]), wanted)

@@ -1,4 +1,4 @@
-"""Maps from one model's residual stream into another's, each with its least-squares fit."""
+"""Maps from one model's residual stream into another's, each with a least-squares fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 
-RIDGE = 1e-6  # of the mean variance of a sender's feature
+RIDGE = 1e-6  # relative to the mean variance of the sender's features
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class CrossProducts:
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[Tensor, Tensor]]) -> CrossProducts:
-        """From parts ((rows, d_x), (rows, d_y)), read twice."""
+        """Accumulate over parts ((rows, d_x), (rows, d_y)), which are read twice."""
         parts = list(pairs)
         n = sum(len(x) for x, _ in parts)
         mean_x = torch.stack([x.double().sum(0) for x, _ in parts]).sum(0) / n
@@ -50,10 +50,10 @@ class Map(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """Sender rows in the receiver's coordinates."""
+        """Map sender rows into the receiver's space."""
 
     def prepared(self, x: Tensor) -> Tensor:
-        """What of x the least-squares fit is of."""
+        """The input that the least-squares fit sees."""
         return x
 
     @abstractmethod
@@ -62,7 +62,7 @@ class Map(nn.Module, ABC):
 
 
 class Identity(Map):
-    """x itself; nothing to fit."""
+    """The identity, with nothing to fit."""
 
     def __init__(self, d_x: int, d_y: int) -> None:
         super().__init__()
@@ -82,8 +82,8 @@ class Identity(Map):
 class Affine(Map):
     """x W + b, W (d_x, d_y).
 
-    W is kept as a product with the inverse root of the sender's covariance, so that a gradient step changes every
-    direction that the sender uses alike; without it Adam needs many times the steps.
+    W is parametrised as a product with the inverse square root of the sender's covariance, so that a gradient step
+    changes all directions that the sender uses equally. Without this Adam needs many more steps.
     """
 
     centre: Tensor
@@ -136,11 +136,11 @@ class Affine(Map):
 class AffineNorm(Affine):
     """LayerNorm, then an affine map: the form of Brown et al. 2023 (App. C), who leave the order of the two open.
 
-    The norm's own gain and bias would do nothing that the map behind it cannot.
+    The norm has no gain and bias of its own, since the affine map absorbs them.
     """
 
     def prepared(self, x: Tensor) -> Tensor:
-        """x, every row with mean 0 and variance 1."""
+        """x with every row scaled to mean 0 and variance 1."""
         return F.layer_norm(x, x.shape[-1:])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,12 +149,12 @@ class AffineNorm(Affine):
 
 
 class LowRank(Affine):
-    """x A B + b with A (d_x, rank), B (rank, d_y); the start is reduced-rank regression."""
+    """x A B + b with A (d_x, rank) and B (rank, d_y), initialised by reduced-rank regression."""
 
     def __init__(self, d_x: int, d_y: int, rank: int) -> None:
         super().__init__(d_x, d_y)
         if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= min(d_x, d_y):
-            raise InputError(f"rank={rank!r}; expected a whole number from 1 to {min(d_x, d_y)}.")
+            raise InputError(f"rank={rank!r}; expected a whole number between 1 and {min(d_x, d_y)}.")
         del self.whitened
         self.down, self.up = nn.Parameter(torch.zeros(d_x, rank)), nn.Parameter(torch.zeros(rank, d_y))
 
@@ -170,7 +170,7 @@ class LowRank(Affine):
 
 
 class Orthogonal(Map):
-    """scale x Q + b with orthonormal columns or rows in Q (d_x, d_y); the start is Procrustes (Schoenemann 1966)."""
+    """scale x Q + b with orthonormal columns or rows in Q (d_x, d_y), initialised by Procrustes (Schoenemann 1966)."""
 
     centre: Tensor
     rotation: Tensor
@@ -181,7 +181,7 @@ class Orthogonal(Map):
         self.register_buffer("centre", torch.zeros(d_x))
         self.register_buffer("rotation", torch.eye(d_x, d_y))
         self.register_buffer("unit", torch.ones(()))
-        self.turn = nn.Parameter(torch.zeros(d_x, d_x))  # its skew part, on top of `rotation`
+        self.turn = nn.Parameter(torch.zeros(d_x, d_x))  # only its skew part counts, applied on top of `rotation`
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.offset = nn.Parameter(torch.zeros(d_y))
 

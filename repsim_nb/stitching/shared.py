@@ -1,12 +1,12 @@
-"""Several tokenizers over one text: stretches that all can read, and the places at which all have read the same.
+"""Stitching with different tokenizers: stretches of text that all can read, and the places where all are in step.
 
-What a stitch is then: every position of the receiver holds the mapped state of the sender's last token that ends no
-later in the text (before the sender's first token, of that token), never a state of the receiver's own, and the loss is
-taken where both have read exactly the same text, on the receiver's next token. Elsewhere the sender has read less than
-the receiver should know, so that a loss would count what is missing in the text, not in the representation.
+Every position of the receiver gets the mapped state of the sender's last token that ends no later in the text (the
+sender's first token if there is none), never a state of the receiver's own. The loss is taken only where both have
+read exactly the same text, on the receiver's next token. Elsewhere the sender has read less than the receiver, and a
+loss would measure missing text rather than a worse representation.
 
-A state says nothing of what it is to predict: a position that counts stands at the end of one of the sender's tokens,
-and whatever it or a position before it holds has read no further.
+No state can leak the token to be predicted: a counted position ends where a token of the sender ends, and neither it
+nor any earlier position has read further.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repsim_nb.activations.selection import complete
+from repsim_nb.activations.selection import ends_a_place
 from repsim_nb.models import Batch, Model, Window
 from repsim_nb.models.batch import Windows
 
-PIECES = 64  # that a character is told apart in
-NEVER = 2**60  # read by padding and by special tokens behind a text, which no state is taken from
+SUBTOKENS = 64  # resolution within a character that is split into several tokens
+UNREACHABLE = 2**60  # `read` of padding and trailing special tokens, whose states are never used
 
 
 @dataclass(frozen=True)
 class Stretch(Window):
-    """A window of one tokenizer over a stretch of text that all tokenizers read as a whole.
+    """A window of one tokenizer over a stretch of text that fits one window of every tokenizer.
 
     Attributes
     ----------
     read
-        How much of the text is read up to each token, (length,), never falling: characters times `PIECES`, less the
-        number of tokens that are still to come of the last one.
+        How much text is read up to each token, (length,), non-decreasing: characters times `SUBTOKENS`, minus the
+        number of tokens still missing from the last character.
     shared
-        Tokens up to which every tokenizer has read the same, bool (length,).
+        Tokens at which every tokenizer has read the same text, bool (length,).
     each
-        Text_key of a tokenizer -> its window over the same stretch.
+        `text_key` of a tokenizer -> its window over the same stretch.
     """
 
     read: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -50,7 +50,7 @@ class Stretch(Window):
 
 @dataclass(frozen=True)
 class SharedBatch(Batch):
-    """A batch of one tokenizer that says where the others have read the same.
+    """A batch of one tokenizer that marks where the others have read the same text.
 
     Attributes
     ----------
@@ -63,17 +63,17 @@ class SharedBatch(Batch):
 
 
 def window_of(model: Model, window: Window) -> Window:
-    """The window itself; of a stretch, that of the model's tokenizer."""
+    """The window itself, or for a stretch the window of the model's tokenizer."""
     return window.each[model.windows.text_key] if isinstance(window, Stretch) else window
 
 
 def collated(model: Model, windows: Sequence[Window]) -> Batch:
-    """Windows as a batch of `model`; stretches as a SharedBatch, each in the window of the model's tokenizer."""
+    """Collate windows into a batch of `model`; stretches give a SharedBatch with the model's tokenizer."""
     own = [window_of(model, window) for window in windows]
     batch = model.collate(own)
     if not all(isinstance(window, Stretch) for window in own):
         return batch
-    read = torch.full(batch.ids.shape, NEVER)
+    read = torch.full(batch.ids.shape, UNREACHABLE)
     shared = torch.zeros(batch.ids.shape, dtype=torch.bool)
     for row, window in enumerate(cast(Sequence[Stretch], own)):
         read[row, : len(window)] = torch.from_numpy(window.read)
@@ -81,13 +81,13 @@ def collated(model: Model, windows: Sequence[Window]) -> Batch:
     return SharedBatch(**{f.name: getattr(batch, f.name) for f in fields(batch)}, read=read, shared=shared)
 
 
-def paired(batch: Batch) -> Tensor:
-    """Which tokens stand beside one of every other model, bool (sequences, length): all, of models of one tokenizer."""
+def paired_tokens(batch: Batch) -> Tensor:
+    """Mask of tokens that have a counterpart in every model, bool (sequences, length); all, if tokenizers agree."""
     return batch.shared if isinstance(batch, SharedBatch) else batch.mask
 
 
-def carried(hidden: Tensor, sender: Batch, receiver: Batch) -> Tensor:
-    """The sender's states where the receiver's tokens are, (sequences, length of the receiver, d_sender)."""
+def states_at_receiver(hidden: Tensor, sender: Batch, receiver: Batch) -> Tensor:
+    """The sender's states at the receiver's tokens, (sequences, receiver length, d_sender)."""
     if not isinstance(sender, SharedBatch) or not isinstance(receiver, SharedBatch):
         return hidden
     last = torch.searchsorted(sender.read, receiver.read, right=True) - 1
@@ -99,21 +99,24 @@ def carried(hidden: Tensor, sender: Batch, receiver: Batch) -> Tensor:
 def stretches(
     cuts: tuple[Windows, ...], lengths: tuple[int, ...], texts: tuple[str, ...]
 ) -> tuple[list[Stretch], int, list[int]]:
-    """Texts in stretches that fill no tokenizer's window and end where all tokenizers end a token.
+    """Split texts into stretches that fit every tokenizer's window and end where all tokenizers end a token.
 
-    Text between two such ends that fills a window is left out, as is text behind the last of them.
+    Text between two shared boundaries that does not fit a window is dropped, as is text after the last one.
 
     Parameters
     ----------
     cuts
-        Different tokenizers.
+        Windows of different tokenizers.
     lengths
-        Tokens of a window at most, for each.
+        Maximum window length for each, in tokens.
+    texts
+        The texts.
 
     Returns
     -------
     tuple[list[Stretch], int, list[int]]
-        The stretches, as windows of the first tokenizer; how many places all share, and how many each has.
+        The stretches, as windows of the first tokenizer; the number of shared boundaries; the number of boundaries of
+        each tokenizer.
     """
     rooms = [cut.room(length) for cut, length in zip(cuts, lengths, strict=True)]
     keys = [cut.text_key for cut in cuts]
@@ -141,19 +144,21 @@ def stretches(
 
 
 def _places(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Characters at which a tokenizer ends a place in a text, and how many tokens it has up to each."""
+    """Characters at which a tokenizer ends a token, and the number of tokens up to each."""
     real = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
-    whole = real[complete(offsets[real, 0], offsets[real, 1])]
+    whole = real[ends_a_place(offsets[real, 0], offsets[real, 1])]
     return offsets[whole, 1], whole + 1
 
 
 def _steps(stops: np.ndarray, rooms: Sequence[int]) -> list[tuple[int, int]]:
-    """From which shared place to which each stretch goes: as far as all windows have room.
+    """First and last shared boundary of each stretch, as far apart as all windows allow.
 
     Parameters
     ----------
     stops
-        How many tokens of the text each tokenizer has at each place, (tokenizers, places).
+        Number of tokens of each tokenizer up to each boundary, (tokenizers, boundaries).
+    rooms
+        Text tokens that fit in a window of each tokenizer.
     """
     steps, first, end = [], 0, stops.shape[1] - 1
     while first < end:
@@ -168,10 +173,10 @@ def _steps(stops: np.ndarray, rooms: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _stretch(keys: Sequence[str], windows: Sequence[Window], chars: np.ndarray) -> Stretch:
-    """The windows of one stretch, that of the first tokenizer holding the others; `chars` are its shared places."""
+    """Combine the windows of one stretch; `chars` are its shared boundaries. Returns that of the first tokenizer."""
     read = [_read(window.offsets, chars[0]) for window in windows]
-    chars = chars * PIECES
-    if not all(reached[0] == chars[0] for reached in read):  # not all have a token before the text
+    chars = chars * SUBTOKENS
+    if not all(reached[0] == chars[0] for reached in read):  # not all have a special token before the text
         chars = chars[1:]
     each: dict[str, Stretch] = {}
     for key, window, reached in zip(keys, windows, read, strict=True):
@@ -182,13 +187,13 @@ def _stretch(keys: Sequence[str], windows: Sequence[Window], chars: np.ndarray) 
 
 
 def _read(offsets: np.ndarray, begins: int) -> np.ndarray:
-    """`Stretch.read` of a window whose text begins at the character `begins`."""
+    """`Stretch.read` for a window whose text begins at character `begins`."""
     real = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
-    whole = real[complete(offsets[real, 0], offsets[real, 1])]
+    whole = real[ends_a_place(offsets[real, 0], offsets[real, 1])]
     offsets = offsets.astype(np.int64)
-    completes = whole[np.searchsorted(whole, real)]  # which token ends the place that each one belongs to
-    read = np.full(len(offsets), begins * PIECES)
-    read[real] = offsets[completes, 1] * PIECES - np.minimum(completes - real, PIECES - 1)
+    completes = whole[np.searchsorted(whole, real)]  # the token that completes each one's character
+    read = np.full(len(offsets), begins * SUBTOKENS)
+    read[real] = offsets[completes, 1] * SUBTOKENS - np.minimum(completes - real, SUBTOKENS - 1)
     read = np.maximum.accumulate(read)
-    read[np.flatnonzero(offsets[:, 0] >= 0)[-1] + 1 :] = NEVER
+    read[np.flatnonzero(offsets[:, 0] >= 0)[-1] + 1 :] = UNREACHABLE
     return read

@@ -1,4 +1,4 @@
-"""Tables of stitches that come with the package."""
+"""Precomputed stitching tables that ship with the package."""
 
 from __future__ import annotations
 
@@ -25,23 +25,32 @@ def shipped_table(
     n_report: int,
     n_fit: int | None = None,
 ) -> xr.Dataset | None:
-    """The table `name` of data/tables if it holds what `stitching_table` would give for these arguments, else None.
+    """Load the table `name` from data/tables if it equals what `stitching_table` would return, else return None.
 
     Parameters
     ----------
     name
-        Of the file, without ending.
+        File name without suffix.
     models
-        Senders and receivers; each must be in the table, and be as `load_model` gives it.
+        Senders and receivers. Each must be in the table and unchanged since `load_model`.
     corpus
-        What is reported on, to the letter.
+        The exact corpus that is reported on.
     map, seed, n_report, n_fit
-        As in `stitching_table`; n_fit None for a map that is not fitted.
+        As in `stitching_table`; n_fit=None for a map that is not fitted.
+
+    Returns
+    -------
+    xarray.Dataset or None
+        The table, or None if any argument differs from those it was computed with.
 
     Raises
     ------
     FileNotFoundError
-        No table of this name.
+        If there is no table with this name.
+
+    Notes
+    -----
+    Shipped values were computed on another machine: they agree with a new computation within rounding, not bit by bit.
     """
     import xarray as xr
 
@@ -59,9 +68,9 @@ def shipped_table(
 
 
 def _is_shipped(model: Model, about: dict[str, Any] | None) -> bool:
-    """Whether a model is as it was for the table, and changed in nothing since it was loaded.
+    """Whether a model equals the one in the table and is unchanged since it was loaded.
 
-    Wherever it computes: tables are the same on every device, within rounding.
+    The device is ignored, since values agree across devices within rounding.
     """
     if about is None or {**about, "device": ""} != {**model.provenance, "device": ""}:
         return False

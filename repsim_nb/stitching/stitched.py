@@ -1,4 +1,4 @@
-"""Two models joined by a map, what that costs, and where."""
+"""Two models joined by a map, the penalty, and where it arises."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.models import Batch, Model, load_model
 from repsim_nb.models.batch import Texts
 from repsim_nb.stitching.fitting import STEPS, Method, Seam, descend, least_squares
-from repsim_nb.stitching.ground import Ground, upper
+from repsim_nb.stitching.ground import Ground, logits_from
 from repsim_nb.stitching.maps import Map
-from repsim_nb.stitching.shared import carried, collated, stretches
+from repsim_nb.stitching.shared import collated, states_at_receiver, stretches
 from repsim_nb.stitching.task import KINDS, Losses
 
 N_FIT = 1024
@@ -29,26 +29,30 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Stitched:
-    """A sender's lower part, a map and a receiver's upper part.
+    """The sender's lower layers, a map and the receiver's upper layers.
 
-    Losses are in nats per token of text, or of classifiers in nats per example: the unit of `penalty` wherever none is
-    named.
+    Losses and penalties are in nats per token, or nats per example for classifiers.
 
     Attributes
     ----------
     seam
-        Both models, unchanged, and where they are joined.
+        Both models, unchanged, and the layers where they are joined.
     map
         The fitted map, a torch module (..., d_sender) -> (..., d_receiver).
     method
-        How it was fitted.
+        How the map was fitted.
     history
-        Learning curve of the gradient fit, DataFrame(step, fit_loss, stop_loss); one line for other fits.
+        Learning curve of the gradient fit, DataFrame(step, fit_loss, stop_loss); a single line for other fits.
     losses, receiver_losses, mean_losses
-        Of every token predicted, or example labelled, on the documents to report on: stitched, the receiver alone, and
-        the receiver fed its own mean activation at `into`.
+        Losses on the report documents, per token or example: of the stitched model, of the receiver alone, and of the
+        receiver given its own mean activation at `into`.
     ground
-        The documents.
+        The documents, and cached activations on them.
+
+    Notes
+    -----
+    The penalty is an upper bound on what the receiver cannot use: a better fit (more text in `n_fit`, more steps, a
+    richer map) lowers it. A low penalty shows that a map exists, not that the two models compute the same thing.
     """
 
     seam: Seam
@@ -62,75 +66,75 @@ class Stitched:
 
     @property
     def sender(self) -> Model:
-        """The model whose lower part is used."""
+        """The model whose lower layers are used."""
         return self.seam.sender
 
     @property
     def receiver(self) -> Model:
-        """The model whose upper part is used."""
+        """The model whose upper layers are used."""
         return self.seam.receiver
 
     @property
     def layer(self) -> int:
-        """Position of the sender that is read."""
+        """Layer of the sender that is read."""
         return self.seam.layer
 
     @property
     def into(self) -> int:
-        """Position of the receiver that is written."""
+        """Layer of the receiver that is replaced."""
         return self.seam.into
 
     @property
     def loss(self) -> float:
-        """Of the stitched model."""
+        """Mean loss of the stitched model."""
         return self.losses.mean
 
     @property
     def receiver_loss(self) -> float:
-        """Of the receiver alone on the same text."""
+        """Mean loss of the receiver alone on the same text."""
         return self.receiver_losses.mean
 
     @property
     def accuracy(self) -> float:
-        """Share of next tokens, or of examples, that the stitched model has right, 0 to 1."""
+        """Share of next tokens, or of examples, that the stitched model predicts correctly, 0 to 1."""
         return self.losses.accuracy
 
     @property
     def receiver_accuracy(self) -> float:
-        """The same of the receiver alone."""
+        """The same share for the receiver alone."""
         return self.receiver_losses.accuracy
 
     @property
     def penalty(self) -> float:
-        """loss - receiver_loss (Bansal et al. 2021); 0: the sender says all that the receiver needs."""
+        """loss - receiver_loss (Bansal et al. 2021). 0 means that the sender provides all the receiver needs."""
         return float((self.losses.nats.astype(np.float64) - self.receiver_losses.nats).mean())
 
     @property
     def recovered(self) -> float:
-        """Share that the sender gives back of what the receiver loses when fed its mean activation.
+        """Share of the mean-ablation loss that the sender recovers.
 
-        1 for no penalty, 0 for no better than the mean, below 0 for worse.
+        1 means no penalty, 0 no better than the receiver's mean activation; negative is worse than that.
         """
         return 1 - self.penalty / (self.mean_losses.mean - self.receiver_loss)
 
     @property
     def bits_per_byte(self) -> float:
-        """Loss of the stitched model per byte of the text that is predicted, in bits: comparable between tokenizers.
+        """Loss of the stitched model in bits per byte of predicted text, comparable between tokenizers.
 
-        Of a sender with another tokenizer, that text is some of the tokens alone.
+        If the sender has another tokenizer, only some of the tokens are predicted.
 
         Raises
         ------
         InputError
-            Classifiers, which predict no text.
+            If the models are classifiers, which predict no text.
         """
         if self.receiver.kind != "causal":
-            raise InputError(f"{self.receiver.name} is a classifier, which predicts no bytes; see .loss and .accuracy.")
+            raise InputError(f"{self.receiver.name} is a classifier and predicts no text; use .loss and .accuracy.")
         return float(self.losses.nats.sum(dtype=np.float64) / np.log(2) / self.ground.bytes_predicted(self.receiver))
 
     @cached_property
     def documents(self) -> pd.DataFrame:
-        """Per document reported on (index: name): how many tokens or examples; loss, receiver_loss and accuracies."""
+        """Per report document (index: name): number of tokens or examples, losses and accuracies."""
         own, stitched = self.receiver_losses.by_document(), self.losses.by_document()
         names = self.ground.corpora["report"].documents
         return pd.DataFrame(
@@ -144,7 +148,7 @@ class Stitched:
         ).set_axis(pd.Index([names[i] for i in own.index], name="document"))
 
     def interval(self, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-        """Percentile bootstrap of the penalty over documents."""
+        """Percentile bootstrap of the penalty over documents. It treats the fitted map as fixed."""
         own = self.receiver_losses.by_document()
         excess = self.losses.by_document().nats - own.nats
         drawn = document_draws(len(own), np.random.default_rng(seed), RESAMPLES)
@@ -153,62 +157,61 @@ class Stitched:
         return float(low), float(high)
 
     def logits(self, batch: Batch | Texts) -> Tensor:
-        """Logits of the stitched model, (sequences, length, vocabulary), or of classifiers (sequences, classes).
+        """Logits of the stitched model, (sequences, length, vocabulary) or (sequences, classes) for classifiers.
 
         Parameters
         ----------
         batch
-            Of the receiver, or texts; models with different tokenizers take texts only.
+            A batch of the receiver, or texts. Models with different tokenizers need texts.
 
         Raises
         ------
         InputError
-            A batch where the sender has other tokens.
+            If a batch is given and the sender has a different tokenizer.
         """
         own, batch = self._batches(batch)
         with torch.no_grad():
             hidden = self.sender.run(self.sender.embed(own), 0, self.layer, own)
-            return upper(
-                self.receiver, self.map(carried(hidden, own, batch)).to(self.receiver.device), self.into, batch
-            )
+            mapped = self.map(states_at_receiver(hidden, own, batch)).to(self.receiver.device)
+            return logits_from(self.receiver, mapped, self.into, batch)
 
     def _batches(self, given: Batch | Texts) -> tuple[Batch, Batch]:
-        """The same text in the tokens of sender and receiver."""
+        """The same text as a batch of the sender and of the receiver."""
         if self.sender.windows.text_key == self.receiver.windows.text_key:
             batch = given if isinstance(given, Batch) else self.receiver.batch(given)
             return batch.to(self.sender.device), batch
         if isinstance(given, Batch):
             raise InputError(
-                f"{self.sender.name} and {self.receiver.name} have different tokenizers, and a batch holds the tokens "
-                "of one. Give the texts: logits([...])."
+                f"{self.sender.name} and {self.receiver.name} have different tokenizers, and a batch holds tokens of "
+                "only one. Pass the texts instead: logits([...])."
             )
         both = self.sender, self.receiver
         windows, *_ = stretches(
             tuple(m.windows for m in both), tuple(m.context for m in both), tuple(cast(Sequence[str], given))
         )
         if not windows:
-            raise InputError("No two tokens of sender and receiver end at the same characters of this text.")
+            raise InputError("No token of the sender ends at the same character of this text as one of the receiver.")
         return collated(self.sender, windows), collated(self.receiver, windows)
 
     def predictions(self, prompt: str | tuple[str, str], top: int = 5) -> pd.DataFrame:
-        """What sender, receiver and stitched model make of `prompt`, side by side.
+        """Compare the predictions of sender, receiver and stitched model for `prompt`.
 
         Parameters
         ----------
         prompt
-            Some text; a classifier takes a pair as well.
+            A text, or for classifiers also a pair of texts.
         top
-            How many of the likeliest next tokens; a classifier shows all labels.
+            Number of next tokens to show; classifiers show all labels.
 
         Returns
         -------
         pandas.DataFrame
-            DataFrame of the likeliest next tokens, one line per rank, with columns (model, "token" | "probability");
-            for classifiers of probabilities, one line per label, one column per model.
+            The most likely next tokens, one line per rank, with columns (model, "token" | "probability"). For
+            classifiers the probabilities, one line per label and one column per model.
         """
         texts = [prompt] if isinstance(prompt, str) else prompt
         if not all(isinstance(text, str) and text.strip() for text in texts) or not texts:
-            raise InputError(f"prompt={prompt!r}; expected some text.")
+            raise InputError(f"prompt={prompt!r}; expected a non-empty text.")
         own, batch = self._batches([prompt])
         with torch.no_grad():
             return self.ground.task.prediction(
@@ -221,14 +224,19 @@ class Stitched:
             )
 
     def costliest(self, n: int = 20) -> pd.DataFrame:
-        """The predicted tokens, or the examples, at which stitching costs most.
+        """The predicted tokens or examples with the largest penalty.
+
+        Parameters
+        ----------
+        n
+            Number of tokens or examples.
 
         Returns
         -------
         pandas.DataFrame
-            DataFrame(document, before, token, receiver_loss, loss, cost), the last three in nats, costliest first;
-            `before` is the text in front of the token. For classifiers premise, hypothesis (or text), label and case,
-            as far as the corpus has them, in place of `before` and `token`.
+            DataFrame(document, before, token, receiver_loss, loss, cost), the last three in nats, largest cost first.
+            `before` is the text in front of the token. For classifiers `before` and `token` are replaced by premise,
+            hypothesis (or text), label and case, if the corpus has them.
         """
         cost = self.losses.nats - self.receiver_losses.nats
         order = np.argsort(-cost, kind="stable")[:n]
@@ -240,7 +248,7 @@ class Stitched:
 
     @property
     def provenance(self) -> str:
-        """Models, map, documents and seed as one JSON string."""
+        """Models, map, documents and seed, as one JSON string."""
         about: dict[str, Any] = {
             "sender": self.sender.provenance,
             "receiver": self.receiver.provenance,
@@ -278,49 +286,76 @@ def stitch(
     n_report: int | None = None,
     shuffle: bool = False,
 ) -> Stitched:
-    """Feed what `sender` holds at `layer` through a fitted map to `receiver` at `into`, and measure what that costs.
+    """Feed the sender's activations at `layer` through a fitted map into the receiver, and measure the penalty.
 
-    Both models stay as they are; only the map is fitted. The documents fitted on and those reported on are always
-    different ones, and the gradient fit is stopped by a third set. What it costs is in nats per token for causal
-    models, and in nats per example for classifiers.
+    Both models stay unchanged; only the map is fitted. The map is fitted on other documents than those reported on,
+    and the gradient fit uses a third set for early stopping. Penalties are in nats per token for causal models and in
+    nats per example for classifiers.
 
-    Causal models may have different tokenizers. The receiver is then fed, at each of its tokens, the mapped state of
-    the sender's last token that ends no later in the text, and nothing of its own; its loss is taken, with and without
-    the stitch, on the same tokens: those before which both have read exactly the same text (see `stitching.shared`).
+    Causal models may have different tokenizers. Each token of the receiver then gets the mapped state of the sender's
+    last token that ends no later in the text. The loss with and without the stitch is taken on the same tokens: those
+    before which both models have read exactly the same text (see `stitching.shared`).
 
     Parameters
     ----------
     sender, receiver
-        Causal models, or classifiers with the same tokenizer that know the labels of the corpus; or anything
-        `load_model` takes. Where the corpus says entailment or non-entailment and a classifier has more classes, all
-        but "entailment" count as non-entailment.
+        Two causal models, or two classifiers with the same tokenizer and the labels of the corpus; or anything that
+        `load_model` takes. If the labels are entailment and non-entailment and a classifier has more classes, all of
+        them except "entailment" count as non-entailment.
     layer
-        Position in the sender's residual stream, 0 (embedding) to n_layers; negative ones count from the end.
+        Layer of the sender's residual stream, 0 (embedding) to n_layers; negative values count from the end.
     corpus
-        None is the one that the models were made for, "python-docs" or "nli-heuristics". These are fitted on their
-        split "validation" and reported on "test"; other corpora are divided by document, unless map="identity", which
-        fits nothing and reports on all. Classifiers need one with labels.
+        Text for fitting and reporting. None means the one that the models were made for, "python-docs" or
+        "nli-heuristics". These are fitted on their split "validation" and reported on "test". Other corpora are split
+        by document, unless map="identity", which has nothing to fit. Classifiers need labels.
     map
-        "identity", "orthogonal" (rotation, scale, shift), "affine", "affine_norm" (LayerNorm, then affine: the paper's
-        form) or "low_rank" (affine of rank `rank`).
+        "identity", "orthogonal" (rotation, scale, shift), "affine", "affine_norm" (LayerNorm, then affine: the form of
+        the paper) or "low_rank" (affine with rank `rank`).
     fit
-        "least_squares" of the receiver's activations, or "gradient": from there, Adam on the receiver's loss with early
-        stopping, at most `steps` steps of 8 windows or 64 examples, the first `warmup` of them with a rising rate.
+        "least_squares" to the receiver's activations, or "gradient": from there, Adam on the receiver's loss with early
+        stopping.
     into
-        Position in the receiver; None takes `layer`.
+        Layer of the receiver; None takes `layer`.
     seed
-        Seed of the windows, the division into documents and the order of batches.
+        Seed for the sample of windows, the split of the documents and the order of batches.
+    rank
+        Rank of map="low_rank".
+    steps, warmup
+        Maximum number of gradient steps, of 8 windows or 64 examples each, and how many of them warm up the learning
+        rate.
     n_fit, n_report
-        Windows of text, or examples, at most; n_report None is 192 windows or 1,024 examples.
+        Maximum number of windows, or examples, to fit on and to report on. n_report=None means 192 windows or 1,024
+        examples.
     shuffle
-        A control: hand the receiver the sender's activations at other, random places.
+        As a control, give the receiver the sender's activations at other, random positions.
+
+    Returns
+    -------
+    Stitched
+        The stitched model with its losses and penalty.
 
     Raises
     ------
     InputError
-        Unknown map or fit, a layer that does not exist, models of different kinds, classifiers with different
-        tokenizers, tokenizers that share too few places, labels that differ from those of the corpus or are missing
-        there, too few documents.
+        If the map, fit or layer is unknown, the kinds of models differ, classifiers have different tokenizers, the
+        tokenizers share too few token boundaries, labels are missing or do not match, or there are too few documents.
+
+    Notes
+    -----
+    The penalty depends on how much text the map was fitted on (`n_fit`), on `steps` and on the family of maps: compare
+    penalties only with equal settings. A richer map can lower the penalty by computing what the sender does not; the
+    controls are shuffle=True, map="identity" and a map from an untrained sender.
+
+    References
+    ----------
+    Lenc and Vedaldi 2015; Bansal, Nakkiran and Barak 2021, "Revisiting model stitching to compare neural
+    representations".
+
+    Examples
+    --------
+    >>> stitched = stitch("tiny-neox-w32-d2", "tiny-neox-w32-d2", 1, map="identity", n_report=4)
+    >>> round(abs(stitched.penalty), 4)
+    0.0
     """
     method = Method(map, fit, rank, steps, warmup)
     seam = join(load_model(sender), load_model(receiver), layer, into, shuffle)
@@ -329,7 +364,7 @@ def stitch(
 
 
 def stitch_on(ground: Ground, seam: Seam, method: Method) -> Stitched:
-    """`stitch` on documents that other stitches share."""
+    """`stitch` on documents shared with other stitches."""
     map_ = method.new_map(seam)
     if method.fits:
         least_squares(map_, seam, ground)
@@ -340,31 +375,33 @@ def stitch_on(ground: Ground, seam: Seam, method: Method) -> Stitched:
     map_.requires_grad_(False)
     with torch.no_grad():
         each = zip(seam.sent(ground, "report"), ground.batches_of(seam.receiver)["report"], strict=True)
-        losses = ground.losses(seam.receiver, (upper(seam.receiver, map_(h), seam.into, b) for h, b in each))
+        losses = ground.losses(seam.receiver, (logits_from(seam.receiver, map_(h), seam.into, b) for h, b in each))
     own, mean = ground.losses_of(seam.receiver), ground.losses_of_mean(seam.receiver, seam.into)
     return Stitched(seam, map_, method, history, losses, own, mean, ground)
 
 
 def join(sender: Model, receiver: Model, layer: int, into: int | None, shuffle: bool = False) -> Seam:
-    """Checked ends of a stitch."""
+    """Validate sender, receiver and layers, and join them."""
     for model in (sender, receiver):
         if model.kind not in KINDS:
-            raise InputError(f"{model.name} is of kind {model.kind!r}; only {' and '.join(KINDS)} can be stitched.")
+            raise InputError(
+                f"{model.name} is of kind {model.kind!r}; only {' and '.join(KINDS)} models can be stitched."
+            )
     if sender.kind != receiver.kind:
         raise InputError(
-            f"{sender.name} is of kind {sender.kind!r} and {receiver.name} of kind {receiver.kind!r}, which predict "
-            "different things. Stitch models of one kind."
+            f"{sender.name} is of kind {sender.kind!r} and {receiver.name} of kind {receiver.kind!r}, and these "
+            "predict different things. Stitch models of the same kind."
         )
     if sender.windows.text_key != receiver.windows.text_key and sender.kind != "causal":
         raise InputError(
-            f"{sender.name} and {receiver.name} have different tokenizers; of {sender.kind} models only those with the "
-            "same one can be stitched."
+            f"{sender.name} and {receiver.name} have different tokenizers; {sender.kind} models can only be stitched "
+            "if they share one."
         )
     (layer,) = sender.positions(layer)
     if into is None and layer > receiver.n_layers:
         raise InputError(
-            f"{receiver.name} has positions 0 to {receiver.n_layers}, so layer {layer} of {sender.name} has no "
-            "counterpart there; say into=..."
+            f"{receiver.name} has layers 0 to {receiver.n_layers}, so layer {layer} of {sender.name} has no "
+            "counterpart there. Set into=..."
         )
     (into,) = receiver.positions(layer if into is None else into)
     return Seam(sender, receiver, layer, into, shuffle)
@@ -379,16 +416,16 @@ def common_ground(
     fits: bool = True,
     layers: Sequence[int] = (),
 ) -> Ground:
-    """Windows that suit all of these models; `layers` are those that will be asked for."""
+    """Windows that suit all of these models; `layers` are those that will be needed."""
     for name, number in (("n_fit", n_fit), ("n_report", 1 if n_report is None else n_report)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InputError(f"{name}={number!r}; expected a positive whole number.")
     ground = Ground(corpus, models, n_fit, n_report, seed, fits, layers)
     for model in models:
-        ground.task.key(model)  # raises where the labels of model and corpus do not meet
+        ground.task.key(model)  # raises if the labels of model and corpus do not match
     return ground
 
 
 def document_draws(documents: int, rng: np.random.Generator, resamples: int) -> np.ndarray:
-    """How often each document is drawn in each resample, (resamples, documents)."""
+    """Number of times each document is drawn in each bootstrap resample, (resamples, documents)."""
     return rng.multinomial(documents, np.full(documents, 1 / documents), resamples)

@@ -1,4 +1,4 @@
-"""Stitches between all pairs of senders and receivers, computed once and kept."""
+"""Stitches between all pairs of senders and receivers, with intermediate results kept on disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from repsim_nb.system.progress import steps as progress
 if TYPE_CHECKING:
     import xarray as xr
 
-CELLS = 3  # raise when what is kept of a cell changes
+CELLS = 3  # format version of stored cells; increase when their content changes
 
 
 @named_arguments()
@@ -47,41 +47,55 @@ def stitching_table(
     shuffle: bool = False,
     out: str | os.PathLike[str] | None = None,
 ) -> xr.Dataset:
-    """`stitch` for every sender, receiver and layer, on the same documents.
+    """Stitch every sender into every receiver at every layer, on the same documents.
 
     Parameters
     ----------
     senders, receivers
-        Causal models, or classifiers with one tokenizer; a model may be both. Of causal models with several tokenizers
-        every loss is taken on the tokens before which all of them have read the same text.
+        Causal models, or classifiers with the same tokenizer; a model can be both. With several tokenizers every loss
+        is taken on the tokens before which all models have read the same text.
     layers
-        Positions that all of them have, read and written at the same one; "all" takes every position.
-    out
-        A file (.nc) for the result. What is done is kept beside it, and a call after a kill goes on from there.
+        Layers that all models have; sender and receiver use the same one. "all" takes every layer.
     corpus, map, fit, seed, rank, steps, warmup, n_fit, n_report, shuffle
         As in `stitch`.
+    out
+        File (.nc) for the result. Finished stitches are stored next to it, so that a call resumes after an
+        interruption.
 
     Returns
     -------
     xarray.Dataset
-        Dataset over (sender, receiver, layer): `loss`, `penalty` (nats per token, or per example for classifiers) with
-        `penalty_low` and `penalty_high` (95% bootstrap over documents), `accuracy` (share of tokens or examples right),
-        `bits_per_byte` (causal models only), `recovered`, `steps`; over fewer: `receiver_loss`, `receiver_accuracy`
-        (receiver) and `mean_loss` (receiver, layer), of the receiver fed its mean activation. For every other interval
-        and test there are sums over the documents reported on: `document_loss` (nats) and `document_right` (how many
-        are right) over (sender, receiver, layer, document), `document_receiver_loss` and `document_receiver_right`
-        (receiver, document), and how many there are, `document_tokens` or `document_examples` (document). Where the
-        corpus has them, `case` and `label` are coordinates of document. attrs["provenance"] is one JSON string.
+        Over (sender, receiver, layer): `loss` and `penalty` (nats per token, or per example for classifiers),
+        `penalty_low` and `penalty_high` (95% bootstrap over documents), `accuracy`, `bits_per_byte` (causal models
+        only), `recovered` and `steps`. Over (receiver): `receiver_loss` and `receiver_accuracy`; over (receiver,
+        layer): `mean_loss`, with the receiver given its mean activation. For other intervals and tests, sums per
+        report document: `document_loss` (nats) and `document_right` (number correct) over (sender, receiver, layer,
+        document), `document_receiver_loss` and `document_receiver_right` over (receiver, document), and the numbers
+        of predictions, `document_tokens` or `document_examples`. If the corpus has them, `case` and `label` are
+        coordinates of document. attrs["provenance"] is one JSON string.
 
     Raises
     ------
     InputError
-        As `stitch`; a layer that one of the models lacks; two different models of one name.
+        As for `stitch`, or if a model lacks one of the layers, or two different models have the same name.
+
+    Notes
+    -----
+    Penalties depend on how much text each map was fitted on and on the family of maps. Intervals hold for each cell by
+    itself and cover the choice of report documents only: not the fitted map, nor other seeds of the models. Cells
+    that share a sender or receiver are not independent; see `asymmetry`.
+
+    Examples
+    --------
+    >>> names = ["tiny-neox-w32-d2", "tiny-neox-w64-d2"]
+    >>> table = stitching_table(names[:1], names, 1, fit="least_squares", n_fit=16, n_report=4)
+    >>> dict(table.penalty.sizes)
+    {'sender': 1, 'receiver': 2, 'layer': 1}
     """
     method = Method(map, fit, rank, steps, warmup)
     lower, higher = [load_model(m) for m in senders], [load_model(m) for m in receivers]
     if not lower or not higher:
-        raise InputError("Give at least one sender and one receiver.")
+        raise InputError("Need at least one sender and one receiver.")
     models = _by_name([*lower, *higher])
     shallowest = min(models.values(), key=lambda m: m.n_layers)
     positions = shallowest.positions(layers)
@@ -89,14 +103,14 @@ def stitching_table(
     ground = common_ground(list(models.values()), corpus, n_fit, n_report, seed, method.fits, positions)
     for model in (*lower, *higher):
         if ground.identity(model) != ground.identity(models[model.name]):
-            raise _two_of(model.name)
+            raise _duplicate_name(model.name)
     how = asdict(method) | {"shuffled_sender": shuffle} | ground.provenance
     cells = _Cells(Path(out), ground, how) if out else None
     done: dict[tuple[str, str, int], dict[str, Any]] = {}
     for seam in progress(seams, "stitching", "stitch"):
         key = seam.sender.name, seam.receiver.name, seam.layer
         done[key] = _cell(ground, seam, method, cells)
-    table = _assembled(done, ground, lower, higher, positions)
+    table = _assemble(done, ground, lower, higher, positions)
     about = how | {"models": {name: m.provenance for name, m in models.items()}}
     table.attrs["provenance"] = json.dumps(about, sort_keys=True)
     if out:
@@ -110,18 +124,18 @@ def _by_name(models: Sequence[Model]) -> dict[str, Model]:
     named: dict[str, Model] = {}
     for model in models:
         if named.setdefault(model.name, model).provenance != model.provenance:
-            raise _two_of(model.name)
+            raise _duplicate_name(model.name)
     return named
 
 
-def _two_of(name: str) -> InputError:
-    return InputError(f"Two different models are called {name!r}. Give each a name: model.name = ...")
+def _duplicate_name(name: str) -> InputError:
+    return InputError(f"Two different models are named {name!r}. Rename one: model.name = ...")
 
 
 class _Cells:
-    """Finished cells as small files beside the result, named by all that their numbers depend on.
+    """Finished cells as small files next to the result, named by everything their values depend on.
 
-    A table with more models takes up what a killed one with fewer has left.
+    A table with more models reuses what an interrupted one with fewer models left behind.
     """
 
     def __init__(self, out: Path, ground: Ground, about: dict[str, Any]) -> None:
@@ -162,7 +176,7 @@ def _cell(ground: Ground, seam: Seam, method: Method, cells: _Cells | None) -> d
     return cell
 
 
-def _assembled(
+def _assemble(
     done: dict[tuple[str, str, int], dict[str, Any]],
     ground: Ground,
     senders: Sequence[Model],
@@ -184,7 +198,7 @@ def _assembled(
     fields = [
         field for field in next(iter(done.values())) if field not in ("mean_loss", "document_loss", "document_right")
     ]
-    whole = np.min_scalar_type(-int(each.predictions.max()))  # one example each: a byte is enough
+    whole = np.min_scalar_type(-int(each.predictions.max()))  # smallest integer type that fits
     corpus = ground.corpora["report"]
     about = {"case": corpus.cases, "label": corpus.labels}
     table = xr.Dataset(
@@ -215,7 +229,7 @@ def _assembled(
 
 
 def with_intervals(table: xr.Dataset, level: float = 0.95, seed: int = 0) -> xr.Dataset:
-    """The table with `penalty_low` and `penalty_high`, a percentile bootstrap over documents."""
+    """Add `penalty_low` and `penalty_high`, a percentile bootstrap over documents."""
     excess = (table.document_loss - table.document_receiver_loss).transpose("document", ...)
     drawn = document_draws(table.sizes["document"], np.random.default_rng(seed), RESAMPLES)
     ratios = (drawn @ excess.values.reshape(len(excess), -1)) / (drawn @ document_sizes(table))[:, None]
@@ -227,10 +241,10 @@ def with_intervals(table: xr.Dataset, level: float = 0.95, seed: int = 0) -> xr.
 
 
 def prediction(table: xr.Dataset) -> str:
-    """What one prediction is of, "token" or "example"."""
+    """The unit of prediction, "token" or "example"."""
     return "token" if "document_tokens" in table else "example"
 
 
 def document_sizes(table: xr.Dataset) -> np.ndarray:
-    """How many tokens or examples the sums of each document are over."""
+    """Number of tokens or examples in each document."""
     return table[f"document_{prediction(table)}s"].values

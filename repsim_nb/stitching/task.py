@@ -1,4 +1,4 @@
-"""What models of one kind predict, whether they are right, and what is lost: the one place where kinds differ."""
+"""Tasks: what a kind of model predicts, its loss and its accuracy. The only place where kinds of models differ."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from repsim_nb.stitching.shared import SharedBatch
 
 ENTAILMENT, NON_ENTAILMENT = LABELS
 SEQUENCES = 8  # windows of running text per batch
-EXAMPLES = 64  # per step of a gradient
-TOKENS = 8192  # of examples per batch, padding included
+EXAMPLES = 64  # per gradient step
+TOKENS = 8192  # per batch of examples, padding included
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Losses:
     Attributes
     ----------
     nats
-        (predictions,) float32.
+        Loss of each prediction, float32 (predictions,).
     right
-        Whether the likeliest was right, (predictions,) bool.
+        Whether the most likely choice is correct, bool (predictions,).
     document
-        Index into the corpus, (predictions,).
+        Index of its document in the corpus, (predictions,).
     """
 
     nats: np.ndarray
@@ -49,34 +49,34 @@ class Losses:
 
     @property
     def mean(self) -> float:
-        """Nats per prediction."""
+        """Mean loss in nats per prediction."""
         return float(self.nats.mean(dtype=np.float64))
 
     @property
     def accuracy(self) -> float:
-        """Share of predictions that are right."""
+        """Share of correct predictions."""
         return float(self.right.mean())
 
     def by_document(self) -> pd.DataFrame:
-        """Sums by index of the document: predictions, nats, right."""
+        """Sums per document (index: its number): predictions, nats, right."""
         index, place, predictions = np.unique(self.document, return_inverse=True, return_counts=True)
         nats, right = (np.bincount(place, weights=values) for values in (self.nats, self.right))
         return pd.DataFrame({"predictions": predictions, "nats": nats, "right": right.astype(int)}, index=index)
 
 
 class Task(ABC):
-    """What is predicted of a text and what its loss is.
+    """What is predicted for a text, and its loss.
 
     Attributes
     ----------
     noun
-        What one prediction is of, "token" or "example".
+        The unit of prediction, "token" or "example".
     n_report
-        Windows to report on when nobody says how many.
+        Default number of windows to report on.
     stop_most
-        Windows to stop by, at most.
+        Maximum number of windows for early stopping.
     corpora
-        That it is predicted of.
+        The corpora whose texts are used.
     """
 
     noun: str
@@ -88,64 +88,64 @@ class Task(ABC):
 
     @property
     def units(self) -> str:
-        """Of losses and penalties."""
+        """Unit of losses and penalties."""
         return f"nats per {self.noun}"
 
     @abstractmethod
     def windows(self, cut: Windows, corpus: Corpus, length: int) -> list[Window]:
-        """What models read of a corpus.
+        """Cut a corpus into the windows that models read.
 
         Raises
         ------
         InputError
-            Documents that this cannot be predicted of.
+            If the task is undefined for one of the documents.
         """
 
     @abstractmethod
     def groups(self, windows: list[Window], part: str) -> list[list[Window]]:
-        """The windows of a part, batch by batch."""
+        """Group the windows of a part into batches."""
 
     @abstractmethod
     def key(self, model: Model) -> str:
-        """Equal where the same logits have the same losses.
+        """A key that is equal for two models if equal logits give equal losses.
 
         Raises
         ------
         InputError
-            A model that cannot be asked this.
+            If the model cannot do this task.
         """
 
     @abstractmethod
     def answers(self, batch: Batch, corpus: Corpus) -> Tensor:
-        """What is right, as a place among the choices, int64 (predictions,)."""
+        """The correct choices as indices, int64 (predictions,)."""
 
     @abstractmethod
     def documents(self, batch: Batch) -> Tensor:
-        """Which document each prediction is of, (predictions,)."""
+        """The document of each prediction, (predictions,)."""
 
     @abstractmethod
     def scores(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
-        """Log-odds of the choices, (predictions, choices)."""
+        """Unnormalised log-probabilities of the choices, (predictions, choices)."""
 
     @abstractmethod
     def guesses(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
-        """What the model takes to be right, int64 (predictions,)."""
+        """The model's most likely choices as indices, int64 (predictions,)."""
 
     @abstractmethod
     def shown(self, batches: Sequence[Batch], corpus: Corpus, index: np.ndarray) -> list[dict[str, Any]]:
-        """For a reader: the predictions at `index`, counted through all batches."""
+        """Describe the predictions at `index` (counted over all batches) for a reader."""
 
     @abstractmethod
     def prediction(self, logits: Mapping[str, tuple[Model, Tensor, Batch]], top: int) -> pd.DataFrame:
-        """What models predict of one text, side by side: heading -> (model, logits, of which batch)."""
+        """Tabulate what models predict for one text; `logits` maps heading -> (model, logits, batch)."""
 
     def nats(self, model: Model, logits: Tensor, batch: Batch, answers: Tensor) -> Tensor:
-        """Cross-entropy of what is right, (predictions,)."""
+        """Cross-entropy of the correct choices, (predictions,)."""
         scores = self.scores(model, logits, batch).float()
         return F.cross_entropy(scores, answers.to(scores.device), reduction="none")
 
     def losses(self, model: Model, logits: Iterable[Tensor], batches: Sequence[Batch], corpus: Corpus) -> Losses:
-        """Losses behind the logits of every batch, in order."""
+        """Losses from the logits of every batch, in order."""
         nats, right = [], []
         for of, batch in zip(logits, batches, strict=True):
             answers = self.answers(batch, corpus)
@@ -156,26 +156,26 @@ class Task(ABC):
 
 
 class NextToken(Task):
-    """Every token that stands for text and has one before."""
+    """Next-token prediction, for every text token that has a predecessor."""
 
     noun = "token"
     n_report = 192
     stop_most = 48
 
     def windows(self, cut: Windows, corpus: Corpus, length: int) -> list[Window]:
-        """Of the texts; of pairs, the first."""
+        """Windows of the texts; for pairs, of the first text."""
         return _windows(cut, corpus.texts, length)
 
     def groups(self, windows: list[Window], part: str) -> list[list[Window]]:
-        """Windows of like length together."""
+        """Group windows of similar length."""
         return _groups(sorted(windows, key=len), SEQUENCES)
 
     def key(self, model: Model) -> str:
-        """Nothing but the model decides them."""
+        """Empty: losses depend on the logits alone."""
         return ""
 
     def answers(self, batch: Batch, corpus: Corpus) -> Tensor:
-        """Token ids."""
+        """The actual next token ids."""
         return batch.ids[:, 1:].cpu()[predicted(batch)]
 
     def documents(self, batch: Batch) -> Tensor:
@@ -183,15 +183,15 @@ class NextToken(Task):
         return batch.texts[:, None].expand(batch.ids[:, 1:].shape)[predicted(batch)]
 
     def scores(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
-        """Logits where a token follows."""
+        """Logits at every position that a predicted token follows."""
         return logits[:, :-1][predicted(batch).to(logits.device)]
 
     def guesses(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
-        """The likeliest token."""
+        """The most likely next tokens."""
         return logits[:, :-1].argmax(-1)[predicted(batch).to(logits.device)]
 
     def shown(self, batches: Sequence[Batch], corpus: Corpus, index: np.ndarray) -> list[dict[str, Any]]:
-        """Tokens, each with the text in front of it."""
+        """Tokens with the text in front of them."""
         spans = np.concatenate([b.offsets[:, 1:][predicted(b)].numpy() for b in batches])[index]
         texts = [corpus.texts[i] for i in torch.cat([self.documents(b) for b in batches]).numpy()[index]]
         return [
@@ -200,7 +200,7 @@ class NextToken(Task):
         ]
 
     def prediction(self, logits: Mapping[str, tuple[Model, Tensor, Batch]], top: int) -> pd.DataFrame:
-        """The likeliest next tokens."""
+        """The most likely next tokens, one line per rank."""
         columns = {}
         for name, (model, of, batch) in logits.items():
             last = int(batch.mask[-1].sum()) - 1
@@ -211,12 +211,12 @@ class NextToken(Task):
 
 
 class Classification(Task):
-    """The label of every document, which is one example: a text, or a pair of texts.
+    """Classification: the label of every document, which is one example (a text or a pair of texts).
 
     Raises
     ------
     InputError
-        A corpus without labels.
+        If a corpus has no labels.
     """
 
     noun = "example"
@@ -228,42 +228,43 @@ class Classification(Task):
         for corpus in self.corpora:
             if corpus.labels is None:
                 raise InputError(
-                    f"{corpus!r} has no labels, which classifiers are stitched by. Give a labelled Corpus, or leave "
-                    "corpus out for nli-heuristics."
+                    f"{corpus!r} has no labels, and stitching classifiers needs them. Pass a labelled Corpus, or leave "
+                    "corpus out to use nli-heuristics."
                 )
         self.labels = sorted({label for corpus in self.corpora for label in corpus.labels or ()})
 
     def windows(self, cut: Windows, corpus: Corpus, length: int) -> list[Window]:
-        """One for every text or pair."""
+        """One window per text or pair."""
         windows = _windows(cut, corpus.inputs, length)
         pieces = np.bincount(np.array([w.text for w in windows], dtype=int), minlength=len(corpus))
         if (pieces != 1).any():
             raise InputError(
                 f"Document {corpus.documents[np.flatnonzero(pieces != 1)[0]]!r} is empty or longer than the {length} "
-                "tokens that fit; examples are not cut. Shorten it or leave it out."
+                "tokens that fit, and examples are not split. Shorten it or leave it out."
             )
         return windows
 
     def groups(self, windows: list[Window], part: str) -> list[list[Window]]:
-        """Of like length together, but for those of a gradient: length goes with the kind of example."""
+        """Group by similar length, except for gradient steps: length correlates with the type of example."""
         return (
             _groups(windows, EXAMPLES, TOKENS) if part == "fit" else _groups(sorted(windows, key=len), TOKENS, TOKENS)
         )
 
     def key(self, model: Model) -> str:
-        """What each class counts as."""
+        """The label that each class counts as."""
         return json.dumps(self.counted(model))
 
     def counted(self, model: Model) -> list[str]:
-        """What each class of a model counts as.
+        """The corpus label that each class of a model counts as.
 
-        Itself where the model has all labels of the corpus. A model of more classes on a corpus of entailment and
-        non-entailment has all but "entailment" count as non-entailment (McCoy, Pavlick and Linzen 2019).
+        Classes keep their own labels if the model has all labels of the corpus. For a corpus of entailment and
+        non-entailment, all classes of a larger model except "entailment" count as non-entailment (McCoy, Pavlick and
+        Linzen 2019).
 
         Raises
         ------
         InputError
-            Labels that have nothing to do with each other.
+            If the labels of model and corpus do not match.
         """
         assert isinstance(model, ClassifierModel)
         if set(self.labels) <= set(model.labels):
@@ -272,44 +273,44 @@ class Classification(Task):
             return [label if label == ENTAILMENT else NON_ENTAILMENT for label in model.labels]
         raise InputError(
             f"The corpus has the labels {', '.join(self.labels)}; {model.name} has {', '.join(model.labels)}. "
-            "Where only the names differ, set them in the order of the logits: "
+            "If only the names differ, set them in the order of the logits: "
             f"model = load_model(...); model.labels = [...] ({len(model.labels)} names)."
         )
 
     def choices(self, model: Model) -> list[str]:
-        """The labels of the corpus, then what else a class of the model may count as."""
+        """The labels of the corpus, then any others that the model's classes count as."""
         return list(dict.fromkeys([*self.labels, *self.counted(model)]))
 
     def answers(self, batch: Batch, corpus: Corpus) -> Tensor:
-        """Places among the labels."""
+        """Indices into the labels."""
         labels = corpus.labels or ()
         return torch.tensor([self.labels.index(labels[i]) for i in batch.texts.tolist()])
 
     def documents(self, batch: Batch) -> Tensor:
-        """Every sequence is a document."""
+        """One document per sequence."""
         return batch.texts
 
     def scores(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
-        """Of a choice that several classes count as, log of their summed odds."""
+        """Log of the summed exponentiated logits of all classes that count as a choice."""
         counted = np.array(self.counted(model))
         classes = [np.flatnonzero(counted == choice).tolist() for choice in self.choices(model)]
         return torch.stack([logits[:, c].logsumexp(-1) for c in classes], -1)
 
     def guesses(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
-        """What the likeliest of the model's own classes counts as."""
+        """The label that the model's most likely class counts as."""
         choices = self.choices(model)
         places = torch.tensor([choices.index(name) for name in self.counted(model)], device=logits.device)
         return places[logits.argmax(-1)]
 
     def shown(self, batches: Sequence[Batch], corpus: Corpus, index: np.ndarray) -> list[dict[str, Any]]:
-        """Texts or pairs, label and case."""
+        """Texts or pairs with label and case."""
         columns = {"premise" if corpus.second_texts else "text": corpus.texts, "hypothesis": corpus.second_texts}
         columns |= {"label": corpus.labels, "case": corpus.cases}
         documents = torch.cat([b.texts for b in batches]).numpy()[index]
         return [{name: column[i] for name, column in columns.items() if column is not None} for i in documents]
 
     def prediction(self, logits: Mapping[str, tuple[Model, Tensor, Batch]], top: int) -> pd.DataFrame:
-        """The probability of every choice."""
+        """Probabilities of all choices."""
         columns = {
             name: pd.Series(self.scores(model, of, batch)[0].float().softmax(-1).cpu(), self.choices(model))
             for name, (model, of, batch) in logits.items()
@@ -322,12 +323,12 @@ KINDS = {"causal": NextToken, "classifier": Classification}
 
 @lru_cache(maxsize=4)
 def _windows(cut: Windows, texts: tuple[Any, ...], length: int) -> list[Window]:
-    """Stitches one after another read the same texts."""
+    """Cached, because consecutive stitches read the same texts."""
     return list(cut(texts, length))
 
 
 def _groups(windows: list[Window], sequences: int, tokens: float = float("inf")) -> list[list[Window]]:
-    """Windows in their order, at most so many and, padded to the longest, so many tokens together; at least one."""
+    """Group windows in order, limiting sequences and padded tokens per group; a group has at least one window."""
     groups: list[list[Window]] = []
     longest = 0
     for window in windows:
@@ -340,9 +341,9 @@ def _groups(windows: list[Window], sequences: int, tokens: float = float("inf"))
 
 
 def predicted(batch: Batch) -> Tensor:
-    """Which tokens but the first are predicted, bool (sequences, length - 1).
+    """Mask of predicted tokens, bool (sequences, length - 1): the first token is never predicted.
 
-    All that stand for text, or with several tokenizers those before which all have read the same.
+    All text tokens are predicted; with several tokenizers, only those before which all have read the same text.
     """
     text = batch.carries_text[:, 1:] & batch.mask[:, 1:].cpu()
     return text & batch.shared[:, :-1] if isinstance(batch, SharedBatch) else text

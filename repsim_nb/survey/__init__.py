@@ -1,1 +1,1 @@
-"""What loads: every architecture of transformers' auto classes, built small and held against transformers itself."""
+"""The survey of what loads: every architecture of transformers' auto classes, compared with transformers itself."""

@@ -1,7 +1,7 @@
-"""Whether this package reads an architecture as transformers itself does: the truth is bare calls of the module.
+"""Check whether this package reads an architecture as transformers does, with plain calls of the module as truth.
 
-Nothing here uses how the package runs models: a text's truth is what the module gives for that text alone, from its
-own `hidden_states` and from hooks on its blocks.
+The truth does not use any code that runs models in this package: it is what the module returns for each text alone,
+from its own `hidden_states` and from hooks on its blocks.
 """
 
 from __future__ import annotations
@@ -22,21 +22,25 @@ from repsim_nb.errors import InputError
 from repsim_nb.survey.small import CONTEXT, small
 from repsim_nb.zoo.vocabulary import word_tokenizer
 
-TOLERANCE = 1e-3  # of a position's standard deviation
-LENGTHS = (60, 22, 22, 6, 35)  # tokens; longer than local attention reaches, of one length, odd
-EVERY_CUT = (0,)  # texts that alone are run between any two positions
-COMPANIES = ((0, 1, 2, 3, 4), (1, 2), (0, 3))  # texts that are extracted together
+TOLERANCE = 1e-3  # in standard deviations of a layer
+LENGTHS = (60, 22, 22, 6, 35)  # tokens: longer than the local attention window, two equal, one odd
+EVERY_CUT = (0,)  # texts that are run between any two layers
+BATCHES = ((0, 1, 2, 3, 4), (1, 2), (0, 3))  # texts that are extracted together
 VERDICTS = ("right", "refused", "cannot be built here", "wrong")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of an architecture.
+    """The outcome for an architecture.
 
-    Attributes:
-        verdict: one of VERDICTS.
-        reason: why not "right"; empty where it is.
-        deviation: the largest from what transformers gives, in standard deviations of a position.
+    Attributes
+    ----------
+    verdict
+        One of VERDICTS.
+    reason
+        Why it is not "right", or a note; may be empty.
+    deviation
+        Largest deviation from transformers, in standard deviations of a layer.
     """
 
     verdict: str
@@ -46,32 +50,32 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a module gives for one text alone: (length, width) at every position, and its logits."""
+    """What a module returns for one text alone: (length, width) at every layer, and its logits."""
 
     positions: list[Tensor]
     logits: Tensor | None
 
 
 class WrongError(Exception):
-    """The package gives something else than the module."""
+    """The package returns something other than the module."""
 
 
 @torch.no_grad()
 def survey(kind: str, model_type: str, architecture: str) -> Verdict:
-    """Build an architecture small and judge how this package reads it."""
+    """Build a small model of an architecture and judge how this package reads it."""
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     tokens = tokenizer()
     try:
         module = small(kind, model_type, architecture, tokens)
         module(input_ids=_ids(tokens, texts()[0]))
-    except Exception as error:  # whatever an architecture says of a config that it was not made for
+    except Exception as error:  # architectures fail in many ways on an unusual config
         return Verdict("cannot be built here", one_line(error))
     return judge(module, tokens)
 
 
 def judge(module: PreTrainedModel, tokens: PreTrainedTokenizerBase) -> Verdict:
-    """Load a module with this package and compare."""
+    """Load a module with this package and compare it with the truth."""
     import repsim_nb as rs
 
     try:
@@ -94,18 +98,18 @@ def judge(module: PreTrainedModel, tokens: PreTrainedTokenizerBase) -> Verdict:
 
 
 def tokenizer() -> PreTrainedTokenizerBase:
-    """A word per token, [CLS] in front and [SEP] behind."""
+    """A tokenizer with one word per token, framed by [CLS] and [SEP]."""
     return word_tokenizer([f"w{i}" for i in range(91)], CONTEXT)
 
 
 def texts() -> list[str]:
-    """Texts of LENGTHS tokens each, special ones included."""
+    """Texts with LENGTHS tokens, special tokens included."""
     chosen = torch.Generator().manual_seed(0)
     return [" ".join(f"w{i}" for i in torch.randint(91, (length - 2,), generator=chosen)) for length in LENGTHS]
 
 
 def one_line(error: Exception) -> str:
-    """What an error says first."""
+    """The first line of an error message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and lines[0].startswith("Class validation error") and len(lines) > 1:
         lines = lines[1:]
@@ -113,57 +117,58 @@ def one_line(error: Exception) -> str:
 
 
 def _compared(model: Any, truth: list[Truth]) -> Verdict:
-    worst, apart = 0.0, set()
+    worst, separate = 0.0, set()
     try:
         for what, deviation in _deviations(model, truth):
             if not deviation <= TOLERANCE:
                 return Verdict("wrong", f"{what}: off by {deviation:.2g} standard deviations", deviation)
             worst = max(worst, deviation)
-        for company in COMPANIES:
+        for batch in BATCHES:
             try:
-                model.batch([texts()[i] for i in company])
-            except InputError:  # what else is in a batch would change them; extraction then runs them apart
-                apart.add(len({LENGTHS[i] for i in company}))
+                model.batch([texts()[i] for i in batch])
+            except InputError:  # texts in one batch would change each other; extraction runs them separately
+                separate.add(len({LENGTHS[i] for i in batch}))
     except InputError as error:
         return Verdict("refused", one_line(error), worst)
     except Exception as error:
         return Verdict("wrong", f"a {type(error).__name__} when run: {one_line(error)}")
-    note = "each text is run on its own" if 1 in apart else "texts of different lengths are run apart" if apart else ""
-    return Verdict("right", note, worst)
+    if 1 in separate:
+        return Verdict("right", "each text is run on its own", worst)
+    return Verdict("right", "texts of different lengths are run apart" if separate else "", worst)
 
 
 @torch.no_grad()
 def _deviations(model: Any, truth: list[Truth]) -> Iterator[tuple[str, float]]:
-    """How far off the package is, in every way to ask it."""
+    """Deviations of the package from the truth, for every way of running the model."""
     depth, width = len(truth[0].positions) - 1, truth[0].positions[0].shape[-1]
     if (model.n_layers, model.d_model) != (depth, width):
         raise WrongError(f"{model.n_layers} layers of width {model.d_model}, where there are {depth} of {width}")
     for number, alone in enumerate(truth):
-        yield from _alone(model, texts()[number], alone, cuts=number in EVERY_CUT)
-    for company in COMPANIES:
-        together, theirs = [texts()[i] for i in company], [truth[i] for i in company]
+        yield from _single_text(model, texts()[number], alone, cuts=number in EVERY_CUT)
+    for indices in BATCHES:
+        together, theirs = [texts()[i] for i in indices], [truth[i] for i in indices]
         yield from _extracted(model, together, theirs)
-        with suppress(InputError):  # a refusal to run them in one batch
-            yield from _in_company(model, model.batch(together), theirs, cuts=company == COMPANIES[0])
+        with suppress(InputError):  # the model may refuse to run them in one batch
+            yield from _batched(model, model.batch(together), theirs, cuts=indices == BATCHES[0])
 
 
-def _alone(model: Any, text: str, truth: Truth, cuts: bool) -> Iterator[tuple[str, float]]:
-    """Every position of one text, from its tokens and, with `cuts`, from any position below."""
+def _single_text(model: Any, text: str, truth: Truth, cuts: bool) -> Iterator[tuple[str, float]]:
+    """Every layer of one text, from its tokens and, with `cuts`, from any lower layer."""
     batch = model.batch([text])
     hidden = model.embed(batch)
-    yield "the embedding of one text", _off(hidden[0], truth.positions[0])
+    yield "the embedding of one text", _deviation(hidden[0], truth.positions[0])
     for position, wanted in enumerate(truth.positions):
-        yield f"position {position} of one text", _off(model.run(hidden, 0, position, batch)[0], wanted)
+        yield f"position {position} of one text", _deviation(model.run(hidden, 0, position, batch)[0], wanted)
     if truth.logits is not None:
-        yield "logits of one text", _off(model.head(truth.positions[-1][None], batch)[0], truth.logits)
+        yield "logits of one text", _deviation(model.head(truth.positions[-1][None], batch)[0], truth.logits)
     if cuts:
         for k, m in combinations(range(model.n_layers + 1), 2):
             out = model.run(truth.positions[k][None], k, m, batch)[0]
-            yield f"a text run from {k} to {m}", _off(out, truth.positions[m])
+            yield f"a text run from {k} to {m}", _deviation(out, truth.positions[m])
 
 
 def _extracted(model: Any, together: list[str], truth: list[Truth]) -> Iterator[tuple[str, float]]:
-    """Rows of several texts that are extracted together: all rows, and so few that windows may be cut short."""
+    """Rows of several texts that are extracted together: all rows, and so few that windows may be cut."""
     import repsim_nb as rs
 
     for count in (sum(len(alone.positions[0]) - 2 for alone in truth), 3):
@@ -172,11 +177,11 @@ def _extracted(model: Any, together: list[str], truth: list[Truth]) -> Iterator[
         for layer in acts:
             wanted = torch.stack([truth[text].positions[layer][position] for text, position in places])
             spread = torch.cat([alone.positions[layer] for alone in truth]).std()
-            yield f"layer {layer}, {count} rows of {len(together)} texts", _off(acts[layer], wanted, spread)
+            yield f"layer {layer}, {count} rows of {len(together)} texts", _deviation(acts[layer], wanted, spread)
 
 
-def _in_company(model: Any, batch: Any, truth: list[Truth], cuts: bool) -> Iterator[tuple[str, float]]:
-    """Every position of one batch of several texts, from its tokens and, with `cuts`, from any position below."""
+def _batched(model: Any, batch: Any, truth: list[Truth], cuts: bool) -> Iterator[tuple[str, float]]:
+    """Every layer of one batch of several texts, from its tokens and, with `cuts`, from any lower layer."""
     many = f"of {len(truth)} texts in one batch"
     positions = [model.embed(batch)]
     positions += [model.run(positions[0], 0, position, batch) for position in range(1, model.n_layers + 1)]
@@ -185,15 +190,15 @@ def _in_company(model: Any, batch: Any, truth: list[Truth], cuts: bool) -> Itera
             break
         out = model.run(positions[k], k, m, batch) if k else positions[m]
         for row, alone in enumerate(truth):
-            yield f"from {k} to {m} {many}", _off(out[row, : len(alone.positions[m])], alone.positions[m])
+            yield f"from {k} to {m} {many}", _deviation(out[row, : len(alone.positions[m])], alone.positions[m])
     logits = model.logits(batch)
     for row, alone in enumerate(truth):
         if alone.logits is not None:
             found = logits[row, : len(alone.logits)] if logits.dim() == 3 else logits[row]
-            yield f"logits {many}", _off(found, alone.logits)
+            yield f"logits {many}", _deviation(found, alone.logits)
 
 
-def _off(found: Tensor, wanted: Tensor, spread: Tensor | None = None) -> float:
+def _deviation(found: Tensor, wanted: Tensor, spread: Tensor | None = None) -> float:
     if found.shape != wanted.shape:
         raise WrongError(f"shape {tuple(found.shape)} where the module gives {tuple(wanted.shape)}")
     spread = wanted.std() if spread is None else spread
@@ -202,10 +207,10 @@ def _off(found: Tensor, wanted: Tensor, spread: Tensor | None = None) -> float:
 
 @torch.no_grad()
 def _truths(module: PreTrainedModel, tokens: PreTrainedTokenizerBase) -> list[list[Truth]]:
-    """The ways to read a module's positions: as it lists them itself, and as its blocks give them."""
+    """The two ways to read a module's layers: its own `hidden_states`, and hooks on its blocks."""
     read = [
         _read(copy.deepcopy(module), tokens, text) for text in texts()
-    ]  # a copy each: some remember their last text
+    ]  # a copy for each text, because some modules keep state
     ways = [list(way) for way in zip(*read, strict=True) if all(way)]
     if not ways:
         raise ValueError("it gives neither hidden_states nor one call of each of its blocks")
@@ -225,7 +230,7 @@ def _read(module: PreTrainedModel, tokens: PreTrainedTokenizerBase, text: str) -
     hooked = next((seen for seen in stacks if _regular(seen, depth + 1, ids.shape[1])), None)
     listed = out.get("hidden_states")
     listed = list(listed) if listed is not None and _regular(listed, depth + 1, ids.shape[1]) else None
-    if listed is not None:  # its last may be behind the final norm, which is no position
+    if listed is not None:  # its last entry may come after the final norm
         before = [
             given for given, normed in norms if normed.shape == listed[-1].shape and torch.equal(normed, listed[-1])
         ]
@@ -244,16 +249,16 @@ def _ids(tokens: PreTrainedTokenizerBase, text: str) -> Tensor:
 
 
 def _regular(seen: Sequence[Any], count: int, length: int) -> bool:
-    """Whether these are the positions of one text."""
+    """Whether these are the layers of one text, all with the same shape."""
     shapes = {tuple(p.shape) if isinstance(p, Tensor) else () for p in seen}
     return len(seen) == count and len(shapes) == 1 and len(shape := shapes.pop()) == 3 and shape[:2] == (1, length)
 
 
 @contextmanager
 def _watched(module: nn.Module, depth: int) -> Iterator[tuple[list[list[Any]], list[tuple[Tensor, Tensor]]]]:
-    """Inside, what enters and leaves is noted: of every stack of `depth` modules, and of every norm that is in none.
+    """Record inputs and outputs of every stack of `depth` modules, and of every norm outside these stacks.
 
-    Of a stack: what enters its first module, then what each gives, in the order of calls.
+    For a stack: the input of its first module, then the output of each, in the order of calls.
     """
     stacks: list[list[Any]] = []
     norms: list[tuple[Tensor, Tensor]] = []

@@ -1,4 +1,4 @@
-"""Run the survey: each architecture in a process of its own, with a limit of time and memory."""
+"""Run the survey: each architecture in its own process, with limits on time and memory."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from repsim_nb.system.atomic import atomic
 from repsim_nb.system.shipped import checkout, data_dir
 from repsim_nb.system.versions import versions
 
-SECONDS = 120  # of one architecture
-MEMORY = 12 * 2**30  # bytes of address space
+SECONDS = 120  # time limit for one architecture
+MEMORY = 12 * 2**30  # address space limit in bytes
 PAGE = Path("docs", "what_loads.md")
 
 
 class WrongVerdictError(Exception):
-    """An architecture loads and gives wrong numbers, so that the table is not written."""
+    """An architecture loads and returns wrong numbers, so the table is not written."""
 
 
 def run(work: Path) -> Path:
-    """Survey all architectures and write the table and its page; what an earlier run did of the same code is kept.
+    """Survey all architectures and write the table and its page, reusing rows from earlier runs of the same code.
 
     Parameters
     ----------
-    work : Path
-        Folder of the rows so far.
+    work
+        Folder for finished rows.
 
     Returns
     -------
     Path
-        The page.
+        Path of the page.
 
     Raises
     ------
     WrongVerdictError
-        An architecture gives other numbers than transformers.
+        If an architecture returns other numbers than transformers.
     """
     top = checkout()
     if top is None:
-        raise FileNotFoundError("The survey is run from a checkout of repsim-nb, whose data/ and docs/ it writes.")
+        raise FileNotFoundError("Run the survey from a checkout of repsim-nb: it writes to data/ and docs/.")
     rows_file = work / f"{_code()}.csv"
     work.mkdir(parents=True, exist_ok=True)
     done = {tuple(row[:3]): row for row in _read(rows_file)}
@@ -66,7 +66,7 @@ def run(work: Path) -> Path:
     wrong = [row[2] for row in rows if row[4] == "wrong"]
     if wrong:
         raise WrongVerdictError(
-            f"Loaded, but other numbers than transformers gives: {', '.join(wrong)}. See {rows_file}."
+            f"These load but return other numbers than transformers: {', '.join(wrong)}. See {rows_file}."
         )
     with atomic(data_dir() / TABLE) as table, table.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
@@ -76,10 +76,10 @@ def run(work: Path) -> Path:
 
 
 def _surveyed(which: tuple[str, str, str]) -> tuple[str, str, str]:
-    """Verdict, reason and deviation of one architecture, judged in a process of its own."""
-    server: Any = multiprocessing.get_context("forkserver" if "forkserver" in _ways() else "spawn")
+    """Verdict, reason and deviation of one architecture, judged in its own process."""
+    server: Any = multiprocessing.get_context("forkserver" if "forkserver" in _start_methods() else "spawn")
     if hasattr(server, "set_forkserver_preload"):
-        server.set_forkserver_preload(["repsim_nb.survey.judge"])  # torch and transformers, imported once
+        server.set_forkserver_preload(["repsim_nb.survey.judge"])  # imports torch and transformers only once
     mine, theirs = server.Pipe(duplex=False)
     process = server.Process(target=_judged, args=(which, theirs))
     process.start()
@@ -116,11 +116,11 @@ def _limit_memory() -> None:
         import resource
     except ImportError:  # Windows
         return
-    with suppress(ValueError, OSError):  # systems that have no such limit
+    with suppress(ValueError, OSError):  # systems without this limit
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
-def _ways() -> list[str]:
+def _start_methods() -> list[str]:
     return multiprocessing.get_all_start_methods()
 
 
@@ -129,7 +129,7 @@ def _transformers() -> str:
 
 
 def _code() -> str:
-    """Names what decides the verdicts: the sources that are judged and those that judge, and what they run on."""
+    """Hash of everything that decides the verdicts: the sources of models, activations and survey, and versions."""
     package = Path(repsim_nb.__file__).parent
     digest = hashlib.sha256(repr(versions()).encode())
     for folder in ("models", "activations", "survey"):

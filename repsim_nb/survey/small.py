@@ -1,4 +1,4 @@
-"""Every architecture of transformers in a few thousand random numbers, built from its config."""
+"""Build every architecture of transformers as a small random model from its config."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-LAYERS = 6  # so that what depends on a block's number shows, and most patterns of kinds of blocks are there whole
+LAYERS = 6  # enough for behaviour that depends on a block's index, and for most patterns of block types
 CONTEXT = 64
-WINDOW = 8  # of local attention, so that texts reach beyond it
-KINDS = {  # auto class -> the mapping of transformers that says what it offers
+WINDOW = 8  # local attention window, shorter than the texts
+KINDS = {  # auto class -> the mapping of transformers that lists its architectures
     "AutoModelForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
     "AutoModelForMaskedLM": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
     "AutoModelForSequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
     "AutoModel": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",  # without a head, as sentence embeddings are published
     "AutoModelForTextEncoding": "MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES",  # likewise; of T5 and CLIP the encoder alone
 }
-SIZES = (  # a number of a config that is named here is set to that size; all else stays as it is by default
+SIZES = (  # config entries with these names are set to these sizes; all others keep their defaults
     (
         LAYERS,
         "num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers num_decoder_layers depth "
@@ -81,11 +81,11 @@ SIZES = (  # a number of a config that is named here is set to that size; all el
     ),
 )
 SIZE_OF = {name: size for size, names in SIZES for name in names.split()}
-SAME = {"num_key_value_heads": "num_attention_heads", "embedding_size": "hidden_size"}  # where they are by default
-DOUBLE_WIDTH = {"attention_hidden_size": 64, "attention_head_dim": 16}  # attention over two streams side by side
-SETTINGS: dict[str, dict[str, Any]] = {  # by model type, what the defaults leave open or the sizes above do not fit
+SAME = {"num_key_value_heads": "num_attention_heads", "embedding_size": "hidden_size"}  # if equal by default
+DOUBLE_WIDTH = {"attention_hidden_size": 64, "attention_head_dim": 16}  # attention over two concatenated streams
+SETTINGS: dict[str, dict[str, Any]] = {  # by model type, where defaults and sizes above do not work
     "bamba": {"attn_layer_indices": [1, 4], "mamba_d_head": 16},
-    "big_bird": {"block_size": 4, "num_random_blocks": 2},  # so that long texts are read by its sparse attention
+    "big_bird": {"block_size": 4, "num_random_blocks": 2},  # so that long texts use sparse attention
     "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}},
     "dbrx": {"attn_config": {"rope_theta": 1e4, "kv_n_heads": 2, "clip_qkv": 8.0}},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1},
@@ -147,11 +147,11 @@ def small(kind: str, model_type: str, architecture: str, tokenizer: PreTrainedTo
     if not isinstance(config, network.config_class):  # of several networks, this one's is a part of it
         config = next((part for part in vars(config).values() if isinstance(part, network.config_class)), config)
     module: PreTrainedModel = network._from_config(config)
-    return roughened(module.float().eval())
+    return perturbed(module.float().eval())
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """What a config says of its tokenizer."""
+    """Config entries that describe the tokenizer."""
     names = {"pad": tokenizer.pad_token_id, "bos": tokenizer.cls_token_id, "cls": tokenizer.cls_token_id}
     names |= {"eos": tokenizer.sep_token_id, "sep": tokenizer.sep_token_id, "mask": tokenizer.mask_token_id}
     names |= {"unk": tokenizer.unk_token_id, "decoder_start": tokenizer.cls_token_id}
@@ -166,7 +166,7 @@ def shrunk(kind: type[PreTrainedConfig], tokens: dict[str, int]) -> PreTrainedCo
 
 
 def _smaller(config: PreTrainedConfig, tokens: dict[str, int]) -> dict[str, Any]:
-    """What to set."""
+    """Config entries to change."""
     from transformers import PreTrainedConfig
 
     given: dict[str, Any] = {}
@@ -185,7 +185,7 @@ def _smaller(config: PreTrainedConfig, tokens: dict[str, int]) -> dict[str, Any]
 
 
 def _kinds_of_blocks(default: Any, config: Any) -> Iterator[tuple[str, list[Any]]]:
-    """Lists with an entry per block, such as layer_types, in which each kind of block is found."""
+    """Lists with one entry per block, such as layer_types, that contain every type of block."""
     depth = default.get_text_config().num_hidden_layers if hasattr(default, "num_hidden_layers") else 0
     for name, value in vars(default).items():
         if isinstance(value, list) and len(value) == depth and name not in SIZE_OF:
@@ -196,8 +196,8 @@ def _kinds_of_blocks(default: Any, config: Any) -> Iterator[tuple[str, list[Any]
 
 
 @torch.no_grad()
-def roughened(module: PreTrainedModel) -> PreTrainedModel:
-    """With weights at which every part of every block tells: at its start many a part adds next to nothing."""
+def perturbed(module: PreTrainedModel) -> PreTrainedModel:
+    """Add noise to the weights, so that every part of a block matters: at initialisation many add almost nothing."""
     for parameter in module.parameters():
         if parameter.is_floating_point():
             wide = parameter.dim() > 1 and float(parameter.std()) < 0.1

@@ -1,1 +1,1 @@
-"""What depends on the machine: files, memory, progress, versions."""
+"""Everything that depends on the machine: files, memory, progress, versions."""

@@ -1,7 +1,7 @@
-"""Output that is there completely or not at all.
+"""Atomic writes: an output appears complete or not at all.
 
-`atomic` and `atomic_folder` hand out a temporary path beside the final one, and put it in place only when the block
-has ended without an exception. Ctrl-C counts as one.
+`atomic` and `atomic_folder` yield a temporary path next to the final one and move it into place only if the block
+ends without an exception (Ctrl-C included).
 """
 
 import errno
@@ -21,30 +21,30 @@ from repsim_nb.system.windows import is_file_name, on_windows
 
 
 class OutputError(InputError):
-    """The place given for an output cannot be written."""
+    """An output path cannot be written."""
 
 
-DRAFT = ".*.partial*"  # the names of what is not finished
-OWNER = ".owner.json"  # in a draft: the machine, the process and when it began
-CLAIMED = 60.0  # seconds in which a draft has an owner, until that is written
-PATIENCE = 5.0  # seconds for which others may hold open on Windows what is to be replaced
-WRITTEN = 3600.0  # seconds after which nobody is at work any more on a file that has not changed
+DRAFT = ".*.partial*"  # name pattern of unfinished outputs
+OWNER = ".owner.json"  # inside a draft folder: host, process id and its start time
+CLAIM_GRACE = 60.0  # seconds a draft folder may lack its owner file before it counts as abandoned
+PATIENCE = 5.0  # seconds that another program on Windows may keep open what is to be replaced
+STALE_AFTER = 3600.0  # seconds without a change after which a draft file counts as abandoned
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary file name with the suffix of `path`, which becomes `path` when the block succeeds.
+    """Yield a temporary file name with the suffix of `path`; it becomes `path` if the block succeeds.
 
-    Missing parents are created. What killed processes have left there is removed. Raises OutputError before the block
-    when `path` cannot be written, or after it when there was no space for all of it.
+    Creates missing parent folders and removes drafts left by killed processes. Raises OutputError before the block if
+    `path` cannot be written, or after it if the disk was full.
     """
     path = Path(path)
     make_folder(path.parent)
-    temporary = _beside(writable(path))
+    temporary = _temp_path(writable(path))
     remove_abandoned(path.parent)
     try:
-        with _room(path):
+        with _explain_full_disk(path):
             yield temporary
             with open(temporary, "rb+") as written:  # Windows flushes only what may be written to
                 os.fsync(written.fileno())
@@ -55,34 +55,34 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary empty folder, which replaces the folder `path` when the block succeeds.
+    """Yield an empty temporary folder; it replaces the folder `path` if the block succeeds.
 
-    As `atomic` is for files.
+    The counterpart of `atomic` for folders.
     """
     path = _named(Path(path))
     make_folder(path.parent)
     remove_abandoned(path.parent)
-    temporary = _beside(path)
+    temporary = _temp_path(path)
     make_folder(temporary)
     try:
-        with _room(path):
+        with _explain_full_disk(path):
             claim(temporary)
             yield temporary
-            disclaim(temporary)
+            release(temporary)
             replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
-def _room(path: Path) -> Iterator[None]:
-    """Where the space runs out, which libraries tell in errors of their own, say so in one line."""
+def _explain_full_disk(path: Path) -> Iterator[None]:
+    """Turn the various errors that libraries raise on a full disk into one OutputError."""
     try:
         yield
     except OutputError:
         raise
     except Exception as error:
-        reason = next((why for cause in _causes(error) if (why := _no_space(cause))), None)
+        reason = next((why for cause in _causes(error) if (why := _full_disk_reason(cause))), None)
         if reason is None:
             raise
         raise OutputError(f"Cannot write {path}: {reason}. Free some space, or choose another folder.") from error
@@ -94,91 +94,91 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _no_space(error: BaseException) -> str | None:
+def _full_disk_reason(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         return _reason(error) if error.errno in _FULL else None
-    told = re.search(r"os error (\d+)", str(error))  # of libraries in Rust
-    return os.strerror(int(told[1])).lower() if told and int(told[1]) in _FULL else None
+    code = re.search(r"os error (\d+)", str(error))  # how libraries written in Rust report it
+    return os.strerror(int(code[1])).lower() if code and int(code[1]) in _FULL else None
 
 
-def _ours(path: Path) -> bool:
-    """Whether the name is one that `_beside` gives, to the letter: what is not finished of somebody else stays."""
+def _is_draft_name(path: Path) -> bool:
+    """Whether `_temp_path` made this name. Strict, so that other programs' temporary files are never removed."""
     return re.fullmatch(r"\..+\.[0-9a-f]{8}\.partial(\..*)?", path.name, re.DOTALL) is not None
 
 
 def claim(draft: Path) -> None:
-    """Note in a draft that this process is at work on it."""
+    """Record in a draft folder that this process owns it."""
     import psutil
 
     owner = [socket.gethostname(), os.getpid(), psutil.Process().create_time()]
     (draft / OWNER).write_text(json.dumps(owner), encoding="utf-8")
 
 
-def disclaim(draft: Path) -> None:
-    """Take the note out again, before the draft takes its place."""
+def release(draft: Path) -> None:
+    """Remove the owner file before the draft is moved into place."""
     (draft / OWNER).unlink(missing_ok=True)
 
 
 def abandoned(draft: Path) -> bool:
-    """Whether the process that was at work on a draft is gone, as far as this machine can tell."""
+    """Whether the process that owned a draft is gone, as far as this machine can tell."""
     import psutil
 
     try:
         if not draft.is_dir():
-            return time.time() - draft.stat().st_mtime > WRITTEN
+            return time.time() - draft.stat().st_mtime > STALE_AFTER
         host, pid, since = json.loads((draft / OWNER).read_text(encoding="utf-8"))
         return bool(host == socket.gethostname() and abs(psutil.Process(pid).create_time() - since) > 1)
     except psutil.NoSuchProcess:
         return True
-    except psutil.Error:  # it is there, and another user's
+    except psutil.Error:  # it exists but belongs to another user
         return False
-    except (OSError, ValueError):  # begun in this moment, or killed in that one
-        return draft.exists() and time.time() - draft.stat().st_mtime > CLAIMED
+    except (OSError, ValueError):  # no owner file yet: just started, or killed before writing it
+        return draft.exists() and time.time() - draft.stat().st_mtime > CLAIM_GRACE
 
 
 def remove_abandoned(folder: Path, stem: str | None = None) -> None:
-    """Remove the drafts in `folder` whose processes are gone; with a stem, those of any form that are for it alone."""
-    with suppress(OSError):  # as where somebody else removes them, or the folder cannot be read
+    """Remove drafts in `folder` whose process is gone. With `stem`, only drafts for that stem, in any name format."""
+    with suppress(OSError):  # another process removed them first, or the folder is unreadable
         for path in folder.iterdir():
-            mine = _ours(path) if stem is None else path.match(DRAFT) and path.name.startswith(f".{stem}.")
+            mine = _is_draft_name(path) if stem is None else path.match(DRAFT) and path.name.startswith(f".{stem}.")
             if mine and abandoned(path):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """`path` itself, a folder that is made with its parents where it is missing; OutputError where that fails."""
+    """Create the folder `path` with its parents if missing, and return it; OutputError if that fails."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"Cannot make the folder {folder}: {_reason(error)}. Choose another.") from error
+        raise OutputError(f"Cannot create the folder {folder}: {_reason(error)}. Choose another.") from error
     return folder
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
-    """`path` itself, when a file can be written there; OutputError otherwise, also when its folder is missing.
+    """Return `path` if a file can be written there; otherwise, or if its folder is missing, raise OutputError.
 
-    Leaves no trace.
+    Leaves nothing behind.
     """
     path = _named(Path(path))
     if path.is_dir():
-        raise OutputError(f"Cannot write {path}: it is a folder. Give the name of a file.")
-    probe = _beside(path)
+        raise OutputError(f"Cannot write {path}: it is a folder. Give a file name.")
+    probe = _temp_path(path)
     try:
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
-        raise OutputError(f"Cannot write {path}: {_reason(error)}. Choose a folder that can be written.") from error
+        raise OutputError(f"Cannot write {path}: {_reason(error)}. Choose a writable folder.") from error
     return path
 
 
 def replace_folder(new: Path, path: Path) -> None:
-    """Rename the folder `new` to `path`; what was there is removed, after the new one is in place.
+    """Rename the folder `new` to `path`, and remove what was there once the new one is in place.
 
-    Where others do so at the same time, each succeeds and the last one stays.
+    If several processes do this at the same time, all succeed and the last one wins.
     """
     while True:
-        old = _beside(path)
+        old = _temp_path(path)
         with suppress(FileNotFoundError):
             _moved(path, old)
         try:
@@ -195,9 +195,9 @@ def replace_folder(new: Path, path: Path) -> None:
 
 
 def _moved(old: Path, new: Path) -> None:
-    """Rename, a file in place of another.
+    """Rename `old` to `new`, replacing a file.
 
-    Windows refuses while somebody has it open, such as a virus scanner for a moment, or a spreadsheet for hours.
+    Windows refuses while another program has the file open: a virus scanner for a moment, a spreadsheet for hours.
     """
     until = time.monotonic() + PATIENCE
     while True:
@@ -223,7 +223,7 @@ def _named(path: Path) -> Path:
     return path
 
 
-def _beside(path: Path) -> Path:
+def _temp_path(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{uuid4().hex[:8]}.partial{path.suffix}")
 
 

@@ -1,4 +1,4 @@
-"""How much memory there is, and what a number of bytes is called."""
+"""How much memory is available, and human-readable sizes."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from pathlib import Path
 
 from repsim_nb.errors import InputError
 
-SHARE = 0.5  # of the memory that is available, the default limit
+SHARE = 0.5  # default limit, as a share of available memory
 CGROUPS, OWN_CGROUPS = "/sys/fs/cgroup", "/proc/self/cgroup"
-LIMIT = "REPSIM_NB_MEMORY"  # the environment variable that sets another default, in bytes
+LIMIT = "REPSIM_NB_MEMORY"  # environment variable that overrides the default limit, in bytes
 
 
 def available_memory() -> int | None:
-    """Bytes this process may still take, as far as the system tells: free memory, or what its container leaves."""
-    known = [bytes_ for bytes_ in (_free(), _left_in_container()) if bytes_ is not None]
+    """Bytes this process can still allocate: free memory or what its container allows; None if unknown."""
+    known = [bytes_ for bytes_ in (_free(), _container_headroom()) if bytes_ is not None]
     return min(known, default=None)
 
 
 def _free() -> int | None:
-    """What the system can give without swapping: on Linux, macOS and Windows alike."""
+    """Bytes available without swapping, on Linux, macOS and Windows."""
     import psutil
 
     try:
         return int(psutil.virtual_memory().available)
-    except (psutil.Error, OSError, RuntimeError, ValueError):  # as in a sandbox that hides /proc
+    except (psutil.Error, OSError, RuntimeError, ValueError):  # for example a sandbox that hides /proc
         return None
 
 
-def _left_in_container() -> int | None:
-    """What the tightest of the control groups that this process is in leaves, of version 2 or 1."""
-    left = [bytes_ for folder, names in _groups() if (bytes_ := _left_in_group(folder, *names)) is not None]
+def _container_headroom() -> int | None:
+    """Bytes left in the tightest control group (version 2 or 1) that this process belongs to."""
+    left = [bytes_ for folder, names in _groups() if (bytes_ := _group_headroom(folder, *names)) is not None]
     return min(left, default=None)
 
 
 def _groups() -> list[tuple[Path, tuple[str, str, str]]]:
-    """Folders of the control groups, from this process's own up, with the names of files in them: see `_left_in_group`.
+    """Folders of the control groups, from this process's own upwards, with their file names (see `_group_headroom`).
 
-    Inside a container its own group may be mounted at the top, and the path that the system tells be missing.
+    Inside a container its own group may be mounted at the root, so the path that /proc reports may not exist.
     """
     two, one = Path(CGROUPS), Path(CGROUPS, "memory")
     try:
@@ -55,21 +55,18 @@ def _groups() -> list[tuple[Path, tuple[str, str, str]]]:
     return found
 
 
-def _left_in_group(folder: Path, most: str, used: str, reclaimable: str) -> int | None:
-    """Bytes; what the system keeps of files there, and gives away when asked for memory, is free."""
+def _group_headroom(folder: Path, most: str, used: str, reclaimable: str) -> int | None:
+    """Bytes left in one group. Reclaimable page cache counts as free."""
     try:
-        limit, taken, told = ((folder / name).read_text(encoding="ascii") for name in (most, used, "memory.stat"))
-        kept = dict(line.split(maxsplit=1) for line in told.splitlines()).get(reclaimable, "0")
-        return None if limit.strip() == "max" else max(0, int(limit) - int(taken) + int(kept))
+        limit, taken, stat = ((folder / name).read_text(encoding="ascii") for name in (most, used, "memory.stat"))
+        page_cache = dict(line.split(maxsplit=1) for line in stat.splitlines()).get(reclaimable, "0")
+        return None if limit.strip() == "max" else max(0, int(limit) - int(taken) + int(page_cache))
     except (OSError, ValueError):
         return None
 
 
 def limit_bytes(given: int | None) -> int | None:
-    """What may be used: as given, or as REPSIM_NB_MEMORY says, or half of what is available now.
-
-    None where the system does not tell.
-    """
+    """The memory limit: `given`, else REPSIM_NB_MEMORY, else half of what is available now; None if unknown."""
     if given is None and os.environ.get(LIMIT):
         return _from_environment(os.environ[LIMIT])
     if given is None:
@@ -88,7 +85,7 @@ def _from_environment(text: str) -> int:
 
 
 def most_rows(needed: Callable[[int], int], n: int, limit: int) -> int:
-    """The largest number of rows, up to n, whose bytes are within the limit; more rows never need less.
+    """The largest number of rows, up to n, that fits in `limit` bytes; `needed` must not decrease with rows.
 
     >>> most_rows(lambda rows: 8 * rows**2, 1000, 8 * 100**2)
     100
@@ -101,7 +98,7 @@ def most_rows(needed: Callable[[int], int], n: int, limit: int) -> int:
 
 
 def readable_size(bytes_: int) -> str:
-    """As in "1.5 GB"."""
+    """Format a number of bytes, as in "1.5 GB"."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if bytes_ >= factor:
             return f"{bytes_ / factor:.3g} {unit}"

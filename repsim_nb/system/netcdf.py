@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 def write_netcdf(table: xr.DataArray | xr.Dataset, path: str | os.PathLike[str]) -> None:
-    """Write a table to `path`, as a whole or not at all.
+    """Write a table to `path` atomically.
 
     Parameters
     ----------
     table
-        a DataArray that has a name, or a Dataset.
+        A named DataArray, or a Dataset.
     path
-        of the file; missing parents are made, and a file that is there is replaced.
+        Path of the file. Missing parent folders are created; an existing file is replaced.
 
     Raises
     ------
     OutputError
-        The file cannot be written: no such place, no permission, no space left.
+        If the file cannot be written: invalid path, no permission or no space left.
 
     Examples
     --------
@@ -37,14 +37,14 @@ def write_netcdf(table: xr.DataArray | xr.Dataset, path: str | os.PathLike[str])
     [1.0, 0.5]
     """
     with atomic(path) as temporary:
-        temporary.write_bytes(as_netcdf(table))
+        temporary.write_bytes(netcdf_bytes(table))
 
 
-def as_netcdf(table: xr.DataArray | xr.Dataset) -> memoryview:
-    """The content of a NetCDF file, made in memory, which takes its size once more.
+def netcdf_bytes(table: xr.DataArray | xr.Dataset) -> memoryview:
+    """The content of a NetCDF file, built in memory (which needs the file's size once more).
 
-    The HDF5 library ends the process with a segmentation fault where it cannot write out what it holds to a file, as
-    on a full disk.
+    Writing to disk directly is not safe: on a full disk the HDF5 library crashes the process with a segmentation
+    fault.
     """
     import h5netcdf
     import xarray as xr

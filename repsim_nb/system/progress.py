@@ -1,4 +1,4 @@
-"""Loops that take a while: a progress bar, or somebody who watches and may stop them."""
+"""Progress of long loops: a progress bar, or a watcher that can also stop the loop."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 def steps(
     items: Iterable[T], what: str, unit: str = "batch", shown: bool = True, total: int | None = None
 ) -> Iterator[T]:
-    """The items one by one, under a progress bar unless the loop is watched.
+    """Yield the items one by one, with a progress bar unless the loop is watched.
 
-    Args:
-        items: anything to go through.
-        what: is being done.
-        unit: what an item is called.
-        shown: False leaves the bar out.
-        total: how many items there are, where they have no length.
+    Parameters
+    ----------
+    items
+        The items to iterate over.
+    what
+        Label of the bar: what is being done.
+    unit
+        Name of one item.
+    shown
+        Whether to show the bar.
+    total
+        Number of items, for iterables without a length.
     """
     from tqdm.auto import tqdm
 
@@ -41,8 +47,9 @@ def steps(
 
 @contextmanager
 def watched(by: Watcher) -> Iterator[None]:
-    """Within, and in this thread alone, loops show no bar: `by(what, done, of)` is called before each step and after
-    the last. What it raises ends the loop.
+    """Inside this context, in this thread only, loops call `by(what, done, of)` instead of showing a bar.
+
+    The call comes before each step and after the last one. An exception raised by it ends the loop.
 
     >>> with watched(lambda *step: print(*step)):
     ...     list(steps("ab", "spelling"))

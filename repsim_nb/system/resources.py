@@ -1,4 +1,4 @@
-"""What a computation may use of this machine; it never changes a value beyond rounding."""
+"""What a computation may use of this machine. None of it changes values beyond rounding."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ class Resources:
     Parameters
     ----------
     store
-        Where activations are kept on disk and looked for first: a folder, a `Store`, or True for the user's cache.
-        None keeps none.
+        Disk cache for activations: a folder, a `Store`, True for the user's cache folder, or None for no cache.
     memory_limit
-        Bytes that activations, and the work on them, may take. None is half of what is available.
+        Maximum bytes for activations and the work on them. None means half of the available memory.
     batch_tokens
-        Tokens that are run through a model at once; a longer window is a batch of its own. None is chosen by the
-        model's width and the device. It moves values within rounding.
+        Tokens per forward pass; a longer window is a batch of its own. None picks a size from the model's width and
+        the device. Changes values within rounding only.
 
     Raises
     ------
     InputError
-        A number out of range.
+        If a number is out of range.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Where the files that travel with the package are: notebooks/ and data/.
+"""Locations of the files shipped with the package: notebooks/ and data/.
 
-A checkout keeps them at its top level, a wheel inside the package.
+A checkout has them at its top level, a wheel inside the package.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def checkout() -> Path | None:
-    """The top folder of the checkout this package runs from; None when it runs from a wheel."""
+    """The top folder of the checkout this package runs from, or None if it runs from a wheel."""
     top = _PACKAGE.parent
     return top if (top / "pyproject.toml").is_file() else None
 
@@ -17,7 +17,7 @@ def checkout() -> Path | None:
 def data_dir() -> Path:
     """The folder of the embedded models and corpora.
 
-    Raises FileNotFoundError when the installation lacks it.
+    Raises FileNotFoundError if the installation lacks it.
     """
     return _folder("data")
 
@@ -25,7 +25,7 @@ def data_dir() -> Path:
 def notebooks_dir() -> Path:
     """The folder of the notebooks.
 
-    Raises FileNotFoundError when the installation lacks it.
+    Raises FileNotFoundError if the installation lacks it.
     """
     return _folder("notebooks")
 
@@ -36,6 +36,6 @@ def _folder(name: str) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(
             f"This installation of repsim-nb lacks its folder {name}/ (expected at {folder}). "
-            "Install it again, from the wheel or from a complete clone."
+            "Reinstall it from a wheel or a complete clone."
         )
     return folder

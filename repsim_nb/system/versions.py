@@ -1,4 +1,4 @@
-"""The packages that numbers depend on."""
+"""Versions of the packages that results depend on."""
 
 from functools import cache
 from importlib.metadata import version
@@ -8,5 +8,5 @@ PACKAGES = ("repsim-nb", "torch", "transformers", "numpy")
 
 @cache
 def versions() -> dict[str, str]:
-    """Package -> its version, for provenance and the keys of what is stored."""
+    """Package name -> version, for provenance and cache keys."""
     return {package: version(package) for package in PACKAGES}

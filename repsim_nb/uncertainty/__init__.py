@@ -1,4 +1,4 @@
-"""Intervals and nulls over documents: tokens of one document are not independent, documents are."""
+"""Intervals and nulls over documents, since tokens of one document are not independent but documents are."""
 
 from repsim_nb.uncertainty.alignment import LinearCKA
 from repsim_nb.uncertainty.closed_form import NullMoments, closed_form, permutation_moments

@@ -1,4 +1,4 @@
-"""The unit of inference: documents, and how they may be exchanged or left out."""
+"""Documents as the unit of inference: how they can be permuted or left out."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ import numpy as np
 
 from repsim_nb.errors import InputError
 
-MIN_ARRANGEMENTS = 20  # with fewer, no p-value can fall below 0.05
-MIN_MOVING = 0.5  # share of rows in documents that can change places
+MIN_ARRANGEMENTS = 20  # with fewer, no p-value can be 0.05 or lower
+MIN_MOVING = 0.5  # minimum share of rows in documents that can be exchanged
 
 
 class WeakNullWarning(UserWarning):
-    """Many documents have no other of their size to change places with: the test is valid and has little power."""
+    """Many documents have no other of equal size to be exchanged with: the test is valid but has little power."""
 
 
 class Documents:
-    """Which rows belong to which document.
+    """The document of every row.
 
     Parameters
     ----------
     labels
-        The document of each row, (n_rows,); None makes every row its own document.
+        The document of each row, (n_rows,); None makes every row a document of its own.
     n
         Number of rows.
 
     Attributes
     ----------
     codes
-        Document of each row, 0 to n_documents - 1 in order of first appearance, (n_rows,).
+        Document of each row as a number from 0, in order of first appearance, (n_rows,).
     sizes
-        Rows of each document, (n_documents,).
+        Number of rows of each document, (n_documents,).
 
     Raises
     ------
     InputError
-        Labels that are not one per row, or missing labels.
+        If there is not exactly one label per row, or a label is missing.
 
     Examples
     --------
@@ -64,10 +64,7 @@ class Documents:
 
     @property
     def strata(self) -> Iterator[np.ndarray]:
-        """Rows of the documents of one size, (documents, size), for every size that occurs, ascending.
-
-        Each line is one document, its rows in their order.
-        """
+        """For every document size, ascending: the rows of the documents of that size, (documents, size)."""
         by_document = np.argsort(self.codes, kind="stable")
         start = np.cumsum(self.sizes) - self.sizes
         for size in np.unique(self.sizes):
@@ -75,42 +72,42 @@ class Documents:
 
     @property
     def moving(self) -> float:
-        """Share of rows whose document has another of equal size."""
+        """Share of rows in documents that have another document of equal size."""
         return sum(rows.size for rows in self.strata if len(rows) > 1) / self.n
 
     def check_exchangeable(self) -> None:
-        """Raise where documents cannot change places in enough ways; warn where few of them can."""
+        """Raise if documents have too few permutations; warn if few of them can be exchanged."""
         ways = sum(math.lgamma(len(rows) + 1) for rows in self.strata)
         if ways < math.log(MIN_ARRANGEMENTS - 0.5):
             raise InputError(
-                f"The null exchanges whole documents with equal numbers of rows; these {len(self)} documents (sizes "
+                f"The null exchanges whole documents with equal numbers of rows. These {len(self)} documents (sizes "
                 f"{self.sizes.min()} to {self.sizes.max()}) can be arranged in only {round(math.exp(ways))} ways, so "
-                f"that no p-value below 0.05 is possible. Use more documents, fewer rows per document (a smaller "
-                "n_rows makes their numbers equal), or rows='last'."
+                f"no p-value below 0.05 is possible. Use more documents, fewer rows per document (a smaller n_rows "
+                "makes sizes equal), or rows='last'."
             )
         if self.moving < MIN_MOVING:
             warnings.warn(
-                f"Only {self.moving:.0%} of the rows are in documents that have another of equal size to change places "
-                "with: the null is valid but will hardly reject. Fewer rows per document make their numbers equal.",
+                f"Only {self.moving:.0%} of the rows are in documents that have another of equal size to swap with: "
+                "the null is valid but has little power. Fewer rows per document make sizes equal.",
                 WeakNullWarning,
                 stacklevel=2,
             )
 
     def arrangements(self, count: int, seed: int) -> Iterator[list[np.ndarray]]:
-        """`count` random arrangements: for each stratum, which document goes to each document's place."""
+        """`count` random permutations of documents, one array per stratum."""
         rng = np.random.default_rng(seed)
         counts = [len(rows) for rows in self.strata]
         for _ in range(count):
             yield [rng.permutation(g) for g in counts]
 
     def order(self, arrangement: Sequence[np.ndarray]) -> np.ndarray:
-        """The row that goes to each row's place under an arrangement, (n_rows,)."""
+        """The order of rows under an arrangement, (n_rows,)."""
         order = np.empty(self.n, dtype=np.intp)
         for rows, moved in zip(self.strata, arrangement, strict=True):
             order[rows] = rows[moved]
         return order
 
     def blocks(self, most: int, seed: int) -> np.ndarray:
-        """Whole documents dealt at random into at most `most` groups of like size: the group of each row, (n_rows,)."""
+        """Assign whole documents at random to at most `most` equal groups; the group of each row, (n_rows,)."""
         blocks = min(most, len(self))
         return np.random.default_rng(seed).permutation(np.arange(len(self)) % blocks)[self.codes]

@@ -1,4 +1,4 @@
-"""Grids of a measure after documents were exchanged or left out."""
+"""Grids of a measure after documents are permuted or left out."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from repsim_nb.uncertainty.documents import Documents
 
 
 class Grids(Protocol):
-    """Where the null and the interval get their numbers from; every grid is (len(xs), len(ys))."""
+    """The source of grids for null and interval; every grid is (len(xs), len(ys))."""
 
     def permuted(self, arrangements: Iterable[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
-        """The grid for each arrangement of the documents of y."""
+        """Yield the grid for each permutation of the documents of y."""
 
     def without(self, blocks: np.ndarray) -> Iterator[np.ndarray]:
-        """The grid without each block of rows; `blocks` names the block of each row, (n_rows,)."""
+        """Yield the grid without each block of rows; `blocks` is the block of each row, (n_rows,)."""
 
 
 class Recomputed:
-    """Any measure: every grid computed anew.
+    """Grids of any measure, recomputed every time.
 
-    Parameters of the measure that hold one value per row (groups, labels) stay with the places when documents are
-    exchanged, and lose the rows that are left out.
+    Parameters with one value per row (groups, labels) keep their places when documents are permuted, and lose the
+    rows that are left out.
     """
 
     def __init__(self, measure: Measure, xs: Sequence[Tensor], ys: Sequence[Tensor], documents: Documents) -> None:
@@ -52,13 +52,13 @@ class Recomputed:
 
 
 def _grid(measure: Measure, left: list[Any], right: list[Any]) -> np.ndarray:
-    with warnings.catch_warnings():  # said once already, of the grid itself
+    with warnings.catch_warnings():  # already warned for the observed grid
         warnings.simplefilter("ignore", DegenerateWarning)
         return measure.grid(left, right)
 
 
 def of_rows(params: Mapping[str, Any], kept: np.ndarray) -> dict[str, Any]:
-    """Parameters, those that hold one value per row for the kept rows (n_rows,) of bool only."""
+    """Restrict parameters with one value per row to the kept rows, bool (n_rows,)."""
     return {name: np.asarray(value)[kept] if _per_row(value, len(kept)) else value for name, value in params.items()}
 
 

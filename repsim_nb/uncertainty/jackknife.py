@@ -9,12 +9,12 @@ import numpy as np
 
 from repsim_nb.errors import InputError
 
-BLOCKS = 20  # groups of documents left out in turn
-FAR = 2.0  # further than this on the transformed scale its slope at the value says nothing
+BLOCKS = 20  # groups of documents to leave out in turn
+MAX_MOVE = 2.0  # distance on the transformed scale beyond which the linear approximation is useless
 
 
 class Interval(NamedTuple):
-    """A value with its interval; three floats, or three arrays of one shape."""
+    """A value with its interval: three floats, or three arrays of equal shape."""
 
     value: Any
     low: Any
@@ -28,29 +28,36 @@ def jackknife(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """A statistic of rows with its interval by the delete-a-group jackknife over documents.
-
-    Whole documents are dealt into `blocks` groups at random; the statistic is recomputed without each group. Leaving
-    rows out never repeats one, so that debiased estimators stay unbiased (a naive bootstrap repeats rows and brings
-    their self terms back).
+    """Compute a statistic of rows with its delete-a-group jackknife interval over documents.
 
     Parameters
     ----------
     statistic
-        Called with a boolean array (n_rows,), True for the rows to use; returns a float or an array.
+        Function of a row mask, bool (n_rows,), that returns a float or an array.
     documents
         The document of each row, (n_rows,).
     blocks
-        Number of groups; the interval uses Student's t with blocks - 1 degrees of freedom.
+        Number of groups of documents; the interval uses Student's t with blocks - 1 degrees of freedom.
     level
         Coverage of the interval.
     seed
-        Seed of the dealing.
+        Seed for assigning documents to groups.
+
+    Returns
+    -------
+    Interval
+        The statistic of all rows, with low and high.
 
     Raises
     ------
     InputError
-        Fewer documents than groups.
+        If there are fewer documents than groups.
+
+    Notes
+    -----
+    Each replicate leaves out one group of whole documents. No row is ever repeated, so debiased estimators stay
+    unbiased (a naive bootstrap repeats rows and brings their self terms back). The interval does not remove a
+    statistic's bias, and is unreliable for statistics that are not smooth in the rows, such as ranks of neighbours.
 
     References
     ----------
@@ -66,34 +73,43 @@ def jackknife(
     """
     names, document = np.unique(np.asarray(documents, dtype=str), return_inverse=True)
     if len(names) < blocks:
-        raise InputError(f"A jackknife over {blocks} groups needs as many documents; there are {len(names)}.")
+        raise InputError(f"A jackknife over {blocks} groups needs at least {blocks} documents, got {len(names)}.")
     group = np.random.default_rng(seed).permutation(np.arange(len(names)) % blocks)[document]
     value = np.asarray(statistic(np.ones(len(document), dtype=bool)), dtype=float)
     without = np.array([statistic(group != g) for g in range(blocks)])
-    reach = _reach(without, level)
-    return Interval(*(part.item() if part.ndim == 0 else part for part in (value, value - reach, value + reach)))
+    half_width = _half_width(without, level)
+    return Interval(
+        *(part.item() if part.ndim == 0 else part for part in (value, value - half_width, value + half_width))
+    )
 
 
 def jackknife_grid(
     value: np.ndarray, without: Iterable[np.ndarray], bounds: tuple[float, float], level: float = 0.95
 ) -> Interval:
-    """The interval of each value of a grid from the grids without each block of documents.
-
-    The interval is symmetric on a scale without bounds and carried back, so that it stays inside `bounds` and contains
-    the value: log((v - low) / (high - v)) between two bounds, log(v - low) above one, v itself without bounds; errors
-    are carried over by the slope of the scale at the value. A value on its bound, such as that of a representation with
-    itself, has no place on that scale: there the interval is cut at the bound.
+    """Compute the interval of each value of a grid from the grids with each block of documents left out.
 
     Parameters
     ----------
     value
-        Of all documents, any shape.
+        Values for all documents, any shape.
     without
-        One array of that shape per block.
+        One array of that shape per block, computed without that block.
     bounds
-        Of the measure.
+        Bounds of the measure.
     level
-        Coverage, of each value by itself.
+        Coverage of each value's interval by itself.
+
+    Returns
+    -------
+    Interval
+        Arrays value, low and high.
+
+    Notes
+    -----
+    The interval is symmetric on a transformed scale and mapped back, so that it stays inside `bounds` and contains the
+    value: log((v - low) / (high - v)) for two bounds, log(v - low) for one, v itself for none, with errors
+    transformed by the slope at the value. A value on its bound, such as that of a representation with itself, is cut
+    there instead: such an interval says nothing about sampling error.
 
     References
     ----------
@@ -105,24 +121,24 @@ def jackknife_grid(
     >>> f"{low_high.low:.3f} to {low_high.high:.3f}"
     '0.966 to 0.997'
     """
-    reach = _reach(np.stack(list(without)), level)
+    half_width = _half_width(np.stack(list(without)), level)
     low, high = bounds
     above, below = value - low, high - value  # infinite where there is no bound
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         # slope of the scale = 1 / above + 1 / below; moving by `move` on it multiplies the odds by exp(move)
-        move = reach * (1 / above + 1 / below)
+        move = half_width * (1 / above + 1 / below)
         if np.isinf(high):
             ends = [low + above * np.exp(-move), low + above * np.exp(move)]
         else:
             ends = [low + above / (above + below * np.exp(m)) * (high - low) for m in (move, -move)]
-    inside = (above > 0) & (below > 0) & (move < FAR) & np.isfinite(low)
-    low_end = np.where(inside, ends[0], np.clip(value - reach, low, high))
-    high_end = np.where(inside, ends[1], np.clip(value + reach, low, high))
+    inside = (above > 0) & (below > 0) & (move < MAX_MOVE) & np.isfinite(low)
+    low_end = np.where(inside, ends[0], np.clip(value - half_width, low, high))
+    high_end = np.where(inside, ends[1], np.clip(value + half_width, low, high))
     return Interval(value, np.minimum(low_end, value), np.maximum(high_end, value))  # whatever the rounding
 
 
-def _reach(without: np.ndarray, level: float) -> np.ndarray:
-    """Half the width of the interval on the scale of the replicates (blocks, ...)."""
+def _half_width(without: np.ndarray, level: float) -> np.ndarray:
+    """Half-width of the interval on the scale of the replicates (blocks, ...)."""
     from scipy.stats import t
 
     blocks = len(without)

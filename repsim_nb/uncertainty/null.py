@@ -1,4 +1,4 @@
-"""What unrelated representations would show: one test per cell, controlled over the whole grid."""
+"""Null distribution for unrelated representations: a test for each cell, family-wise over the whole grid."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure
 
-LEVEL = 0.05  # of the tests
-ROUNDING = 1e-6  # share of the largest value within which two values are the same
+LEVEL = 0.05  # significance level
+ROUNDING = 1e-6  # relative difference within which two values count as equal
 
 
 class Null(NamedTuple):
@@ -20,14 +20,14 @@ class Null(NamedTuple):
     Attributes
     ----------
     mean
-        The mean over arrangements.
+        Mean over permutations.
     high
-        What a cell by itself reaches with probability 0.05, on the side of "more alike" (for a dissimilarity that is
-        the low side).
+        Value that a cell by itself reaches with probability 0.05 on the "more similar" side (the low side for a
+        dissimilarity).
     high_family
-        What any cell of the grid reaches with probability 0.05, shared out by each cell's spread.
+        Value that any cell of the grid reaches with probability 0.05, scaled to each cell's spread.
     p_value
-        Family-wise: the probability that the most extreme cell of an unrelated grid is as extreme.
+        Family-wise p-value: the probability that the most extreme cell of an unrelated grid is as extreme.
     """
 
     mean: np.ndarray
@@ -37,26 +37,35 @@ class Null(NamedTuple):
 
 
 def max_statistic(observed: np.ndarray, permuted: Iterable[np.ndarray], measure: Measure) -> Null:
-    """The null of a grid from the grids of exchanged documents.
-
-    Every cell is standardised by its mean and spread over the observed and all permuted grids but the one most extreme
-    there (symmetric in all of them, so that the test stays exact; without the extreme one, so that an alike pair does
-    not raise its own threshold), and compared with the largest cell of each permuted grid (single-step maxT):
-    p = (1 + number of permuted maxima at least as large) / (1 + number of permuted grids).
+    """Compute the null of a grid from grids with permuted documents (single-step maxT).
 
     Parameters
     ----------
     observed
-        (a, b).
+        The observed grid, (a, b).
     permuted
-        Grids of that shape, at least 19.
+        At least 19 grids of the same shape with permuted documents.
     measure
-        Whose direction says which side is "more alike".
+        The measure; its direction says which side is "more similar".
+
+    Returns
+    -------
+    Null
+        Mean, levels and family-wise p-value of every cell.
 
     Raises
     ------
     InputError
-        Fewer than 19 permutations; a measure that permuting rows does not change.
+        If there are fewer than 19 permutations, or the measure does not change when rows are permuted.
+
+    Notes
+    -----
+    p = (1 + number of permuted maxima at least as large) / (1 + number of permuted grids). p-values are family-wise
+    over this grid only: with several grids or measures the error rate adds up.
+
+    Every cell is standardised by its mean and spread over the observed and all permuted grids, except the one that is
+    most extreme there. This treats all grids alike, so the test stays exact, and leaving out the extreme one keeps a
+    similar pair from raising its own threshold.
 
     References
     ----------
@@ -65,16 +74,16 @@ def max_statistic(observed: np.ndarray, permuted: Iterable[np.ndarray], measure:
     sign = 1.0 if measure.direction == "similarity" else -1.0
     values = sign * np.stack([observed, *permuted])
     null = values[1:]
-    passing = int(LEVEL * len(values) + 1e-9)  # this many of all grids may be as extreme as a significant one
+    passing = int(LEVEL * len(values) + 1e-9)  # number of grids that may be as extreme as a significant one
     if passing < 1:
-        raise InputError(f"{len(null)} permutations cannot give a p-value below 0.05: take at least 19.")
+        raise InputError(f"{len(null)} permutations cannot give a p-value of 0.05; use at least 19.")
     rounding = ROUNDING * np.abs(values).max(0)
     typical = np.sort(values, axis=0)[:-1]
     mean, spread = typical.mean(0), typical.std(0)
     if (spread <= rounding).all():
         raise InputError(
-            f"{measure.name} does not change when the documents of one side are exchanged: it does not ask which rows "
-            "belong together, so it has no such null. Leave null out."
+            f"{measure.name} does not change when the documents of one side are permuted, because it ignores which "
+            "rows belong together. It has no such null; leave null out."
         )
     scale = np.maximum(spread, rounding + np.finfo(float).tiny)
     score = (values - mean) / scale

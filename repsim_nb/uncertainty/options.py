@@ -1,4 +1,4 @@
-"""How sure a comparison is to be made: what is asked for, before anything is computed."""
+"""Options for null and interval, validated before anything is computed."""
 
 from __future__ import annotations
 
@@ -17,29 +17,33 @@ FEWEST = 19  # permutations below which no p-value reaches 0.05
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """The null and the interval of a comparison.
+    """Null and interval of a comparison.
 
     Parameters
     ----------
     null
-        None, "permutation" (200 of them), a number of permutations (at least 19), or "moments" for linear CKA: the same
-        null in closed form, many times faster, its tails those of a Pearson III distribution (see
-        `uncertainty.closed_form`).
+        None, "permutation" (200 permutations), a number of permutations (at least 19), or "moments" for linear CKA:
+        the same null in closed form, many times faster, with Pearson III tails (see `uncertainty.closed_form`).
     interval
-        None or False for none, the level, or True for 0.95.
+        None or False for no interval, the level, or True for 0.95.
     groups
-        The document of each row, (n_rows,), for plain arrays. Activations know theirs. Without either each row is its
-        own document.
+        The document of each row, (n_rows,), for plain arrays. Activations have their documents. Without either, every
+        row is a document of its own.
     between_documents
-        Leave out pairs of rows of one document, for measures with a parameter `groups` (cka). Tokens of one document
-        are alike in any two models.
+        Leave out pairs of rows from the same document, for measures with a parameter `groups` (cka). Tokens of one
+        document are similar in any two models.
     seed
-        Seed of the permutations and of the jackknife's blocks.
+        Seed for permutations and for the jackknife's blocks.
 
     Raises
     ------
     InputError
-        A value that is none of these, or groups that nothing asks for.
+        If a value is invalid, or groups are given but nothing uses them.
+
+    Notes
+    -----
+    p-values are family-wise over the layers of one grid, but not over measures or model pairs. Intervals hold for each
+    cell by itself. Both generalise to other documents of the same corpus, not to other seeds of the models.
 
     Examples
     --------
@@ -66,8 +70,8 @@ class Uncertainty:
             raise InputError(f"between_documents={self.between_documents!r}; expected True or False.")
         if self.groups is not None and not self:
             raise InputError(
-                "groups would have no effect: they are for null, interval and between_documents=True. For a measure "
-                "with groups of its own give get_measure(name, groups=...)."
+                "groups would have no effect: only null, interval and between_documents=True use them. For a measure "
+                "with its own groups use get_measure(name, groups=...)."
             )
 
     def __bool__(self) -> bool:
@@ -75,24 +79,24 @@ class Uncertainty:
 
     @property
     def resampled(self) -> bool:
-        """Whether documents are exchanged or left out, which needs all rows in memory."""
+        """Whether documents are permuted or left out, which needs all rows in memory."""
         return self.in_closed_form or self.permutations is not None or self.level is not None
 
     @property
     def in_closed_form(self) -> bool:
-        """Whether the null is asked for in closed form."""
+        """Whether the null is computed in closed form."""
         return isinstance(self.null, str) and self.null == "moments"
 
     @property
     def permutations(self) -> int | None:
-        """How many, of a null by permutation."""
+        """Number of permutations, or None without a permutation null."""
         if self.null is None or self.null is False or self.in_closed_form:
             return None
         return PERMUTATIONS if isinstance(self.null, str) else int(self.null)
 
     @property
     def level(self) -> Any:
-        """Of the interval; None for none."""
+        """Level of the interval, or None without an interval."""
         if self.interval is None or self.interval is False:
             return None
         if self.interval is True:
@@ -108,6 +112,6 @@ def _check_null(null: Any) -> None:
         whole = isinstance(null, int | np.integer) and not isinstance(null, bool)
         if not whole or null < FEWEST:
             raise InputError(
-                f'null={null!r}; expected None, "permutation", "moments" or a number of permutations, at least '
+                f'null={null!r}; expected None, "permutation", "moments" or a number of permutations of at least '
                 f"{FEWEST}."
             )

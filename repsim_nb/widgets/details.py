@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,14 @@ import ipywidgets as widgets
 from repsim_nb.comparison.closeup import SharedAxes, most_different, shared_axes
 from repsim_nb.errors import InputError
 from repsim_nb.figures import projection
+from repsim_nb.models.positions import RESIDUAL
 from repsim_nb.stitching import stitch
 from repsim_nb.stitching.maps import MAPS
+from repsim_nb.widgets.answer import Kept
 from repsim_nb.widgets.picker import FULL
 from repsim_nb.widgets.picture import empty, inline_svg
-from repsim_nb.widgets.question import Kept, Question
+from repsim_nb.widgets.question import Question
+from repsim_nb.widgets.views import Pair
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,10 +60,12 @@ class Closeup:
         )
 
 
-def look(question: Question, b: str, selected: tuple[int, int], kept: Kept) -> tuple[SharedAxes, pd.DataFrame]:
+def look(question: Question, b: str, selected: Pair, kept: Kept) -> tuple[SharedAxes, pd.DataFrame]:
     """The close-up of a pair of layers whose activations are kept, and the tokens that differ most."""
-    pair = kept.activations(question, b)
-    closeup = shared_axes(pair[0][selected[0]], pair[-1][selected[1]], seed=question.seed)
+    pair: Sequence[Any] = kept.activations(question, b)
+    if question.controls:
+        pair, _ = question.controls.applied(*pair)
+    closeup = shared_axes(pair[0][selected[0]], pair[-1][selected[1]], seed=question.sampling.seed)
     return closeup, most_different(closeup, kept.models(question, b)[0], pair[0], kept.text(question))
 
 
@@ -138,7 +143,7 @@ class StitchPanel(widgets.VBox):
         units = stitched.ground.task.units
         prompt = given if stitched.receiver.kind == "causal" else _as_pair(given)
         self.found.value = (
-            f'<p class="repsim-lead"><b>{stitched.penalty:.2f}</b> {units} dearer than the receiver alone '
+            f'<p class="repsim-lead"><b>{stitched.penalty:.2f}</b> {units} worse than the receiver alone '
             f"(95% interval {low:.2f} to {high:.2f}); {stitched.recovered:.0%} of what it needs comes through."
             f'</p><p class="repsim-note">On {len(stitched.documents):,} documents of {escape(report.name)} (split '
             f"{escape(report.split)}){unseen}.</p>{_predictions(stitched.predictions(prompt), given)}"
@@ -178,17 +183,25 @@ def _predictions(table: pd.DataFrame, prompt: str) -> str:
     )
 
 
-def run_stitch(question: Question, b: str, selected: tuple[int, int], kept: Kept, how: dict[str, Any]) -> Stitched:
+def run_stitch(question: Question, b: str, selected: Pair, kept: Kept, how: dict[str, Any]) -> Stitched:
     """Stitch layer selected[0] of a into layer selected[1] of b.
 
     Of a corpus that has splits, `stitch` takes its own, to fit on and to report on.
+
+    Raises
+    ------
+    InputError
+        A map of another site than the residual stream, and what `stitch` raises.
     """
+    site = question.sampling.site
+    if site != RESIDUAL:
+        raise InputError(f"Models are stitched at the residual stream; this map is of {site}. Ask for resid_post.")
     return stitch(
         kept.model(question.model_a),
         kept.model(b),
         selected[0],
         question.corpus if question.named else kept.text(question),
         into=selected[1],
-        seed=question.seed,
+        seed=question.sampling.seed,
         **how,
     )

@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import traitlets
 
-from repsim_nb.errors import InputError, unknown
-from repsim_nb.runs.results_folder import output_dir
-from repsim_nb.widgets import cost
-from repsim_nb.widgets.bounds import limited, reachable
-from repsim_nb.widgets.details import Closeup, StitchPanel, look, run_stitch
+from repsim_nb.activations import Sampling, Store
+from repsim_nb.comparison.controls import Controls
+from repsim_nb.errors import InputError, named_arguments, unknown
+from repsim_nb.measures import Measure, get_measure
+from repsim_nb.measures.registry import as_parameter
+from repsim_nb.models import Packing
+from repsim_nb.system.resources import Resources
+from repsim_nb.uncertainty import Uncertainty
+from repsim_nb.widgets.answer import Kept, answers
+from repsim_nb.widgets.assignment import Parts
+from repsim_nb.widgets.bar import Bar
+from repsim_nb.widgets.behind import Behind
+from repsim_nb.widgets.forecast import Forecast
 from repsim_nb.widgets.guard import Alert
-from repsim_nb.widgets.job import Job
-from repsim_nb.widgets.parts import Parts
 from repsim_nb.widgets.picker import Frame
-from repsim_nb.widgets.question import Kept, Question, answers, as_commands, as_python
+from repsim_nb.widgets.question import Question, changed
+from repsim_nb.widgets.reproduce import as_commands, as_python
 from repsim_nb.widgets.setup import Setup
+from repsim_nb.widgets.state import BOTH, from_json, to_json
 from repsim_nb.widgets.takeaway import TakeAway, write
-from repsim_nb.widgets.views import Maps, Pair, box, curves_as_html, heading
+from repsim_nb.widgets.views import Maps, Pair, box, curves_as_html, on_map, pair_of
+from repsim_nb.widgets.work import Work
 
 if TYPE_CHECKING:
     import xarray as xr
 
 IDLE, RUNNING, DONE, CANCELLED, FAILED = "idle", "running", "done", "cancelled", "failed"
+
+
+def _spelled(name: str, given: Mapping[str, Any]) -> str | None:
+    """How an argument is written now."""
+    if name == "uncertainty":
+        return f'Give null="{BOTH.null}" and interval={BOTH.interval} instead.'
+    return as_parameter(name, given)
 
 
 class Explorer(Parts):
@@ -39,21 +53,45 @@ class Explorer(Parts):
     Nothing is downloaded before `Run` is pressed, or `run()` called. A displayed explorer tries for about a second, in
     the background, how long a run will take.
 
-    Args:
-        model_a: name of a model, compared with each of `models_b` (a name or several; the same name compares it with
-            itself).
-        corpus, split, measure, rows, n_rows, seed, layers_a, layers_b, params: as in `compare` and `load_corpus`.
-        uncertainty: with null and interval.
+    Parameters
+    ----------
+    model_a
+        Name of a model, compared with each of `models_b`.
+    models_b
+        A name or several; the same name compares the model with itself.
+    corpus, split
+        As in `load_corpus`; None is the corpus that the models were made for.
+    measure
+        A name, or a configured measure.
+    layers_a, layers_b, site, rows, n_rows, rows_per_document, seed, packing
+        As in `compare`, but for fewer rows: the first map is to appear within seconds.
+    null, interval, between_documents
+        As in `compare`. The checkbox is checked where null or interval is asked for; checked by hand it asks for these,
+        or for null="permutation" and interval=0.95.
+    leave_out_first, leave_out_norms, standardize, remove_components
+        As in `compare`. Options without a picker are named in a line of text.
+    store, memory_limit, batch_tokens
+        What a run may use, as in `compare`. They are this explorer's and not part of what is saved.
 
-    Attributes:
-        model_a, models_b, layers_a, layers_b, measure, corpus: the pickers, each with a trait `value`.
-        status: trait, to be read: "idle", "running", "done", "cancelled" or "failed".
-        error: trait, to be read: what the widget says went wrong; "" while all is well.
-        selected: trait, (layer of a, layer of b) or None.
-        against: trait, that of models_b whose map is in focus.
+    Attributes
+    ----------
+    model_a, models_b, layers_a, layers_b, measure, corpus
+        The pickers, each with a trait `value`.
+    uncertainty
+        The checkbox "null and interval".
+    status
+        Trait, to be read: "idle", "running", "done", "cancelled" or "failed".
+    error
+        Trait, to be read: what the widget says went wrong; "" while all is well.
+    selected
+        Trait, (layer of a, layer of b) or None.
+    against
+        Trait, that of models_b whose map is in focus.
 
-    Raises:
-        InputError: an unknown model, measure, corpus or parameter; layers that do not exist.
+    Raises
+    ------
+    InputError
+        An unknown model, measure, corpus or argument; layers that do not exist; a value out of range.
     """
 
     status = traitlets.Unicode(IDLE, read_only=True)
@@ -61,60 +99,73 @@ class Explorer(Parts):
     selected = traitlets.Any(None, allow_none=True)
     against = traitlets.Unicode("")
 
+    @named_arguments(_spelled)
     def __init__(
         self,
         model_a: str = "tiny-neox-w32-d2",
         models_b: str | Sequence[str] = "tiny-neox-w64-d4",
         corpus: Any = None,
-        measure: str = "cka",
+        measure: str | Measure = "cka",
         *,
         split: str | None = None,
-        rows: str = "tokens",
-        n_rows: int = 1000,
-        seed: int = 0,
         layers_a: Any = "all",
         layers_b: Any = "all",
-        uncertainty: bool = False,
-        **params: Any,
+        site: str = "resid_post",
+        rows: str = "tokens",
+        n_rows: int = 1000,
+        rows_per_document: int | None = None,
+        seed: int = 0,
+        packing: str | Packing = "documents",
+        null: str | int | None = None,
+        interval: float | bool | None = None,
+        between_documents: bool = False,
+        leave_out_first: int = 0,
+        leave_out_norms: float | None = None,
+        standardize: bool = False,
+        remove_components: int = 0,
+        store: Store | str | bool | None = None,
+        memory_limit: int | None = None,
+        batch_tokens: int | None = None,
     ):
+        chosen = get_measure(measure)
+        asked = Question(
+            model_a,
+            (models_b,) if isinstance(models_b, str) else tuple(models_b),
+            chosen.name,
+            changed(chosen),
+            Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing),
+            split,
+            layers_a,
+            layers_b,
+            Uncertainty(null, interval, None, between_documents, seed),
+            Controls(leave_out_first, leave_out_norms, standardize, remove_components),
+        )
         self._results: dict[str, xr.DataArray] = {}
         self._asked: Question | None = None  # what `_results` answer
-        self._kept = Kept()
-        self._jobs: dict[str, Job] = {}
+        self._kept = Kept(resources=Resources(store, memory_limit, batch_tokens))
         self._displayed = False
         self._wanted: tuple[str, Pair | None] | None = None  # to be selected after the next run
-        self._stitched: dict[str, Any] | None = None  # how the selected pair was stitched
 
-        several = (models_b,) if isinstance(models_b, str) else tuple(models_b)
-        asked = Question(
-            model_a, several, measure, params, corpus, split, rows, n_rows, seed, layers_a, layers_b, uncertainty
-        )
         self._setup = Setup(asked, self._kept.depth)
         self.model_a, self.models_b = self._setup.model_a, self._setup.models_b
         self.layers_a, self.layers_b = self._setup.layers_a, self._setup.layers_b
         self.measure, self.corpus, self.uncertainty = self._setup.measure, self._setup.corpus, self._setup.uncertainty
 
-        self._estimate, self._said = widgets.HTML(), widgets.HTML()
-        self._estimate.add_class("repsim-estimate")
-        self._said.add_class("repsim-status")
-        self._run = widgets.Button(description="Run", tooltip="Compare all chosen layers", button_style="primary")
-        self._run.add_class("repsim-run")
-        self._cancel = widgets.Button(description="Cancel", tooltip="Stop; the last result stays", disabled=True)
-        self._cancel.add_class("repsim-cancel")
-        self._progress = widgets.FloatProgress(0.0, min=0.0, max=1.0)
-        self._progress.add_class("repsim-progress")
-        self.alert = Alert()
+        self._bar, self.alert = Bar(self.start, self.cancel), Alert()
+        self._work = Work(self._bar, self.alert, lambda text: self.set_trait("error", text))
+        self._forecast = Forecast(self._work, self._kept)
         self._maps, self._curves = Maps(self._select_cell), widgets.HTML()
         self._curves.add_class("repsim-curves")
-        self._pair = widgets.HTML()
-        self._pair.add_class("repsim-pair")
-        self._closeup = Closeup()
-        self._stitch = StitchPanel(self._start_stitch)
+        self._behind = Behind(self._work, self._kept, self._refresh)
         self._take_away = TakeAway()
-        super().__init__(self._laid_out())
+        results = box("repsim-results", self._maps, self._curves)
+        parts = [self._setup, self._bar, self.alert, results, self._behind, self._take_away]
+        super().__init__([Frame("Explorer"), *parts])  # top to bottom, which is the order under the Tab key
         self.add_class("repsim")
         self.add_class("repsim-explorer")
-        self._connect()
+        self._setup.on_change(self._changed)
+        self._take_away.export.on_click(lambda _: self._export_here())
+        self._take_away.restore.on_click(lambda _: self._restore_here())
         self._changed()
         self._refresh()
 
@@ -139,14 +190,14 @@ class Explorer(Parts):
     def code(self) -> str:
         """Python that gives the results and the close-up shown; of what the pickers ask before the first run."""
         question = self._asked or self.question
-        return as_python(question, self.against or question.models_b[0], self.selected, self._stitched)
+        return as_python(question, self.against or question.models_b[0], self.selected, self._behind.stitched)
 
     @property
     def command(self) -> str:
         """The same as commands for a shell."""
         if self._asked is None:
             return as_commands(self.question, self.state)
-        return as_commands(self._asked, self._asked.to_json(against=self.against, selected=self.selected))
+        return as_commands(self._asked, to_json(self._asked, against=self.against, selected=self.selected))
 
     def run(self) -> xr.DataArray:
         """Compare, wait, and return the result of the map in focus.
@@ -169,42 +220,40 @@ class Explorer(Parts):
 
     def start(self) -> None:
         """What the Run button does: compare in the background. A run that is under way is given up."""
-        self._clear()
-        with self._guard():
+        self._work.clear()
+        with self._work.guard():
             question = self.question
-            self._give_up("trial", "look", "stitch")
+            self._work.give_up("trial", "look", "stitch")
             began = time.perf_counter()
 
             def done(found: dict[str, xr.DataArray], said: list[str]) -> None:
                 self._take(question, found)
-                self._say(f"Done in {time.perf_counter() - began:.1f} s. {' '.join(said)}")
+                self._bar.say(f"Done in {time.perf_counter() - began:.1f} s. {' '.join(said)}")
                 self.set_trait("status", DONE)
 
             def failed(error: Exception) -> None:
                 self.set_trait("status", FAILED)
-                self._say("")
-                self._fail(error)
+                self._bar.say("")
+                self._work.fail(error)
 
             try:
                 self.set_trait("status", RUNNING)
-                self._say("Starting")
-                self._job("run", lambda: answers(question, self._kept), done, failed)
+                self._bar.say("Starting")
+                self._work.start("run", lambda: answers(question, self._kept), done, failed)
             except Exception as error:
                 failed(error)
 
     def cancel(self) -> None:
         """Stop a run, a stitch or a close-up that is under way; what was found before stays."""
-        self._give_up("run", "look", "stitch")
+        self._work.give_up("run", "look", "stitch")
         if self.status == RUNNING:
             self.set_trait("status", CANCELLED)
-        self._busy(False)
-        self._say("Cancelled. The last result stands." if self.results else "Cancelled.")
+        self._bar.busy = False
+        self._bar.say("Cancelled. The last result stands." if self.results else "Cancelled.")
 
     def wait(self) -> None:
         """Until nothing runs in the background any more."""
-        while any(job.is_alive() for job in [*self._jobs.values()]):
-            for job in [*self._jobs.values()]:
-                job.join()
+        self._work.wait()
 
     # Saving and restoring.
 
@@ -212,11 +261,11 @@ class Explorer(Parts):
     def state(self) -> str:
         """What is chosen and selected, as one line of JSON; set it to restore."""
         against, selected = self._wanted or (self.against, self.selected)
-        return self.question.to_json(against=against, selected=selected)
+        return to_json(self.question, against=against, selected=selected)
 
     @state.setter
     def state(self, text: str) -> None:
-        question, more = Question.from_json(text)
+        question, more = from_json(text)
         before = self.question
         try:
             self._setup.choose(question)
@@ -250,67 +299,13 @@ class Explorer(Parts):
         Raises:
             InputError: nothing has been run, or a folder that cannot be written to.
         """
-        if not self.results:
-            raise InputError("There is nothing to export yet. Run a comparison first.")
-        if folder is None:
-            return write(self.results, reachable("results") if limited() else output_dir())
-        return write(self.results, reachable(folder))
+        return write(self.results, folder)
 
     # Inside: callbacks, all of them under the guard.
 
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
-        with self.alert.guarding():
-            yield
-        if self.alert.error is not None:
-            self.set_trait("error", self.alert.text)
-
-    def _clear(self) -> None:
-        """Something new is tried: what went wrong before is no news."""
-        self.alert.clear()
-        self.set_trait("error", "")
-
-    def _fail(self, error: Exception) -> None:
-        self.alert.show(error)
-        self.set_trait("error", self.alert.text)
-
-    def _job(
-        self,
-        name: str,
-        work: Callable[[], Any],
-        done: Callable[[Any, list[str]], None],
-        failed: Callable[[Exception], None] | None = None,
-    ) -> None:
-        """Start a job, in place of the one of that name."""
-        self._give_up(name)
-
-        def step(what: str, at: int, of: int) -> None:
-            if name != "trial":
-                self._progress.value = at / of if of else 0.0
-                self._say(f"{what}: {at} of {of}")
-
-        job = Job(work, done, failed or self._fail, step)
-        job.start()
-        self._jobs[name] = job
-
-    def _give_up(self, *names: str) -> None:
-        for name in names:
-            if name in self._jobs:
-                self._jobs[name].give_up()
-
-    def _say(self, text: str) -> None:
-        self._said.value = f'<div role="status">{escape(text)}</div>'
-
-    def _connect(self) -> None:
-        self._setup.on_change(self._changed)
-        self._run.on_click(lambda _: self.start())
-        self._cancel.on_click(lambda _: self.cancel())
-        self._take_away.export.on_click(lambda _: self._export_here())
-        self._take_away.restore.on_click(lambda _: self._restore_here())
-
     def _changed(self, change: Any = None) -> None:
         """Something was picked: say what a run would take, and keep the texts to take away up to date."""
-        with self._guard():
+        with self._work.guard():
             self._setup.renumber()
             self._refresh()
             self._try()
@@ -319,26 +314,11 @@ class Explorer(Parts):
         self._take_away.code.text, self._take_away.command.text = self.code, self.command
         self._take_away.state.value = self.state
 
-    def _tell_cost(self, time: str = "") -> None:
-        words = cost.in_words(self.question, self._kept, time)
-        self._estimate.value = f'<span class="repsim-note">{escape(words)}</span>'
-
     def _try(self) -> None:
         """Say what a run will take; once displayed, see in the background how long."""
-        self._give_up("trial")
-        self._tell_cost()
-        question = self.question
-        if not self._displayed or self.status == RUNNING or not cost.worth_trying(question, self._kept):
-            return
-
-        def done(seconds: float, said: list[str]) -> None:
-            self._tell_cost(f"about {max(1, round(seconds))} s")
-
-        # Should it fail, the run itself will say why.
-        self._tell_cost("seconds: trying")
-        self._job(
-            "trial", lambda: cost.seconds(question, self._kept), done, lambda _: self._tell_cost("time not known")
-        )
+        self._forecast.tell(self.question)
+        if self._displayed and self.status != RUNNING:
+            self._forecast.try_out(self.question)
 
     def _take(self, question: Question, found: dict[str, xr.DataArray]) -> None:
         """Show new results, all on one scale."""
@@ -350,16 +330,12 @@ class Explorer(Parts):
             against, before = wanted
         self.against = against if against in found else question.models_b[0]
         self.selected = None
-        self.selected = before if before is not None and self._exists(before) else None
+        self.selected = before if before is not None and on_map(found[self.against], before) else None
         if self.selected is None:
             self._draw_curves()
         self._setup.renumber()
         self._refresh()
         self._maps.appear()  # last: from now on it can be clicked on
-
-    def _exists(self, pair: Pair) -> bool:
-        result = self.result
-        return result is not None and pair[0] in result.layer_a.values and pair[1] in result.layer_b.values
 
     def _draw_curves(self) -> None:
         self._curves.value = curves_as_html(self.results, self.against, self.selected)
@@ -367,18 +343,7 @@ class Explorer(Parts):
     @traitlets.validate("selected")
     def _valid_selected(self, proposal: Any) -> Pair | None:
         given = proposal["value"]
-        if given is None:
-            return None
-        if self.result is None:
-            raise InputError("There is no map to select from yet. Run a comparison first.")
-        try:
-            pair = int(given[0]), int(given[1])
-        except (TypeError, ValueError, IndexError):
-            raise InputError(f"selected={given!r}; expected None or (layer of a, layer of b).") from None
-        if not self._exists(pair):
-            a, b = (self.result[f"layer_{side}"].values.tolist() for side in "ab")
-            raise InputError(f"selected={given!r} is not on the map: layers of a are {a}, of b {b}.")
-        return pair
+        return None if given is None else pair_of(self.result, given)
 
     @traitlets.validate("against")
     def _valid_against(self, proposal: Any) -> str:
@@ -389,7 +354,7 @@ class Explorer(Parts):
 
     def _select_cell(self, b: str, pair: Pair) -> None:
         """A cell was clicked on or walked to."""
-        with self._guard():
+        with self._work.guard():
             self.against, self.selected = b, pair
 
     @traitlets.observe("against")
@@ -398,122 +363,42 @@ class Explorer(Parts):
 
     @traitlets.observe("selected")
     def _show_pair(self, change: Any) -> None:
-        with self._guard():
-            self._give_up("look", "stitch")
-            self._stitched = None
-            if self.status != RUNNING and not self._cancel.disabled:  # a stitch was under way
-                self._busy(False)
-                self._say("")
+        with self._work.guard():
+            if self.status != RUNNING and self._bar.busy:  # a stitch was under way
+                self._bar.busy = False
+                self._bar.say("")
             self._maps.mark(self.against, self.selected)
-            self._closeup.clear()
+            self._behind.clear()
             self._refresh()
             if self.results:
                 self._draw_curves()
-            self._details.layout.display = "none" if self.selected is None else ""
             if self.selected is None or self.result is None or self._asked is None:
-                self._pair.value = ""
                 return
-            labels = self._labels()
-            self._stitch.reset(*labels)
-            self._pair.value = heading(labels, self.result.sel(layer_a=self.selected[0], layer_b=self.selected[1]))
-            self._look(self._asked, self.against, self.selected)
-
-    def _look(self, question: Question, b: str, selected: Pair) -> None:
-        if not self._kept.holds(question, b):
-            self._closeup.points.value = (
-                '<p class="repsim-note">Activations of this size are not kept, so there is no close-up. '
-                "Choose fewer rows or layers.</p>"
-            )
-            return
-        labels = self._labels()
-
-        def done(found: Any, said: list[str]) -> None:
-            with self._guard():
-                self._closeup.show(labels, question.rows, *found)
-
-        self._job("look", lambda: look(question, b, selected, self._kept), done)
-
-    def _labels(self) -> tuple[str, str]:
-        assert self.selected is not None
-        assert self._asked is not None
-        return f"{self._asked.model_a}, layer {self.selected[0]}", f"{self.against}, layer {self.selected[1]}"
-
-    def _start_stitch(self) -> None:
-        """Stitch the selected pair in the background."""
-        self._clear()
-        with self._guard():
-            question, b, selected = self._asked, self.against, self.selected
-            if question is None or selected is None:
-                raise InputError("Select a cell of the map first: its layers are stitched.")
-            how, prompt = self._stitch.arguments(), self._stitch.prompt.value
-
-            def done(stitched: Any, said: list[str]) -> None:
-                self._stitch.show(stitched, prompt)
-                self._stitched = how
-                self._refresh()
-                self._busy(False)
-                self._say("Stitched.")
-
-            def failed(error: Exception) -> None:
-                self._busy(False)
-                self._say("")
-                self._fail(error)
-
-            try:
-                self._busy(True)
-                self._say("Stitching")
-                self._job("stitch", lambda: run_stitch(question, b, selected, self._kept, how), done, failed)
-            except Exception as error:
-                failed(error)
+            cell = self.result.sel(layer_a=self.selected[0], layer_b=self.selected[1])
+            self._behind.show(self._asked, self.against, self.selected, cell)
 
     @traitlets.observe("status")
     def _show_status(self, change: Any) -> None:
-        self._run.disabled = self.status == RUNNING
-        self._busy(self.status == RUNNING)
-        with self._guard():
+        self._bar.run.disabled = self.status == RUNNING
+        self._bar.busy = self.status == RUNNING
+        with self._work.guard():
             self._try()
 
-    def _busy(self, busy: bool) -> None:
-        """Whether there is something to cancel."""
-        self._cancel.disabled = not busy
-        self._progress.value = 0.0
-        self._progress.layout.display = "" if busy else "none"
-
     def _export_here(self) -> None:
-        self._clear()
-        with self._guard():
+        self._work.clear()
+        with self._work.guard():
             files = self.export(self._take_away.folder.value.strip() or None)
-            self._say(f"Wrote {len(files)} files to {files[0].parent}.")
+            self._bar.say(f"Wrote {len(files)} files to {files[0].parent}.")
 
     def _restore_here(self) -> None:
-        self._clear()
-        with self._guard():
+        self._work.clear()
+        with self._work.guard():
             self.state = self._take_away.state.value
-            self._say("Restored. Press Run.")
+            self._bar.say("Restored. Press Run.")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         if not self._displayed:
             self._displayed = True
-            with self._guard():
+            with self._work.guard():
                 self._try()
         return super()._repr_mimebundle_(**kwargs)
-
-    def _laid_out(self) -> list[widgets.Widget]:
-        """Top to bottom, which is the order under the Tab key."""
-        bar = box("repsim-bar", self._run, self._cancel, self._progress, self._said, self._estimate)
-        self._details = box(
-            "repsim-details",
-            self._pair,
-            box("repsim-panels", self._closeup.points, self._closeup.tokens, self._stitch),
-        )
-        self._details.layout.display = "none"
-        self._progress.layout.display = "none"
-        return [
-            Frame("Explorer"),
-            self._setup,
-            bar,
-            self.alert,
-            box("repsim-results", self._maps, self._curves),
-            self._details,
-            self._take_away,
-        ]

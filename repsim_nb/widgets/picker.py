@@ -12,8 +12,8 @@ import anywidget
 import ipywidgets as widgets
 import traitlets
 
+from repsim_nb.widgets.assignment import Parts
 from repsim_nb.widgets.guard import Alert
-from repsim_nb.widgets.parts import Parts
 
 STYLE = Path(__file__).with_name("style.css")
 FULL = {"width": "100%", "min_width": "0"}  # a layout for each control: a shared Layout would be hidden by all

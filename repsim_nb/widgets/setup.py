@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 
+from repsim_nb.uncertainty import Uncertainty
+from repsim_nb.widgets.also import also_asked
 from repsim_nb.widgets.corpus_picker import CorpusPicker
 from repsim_nb.widgets.layer_picker import ALL, LayerPicker
 from repsim_nb.widgets.measure_picker import MeasurePicker
 from repsim_nb.widgets.model_picker import ModelPicker, depth_of
 from repsim_nb.widgets.question import Question
+from repsim_nb.widgets.state import BOTH
 
 PICKED = ("value", "params", "split", "rows", "n_rows", "seed")  # traits of pickers that a run depends on
 
 
 class Setup(widgets.Box):
     """Pickers, whose choices together are a `Question`.
+
+    Options that no picker has are carried from the question that was chosen to the one that is asked, and named in a
+    line of text.
 
     Args:
         question: what is chosen at first.
@@ -26,6 +34,7 @@ class Setup(widgets.Box):
     Attributes:
         model_a, models_b, layers_a, layers_b, measure, corpus: the pickers, each with a trait `value`.
         uncertainty: a checkbox, whether null and interval are asked for.
+        also: the line of text.
 
     Raises:
         InputError: an unknown model, measure, corpus or parameter; layers that do not exist.
@@ -33,17 +42,22 @@ class Setup(widgets.Box):
 
     def __init__(self, question: Question, depth: Callable[[str], int | None]):
         q, self._depth = question, depth
+        self._chosen = q
+        self._checked = q.uncertainty if q.uncertainty.resampled else BOTH
         self.model_a = ModelPicker(q.model_a, title="Model A")
         self.models_b = ModelPicker(q.models_b, multiple=True, title="Model B, one or several")
         self.layers_a, self.layers_b = LayerPicker(None, title="Layers of A"), LayerPicker(None, title="Layers of B")
         self.measure = MeasurePicker(q.measure, **q.params)
-        self.corpus = CorpusPicker(q.corpus, split=q.split, n_rows=q.n_rows, seed=q.seed, rows=q.rows)
+        rows = q.sampling
+        self.corpus = CorpusPicker(rows.corpus, split=q.split, n_rows=rows.n_rows, seed=rows.seed, rows=rows.rows)
         self.uncertainty = widgets.Checkbox(
-            q.uncertainty,
+            q.uncertainty.resampled,
             description="null and interval",
             tooltip="Compare with unrelated documents, and leave documents out in turn; takes longer",
             indent=False,
         )
+        self.also = widgets.HTML()
+        self.also.add_class("repsim-also")
         self.renumber()
         self.layers_a.value, self.layers_b.value = q.layers_a, q.layers_b
         super().__init__(
@@ -51,41 +65,55 @@ class Setup(widgets.Box):
                 _card(self.model_a, self.layers_a),
                 _card(self.models_b, self.layers_b),
                 _card(self.measure, self.uncertainty),
-                _card(self.corpus),
+                _card(self.corpus, self.also),
             ]
         )
         self.add_class("repsim-setup")
+        self._tell()
+        self.on_change(lambda _: self._tell())
 
     @property
     def question(self) -> Question:
-        """What the pickers ask."""
-        return Question(
-            self.model_a.value,
-            self.models_b.value,
-            self.measure.value,
-            dict(self.measure.params),
-            self.corpus.value,
-            self.corpus.split,
-            self.corpus.rows,
-            self.corpus.n_rows,
-            self.corpus.seed,
-            self.layers_a.value,
-            self.layers_b.value,
-            self.uncertainty.value,
+        """What the pickers ask, with what was asked for besides."""
+        text, before = self.corpus, self._chosen
+        per_document = before.sampling.rows_per_document if text.rows == "tokens" else None
+        how = self._checked if self.uncertainty.value else Uncertainty()
+        return replace(
+            before,
+            model_a=self.model_a.value,
+            models_b=self.models_b.value,
+            measure=self.measure.value,
+            params=dict(self.measure.params),
+            sampling=replace(
+                before.sampling,
+                corpus=text.value,
+                rows=text.rows,
+                n_rows=text.n_rows,
+                rows_per_document=per_document,
+                seed=text.seed,
+            ),
+            split=text.split,
+            layers_a=self.layers_a.value,
+            layers_b=self.layers_b.value,
+            uncertainty=replace(before.uncertainty, null=how.null, interval=how.interval),
         )
 
     def choose(self, question: Question) -> None:
         """Set all pickers."""
         q = question
+        self._chosen = q
+        self._checked = q.uncertainty if q.uncertainty.resampled else self._checked
         self.layers_a.value = self.layers_b.value = ALL  # so that none of another model is rescaled
         self.model_a.value, self.models_b.value = q.model_a, q.models_b
         self.renumber()
         self.layers_a.value, self.layers_b.value = q.layers_a, q.layers_b
         self.measure.value = q.measure
         self.measure.params = q.params
-        self.corpus.value, self.corpus.split, self.corpus.rows = q.corpus, q.split, q.rows
-        self.corpus.n_rows, self.corpus.seed = q.n_rows, q.seed
-        self.uncertainty.value = q.uncertainty
+        rows = q.sampling
+        self.corpus.value, self.corpus.split, self.corpus.rows = rows.corpus, q.split, rows.rows
+        self.corpus.n_rows, self.corpus.seed = rows.n_rows, rows.seed
+        self.uncertainty.value = q.uncertainty.resampled
+        self._tell()
 
     def renumber(self) -> None:
         """Layers to choose from are those of A, and those of the shallowest B, as far as they are known."""
@@ -98,6 +126,10 @@ class Setup(widgets.Box):
         for picker in (self.model_a, self.models_b, self.layers_a, self.layers_b, self.measure, self.corpus):
             picker.observe(handler, [name for name in picker.trait_names() if name in PICKED])
         self.uncertainty.observe(handler, "value")
+
+    def _tell(self) -> None:
+        words = ", ".join(also_asked(self.question))
+        self.also.value = f'<p class="repsim-note">Also asked for: {escape(words)}</p>' if words else ""
 
 
 def _card(*pickers: widgets.Widget) -> widgets.VBox:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
+from repsim_nb.errors import InputError
 from repsim_nb.figures import heatmap
 from repsim_nb.runs.outputs import save_figure, save_table
+from repsim_nb.runs.results_folder import output_dir
+from repsim_nb.widgets.bounds import limited, reachable
 from repsim_nb.widgets.code import CodeButton
 from repsim_nb.widgets.picture import empty
 
@@ -60,12 +64,19 @@ def _holds_another(file: Path, result: xr.DataArray) -> bool:
         return not written.equals(result)
 
 
-def write(results: Mapping[str, xr.DataArray], folder: Path) -> list[Path]:
+def write(results: Mapping[str, xr.DataArray], to: str | os.PathLike[str] | None = None) -> list[Path]:
     """Every map as SVG and PNG with a caption, its numbers as CSV and NetCDF; the files written.
 
-    Raises:
-        InputError: a folder that cannot be written to.
+    `to` is a folder; None is that of the present run, or in the app its folder's "results".
+
+    Raises
+    ------
+    InputError
+        No maps, or a folder that cannot be written to.
     """
+    if not results:
+        raise InputError("There is nothing to export yet. Run a comparison first.")
+    folder = output_dir() if to is None and not limited() else reachable(to or "results")
     stems = []
     for b, result in results.items():
         a, title = result.attrs["model_a"], result.attrs["long_name"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from repsim_nb.errors import InputError
 from repsim_nb.figures import curves
 from repsim_nb.figures.scales import limits_of
 from repsim_nb.widgets.map import LayerMap, in_words
@@ -69,6 +70,31 @@ class Maps(widgets.HBox):
             row, column = change.new
             result = self._results[b]
             self._chosen(b, (int(result.layer_a[row]), int(result.layer_b[column])))
+
+
+def on_map(result: xr.DataArray, pair: Pair) -> bool:
+    """Whether the map has this cell."""
+    return pair[0] in result.layer_a.values and pair[1] in result.layer_b.values
+
+
+def pair_of(result: xr.DataArray | None, given: Any) -> Pair:
+    """What was given for `selected`, checked.
+
+    Raises
+    ------
+    InputError
+        It is no pair of layers on the map, or there is none yet.
+    """
+    if result is None:
+        raise InputError("There is no map to select from yet. Run a comparison first.")
+    try:
+        pair = int(given[0]), int(given[1])
+    except (TypeError, ValueError, IndexError):
+        raise InputError(f"selected={given!r}; expected None or (layer of a, layer of b).") from None
+    if not on_map(result, pair):
+        a, b = (result[f"layer_{side}"].values.tolist() for side in "ab")
+        raise InputError(f"selected={given!r} is not on the map: layers of a are {a}, of b {b}.")
+    return pair
 
 
 def curves_as_html(results: Mapping[str, xr.DataArray], against: str, selected: Pair | None) -> str:

@@ -1,4 +1,4 @@
-"""Recipes that train the embedded families shipped in data/."""
+"""Recipes that train the embedded model families in data/."""
 
 from repsim_nb.zoo.building import build
 from repsim_nb.zoo.recipes import Recipe, list_recipes

@@ -1,4 +1,4 @@
-"""The BERT encoder pretrained on nli-heuristics and the classifiers fine-tuned from it, with their cards."""
+"""Train the BERT encoder on nli-heuristics and the classifiers fine-tuned from it, and write their metadata."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from transformers import BertConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 LICENCE = "MIT (weights); trained on generated sentences alone"
-IGNORED = -100  # no target
-START = 0.02  # standard deviation of new weights, as in BERT
+IGNORE_INDEX = -100  # marks positions without a target
+INIT_STD = 0.02  # of new weights, as in BERT
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class EncodedPairs:
 
     @classmethod
     def of(cls, corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> EncodedPairs:
-        """Of a corpus of pairs."""
+        """Tokenize a corpus of pairs."""
         first, second = map(list, zip(*corpus.inputs, strict=True))
         encoded = tokenizer(first, second, padding=True, return_tensors="pt")
         return cls(encoded["input_ids"], encoded["token_type_ids"], encoded["attention_mask"])
@@ -50,33 +50,33 @@ class EncodedPairs:
         return len(self.ids)
 
     def take(self, index: np.ndarray | slice) -> EncodedPairs:
-        """The pairs at `index`, no longer than the longest of them."""
+        """The pairs at `index`, cut to the longest of them."""
         length = int(self.mask[index].sum(1).max())
         return EncodedPairs(*(x[index, :length] for x in (self.ids, self.types, self.mask)))
 
     def inputs(self) -> dict[str, Tensor]:
-        """As transformers' models take them."""
+        """Keyword arguments for a transformers model."""
         return {"input_ids": self.ids, "token_type_ids": self.types, "attention_mask": self.mask}
 
 
 def batch_at(step: int, total: int, size: int, seed: int) -> np.ndarray:
-    """Which pairs make the batch of a step: each once an epoch, in an order of its own every time."""
+    """Indices of the pairs in the batch of a step: each pair once per epoch, in a new order every epoch."""
     epoch, place = divmod(step, total // size)
     return np.random.default_rng([seed, epoch]).permutation(total)[place * size : (place + 1) * size]
 
 
 def masked(ids: Tensor, share: float, vocabulary: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Ids with a share of their words hidden, and the words to find there (elsewhere IGNORED)."""
+    """Mask a share of the words; return the masked ids and the targets (IGNORE_INDEX elsewhere)."""
     chosen = torch.from_numpy(rng.random(ids.shape) < share) & (ids >= len(SPECIAL))
     how = torch.from_numpy(rng.random(ids.shape))
     others = torch.from_numpy(rng.integers(len(SPECIAL), vocabulary, ids.shape))
     hidden = torch.where(chosen & (how < 0.8), SPECIAL.index("[MASK]"), ids)
     hidden = torch.where(chosen & (how >= 0.9), others, hidden)
-    return hidden, torch.where(chosen, ids, IGNORED)
+    return hidden, torch.where(chosen, ids, IGNORE_INDEX)
 
 
 def build_encoder(recipe: EncoderRecipe, out: Path, work: Path) -> Path:
-    """Pretrain and write a BertForMaskedLM in full precision; returns its directory."""
+    """Pretrain and write a BertForMaskedLM in full precision; return its folder."""
     from transformers import BertForMaskedLM
 
     torch.set_num_threads(1)
@@ -91,7 +91,7 @@ def build_encoder(recipe: EncoderRecipe, out: Path, work: Path) -> Path:
         rng = np.random.default_rng([recipe.data_seed, step, 1])
         hidden, words = masked(batch.ids, recipe.mask_share, len(tokenizer), rng)
         logits = model(**batch.inputs() | {"input_ids": hidden}).logits
-        return F.cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=IGNORED)
+        return F.cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=IGNORE_INDEX)
 
     curve = descend(model, recipe, loss_at, work / f"{recipe.name}.safetensors")
     about = _card(recipe, curve, corpus)
@@ -100,9 +100,9 @@ def build_encoder(recipe: EncoderRecipe, out: Path, work: Path) -> Path:
 
 
 def build_classifier(recipe: ClassifierRecipe, out: Path, work: Path) -> Path:
-    """Fine-tune, evaluate and write a BertForSequenceClassification in fp16; returns its directory.
+    """Fine-tune, evaluate and write a BertForSequenceClassification in fp16; return its folder.
 
-    The encoder is taken from `out`.
+    The encoder is read from `out`.
     """
     from transformers import AutoTokenizer, BertForSequenceClassification
 
@@ -122,7 +122,7 @@ def build_classifier(recipe: ClassifierRecipe, out: Path, work: Path) -> Path:
         return F.cross_entropy(model(**pairs.take(index).inputs()).logits, labels[index])
 
     curve = descend(model, recipe, loss_at, work / f"{recipe.name}.safetensors")
-    model.half().float()  # what is written is what is evaluated
+    model.half().float()  # evaluate exactly what is written
     about = _card(recipe, curve, corpus) | {
         "encoder": as_json(RECIPES[recipe.encoder]),
         "encoder_curve": _metadata(start / "model.safetensors")["loss_curve"],
@@ -134,11 +134,11 @@ def build_classifier(recipe: ClassifierRecipe, out: Path, work: Path) -> Path:
 
 @torch.no_grad()
 def initialise(module: nn.Module, seed: int) -> None:
-    """New weights, of which the seed decides alone: small matrices, norms of 1, the rest 0."""
+    """Initialise weights from the seed alone: small matrices, norms of 1, the rest 0."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
         if parameter.ndim == 2:
-            parameter.normal_(0, START, generator=generator)
+            parameter.normal_(0, INIT_STD, generator=generator)
         elif "LayerNorm.weight" in name:
             parameter.fill_(1)
         else:
@@ -146,7 +146,7 @@ def initialise(module: nn.Module, seed: int) -> None:
 
 
 def accuracies(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
-    """Share of pairs that are labelled right: of the split "test", and of every sub-case of "ood"."""
+    """Accuracy on the split "test" and on every sub-case of "ood"."""
     test, ood = (load_corpus(nli_heuristics.NAME, split) for split in ("test", "ood"))
     right = _right(model, tokenizer, ood)
     cases = np.array(ood.cases)
@@ -178,7 +178,7 @@ def _config(recipe: EncoderRecipe, vocabulary: int) -> BertConfig:
         num_attention_heads=recipe.width // recipe.head_width,
         intermediate_size=recipe.expansion * recipe.width,
         max_position_embeddings=recipe.context,
-        hidden_dropout_prob=0.0,  # randomness that no seed of a recipe would name
+        hidden_dropout_prob=0.0,  # its randomness is not covered by the recipe's seeds
         attention_probs_dropout_prob=0.0,
         pad_token_id=SPECIAL.index("[PAD]"),
     )
@@ -203,7 +203,7 @@ def _metadata(file: Path) -> dict[str, str]:
 
 
 def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, about: dict[str, str]) -> None:
-    """Write config, weights and tokenizer; assert that what is read back computes the same function."""
+    """Write config, weights and tokenizer; assert that the model read back computes the same function."""
     with atomic_folder(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)

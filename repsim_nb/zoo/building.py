@@ -1,4 +1,4 @@
-"""The one call that trains a model from its recipe."""
+"""Train a model from its recipe."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from repsim_nb.zoo.recipes import RECIPES, ClassifierRecipe, EncoderRecipe
 
 
 def build(name: str, out: str | os.PathLike[str], work: str | os.PathLike[str] | None = None) -> Path:
-    """Train the model `name` from its recipe on one thread and write it to `out/name` in its target format.
+    """Train the model `name` from its recipe on one thread, and write it to `out/name` in its target format.
 
-    A call after a kill goes on where the last one stopped. The encoder of a classifier is taken from `out`, and
-    pretrained first where it is missing there.
+    Training resumes after an interruption. The encoder of a classifier is read from `out`, and pretrained first if it
+    is missing there.
 
     Parameters
     ----------
     name
-        From `list_recipes()`.
+        A name from `list_recipes()`.
     out
-        The folder of models.
+        Folder of the models.
     work
-        Where the state of training is kept; None is `out/.work`.
+        Folder for the training state; None means `out/.work`.
 
     Returns
     -------
     Path
-        The model's folder.
+        The folder of the model.
 
     Raises
     ------
     InputError
-        Unknown name, unwritable folder.
+        If the name is unknown or a folder is not writable.
     """
     from repsim_nb.zoo.bert import build_classifier, build_encoder
     from repsim_nb.zoo.export import build_recipe

@@ -1,4 +1,4 @@
-"""From a recipe to a trained model in its target format, with its card: losses, seeds, curve, hashes."""
+"""Train a model from a recipe and write it in its target format, with metadata: losses, seeds, curve, hashes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LICENCE = "MIT (weights); trained on docstrings and source of the packages liste
 
 
 def build_recipe(recipe: Recipe, out: Path, work: Path) -> Path:
-    """Train, evaluate and export one model; returns its directory."""
+    """Train, evaluate and export one model; return its folder."""
     from tokenizers import Tokenizer
 
     if not recipe.rotary:
@@ -99,7 +99,7 @@ def _native_config(recipe: Recipe, vocabulary: int) -> NativeConfig:
 
 
 class _HeldOut:
-    """Held-out windows, each behind a separator, and the factor from nats per token to bits per byte."""
+    """Held-out windows, each preceded by a separator, and the factor from nats per token to bits per byte."""
 
     def __init__(self, windows: list[list[int]], n_bytes: int, separator: int):
         self.windows = sorted(windows, key=len)
@@ -115,7 +115,7 @@ def _evaluation_windows(corpus: Corpus, backend: Any, context: int, separator: i
 
 
 def _unigram_loss(stream: np.ndarray, vocabulary: int, held_out: _HeldOut) -> float:
-    """Nats per token of the training frequencies, one added to every count."""
+    """Loss of add-one smoothed training frequencies, in nats per token."""
     counts = np.bincount(stream, minlength=vocabulary) + 1.0
     log_share = np.log(counts / counts.sum())
     return -float(np.mean(log_share[np.concatenate(held_out.windows)]))
@@ -139,7 +139,7 @@ def _loss(model: nn.Module, held_out: _HeldOut, batch: int = 32) -> float:
 
 
 def _write(model: nn.Module, recipe: Recipe, tokenizer: Any, folder: Path, about: dict[str, str]) -> None:
-    """Write config, fp16 weights and tokenizer; assert that what is read back computes the same function."""
+    """Write config, fp16 weights and tokenizer; assert that the model read back computes the same function."""
     half: dict[str, Tensor] = {k: v.half().contiguous() for k, v in model.state_dict().items()}
     with atomic_folder(folder) as partial:
         tokenizer.save_pretrained(partial)
@@ -149,7 +149,7 @@ def _write(model: nn.Module, recipe: Recipe, tokenizer: Any, folder: Path, about
 
 
 def _write_neox(recipe: Recipe, tokenizer: Any, folder: Path) -> Callable[[Tensor], Tensor]:
-    """Write the config of a Hugging Face GPTNeoXForCausalLM; returns the function of what transformers reads back."""
+    """Write the config of a Hugging Face GPTNeoXForCausalLM; return the function that transformers reads back."""
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     GPTNeoXConfig(
@@ -177,7 +177,7 @@ def _write_neox(recipe: Recipe, tokenizer: Any, folder: Path) -> Callable[[Tenso
 
 
 def _write_native(recipe: Recipe, tokenizer: Any, folder: Path) -> Callable[[Tensor], Tensor]:
-    """Write the config of a TransformerLens native model; returns the function of what TransformerLens reads back."""
+    """Write the config of a TransformerLens native model; return the logits function TransformerLens reads back."""
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge.sources.native import NativeModel
 

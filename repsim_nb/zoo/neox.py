@@ -1,8 +1,8 @@
-"""GPT-NeoX in plain torch, on one page: Pythia's design at toy size, with Hugging Face's parameter names.
+"""GPT-NeoX in plain torch on one page: the design of Pythia at toy size, with Hugging Face's parameter names.
 
 Parallel attention and MLP, rotary positions on a share of each head, untied embeddings, small and Wang initialisation
-as in GPT-NeoX-20B (Black et al. 2022). Plain torch trains faster on a CPU than the Hugging Face module; because names
-and layouts are the same, export is a copy and equality of logits can be asserted.
+as in GPT-NeoX-20B (Black et al. 2022). Plain torch trains faster on a CPU than the Hugging Face module. Names and
+layouts are equal, so export is a copy and equality of logits can be asserted.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class NeoXMLP(nn.Module):
 
 
 class NeoXLayer(nn.Module):
-    """NeoXAttention and NeoXMLP in parallel, each behind its own LayerNorm."""
+    """NeoXAttention and NeoXMLP in parallel, each after its own LayerNorm."""
 
     def __init__(self, width: int, heads: int, rotary: int, context: int):
         super().__init__()
@@ -68,7 +68,7 @@ class NeoXLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         attended = self.attention(self.input_layernorm(x))
-        return self.mlp(self.post_attention_layernorm(x)) + attended + x  # transformers' order, for equal rounding
+        return self.mlp(self.post_attention_layernorm(x)) + attended + x  # order of transformers, for equal rounding
 
 
 class NeoX(nn.Module):

@@ -1,4 +1,4 @@
-"""What is trained: the recipe of every embedded model."""
+"""The training recipe of every embedded model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines a trained model: the same recipe gives the same weights.
+    """Everything that determines a trained model: equal recipes give equal weights.
 
-    `init_seed` and `data_seed` are never shared by two members of a family: models that start alike or see the same
-    batches stitch far better than independent ones.
+    Members of a family never share `init_seed` or `data_seed`: models with the same initialisation or the same batches
+    stitch far better than independent ones.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Recipe:
     data_seed: int
     activation: str = "gelu"
     head_width: int = 16
-    rotary: int = 4  # dimensions of each head that turn with position; 25% of 16, as in Pythia; 0: learned positions
+    rotary: int = 4  # rotary dimensions of each head, 25% as in Pythia; 0 means learned positions
     context: int = 256
     batch: int = 16
     steps: int = 4000
@@ -35,7 +35,7 @@ class Recipe:
 
     @property
     def learning_rate(self) -> float:
-        """Peak of the schedule; falls with the square root of the width."""
+        """Peak learning rate, inversely proportional to the square root of the width."""
         return 3e-3 * (64 / self.width) ** 0.5
 
     @property
@@ -48,8 +48,8 @@ class Recipe:
 class EncoderRecipe:
     """A BERT encoder, pretrained by masked language modelling on the pairs of nli-heuristics.
 
-    Copying from one sentence to the other is learned suddenly, after some 4,500 steps at this depth; classifiers made
-    of an encoder that has not learned it stay at chance.
+    Copying from one sentence to the other emerges suddenly, after about 4,500 steps at this depth. Classifiers
+    fine-tuned from an encoder that has not learned it stay at chance.
     """
 
     name: str
@@ -59,9 +59,9 @@ class EncoderRecipe:
     width: int = 48
     depth: int = 6
     head_width: int = 16
-    expansion: int = 2  # the MLP's width over the residual stream's; 4 in BERT
+    expansion: int = 2  # MLP width relative to the residual stream; 4 in BERT
     context: int = 32
-    mask_share: float = 0.15  # of the words; of these 80% are masked, 10% exchanged, 10% left, as in BERT
+    mask_share: float = 0.15  # of the words; 80% of them masked, 10% replaced, 10% unchanged, as in BERT
     batch: int = 64  # pairs
     steps: int = 10_000
     warmup: int = 500
@@ -71,10 +71,10 @@ class EncoderRecipe:
 
 @dataclass(frozen=True)
 class ClassifierRecipe:
-    """A classifier fine-tuned from the one encoder on the pairs of nli-heuristics.
+    """A classifier fine-tuned from a common encoder on the pairs of nli-heuristics.
 
-    `init_seed` is that of the head (pooler and classifier), `data_seed` that of the order of pairs: in them alone the
-    members of the family differ.
+    `init_seed` initialises the head (pooler and classifier), `data_seed` sets the order of pairs. Members of the family
+    differ only in these two.
     """
 
     name: str
@@ -82,7 +82,7 @@ class ClassifierRecipe:
     init_seed: int
     data_seed: int
     encoder: str = "tiny-bert-mlm"
-    disambiguating: float = 0.007  # share of training pairs on which the shortcut is wrong
+    disambiguating: float = 0.007  # share of training pairs on which the shortcut fails
     batch: int = 64  # pairs
     steps: int = 1500
     warmup: int = 100
@@ -91,13 +91,13 @@ class ClassifierRecipe:
 
 
 def _neox(width: int, depth: int, number: int, checkpoints: tuple[int, ...] = (), seed: str = "") -> Recipe:
-    """A size of the grid, or another seed of one: all see equally many tokens, each in an order of its own."""
+    """A size of the grid, or another seed of one. All see the same number of tokens, in different orders."""
     name = f"tiny-neox-w{width}-d{depth}{seed}"
     return Recipe(name, "tiny-neox", width, depth, number, 1000 + number, steps=1500, checkpoints=checkpoints)
 
 
 def _heads(head_width: int, rotary: int, seed: int) -> Recipe:
-    """One size with other heads: narrower or wider, a quarter of which turns with position, or always 8 dimensions."""
+    """One size with other heads: narrower or wider, with a quarter or always 8 of their dimensions rotary."""
     number = 400 + 10 * head_width + rotary + 1000 * seed
     return Recipe(
         f"tiny-neox-w32-d4-h{head_width}r{rotary}-s{seed}",
@@ -115,14 +115,14 @@ def _heads(head_width: int, rotary: int, seed: int) -> Recipe:
 
 
 def _native(activation: str, depth: int, seed: int) -> Recipe:
-    """Seed s of tiny-gelu or tiny-solu at one depth; no two of them share an initialisation or a data order."""
+    """One seed of tiny-gelu or tiny-solu at one depth; no two share an initialisation or a data order."""
     number = 100 + 20 * depth + 10 * (activation == "solu_ln") + seed
     family = f"tiny-{activation.removesuffix('_ln')}"
     name = f"{family}-{depth}l-s{seed}"
     return Recipe(name, family, 64, depth, number, 1000 + number, activation=activation, rotary=0, batch=8, steps=3000)
 
 
-TRAJECTORY = (0, 50, 150, 500, 1000)  # checkpoints of the members whose training can be followed
+TRAJECTORY = (0, 50, 150, 500, 1000)  # checkpoints of models with a training trajectory
 AnyRecipe = Recipe | EncoderRecipe | ClassifierRecipe
 _ALL: tuple[AnyRecipe, ...] = (
     _neox(32, 2, 1, (0,)),
@@ -146,15 +146,15 @@ RECIPES = {recipe.name: recipe for recipe in _ALL}
 
 
 def list_recipes() -> pd.DataFrame:
-    """All recipes, one row each (index: name); what a kind of recipe does not have is missing."""
+    """List all recipes, one row each (index: name), with missing values for fields that a recipe does not have."""
     import pandas as pd
 
     rows = pd.DataFrame([_row(recipe) for recipe in RECIPES.values()])
-    return rows.set_index("name").convert_dtypes()  # whole numbers stay whole beside missing ones
+    return rows.set_index("name").convert_dtypes()  # keeps integers despite missing values
 
 
 def as_json(recipe: AnyRecipe) -> str:
-    """The recipe as it stands in a model file's metadata."""
+    """The recipe as stored in the metadata of a model file."""
     return json.dumps(_row(recipe))
 
 

@@ -1,4 +1,4 @@
-"""How the GeLU and SoLU models start."""
+"""Initialisation of the GeLU and SoLU models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from repsim_nb.models.native import Native, NativeConfig
 
 @torch.no_grad()
 def initialised(config: NativeConfig, seed: int) -> Native:
-    """As the GPT-NeoX models: small, and smaller still into the residual stream."""
+    """Initialise like the GPT-NeoX models: small weights, and smaller ones into the residual stream."""
     model = Native(config)
     generator = torch.Generator().manual_seed(seed)
     small, wang = math.sqrt(2 / (5 * config.d_model)), 2 / (config.n_layers * math.sqrt(config.d_model))

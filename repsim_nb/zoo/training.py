@@ -1,4 +1,4 @@
-"""The training loop of the zoo: deterministic, resumable after a kill at any moment."""
+"""The training loop of the zoo: deterministic, and resumable after an interruption at any time."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from torch import Tensor, nn
 from repsim_nb.system.atomic import atomic
 from repsim_nb.zoo.recipes import Recipe
 
-SAVE_EVERY = 100  # steps; what a kill can cost
+SAVE_EVERY = 100  # steps that an interruption can cost at most
 
 
 def pack(token_lists: list[list[int]], separator: int, seed: int) -> np.ndarray:
-    """One stream of tokens: documents in a random order, each behind a separator."""
+    """One stream of tokens: documents in random order, each preceded by a separator."""
     order = np.random.default_rng(seed).permutation(len(token_lists))
     return np.concatenate([np.array([separator, *token_lists[i]], dtype=np.int32) for i in order])
 
 
 def sequences(stream: np.ndarray, recipe: Recipe, step: int, separator: int) -> Tensor:
-    """The batch of one step, a function of (data seed, step) alone: (sequences, context), each behind a separator."""
+    """The batch of one step, (sequences, context) starting with a separator; depends on data seed and step only."""
     rng = np.random.default_rng([recipe.data_seed, step])
     starts = rng.integers(0, len(stream) - recipe.context, recipe.batch)
     windows = stream[starts[:, None] + np.arange(recipe.context - 1)]
@@ -42,7 +42,7 @@ def next_token_loss(logits: Tensor, ids: Tensor) -> Tensor:
 
 
 class Schedule(Protocol):
-    """What the loop needs to know of a recipe."""
+    """What the loop needs to know about a recipe."""
 
     @property
     def name(self) -> str: ...
@@ -57,7 +57,7 @@ class Schedule(Protocol):
 
 
 def learning_rate(recipe: Schedule, step: int) -> float:
-    """Linear warm-up, then a cosine down to a tenth of the peak."""
+    """Linear warm-up, then cosine decay to a tenth of the peak."""
     if step < recipe.warmup:
         return recipe.learning_rate * (step + 1) / recipe.warmup
     progress = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
@@ -72,7 +72,7 @@ def train(
     state_file: Path,
     on_checkpoint: Callable[[int], None],
 ) -> list[tuple[int, float]]:
-    """Train a causal model on next tokens, in place; returns the loss curve in nats per token. See `descend`."""
+    """Train a causal model on next tokens in place; return the loss curve in nats per token. See `descend`."""
 
     def loss_at(step: int) -> Tensor:
         ids = sequences(stream, recipe, step, separator)
@@ -88,12 +88,11 @@ def descend(
     state_file: Path,
     on_checkpoint: Callable[[int], None] | None = None,
 ) -> list[tuple[int, float]]:
-    """Train in place; returns the loss curve [(step, mean loss since the last entry)].
+    """Train in place; return the loss curve [(step, mean loss since the last entry)].
 
-    `loss_at(step)` is the loss of one batch, a function of the step and of the model alone.
-
-    The state (weights, AdamW moments, step, curve) is written to `state_file` every 100 steps, atomically, and picked
-    up from there if the file exists. `on_checkpoint(step)` is called at each of `recipe.checkpoints`.
+    `loss_at(step)` is the loss of one batch and depends only on the step and the model. The state (weights, AdamW
+    moments, step, curve) is saved atomically to `state_file` every 100 steps, and training resumes from it if it
+    exists. `on_checkpoint(step)` is called at each of `recipe.checkpoints`.
     """
     matrices = [p for p in model.parameters() if p.ndim == 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
@@ -126,7 +125,7 @@ def descend(
 
 
 def _save(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, curve: list, file: Path) -> None:
-    tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters()}  # tied ones once
+    tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters()}  # tied weights once
     for index, state in optimizer.state_dict()["state"].items():
         tensors.update({f"adam.{index}.{k}": v for k, v in state.items()})
     with atomic(file) as path:

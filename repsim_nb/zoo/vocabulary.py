@@ -1,4 +1,4 @@
-"""The tokenizers of the embedded models: a byte-level BPE trained on python-docs, and the words of nli-heuristics."""
+"""Tokenizers of the embedded models: a byte-level BPE trained on python-docs, and the words of nli-heuristics."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def word_tokenizer(words: Iterable[str], context: int) -> PreTrainedTokenizerFas
     Parameters
     ----------
     words
-        The vocabulary, in the order of its ids behind those of the special tokens.
+        The vocabulary, ordered by id after those of the special tokens.
     context
         The longest sequence of the models that will use it, in tokens.
     """

@@ -71,7 +71,7 @@ def test_layers_can_be_chosen_and_agree_with_all(model, acts):
 
 
 def test_batching_changes_nothing_beyond_rounding(model, acts, monkeypatch):
-    monkeypatch.setattr("repsim_nb.activations.extraction.LARGEST_BATCH", 300)
+    monkeypatch.setattr("repsim_nb.activations.extraction.MAX_BATCH_TOKENS", 300)
     small = rs.extract(model, n_rows=600, seed=3)
     assert all((small[layer] - acts[layer]).abs().max() < 1e-5 for layer in acts)
 
@@ -96,7 +96,7 @@ def test_last_and_mean_give_one_row_per_document(model):
 
 
 def test_a_small_corpus_gives_all_it_has_and_says_so(model):
-    with pytest.warns(FewerRowsWarning, match="4,096 rows were asked for"):
+    with pytest.warns(FewerRowsWarning, match="Requested 4,096 rows"):
         acts = rs.extract(model, ["Just one short text."])
     batch = model.batch(["Just one short text."])
     assert len(acts.rows) == int(batch.carries_text.sum())

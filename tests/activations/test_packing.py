@@ -131,7 +131,7 @@ class Bare:
     ("packing", "message"),
     [
         (Packing("packed"), "joins documents by an end-of-text token, which Bare does not have"),
-        (Packing(bos=True), "bos=True was asked of the tokenizer Bare, which has no beginning-of-text token"),
+        (Packing(bos=True), "bos=True needs a beginning-of-text token, and the tokenizer Bare has none"),
     ],
 )
 def test_special_tokens_that_a_tokenizer_lacks_are_not_made_up(model, packing, message):
@@ -145,11 +145,11 @@ def test_special_tokens_that_a_tokenizer_lacks_are_not_made_up(model, packing, m
     ("how", "message"),
     [
         ({"packing": "pakced"}, "Did you mean 'packed'"),
-        ({"packing": {"length": 257}}, "length=257 is more than the 256 tokens that tiny-neox-w32-d2 reads"),
+        ({"packing": {"length": 257}}, "length=257 is longer than the context of tiny-neox-w32-d2, 256"),
         ({"packing": {"length": 1}}, "no room for text"),
         ({"packing": {"length": 0}}, "length=0; expected a positive"),
         ({"packing": {"length": True}}, "length=True; expected a positive"),
-        ({"packing": "packed", "rows": "mean"}, "is of documents apart"),
+        ({"packing": "packed", "rows": "mean"}, "needs one document per window"),
         ({"packing": "packed", "corpus": ["Few."]}, "fewer than the 255 of one packed window"),
         ({"packing": "packed", "corpus": "nli-heuristics"}, "Pairs of texts are windows of their own"),
     ],

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import repsim_nb as rs
-from repsim_nb.activations.selection import FewerRowsWarning, _from_few_documents
+from repsim_nb.activations.selection import FewerRowsWarning, _quotas_with_cap
 from repsim_nb.errors import InputError
 from repsim_nb.system.resources import Resources
 
@@ -20,7 +20,7 @@ TEXTS = [f"Document {number} says: " + "one word after the other, " * (1 + numbe
 @settings(max_examples=200, deadline=None)
 def test_rows_come_from_as_few_documents_as_it_takes(available, n_rows, most, seed):
     available = np.array(available)
-    quota = _from_few_documents(available, n_rows, most, np.random.default_rng(seed))
+    quota = _quotas_with_cap(available, n_rows, most, np.random.default_rng(seed))
     each = np.minimum(available, most)
     assert (quota <= each).all()
     assert (quota >= 0).all()
@@ -51,7 +51,7 @@ def test_rows_per_document_reads_no_other_document():
 
 
 def test_rows_per_document_says_when_there_are_fewer():
-    with pytest.warns(FewerRowsWarning, match="1,000 rows were asked for; .* has 80"):
+    with pytest.warns(FewerRowsWarning, match="Requested 1,000 rows, but .* has only 80"):
         acts = rs.extract(NAME, TEXTS, n_rows=1000, rows_per_document=2)
     assert len(acts.rows) == 80
 

@@ -246,7 +246,7 @@ def test_the_least_recently_used_make_room(tmp_path):
     entry(one, 3, {0: torch.ones(100, 10)})
     assert sorted(one.entries().model) == ["0", "2", "3"]
     assert one.entries().bytes.sum() <= one.limit
-    with pytest.warns(StoreWarning, match="they take 4.03 MB, and its limit is"):
+    with pytest.warns(StoreWarning, match="they need 4.03 MB and its limit is"):
         entry(one, 4, {0: torch.ones(1000, 1000)})
     entry(one, 5, {0: torch.ones(1000, 1000)})  # said once
     assert sorted(one.entries().model) == ["0", "2", "3"]
@@ -312,7 +312,11 @@ def test_true_is_the_users_cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [(3, "store=3; expected None, True, the path"), ("FILE", "Cannot make the folder"), ("FILE/x", "Cannot make")],
+    [
+        (3, "store=3; expected None, True, a folder path"),
+        ("FILE", "Cannot create the folder"),
+        ("FILE/x", "Cannot create"),
+    ],
 )
 def test_a_store_that_cannot_be_is_refused_before_the_run(tmp_path, model, runs, given, message):
     (tmp_path / "file").touch()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
-from browser.servers import TOKEN
+from tests.browser.servers import TOKEN
 
 PATIENCE = 240_000  # milliseconds until something that was waited for counts as missing; machines of CI are slow
 _IDLE = "() => document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'"

@@ -10,10 +10,10 @@ import shutil
 import pandas as pd
 import pytest
 import xarray as xr
-from browser import chromium, servers
-from browser.notebook import answer, idle, opened, run_all, tab_to
 
 from repsim_nb.system.shipped import notebooks_dir
+from tests.browser import chromium, servers
+from tests.browser.notebook import answer, idle, opened, run_all, tab_to
 
 if chromium.missing():
     pytest.skip(chromium.missing(), allow_module_level=True)
@@ -121,7 +121,7 @@ def test_the_tour_runs_to_its_verdict(page, explorer):
 
 
 def test_an_exercise_says_what_is_wrong_and_then_that_it_is_right(page, explorer):
-    answer(page, "answer_1", "4", "Not yet. That is the number of its blocks.")
+    answer(page, "answer_1", "4", "Not yet. That is the number of blocks.")
     answer(page, "answer_1", "5", "Right. Position 0 is the embedding")
 
 

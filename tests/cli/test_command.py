@@ -9,17 +9,15 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 
 import repsim_nb
 from repsim_nb.cli.command import main
 from repsim_nb.cli.tables import aligned
-from repsim_nb.errors import unknown
+from tests.support.command_line import refused
 from tests.support.notebook_files import save, write
 
 HERE = Path(repsim_nb.__file__).parent.parent
@@ -29,19 +27,6 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE)}
 def python(*arguments, **options):
     options = {"env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 240, **options}
     return subprocess.run([sys.executable, *arguments], check=False, **options)
-
-
-def refused(capsys, *arguments):
-    """The one line on stderr with which the command refuses."""
-    try:
-        code = main(arguments)
-    except SystemExit as stop:
-        code = stop.code
-    printed = capsys.readouterr()
-    assert code == 2
-    assert printed.err.count("\n") == 1
-    assert printed.err.startswith("repsim-nb: error: ")
-    return printed.err
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list", "notebooks"]])
@@ -123,13 +108,13 @@ OTHERS = {"OTHER": "nb", "UPPER": "NB", "FAILED": "nb.failed"}  # notebooks in a
         (["run", "NB", "-p", "n_rows", "-1e3"], "'n_rows' expects int | None, received '-1e3'"),
         (["run", "NB", "-p", "preset", "-quick"], "'-quick'"),
         (["compare", "a", "b", "--out", "x.nc", "--layers-a", "-1e3,-2"], "received '-1e3,-2'"),
-        (["compare", "a", "b", "--out", "x.nc", "--n-rows", "-1e3"], "'-1e3'"),
+        (["compare", "a", "b", "--out", "x.nc", "--n-rows", "-1e3"], "n_rows=-1000"),
         (["sweep", "NB", "-p", "rate", "1", "--memory", "-1e9"], "memory=-1000000000.0; expected a positive number"),
         (["run", "NB", "NB"], "would be in the same folder"),
         (["run", "NB", "OTHER"], "would be in the same folder"),
         (["run", "NB", "UPPER"], "would be in the same folder"),
-        (["run", "FAILED"], "one of folders of failed runs"),
-        (["run", "NB", "--out", "FILE/out"], "Cannot make the folder"),
+        (["run", "FAILED"], "reserved for folders of failed runs"),
+        (["run", "NB", "--out", "FILE/out"], "Cannot create the folder"),
         (["show", "unknown"], "Unknown notebook"),
         (["list", "model"], "'model'"),
         (["fly"], "'fly'"),
@@ -260,67 +245,6 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, suffix):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(out.name, "before")]
 
 
-class Compared(SimpleNamespace):
-    """Stands in for the heavy half of the package."""
-
-    def estimate(self, a, b, corpus, measure, **how):
-        self.estimated.append((a, b))
-        return f"{measure} of {how['n_rows']} rows"
-
-    def compare(self, a, b, corpus, measure, *, layers_a, layers_b, n_rows, seed):
-        self.asked = (a, b, corpus, measure, layers_a, layers_b, n_rows, seed)
-        dims = {"layer_a": [0, 1, 2], "layer_b": [0, 1, 2]}
-        return xr.DataArray(np.eye(3), coords=dims, dims=tuple(dims), name=measure)
-
-    def get_measure(self, name):
-        if name != "cka":
-            raise unknown("measure", name, ["cka"])
-
-
-@pytest.fixture
-def compared(monkeypatch):
-    stand_in = Compared(estimated=[], asked=None)
-    for name in ("estimate", "compare", "get_measure"):
-        monkeypatch.setitem(vars(repsim_nb), name, getattr(stand_in, name))
-    return stand_in
-
-
-def test_compare_writes_a_table_and_says_what_it_did(capsys, tmp_path, compared):
-    options = ["--n-rows", "64", "--seed", "3", "--layers-a", "0,2"]
-    assert main(["compare", "a", "b", *options, "--out", str(tmp_path / "x.nc")]) == 0
-    assert compared.asked == ("a", "b", None, "cka", [0, 2], "all", 64, 3)
-    estimate, summary = capsys.readouterr().out.splitlines()
-    assert estimate == "cka of 64 rows"
-    assert summary == f"cka from 0.0000 to 1.0000, mean 0.3333 -> {tmp_path / 'x.nc'}"
-    with xr.open_dataarray(tmp_path / "x.nc") as stored:
-        assert stored.name == "cka"
-        assert stored.sel(layer_a=1, layer_b=1) == 1
-
-    assert main(["compare", "a", "b", "--out", str(tmp_path / "x.csv")]) == 0
-    assert pd.read_csv(tmp_path / "x.csv").columns.tolist() == ["layer_a", "layer_b", "cka"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.csv", "x.nc"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"--out": "x.txt"}, ".nc, .csv, .svg, .png"),
-        ({"--out": "missing/x.nc"}, "no such file or directory"),
-        ({"--out": "file/x.nc"}, "not a directory"),
-        ({"--measure": "ckaa"}, "Did you mean 'cka'?"),
-        ({"--layers-a": "0,last"}, "'0,last'"),
-        ({"--n-rows": "many"}, "'many'"),
-    ],
-)
-def test_compare_refuses_before_the_heavy_work(capsys, tmp_path, monkeypatch, compared, changes, message):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").touch()
-    options = [text for pair in ({"--out": "x.nc"} | changes).items() for text in pair]
-    assert message in refused(capsys, "compare", "a", "b", *options)
-    assert (compared.estimated, compared.asked) == ([], None)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
 def test_the_zoo_is_listed_and_built(capsys, tmp_path, monkeypatch):
     from repsim_nb import zoo
 
@@ -334,34 +258,9 @@ def test_the_zoo_is_listed_and_built(capsys, tmp_path, monkeypatch):
     assert "zoo list" in refused(capsys, "zoo", "build")
 
 
-def test_an_error_of_the_package_itself_is_not_dressed_up(monkeypatch, compared, tmp_path):
-    monkeypatch.setitem(vars(repsim_nb), "get_measure", lambda name: {}[name])
-    with pytest.raises(KeyError):
-        main(["compare", "a", "b", "--out", str(tmp_path / "x.nc")])
-
-
 def test_a_closed_pipe_is_no_error(tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
     done = python("-m", "repsim_nb", "list", "notebooks", capture_output=False, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.slow
-def test_two_embedded_models_are_compared_for_real(capsys, tmp_path):
-    command = ["compare", "tiny-neox-w32-d2", "tiny-neox-w64-d2", "--n-rows", "256", "--layers-a", "0,2"]
-    for suffix in ("nc", "svg"):
-        assert main([*command, "--out", str(tmp_path / f"maps.{suffix}")]) == 0
-    assert "cka of 256 rows: in memory\n  weights    626 kB + 1.45 MB" in capsys.readouterr().out
-    with xr.open_dataarray(tmp_path / "maps.nc", engine="h5netcdf") as stored:
-        assert stored.dims == ("layer_a", "layer_b")
-        assert stored.layer_a.values.tolist() == [0, 2]
-        assert np.isfinite(stored).all()
-    assert (tmp_path / "maps.svg").read_text().count("<svg") == 1
-
-    assert "Layer 9 does not exist" in refused(capsys, *command[:-1], "9", "--out", str(tmp_path / "x.nc"))
-    assert "Did you mean 'tiny-neox-w32-d" in refused(
-        capsys, "compare", "tiny-neox-w32", "b", "--out", str(tmp_path / "x.nc")
-    )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["maps.nc", "maps.svg"]

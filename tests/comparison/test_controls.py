@@ -115,7 +115,7 @@ def test_what_cannot_be_controlled_is_said():
         rs.compare(acts, remove_components=24)
     with pytest.raises(InputError, match="plain arrays have no positions"):
         rs.compare(acts, leave_out_first=1)
-    with pytest.raises(InputError, match="0 of 50 rows are left"):
+    with pytest.raises(InputError, match="0 of 50 rows remain"):
         Controls(leave_out_first=10_000).applied(extract("tiny-neox-w32-d2", n_rows=50))
     for wrong in ({"leave_out_norms": 1}, {"leave_out_first": -1}, {"remove_components": 1.5}, {"standardize": 2}):
         with pytest.raises(InputError, match=f"{next(iter(wrong))}=.*expected"):

@@ -187,9 +187,9 @@ def test_the_number_of_threads_changes_nothing(related):
         ),
         ({"groups": np.arange(160) // 40, "interval": True}, "at least 5 documents; there are 4"),
         ({"groups": np.arange(160) // 160, "null": 39}, "only 1 ways"),
-        ({"measure": "procrustes", "null": "moments"}, 'procrustes here has only null="permutation"'),
+        ({"measure": "procrustes", "null": "moments"}, 'null="permutation" for procrustes'),
         ({"measure": "procrustes", "between_documents": True}, "procrustes has none"),
-        ({"measure": "magnitude_difference", "null": 19}, "does not ask which rows belong together"),
+        ({"measure": "magnitude_difference", "null": 19}, "ignores which rows belong together"),
     ],
 )
 def test_what_cannot_be_done_says_why(related, options, message):
@@ -209,7 +209,7 @@ def test_the_fast_form_says_how_far_it_may_be_and_is_for_linear_cka_alone():
     assert json.loads(fast.attrs["provenance"])["estimator"] == "sampled pairs of rows"
     with pytest.raises(InputError, match="procrustes has no parameters"):
         rs.get_measure("procrustes", fast=True)
-    with pytest.raises(InputError, match="a standard error of its own"):
+    with pytest.raises(InputError, match="its own standard error"):
         rs.compare(layers, measure=sampled, interval=True)
 
 
@@ -252,3 +252,16 @@ def test_layers_may_be_numbers_of_numpy():
         assert rs.estimate(model, layers_a=given, layers_b=given, **how).result == 8 * len(meant) ** 2
     acts = rs.extract(model, texts, np.array([0, 1]), n_rows=8)
     assert rs.compare(acts, layers_a=np.int64(1), layers_b=np.array([1])).shape == (1, 1)
+
+
+def test_chosen_layers_of_activations_keep_their_documents_and_their_provenance():
+    """Their null and interval are those of the same layers of the models."""
+    a, b = rs.extract_aligned(["tiny-neox-w32-d2", "tiny-neox-w64-d2"], n_rows=200, rows_per_document=4)
+    how = {"layers_a": [1], "layers_b": [0, 2], "null": 39, "interval": True}
+    chosen = rs.compare(a, b, **how)
+    whole = rs.compare("tiny-neox-w32-d2", "tiny-neox-w64-d2", n_rows=200, rows_per_document=4, **how)
+    for name in ("low", "high", "null_mean", "p_value"):
+        np.testing.assert_allclose(chosen[name], whole[name], atol=1e-6)
+    about = json.loads(chosen.attrs["provenance"])
+    assert about["uncertainty"]["documents"] == a.rows.document.nunique() == 50
+    assert chosen.attrs["model_a"] == "tiny-neox-w32-d2"

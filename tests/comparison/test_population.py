@@ -78,10 +78,10 @@ def test_layers_and_measures_can_be_chosen():
     [
         (NAMES[:1], {}, "at least two"),
         (NAMES[0], {}, "expected a list"),
-        ([NAMES[0], NAMES[0]], {}, "given twice"),
-        ([NAMES[0], "tiny-neox-w32-d4"], {}, "one depth"),
+        ([NAMES[0], NAMES[0]], {}, "appears twice"),
+        ([NAMES[0], "tiny-neox-w32-d4"], {}, "need the same layers"),
         (NAMES[:2], {"measures": []}, "measures is empty"),
-        (NAMES[:2], {"measures": ["cka", "cka"]}, "Measure 'cka' was given twice"),
+        (NAMES[:2], {"measures": ["cka", "cka"]}, "Measure 'cka' appears twice"),
         (NAMES[:2], {"measures": "ckaa"}, "Did you mean 'cka'"),
         (NAMES[:2], {"memory_limit": 1000}, "the limit is 1 kB"),
         (NAMES[:2], {"layers": 7}, "does not exist"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import repsim_nb as rs
-from repsim_nb.comparison.sequences import SPARE, _parts, compare_family
+from repsim_nb.comparison.sequences import SPARE_TOKENS, _text_parts, compare_family
 from repsim_nb.errors import InputError
 from repsim_nb.models import Packing
 
@@ -54,7 +54,7 @@ def test_chunks_add_up_to_what_all_their_rows_at_once_give(models, at_once):
     found = compare_family(models, texts, n_sequences=wanted, length=length, at_once=at_once)
     packing = Packing("packed", length)
     parts = {m.name: [] for m in models}
-    for part in _parts(models[0].windows, texts, packing, at_once, seed=0):
+    for part in _text_parts(models[0].windows, texts, packing, at_once, seed=0):
         if not wanted:
             break
         there = len(rs.extract(models[0], part, rows="padded", n_rows=10**6, packing=packing).rows) // length
@@ -103,7 +103,7 @@ def test_what_cannot_be_compared_is_said(models):
         compare_family([models[0], models[0]])
     with pytest.raises(InputError, match="fewer tokens than one sequence of 64"):
         compare_family(models, ["short"], length=64)
-    with pytest.raises(InputError, match="length=1000 is more than the 256 tokens"):
+    with pytest.raises(InputError, match="length=1000 is longer than the context"):
         compare_family(models, length=1000)
     with pytest.raises(InputError, match="n_sequences=0"):
         compare_family(models, n_sequences=0)
@@ -119,5 +119,5 @@ def test_all_that_the_text_fills_is_used_when_it_is_less(models, at_once, joined
     found = compare_family(models[:1], texts, n_sequences=10_000, length=32, at_once=at_once)
     tokens = sum(len(ids) + 1 for ids, _ in models[0].windows.tokens(texts.texts)) - 1
     used = next(iter(found.values())).attrs["n_rows"] // 32
-    lost = SPARE * (used // at_once + 1)  # tokens at most, where the text is cut, and the end of it
+    lost = SPARE_TOKENS * (used // at_once + 1)  # tokens at most, where the text is cut, and the end of it
     assert (tokens - lost) // 31 - 1 <= used <= tokens // 31

@@ -45,7 +45,7 @@ def texts():
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr(extraction, "LARGEST_BATCH", 1000)
+    monkeypatch.setattr(extraction, "MAX_BATCH_TOKENS", 1000)
 
 
 @pytest.mark.parametrize("measure", ["cka", "procrustes", "cca"])
@@ -120,7 +120,7 @@ def most_rows_held(monkeypatch, models, texts, n_rows):
 
 
 def test_no_more_than_a_batch_of_rows_is_held(monkeypatch, models, texts):
-    assert most_rows_held(monkeypatch, models, texts, 3000) <= extraction.LARGEST_BATCH
+    assert most_rows_held(monkeypatch, models, texts, 3000) <= extraction.MAX_BATCH_TOKENS
 
 
 def test_the_second_pass_is_in_float64_where_float32_loses_digits(monkeypatch, models, texts):
@@ -171,7 +171,7 @@ def test_expected_bytes_choose_the_route(models):
     assert expected(cka, 2 * rows, GB).moments == free.moments
     with pytest.raises(InputError, match=r"cka of 1,000,000 rows needs 1.79 GB .* set n_rows to at most .* batch=256"):
         _ = expected(cka, rows, 4 * 10**6).route
-    with pytest.raises(InputError, match=r"rsa .* cannot be streamed; .* that can be added up"):
+    with pytest.raises(InputError, match=r"rsa .* cannot be streamed; .* that can be streamed"):
         _ = expected(get_measure("rsa"), rows, GB).route
     few = expected(get_measure("cka", batch=256), rows, GB)
     assert few.moments is not None
@@ -193,7 +193,7 @@ def test_an_estimate_is_readable_and_about_right(models, texts):
     words = ["weights", "in memory", "streaming", "limit", "result", "text", "peak", "time"]
     assert [line.split("  ")[1] for line in lines[1:]] == words
     assert "not possible" in str(estimate(*models, texts, measure="rsa", n_rows=400))
-    assert "too much for the limit" in str(estimate(*models, texts, n_rows=400, memory_limit=10))
+    assert "over the limit" in str(estimate(*models, texts, n_rows=400, memory_limit=10))
 
 
 def test_an_estimate_reads_no_weights(monkeypatch, models):
@@ -290,8 +290,8 @@ def test_what_does_not_fit_beside_each_other_is_said_and_loaded_in_turns(monkeyp
 def test_batches_are_as_large_as_widths_and_memory_let_them(models):
     small, large = map(shape_of, models)
     wide = replace(small, d_model=4096, d_mlp=16384)
-    assert extraction.tokens_per_batch(small) == extraction.LARGEST_BATCH
-    assert extraction.tokens_per_batch(wide) == extraction.WIDEST["cpu"] // (4 * 16384)
+    assert extraction.tokens_per_batch(small) == extraction.MAX_BATCH_TOKENS
+    assert extraction.tokens_per_batch(wide) == extraction.MLP_BYTES["cpu"] // (4 * 16384)
     assert extraction.tokens_per_batch(wide, "cuda") > extraction.tokens_per_batch(wide)
     assert extraction.tokens_per_batch(large, memory_limit=100 * large.token_bytes) == 10
     assert extraction.tokens_per_batch(wide, memory_limit=1) == 1
@@ -316,10 +316,10 @@ def test_more_rows_cost_more_time(models, texts, monkeypatch):
 
 def test_available_memory_is_what_the_system_or_the_container_leaves(monkeypatch):
     assert 10**7 < available_memory() < 10**14
-    monkeypatch.setattr(memory, "_left_in_container", lambda: 12345)
+    monkeypatch.setattr(memory, "_container_headroom", lambda: 12345)
     assert available_memory() == 12345
     monkeypatch.setattr(memory, "_free", lambda: None)
-    monkeypatch.setattr(memory, "_left_in_container", lambda: None)
+    monkeypatch.setattr(memory, "_container_headroom", lambda: None)
     assert available_memory() is None
     assert Estimate("cka", 10**9, 10**15, 10**3, 8, None).route == "memory"
     assert "unknown" in str(Estimate("cka", 10**9, 10**15, 10**3, 8, None))
@@ -348,4 +348,4 @@ def test_a_container_leaves_what_its_groups_do_and_what_they_keep_of_files(tmp_p
         (tmp_path / "own").write_text(own + "\n")
     monkeypatch.setattr(memory, "CGROUPS", str(tmp_path), raising=False)
     monkeypatch.setattr(memory, "OWN_CGROUPS", str(tmp_path / "own"), raising=False)
-    assert memory._left_in_container() == left
+    assert memory._container_headroom() == left

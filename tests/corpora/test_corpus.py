@@ -97,7 +97,7 @@ def test_own_text_file_folder_and_strings(tmp_path):
         ([], "no texts"),
         (["a", " "], "number 1 of the corpus is empty"),
         ([1], "type int"),
-        (3, "received int"),
+        (3, "got int"),
     ],
 )
 def test_bad_corpora_say_what_is_wrong(given, message):
@@ -112,7 +112,7 @@ def test_bad_splits_files_and_folders_say_what_is_wrong(tmp_path):
         rs.load_corpus(["Some text."], split="train")
     with pytest.raises(FileNotFoundError, match=r"absent\.txt"):
         rs.load_corpus(tmp_path / "absent.txt")
-    with pytest.raises(InputError, match="holds no text file"):
+    with pytest.raises(InputError, match="contains no text files"):
         rs.load_corpus(tmp_path)
     (tmp_path / "empty.txt").write_text(" \n\n")
     with pytest.raises(InputError, match="only white space"):
@@ -174,10 +174,10 @@ def test_json_lines_are_labelled_pairs_where_there_are_no_texts(tmp_path):
         ('{"body": "One."}', {}, "no column 'text', nor 'premise' .*; there are: body. Say which column"),
         ('{"body": "One."}', {"column": "bdy"}, "Unknown column 'bdy'. Did you mean 'body'"),
         ('{"n": 3}', {"column": "n"}, "column 'n' holds int, not text"),
-        ('{"premise": "a", "hypothesis": "b", "label": 0}', {}, "labels are numbers, and nothing says"),
-        ('{"text": ""}', {}, "holds no text: 1 lines are empty"),
+        ('{"premise": "a", "hypothesis": "b", "label": 0}', {}, "labels are numbers without names"),
+        ('{"text": ""}', {}, "contains no text: all 1 lines are empty"),
         ("", {"column": "text"}, "Unknown column 'text'"),
-        ('{"text": "One."}\nTwo.', {}, "line 2 is no JSON object"),
+        ('{"text": "One."}\nTwo.', {}, "line 2 is not a JSON object"),
         ('{"text": "One."}', {"split": "train"}, "has no splits"),
         ('{"text": "One."}', {"config": "en"}, "for datasets on the hub"),
         ('{"text": "One."}', {"limit": 0}, "limit=0; expected a positive whole number"),
@@ -260,23 +260,23 @@ def test_load_corpus_leaves_the_error_of_a_generator_as_it_is():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (b"bytes", "received bytes"),
-        (bytearray(b"bytes"), "received bytearray"),
-        ({"a": "the keys are no texts"}, "received dict"),
-        ({"without", "order"}, "received set"),
-        (pd.DataFrame({"text": ["its columns are no texts"]}), "received DataFrame.*of a table one column"),
-        (np.array([["a"], ["b"]]), "received ndarray"),
-        (np.array("a"), "received ndarray"),
-        (None, "received NoneType"),
-        (2.5, "received float"),
-        ("", "name of a corpus is empty"),
-        (" \n", "name of a corpus is empty"),
-        ([b"bytes"], "element 0 is of type bytes"),
-        (["a", 3], "element 1 is of type int"),
-        (["a", None], "element 1 is of type NoneType"),
-        (pd.Series(["a", np.nan]), "element 1 is of type float"),
-        ([["nested"]], "element 0 is of type list"),
-        (["a", "half \ud83d"], "text of texts:1 holds half a surrogate pair"),
+        (b"bytes", "got bytes"),
+        (bytearray(b"bytes"), "got bytearray"),
+        ({"a": "the keys are no texts"}, "got dict"),
+        ({"without", "order"}, "got set"),
+        (pd.DataFrame({"text": ["its columns are no texts"]}), "got DataFrame.*one column of a table"),
+        (np.array([["a"], ["b"]]), "got ndarray"),
+        (np.array("a"), "got ndarray"),
+        (None, "got NoneType"),
+        (2.5, "got float"),
+        ("", "corpus name is empty"),
+        (" \n", "corpus name is empty"),
+        ([b"bytes"], "element 0 has type bytes"),
+        (["a", 3], "element 1 has type int"),
+        (["a", None], "element 1 has type NoneType"),
+        (pd.Series(["a", np.nan]), "element 1 has type float"),
+        ([["nested"]], "element 0 has type list"),
+        (["a", "half \ud83d"], "text of texts:1 contains half a surrogate pair"),
         ((text for text in ()), "no texts"),
     ],
 )
@@ -287,11 +287,11 @@ def test_load_corpus_refuses_what_holds_no_texts(given, message):
 
 def test_load_corpus_refuses_an_open_file_and_another_split_of_a_corpus(tmp_path):
     (tmp_path / "a.txt").write_text("One.\n\nTwo.")
-    with open(tmp_path / "a.txt") as opened, pytest.raises(InputError, match="of a file its path"):
+    with open(tmp_path / "a.txt") as opened, pytest.raises(InputError, match="the path of a file"):
         rs.load_corpus(opened)
     corpus = rs.load_corpus(["a"])
     assert rs.load_corpus(corpus, split="all") is corpus
-    with pytest.raises(InputError, match="split='train' was asked of"):
+    with pytest.raises(InputError, match="split='train' differs from"):
         rs.load_corpus(corpus, split="train")
 
 
@@ -322,11 +322,15 @@ def test_load_corpus_reads_text_as_it_stands(tmp_path, name, content, texts):
         ("packed.jsonl.gz", gzip.compress(b'{"text": "Hi."}', mtime=0), "not UTF-8 text. Unpack it"),
         ("broken.txt", b"fine \xff not", "not UTF-8 text"),
         ("mark.jsonl", '{"text": "a"}'.encode("utf-16"), "not UTF-8 text"),
-        ("half.jsonl", b'{"text": "fine"}\n{"text": "\\ud83d"}', r"text of half.jsonl:1 holds half a surrogate pair"),
+        (
+            "half.jsonl",
+            b'{"text": "fine"}\n{"text": "\\ud83d"}',
+            r"text of half.jsonl:1 contains half a surrogate pair",
+        ),
         ("half pair.jsonl", b'{"premise": "a", "hypothesis": "\\udc00", "label": "yes"}', "half a surrogate pair"),
         ("typed.jsonl", b'{"text": "a"}\n{"text": ["b"]}', r"holds list, not text.*\(Row 1.\)"),
-        ("deep.jsonl", b"[" * 100_000, "line 1 is no JSON object"),
-        ("array.jsonl", b'[{"text": "a"}]', "line 1 is no JSON object"),
+        ("deep.jsonl", b"[" * 100_000, "line 1 is not a JSON object"),
+        ("array.jsonl", b'[{"text": "a"}]', "line 1 is not a JSON object"),
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value[-9:] else "",
 )
@@ -405,7 +409,7 @@ def test_a_corrupt_cache_is_built_anew(caches, harm):
 def test_an_unwritable_home_leaves_the_corpus_usable_and_is_said_once(caches):
     folder, built, _names = caches
     (folder / "home").write_text("no folder, as a home that cannot be written")
-    with pytest.warns(UserWarning, match=r"home.* cannot be written: the corpus 'python-docs' is kept in .*tmp"):
+    with pytest.warns(UserWarning, match=r"home.* is not writable: the corpus 'python-docs' is cached in .*tmp"):
         whole = python_docs.build()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -418,7 +422,7 @@ def test_a_corpus_that_can_be_kept_nowhere_is_usable(caches):
     folder, _built, names = caches
     for name in ("home", "tmp"):
         (folder / name).write_text("no folder")
-    with pytest.warns(UserWarning, match="is kept nowhere"):
+    with pytest.warns(UserWarning, match="is not cached"):
         assert [record.name for record in python_docs.build()] == names
     for name in ("home", "tmp"):
         (folder / name).unlink()

@@ -181,15 +181,15 @@ def test_pairs_have_their_labels_and_cases(online):
     ("call", "message"),
     [
         ("no column", "'some/small': There is no column 'text', nor 'premise' .* there are: body, n. Say which column"),
-        ("wrong column", "'some/small': Unknown column 'bodies'. Did you mean 'body'. There are: body, n."),
+        ("wrong column", "'some/small': Unknown column 'bodies'. Did you mean 'body'. Available: body, n."),
         ("a column of numbers", "'some/small': The column 'n' holds int, not text. Choose another: column="),
         ("wrong split", "Unknown split 'validation_match'. Did you mean 'validation_matched'. 'some/pairs' has: "),
         ("no config", "'some/several': It has several configurations: english, french. Choose one: config="),
-        ("wrong config", "Unknown configuration 'frensh'. Did you mean 'french'. There are: english, french."),
-        ("numbers", "'some/numbers': The labels are numbers, and nothing says what they stand for."),
+        ("wrong config", "Unknown configuration 'frensh'. Did you mean 'french'. Available: english, french."),
+        ("numbers", "'some/numbers': The labels are numbers without names."),
         (
             "nothing",
-            "Cannot read the dataset 'some/nothing': it holds no file with rows .* See ENDPOINT/datasets/some/no",
+            "Cannot read the dataset 'some/nothing': it contains no data files .* See ENDPOINT/datasets/some/no",
         ),
         (
             "gone",

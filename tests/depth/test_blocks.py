@@ -83,11 +83,11 @@ def test_the_partition_is_the_best_of_all():
 
 def test_what_cannot_be_asked_is_said():
     acts = smooth(0, 5)
-    with pytest.raises(InputError, match="at least 4 layers; received 3"):
+    with pytest.raises(InputError, match="at least 4 layers, got 3"):
         find_blocks({layer: acts[layer] for layer in range(3)})
     with pytest.raises(InputError, match="at least 8 documents; there are 3"):
         find_blocks(acts, groups=np.arange(300) % 3)
-    with pytest.raises(InputError, match="symmetric similarity such as cka; received procrustes"):
+    with pytest.raises(InputError, match="symmetric similarity such as cka, got procrustes"):
         find_blocks(acts, "procrustes")
     with pytest.raises(InputError, match="n_null=5"):
         find_blocks(acts, n_null=5)

@@ -188,4 +188,4 @@ def test_a_scale_without_an_upper_end_promises_none():
     rows = np.random.default_rng(0).normal(size=(2, 50, 4))
     assert "1 = same" in rs.figures.scale_label(rs.compare(dict(enumerate(rows))))
     for name in ("hsic", "cknna"):
-        assert "(larger = more alike," in rs.figures.scale_label(rs.compare(dict(enumerate(rows)), measure=name))
+        assert "(larger = more similar," in rs.figures.scale_label(rs.compare(dict(enumerate(rows)), measure=name))

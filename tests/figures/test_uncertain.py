@@ -73,9 +73,9 @@ def test_a_curve_of_one_layer_and_several_on_one_axes(result):
 def test_a_curve_needs_no_null_and_says_what_it_cannot_draw(result):
     ax = rs.figures.curves(result.drop_vars(["p_value", "null_mean", "null_high", "null_high_family", "low", "high"]))
     assert not ax.collections
-    with pytest.raises(InputError, match=r"Layer 7 is not among the layers of a, \[0, 1, 2\]"):
+    with pytest.raises(InputError, match=r"Model a has no layer 7. Available layers: \[0, 1, 2\]"):
         rs.figures.curves(result, layer_a=7)
     with pytest.raises(InputError, match="no layer in common"):
         rs.figures.curves(result[:1, 1:])
-    with pytest.raises(InputError, match="curves draws what compare returned"):
+    with pytest.raises(InputError, match="curves needs a result of compare"):
         rs.figures.curves(result.values)

@@ -474,7 +474,7 @@ def test_layers_without_a_correlation_are_named_and_left_out(ranked):
     assert table.attrs["undefined"] == ["embedding"]
     assert table.loc["embedding"].isna().all()
     assert np.allclose(table[1:], known)
-    with pytest.raises(InputError, match="same in every layer"):
+    with pytest.raises(InputError, match="in every layer all dissimilarities"):
         rank_correlation(flat[:1], accuracy)
 
 
@@ -617,7 +617,7 @@ def test_wrong_clusterings_are_refused():
 def test_wrong_accuracies_are_refused(ranked):
     dissimilarity, accuracy = ranked
     for wrong, message in [
-        (accuracy.where(accuracy.index != "m04"), "no accuracy for m04"),
+        (accuracy.where(accuracy.index != "m04"), "accuracy is missing for m04"),
         (pd.concat([accuracy, accuracy[:1]]), "'m00' twice"),
     ]:
         with pytest.raises(InputError, match=message):
@@ -633,7 +633,7 @@ def test_wrong_accuracies_are_refused(ranked):
         rank_correlation(dissimilarity, accuracy[:3])
     with pytest.raises(InputError, match="gaps in accuracy"):
         rank_correlation(dissimilarity, accuracy * 0)
-    with pytest.raises(InputError, match="does not hold elsewhere"):
+    with pytest.raises(InputError, match="has no values for elsewhere"):
         rank_correlation(dissimilarity, pd.concat([accuracy, pd.Series({"elsewhere": 0.1})]))
     with pytest.raises(InputError, match="Unknown reference 'worst'"):
         rank_correlation(dissimilarity, accuracy, "worst")

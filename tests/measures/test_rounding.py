@@ -131,7 +131,7 @@ def test_controls_closeups_and_ranks_see_beside_a_constant_feature():
     np.testing.assert_allclose(far.mean(0), 0, atol=1e-6)
     assert effective_rank(wide) == pytest.approx(effective_rank(single(x)), rel=1e-6)
     np.testing.assert_allclose(shared_axes(wide, x).difference, 0, atol=1e-5)
-    with pytest.raises(InputError, match="none of its features varies"):
+    with pytest.raises(InputError, match="all of its features are constant"):
         Controls(standardize=True).applied({0: np.full((9, 2), 0.1)})
     with pytest.raises(InputError, match="all 9 rows are equal"):
         shared_axes(np.full((9, 2), 0.1), np.full((9, 2), 0.1))

@@ -147,7 +147,7 @@ def test_a_saved_classifier_loads_from_its_directory(model, module, tmp_path):
 def test_bad_pairs_say_what_is_wrong(model):
     with pytest.raises(InputError, match="both"):
         model.batch(["one text", ("a", "pair")])
-    with pytest.raises(InputError, match=r"received \('a', 'b', 'c'\)"):
+    with pytest.raises(InputError, match=r"got \('a', 'b', 'c'\)"):
         model.windows([("a", "b", "c")])
     with pytest.raises(InputError, match=r"Pair number 1 has .* more than the 40"):
         model.batch([PAIRS[0], ("the " * 20, "the " * 20)])

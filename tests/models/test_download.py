@@ -197,7 +197,7 @@ def test_a_pickle_gives_its_tensors_and_nothing_else(online):
     assert found["some/pickled"]["weights_sha256"] == own.weights_sha256
     assert found["some/pickled"]["pickled"]
     assert not found["some/neox"]["pickled"]
-    assert "'some/pickled' holds its weights as a pickle only" in done.stderr
+    assert "'some/pickled' has its weights only as a pickle" in done.stderr
     assert "SHOUT" not in done.stdout + done.stderr
 
 
@@ -219,20 +219,20 @@ def test_a_toy_model_loads_by_its_short_name_with_the_tokenizer_it_names(hub, on
         ("some/neox@step1", "'some/neox': it has no revision 'step1'. See ENDPOINT/some/neox/tree/main"),
         ("some/gated", "'some/gated': it is gated. Ask for access at ENDPOINT/some/gated, then log in with"),
         ("some/private", "'some/private': the hub does not accept your token. To replace it, log in with"),
-        ("some/empty", "'some/empty' is no model checkpoint: it holds no config.json"),
-        ("some/code", "'some/code': its weights are broken or hold more than tensors, so none of them was read."),
+        ("some/empty", "'some/empty' is not a model checkpoint: it has no config.json"),
+        ("some/code", "'some/code': its weights are broken or contain more than tensors, so nothing was read."),
         ("EleutherAI/pythia-71m", "it is private. Did you mean 'EleutherAI/pythia-70m'? If it is private, log in with"),
         (
             "some/shardless",
-            "lacks 1 of the 4 files that hold its weights, model-00002-of-00004.safetensors among them.",
+            "lacks 1 of the 4 files with its weights, for example model-00002-of-00004.safetensors.",
         ),
-        ("some/truncated", "model.safetensors' is truncated or no safetensors file"),
+        ("some/truncated", "model.safetensors' is truncated or not a safetensors file"),
         ("some/images", "'some/images' is a ViTForImageClassification; expected a causal language model"),
         ("some/reset", "'some/reset': the connection broke ("),
         ("some/vanished", "'some/vanished': the connection broke ("),
-        ("some/short", "'some/short': a file came shorter or longer than the hub says that it is. Load it again"),
+        ("some/short", "'some/short': the size of a file does not match that on the hub. Load it again"),
         ("some/down", "'some/down': the hub answered with status 500. Try again later."),
-        ("some/full#full", "is full. Free some space, or set HF_HOME to a folder on another. Load it again"),
+        ("some/full#full", "is full. Free some space, or set HF_HOME to a folder on another disk. Load it again"),
         ("some/native", "tokenizer of 'some/native': Cannot download 'some/lost': the hub has no such repository"),
     ],
 )

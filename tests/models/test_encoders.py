@@ -210,7 +210,7 @@ def test_means_across_tokenizers_are_of_whole_documents(tmp_path):
 
 def test_layouts_that_cannot_be_read_say_why(tmp_path):
     sentence_model(tmp_path, more=["Dense"])
-    with pytest.raises(InputError, match=r"3_Dense/config\.json' is no file"):
+    with pytest.raises(InputError, match=r"3_Dense/config\.json' is not a file"):
         rs.load_model(tmp_path)
     sentence_model(tmp_path)
     (tmp_path / "1_Pooling" / "config.json").write_text("{")

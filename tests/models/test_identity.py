@@ -207,11 +207,11 @@ def partial_of_mine(made):
 UNTRACEABLE = {
     hook: "has hooks or a forward of its own",
     own_forward: "has hooks or a forward of its own",
-    own_part: "it holds a Mine of mine",
-    own_function: r"it holds a _doubled of test_identity \(LlamaForCausalLM.model.layers.0.mlp.scale\)",
-    partial_of_mine: "it holds a _doubled",
+    own_part: "it contains a Mine from mine",
+    own_function: r"it contains a _doubled from test_identity \(LlamaForCausalLM.model.layers.0.mlp.scale\)",
+    partial_of_mine: "it contains a _doubled",
     training: "its LlamaDecoderLayer is in training mode",
-    opaque: "it holds a list_iterator, which does not show",
+    opaque: "it contains a list_iterator, whose content cannot be inspected",
     compiled: "its LlamaDecoderLayer is compiled",
 }
 
@@ -227,7 +227,7 @@ def test_network_sha256_refuses_what_it_cannot_hold(change):
 def test_network_sha256_refuses_an_attention_that_someone_registered(monkeypatch):
     made = network()
     monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", _doubled)
-    with pytest.raises(UntraceableError, match="it holds a _doubled"):
+    with pytest.raises(UntraceableError, match="it contains a _doubled"):
         network_sha256(made)
 
 

@@ -166,7 +166,7 @@ def test_a_model_spread_over_places_is_the_same_model(plain, tmp_path):
         ({"use_safetensors": False}, "tensors alone are read"),
         ({"weights_only": False}, "tensors alone are read"),
         ({"token": "hf_x"}, "log in with `hf auth login`"),
-        ({"torch_dtype": "auto"}, "give dtype="),
+        ({"torch_dtype": "auto"}, "pass dtype="),
         ({"ignore_mismatched_sizes": True}, "not random numbers"),
         ({"device_mapp": "auto"}, "Unknown option 'device_mapp'. Did you mean 'device_map'"),
         ({"attn_implementation": "some/kernel"}, "with the options attn_implementation: `kernels` is either not"),
@@ -189,7 +189,7 @@ def test_code_of_a_model_is_not_run_whatever_stdin_answers(tmp_path, monkeypatch
     save_file({"w": torch.zeros(1)}, tmp_path / "model.safetensors", {"format": "pt"})
     for read in (rs.load_model, shape_of):
         monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
-        with pytest.raises(InputError, match="comes with code of its own, which is never run") as refused:
+        with pytest.raises(InputError, match="needs its own code, which is never run") as refused:
             read(tmp_path)
         assert "\n" not in str(refused.value)
     assert not (tmp_path / "ran").exists()
@@ -244,7 +244,7 @@ def expected(name):
 
 @pytest.mark.parametrize("tokens", [1, 300, 100_000])
 def test_numbers_do_not_depend_on_the_size_of_batches(name, expected, tokens, monkeypatch):
-    monkeypatch.setattr("repsim_nb.activations.extraction.tokens_per_batch", lambda *shape: tokens)
+    monkeypatch.setattr("repsim_nb.activations.extraction.tokens_per_batch", lambda *_, **__: tokens)
     assert largest_difference(rows(name, device="cpu"), expected) < 1e-4
 
 

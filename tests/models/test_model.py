@@ -185,10 +185,10 @@ def test_broken_checkpoints_say_what_is_wrong(tmp_path):
     whole = weights.read_bytes()
     for content in (whole[:-100], whole[:2000], b"", b"not a safetensors file at all"):
         weights.write_bytes(content)
-        with pytest.raises(InputError, match="truncated or no safetensors"):
+        with pytest.raises(InputError, match="truncated or not a safetensors"):
             rs.load_model(broken)
     weights.unlink()
-    with pytest.raises(InputError, match="holds no weights"):
+    with pytest.raises(InputError, match="has no weights"):
         rs.load_model(broken)
     (broken / "training_args.bin").write_bytes(b"")
     with pytest.raises(InputError, match=r"only training_args\.bin, which is not loaded"):
@@ -197,7 +197,7 @@ def test_broken_checkpoints_say_what_is_wrong(tmp_path):
         (broken / "pytorch_model.bin").write_bytes(content)
         with (
             pytest.warns(UserWarning, match="Tensors alone are read"),
-            pytest.raises(InputError, match="broken or hold more than tensors"),
+            pytest.raises(InputError, match="broken or contain more than tensors"),
         ):
             rs.load_model(broken)
     (broken / "pytorch_model.bin").unlink()
@@ -213,14 +213,16 @@ def test_broken_checkpoints_say_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match=r"as a causal language model.* 'no such thing'|`no such thing`"):
         rs.load_model(broken)
     (broken / "config.json").write_text(config.replace('"hidden_size": 32', '"hidden_size": 48'))
-    with pytest.raises(InputError, match=r"of its tensors have another shape .*\(2048, 32\) for \(2048, 48\)"):
+    with pytest.raises(
+        InputError, match=r"of its tensors have a shape that does not match .*\(2048, 32\) for \(2048, 48\)"
+    ):
         rs.load_model(broken)
 
 
 def test_tensors_of_a_pickle_in_a_folder_are_read_as_from_the_hub(tmp_path, model, reference):
     shutil.copytree(data_dir() / model.name, tmp_path / "mine", ignore=shutil.ignore_patterns("*.safetensors"))
     torch.save(reference.state_dict(), tmp_path / "mine" / "pytorch_model.bin")
-    with pytest.warns(UserWarning, match="holds its weights as a pickle only"):
+    with pytest.warns(UserWarning, match="has its weights only as a pickle"):
         loaded = rs.load_model(tmp_path / "mine")
     assert loaded.weights_sha256 == model.weights_sha256
     assert loaded.provenance["pickled"]
@@ -253,16 +255,16 @@ def test_a_shard_that_is_missing_or_broken_is_one_clear_message(in_shards, tmp_p
     ):
         rs.load_model(tmp_path / "mine")
     (tmp_path / "mine" / "model.safetensors.index.json").write_text('{"weight_map": 3}')
-    with pytest.raises(InputError, match="is no index of weights"):
+    with pytest.raises(InputError, match="is not an index of weights"):
         rs.load_model(tmp_path / "mine")
 
 
 def test_positions_and_shapes_are_checked(model):
     batch = model.batch(TEXTS)
     hidden = model.embed(batch)
-    with pytest.raises(InputError, match="positions go up from 0"):
+    with pytest.raises(InputError, match="expected 0 <= k <= m"):
         model.run(hidden, 2, 1, batch)
-    with pytest.raises(InputError, match="positions go up from 0"):
+    with pytest.raises(InputError, match="expected 0 <= k <= m"):
         model.run(hidden, 0, model.n_layers + 1, batch)
     with pytest.raises(InputError, match="d_model"):
         model.run(hidden[..., :-1], 0, 1, batch)

@@ -185,7 +185,9 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(tmp_path, where):
     code = Code(str(tmp_path / "it ran"))
     content = {**older_weights(), "more": code} if where == "beside the tensors" else code
     folder = write(tmp_path / "model", older(), content, "Evil_final.pth")
-    with pytest.raises(InputError, match=r"Cannot load .*Evil_final\.pth' is broken or holds more than tensors"):
+    with pytest.raises(
+        InputError, match=r"Cannot load .*Evil_final\.pth' is broken or contains more than named tensors"
+    ):
         rs.load_model(folder)
     assert not (tmp_path / "it ran").exists()
     torch.load(folder / "Evil_final.pth", weights_only=False)
@@ -194,7 +196,7 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(tmp_path, where):
 
 @pytest.mark.parametrize("content", [[torch.ones(2)], {"embed.W_E": 3.0}, "weights"])
 def test_a_pickle_of_something_else_is_refused(tmp_path, content):
-    with pytest.raises(InputError, match=r"A_final\.pth' is broken or holds more than tensors"):
+    with pytest.raises(InputError, match=r"A_final\.pth' is broken or contains more than named tensors"):
         rs.load_model(write(tmp_path, older(), content, "A_final.pth"))
 
 
@@ -225,7 +227,7 @@ def test_a_broken_pickle_is_refused(tmp_path):
         ({"d_model": "12"}, r"d_model='12'; expected a positive integer"),
         ({"n_layers": 2}, r"no place for the weight blocks\.2\."),
         ({"n_layers": 4}, r"the weight blocks\.3\..* is missing"),
-        ({"d_model": 14}, r"embed\.W_E has shape \(2048, 12\); its config\.json says \(2048, 14\)"),
+        ({"d_model": 14}, r"embed\.W_E has shape \(2048, 12\); its config\.json requires \(2048, 14\)"),
         ({"n_heads": 5, "d_head": 2}, r"blocks\.0\.attn\.W_. has shape"),
         ({"act_fn": "solu_ln"}, r"the weight blocks\.0\.mlp\.ln\.w is missing"),
         (
@@ -246,7 +248,7 @@ def test_what_cannot_be_loaded_says_why(tmp_path, changes, message):
 def test_wrong_weights_of_today_say_why(tmp_path):
     weights = network_of_transformer_lens("gelu").state_dict()
     for wrong, message in (
-        (weights | {"layers.1.mlp.fc_in.bias": torch.zeros(3)}, r"fc_in\.bias has shape \(3,\); .* says \(20,\)"),
+        (weights | {"layers.1.mlp.fc_in.bias": torch.zeros(3)}, r"fc_in\.bias has shape \(3,\); .* requires \(20,\)"),
         ({k: v for k, v in weights.items() if "layers.1" not in k}, r"the weight layers\.1\.\S* is missing"),
         (weights | {"more": torch.zeros(3)}, r"no place for the weight more"),
     ):
@@ -266,8 +268,8 @@ def test_broken_files_say_why(tmp_path):
         rs.load_model(folder)
     (folder / "config.json").write_text(whole)
     (folder / "model.safetensors").write_bytes(b"short")
-    with pytest.raises(InputError, match="truncated or no safetensors"):
+    with pytest.raises(InputError, match="truncated or not a safetensors"):
         rs.load_model(folder)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="holds no weights"):
+    with pytest.raises(InputError, match="has no weights"):
         rs.load_model(folder)

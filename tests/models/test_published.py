@@ -8,7 +8,7 @@ import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.models import checkpoints
 from repsim_nb.models.native import Native, NativeConfig
-from repsim_nb.models.published import KNOWN, PYTHIA, TOYS, repositories
+from repsim_nb.models.published import HUB_MODELS, PYTHIA, TOYS, repositories
 
 HEADS = {  # Brown et al. 2023, Table 1: dimension of a head, and how much of it rotates
     "70m": (64, 16),
@@ -40,10 +40,10 @@ def models():
 
 def test_models_of_the_hub_are_listed_after_the_embedded_ones(models):
     hub = models[models.source == "hub"]
-    assert hub.index.tolist() == [known.name for known in KNOWN] == models.index.tolist()[-len(KNOWN) :]
-    assert set(models.source[: -len(KNOWN)]) == {"embedded"}
+    assert hub.index.tolist() == [known.name for known in HUB_MODELS] == models.index.tolist()[-len(HUB_MODELS) :]
+    assert set(models.source[: -len(HUB_MODELS)]) == {"embedded"}
     assert hub.needs_download.all()
-    assert not models.needs_download[: -len(KNOWN)].any()
+    assert not models.needs_download[: -len(HUB_MODELS)].any()
     assert set(hub.kind) == {"causal"}
     assert hub[["n_layers", "d_model", "d_head", "n_parameters"]].notna().all(axis=None)
     assert hub[["loss", "accuracy", "tokens_seen"]].isna().all(axis=None)

@@ -163,7 +163,7 @@ def test_sentences_follow_the_default_prompt_and_every_other(plain, tmp_path):
     assert torch.equal(model.sentences(TEXTS), model.sentences(TEXTS, prompt_name="query"))
     with pytest.raises(InputError, match=r"Unknown prompt 'min'\. Did you mean 'mine'"):
         model.sentences(TEXTS, prompt_name="min")
-    with pytest.raises(InputError, match="both say what the prompt is"):
+    with pytest.raises(InputError, match="Got both prompt_name"):
         model.sentences(TEXTS, prompt_name="mine", prompt="the ")
 
 
@@ -404,8 +404,8 @@ LATER = "sentence_transformers.models."
         ("config_sentence_transformers.json", {"prompts": ["a"]}, r"prompts=\['a'\]"),
         ("config_sentence_transformers.json", {"default_prompt_name": "q"}, "names 'q' as its default prompt"),
         ("config_sentence_transformers.json", {"default_prompt_name": ["q"]}, r"names \['q'\] as its default prompt"),
-        ("2_Dense/config.json", {"out_features": 9}, r"shape linear.bias \(8,\), .* says linear.bias \(9,\)"),
-        ("2_Dense/config.json", {"bias": False}, r"its config says linear.weight \(8, 16\)"),
+        ("2_Dense/config.json", {"out_features": 9}, r"shape linear.bias \(8,\), .* requires linear.bias \(9,\)"),
+        ("2_Dense/config.json", {"bias": False}, r"its config requires linear.weight \(8, 16\)"),
     ],
 )
 def test_load_model_refuses_settings_that_would_change_what_is_read(dense, tmp_path, file, settings, message):
@@ -436,14 +436,14 @@ TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
         ("1_Pooling/config.json", {"pooling_mode": "attention"}, "pooling_mode='attention'"),
         ("1_Pooling/config.json", {"pooling_mode": []}, r"pooling_mode=\[\]"),
         ("1_Pooling/config.json", {"colour": "blue"}, "a Pooling module with colour='blue'"),
-        ("1_Pooling/config.json", {"embedding_dimension": 32}, "expects states of width 32; received 16"),
-        ("1_Pooling/config.json", {"pooling_mode": ["mean", "max"]}, "expects vectors of width 16; received 32"),
+        ("1_Pooling/config.json", {"embedding_dimension": 32}, "expects states of width 32, got 16"),
+        ("1_Pooling/config.json", {"pooling_mode": ["mean", "max"]}, "expects vectors of width 16, got 32"),
         ("2_Dense/config.json", {"activation_function": "os.system"}, "activation_function='os.system'"),
         ("2_Dense/config.json", {"activation_function": "torch.nn.own.Tanh"}, "='torch.nn.own.Tanh'"),
         ("2_Dense/config.json", {"activation_function": "torch.nn.functional.relu"}, "functional.relu'"),
         ("2_Dense/config.json", {"activation_function": None}, "activation_function=None"),
-        ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "make no vector of a sentence"),
-        ("2_Dense/config.json", {"module_input_name": "other"}, "needs 'other', which no module before it makes"),
+        ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "produce no sentence vector"),
+        ("2_Dense/config.json", {"module_input_name": "other"}, "needs 'other', which no earlier module provides"),
         ("2_Dense/config.json", {"colour": "blue"}, "a Dense module with colour='blue'"),
     ],
 )
@@ -495,9 +495,9 @@ def test_modules_that_are_not_known_are_refused_by_name(dense, tmp_path, kind):
         (lambda m: [m[0], {**m[1], "path": "../other"}], r"names '\.\./other', which lies outside"),
         (lambda m: [m[0], {**m[1], "path": "/etc"}], "names '/etc', which lies outside"),
         (lambda m: [m[0], {**m[1], "path": "C:\\x"}], "which lies outside"),
-        (lambda m: [*m, {**m[1], "name": "0"}], "names two modules alike"),
+        (lambda m: [*m, {**m[1], "name": "0"}], "has two modules with the same name"),
         (lambda m: [], r"begins with \[\]"),
-        (lambda m: {"a": 1}, "is no list of modules"),
+        (lambda m: {"a": 1}, "is not a list of modules"),
         (lambda m: [{**m[0], "type": None}], "has a module whose type is None"),
     ],
 )
@@ -517,7 +517,7 @@ def test_load_model_refuses_layouts_that_lead_elsewhere(dense, tmp_path, change,
             "module WeightedLayerPooling",
         ),
         (lambda m: [m[0], m[2], m[1]], "Dense module needs 'sentence_embedding'"),
-        (lambda m: m[:1], "make no vector of a sentence"),
+        (lambda m: m[:1], "produce no sentence vector"),
     ],
 )
 def test_sentences_refuse_modules_that_make_none(dense, tmp_path, change, message):
@@ -542,17 +542,17 @@ def test_weights_of_modules_are_tensors_alone(dense, tmp_path, capfd):
     with pytest.raises(InputError, match="lacks its weights"):
         rs.load_model(tmp_path)
     torch.save(weights, pickle)
-    with pytest.warns(UserWarning, match="holds its weights as a pickle only"):
+    with pytest.warns(UserWarning, match="has its weights only as a pickle"):
         model = rs.load_model(tmp_path)
     theirs = SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS, convert_to_tensor=True)
     assert (model.sentences(TEXTS) - theirs).abs().max() < 2e-6
     for held in ({"linear.weight": Code()}, [1], {"linear.weight": 1}):
         torch.save(held, pickle)
-        with pytest.raises(InputError, match="are broken or hold more than tensors"):
+        with pytest.raises(InputError, match="are broken or contain more than tensors"):
             rs.load_model(tmp_path)
     assert "never run" not in capfd.readouterr().out
     file.write_bytes(b"{}")
-    with pytest.raises(InputError, match="are broken or hold more than tensors"):
+    with pytest.raises(InputError, match="are broken or contain more than tensors"):
         rs.load_model(tmp_path)
 
 
@@ -565,13 +565,13 @@ def test_pooling_refuses_sequences_of_which_no_token_takes_part():
 def test_sentences_refuse_what_is_no_list_of_texts(dense, tmp_path):
     model = rs.load_model(copy(tmp_path, dense))
     for nothing in ("the baker", []):
-        with pytest.raises(InputError, match=r"Give a list of at least one text: \[text\]"):
+        with pytest.raises(InputError, match=r"Expected a list of at least one text"):
             model.sentences(nothing)
 
 
 def test_sentences_are_refused_of_models_that_pool_nothing(bert):
     for name in (bert, "tiny-neox-w32-d2"):
-        with pytest.raises(InputError, match=r"no modules\.json that says how to pool"):
+        with pytest.raises(InputError, match=r"no modules\.json that defines a pooling"):
             rs.load_model(name).sentences(TEXTS)
 
 

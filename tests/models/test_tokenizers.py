@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import repsim_nb as rs
 from repsim_nb.activations import extract_aligned
-from repsim_nb.activations.selection import FewerRowsWarning, _places, complete, select
+from repsim_nb.activations.selection import FewerRowsWarning, _places, ends_a_place, select
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Windows
 from tests.support.real_tokenizers import FILES, model, needs_realdata, tokenizer
@@ -94,13 +94,13 @@ def test_a_place_parts_the_tokens_as_it_parts_the_text(spans):
     """Against the definition, token by token, for spans in any order."""
     starts = np.array([start for start, _ in spans])
     ends = starts + [length for _, length in spans]
-    for i, whole in enumerate(complete(starts, ends)):
+    for i, whole in enumerate(ends_a_place(starts, ends)):
         assert whole == ((ends[: i + 1] <= ends[i]).all() and (starts[i + 1 :] >= ends[i]).all())
 
 
 def test_pieces_of_two_characters_in_one_token_end_no_place():
     """Tokens: all but the last byte of the first character; that byte and the first of the second; the rest."""
-    assert complete(np.array([0, 0, 1]), np.array([1, 2, 2])).tolist() == [False, False, True]
+    assert ends_a_place(np.array([0, 0, 1]), np.array([1, 2, 2])).tolist() == [False, False, True]
 
 
 @needs_realdata
@@ -157,7 +157,7 @@ def test_rows_hold_what_the_model_computes_there():
 @needs_realdata
 def test_too_little_coverage_is_an_error_that_says_how_much():
     text = " ".join("abcdefghijklm") + "."
-    with pytest.raises(InputError, match=r"in only 1 of 13 places \(7.7%\), under the 10%"):
+    with pytest.raises(InputError, match=r"in only 1 of 13 places \(7.7%\); a comparison needs 10%"):
         select([model("gpt2"), shifted()], rs.Sampling(rs.load_corpus([text]), n_rows=5))
 
 

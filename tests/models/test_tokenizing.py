@@ -114,7 +114,7 @@ def test_text_without_any_token_is_one_clear_refusal(rows, packing):
     tokenizer, _ = TOKENIZERS["protein"]
     model = load_model(network(tokenizer), tokenizer=tokenizer)
     texts = ["no residue at all", "nor here, 1234"] * 40
-    with pytest.raises(InputError, match=r"gives no row of|is of documents apart"):
+    with pytest.raises(InputError, match=r"gives no rows for|needs one document per window"):
         rs.extract(model, texts, rows=rows, packing=packing, n_rows=64)
     with pytest.raises(InputError, match="Nothing to tokenize"):
         model.batch(texts)
@@ -356,7 +356,7 @@ def test_windows_of_a_table_are_those_of_a_list_whatever_is_tokenized_at_once(mo
     packed = _places(Windows(GPT, 16)(texts, packing=Packing("packed")))
     for characters in (1, 100):
         monkeypatch.setattr(tokenizing, "AT_ONCE", characters)
-        monkeypatch.setattr(selection, "AT_ONCE", characters)
+        monkeypatch.setattr(selection, "TOKENS_AT_ONCE", characters)
         table = Windows(GPT, 16)(texts)
         assert [(w.text, w.ids.tolist(), w.offsets.tolist()) for w in table] == before
         alike(_places(table), places)
@@ -387,9 +387,9 @@ def test_text_that_takes_more_than_the_limit_is_refused_with_the_largest_size_th
 
 
 def test_many_texts_that_take_more_than_the_limit_are_refused_with_how_much_fits(monkeypatch):
-    monkeypatch.setattr(tokenizing, "ALWAYS", 0)
+    monkeypatch.setattr(tokenizing, "ALWAYS_ALLOWED", 0)
     texts = ["a word"] * 100_000
-    with pytest.raises(InputError, match=r"for there are 600 kB of text; the limit is 55 MB. Give at most") as refused:
+    with pytest.raises(InputError, match=r"since there are 600 kB of text; the limit is 55 MB. Use at most") as refused:
         check_text(texts, 55_000_000)
     fits = float(re.search(r"at most ([\d.]+) kB", str(refused.value))[1]) * 1e3
     check_text(texts[: int(fits // 6) - 1000], 55_000_000)

@@ -152,7 +152,7 @@ def test_nothing_runs_when_the_input_is_wrong(tmp_path):
 def test_a_folder_that_cannot_be_written_is_refused_before_the_run(tmp_path):
     path = write(tmp_path, "nb")
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"Cannot make the folder .*not a directory"):
+    with pytest.raises(OutputError, match=r"Cannot create the folder .*not a directory"):
         run_notebook(path, out=tmp_path / "file" / "out")
 
 
@@ -247,7 +247,7 @@ keep(pd.DataFrame({"a": [1]}), "table")
 
 @pytest.mark.parametrize(
     ("there", "message"),
-    [(True, "save_table was called, and the folder of the run holds nothing"), (False, "is not there")],
+    [(True, "save_table was called, but the folder of the run contains no such file"), (False, "does not exist")],
 )
 def test_a_run_that_saved_nothing_of_what_it_was_to_save_has_failed(tmp_path, monkeypatch, there, message):
     monkeypatch.setenv("ELSEWHERE", str(tmp_path / "elsewhere"))
@@ -334,7 +334,7 @@ def test_the_index_shows_a_notebook_whose_name_begins_with_a_dot(tmp_path):
 
 
 def test_run_notebook_refuses_a_name_of_failed_runs_and_removes_drafts_of_killed_ones(tmp_path):
-    with pytest.raises(InputError, match="one of folders of failed runs"):
+    with pytest.raises(InputError, match="reserved for folders of failed runs"):
         run_notebook(write(tmp_path, "nb.failed"), out=tmp_path / "out")
     left = tmp_path / "out" / ".other.0123abcd.partial"
     left.mkdir(parents=True)

@@ -141,14 +141,14 @@ sys.exit(main(sys.argv[2:]))
 )
 def test_a_command_that_a_signal_reaches_in_a_destructor_ends_and_leaves_nothing(tmp_path, command, number):
     given = [word.replace("OUT", str(tmp_path)) for word in command]
-    heard = partial(signal.signal, number, signal.SIG_DFL)
+    handled = partial(signal.signal, number, signal.SIG_DFL)
     with subprocess.Popen(
         [sys.executable, "-c", COMMAND, str(tmp_path), *given], env=dict(os.environ), stdout=-1, stderr=-1, text=True,
-        preexec_fn=heard,
+        preexec_fn=handled,
     ) as running:  # fmt: skip
         while "begun" not in running.stdout.readline():
             assert running.poll() is None, running.stderr.read()
         running.send_signal(number)
-        said = running.communicate(timeout=50)[1]
-    assert (running.returncode, said) == (130, "interrupted\n")
+        stderr = running.communicate(timeout=50)[1]
+    assert (running.returncode, stderr) == (130, "interrupted\n")
     assert list(tmp_path.iterdir()) == []

@@ -50,7 +50,7 @@ def test_a_grid_is_run_summed_up_and_only_what_failed_is_run_again(tmp_path, log
     command = ["sweep", str(path), "-p", "k", "1,2", "-p", "word", "x,y", "--jobs", "2", "--out", str(tmp_path / "out")]
     assert main(command) == 1
     printed = capsys.readouterr().out
-    assert "4 cells, 0 done before; 2 at a time" in printed
+    assert "4 cells, 0 already done; 2 at a time" in printed
     assert "k=2,word=y: failed (exit code 1): in cell 5 of 5" in printed
     assert printed.splitlines()[-1].startswith("3 of 4 cells done: ")
     table = pd.read_csv(tmp_path / "out" / "sweep.csv", keep_default_na=False)
@@ -94,13 +94,13 @@ def test_tables_of_the_user_stay_and_empty_ones_are_left_out(tmp_path):
     (out / "tables").mkdir(parents=True)
     (out / "tables" / "mine.csv").write_text("a\n1\n")
     both = [finished_cell(out, path, 1, values="x\n1\n", gone="x\n1\n"), finished_cell(out, path, 2, values="", no="")]
-    sweep._summarised(both, out)
-    assert visible(out / "tables") == [sweep.WRITTEN, "gone.csv", "mine.csv", "values.csv"]
+    sweep._write_summary(both, out)
+    assert visible(out / "tables") == [sweep.TABLE_RECORD, "gone.csv", "mine.csv", "values.csv"]
     assert pd.read_csv(out / "tables" / "values.csv").k.tolist() == [1]
     (both[0].folder / "gone.csv").unlink()
-    sweep._summarised(both, out)
-    assert visible(out / "tables") == [sweep.WRITTEN, "mine.csv", "values.csv"]
-    assert json.loads((out / "tables" / sweep.WRITTEN).read_text()) == ["values"]
+    sweep._write_summary(both, out)
+    assert visible(out / "tables") == [sweep.TABLE_RECORD, "mine.csv", "values.csv"]
+    assert json.loads((out / "tables" / sweep.TABLE_RECORD).read_text()) == ["values"]
 
 
 def test_a_notebook_that_is_only_opened_and_saved_keeps_finished_cells(tmp_path):
@@ -207,7 +207,7 @@ def test_cells_that_do_not_fit_together_take_turns_and_one_too_large_fails(tmp_p
     monkeypatch.setattr(sweep.Cell, "start", lambda one, e: (started.append(one.parameters["mb"]), start(one, e))[1])
     table = rs.sweep_notebook(path, {"mb": [500, 501, 2000]}, tmp_path / "out", jobs=2, memory=950e6)
     assert table.status.tolist() == ["done", "done", "failed"]
-    assert table.error[2] == "needs more than the memory given"
+    assert table.error[2] == "needs more than the memory limit"
     assert table.exit_code[2] != 0
     assert started == [500, 501, 501, 2000]
 
@@ -222,7 +222,7 @@ def test_cells_that_do_not_fit_together_take_turns_and_one_too_large_fails(tmp_p
         (["-p", "k", "1", "-p", "k", "2"], "given twice"),
         (["-p", "k", "1", "--jobs", "0"], "jobs=0; expected a positive number"),
         (["-p", "k", "1", "--memory", "-3"], "memory=-3.0; expected a positive number"),
-        (["-p", "k", "1", "--out", "FILE"], "Cannot make the folder"),
+        (["-p", "k", "1", "--out", "FILE"], "Cannot create the folder"),
         ([], "-p"),
     ],
 )
@@ -265,8 +265,8 @@ def test_an_interrupted_sweep_stops_its_cells(tmp_path, log):
             assert running.poll() is None
             time.sleep(0.05)
         running.send_signal(signal.SIGTERM)
-        said = running.communicate(timeout=120)[1]
-    assert (running.returncode, said) == (130, "interrupted\n")
+        stderr = running.communicate(timeout=120)[1]
+    assert (running.returncode, stderr) == (130, "interrupted\n")
     assert visible(out) == []
 
 
@@ -279,18 +279,18 @@ def test_a_cell_with_a_record_of_another_program_is_not_finished(tmp_path, recor
         record = {**record, "notebook_sha256": cell.notebook.sha256}
     (cell.folder / "run.json").write_text(json.dumps(record))
     assert not cell.finished
-    assert cells._said(cell).startswith("k=1: done")
+    assert cells._status_line(cell).startswith("k=1: done")
 
 
 @pytest.mark.parametrize("record", ["", "[", "3", '{"a": 1}', '[["values"]]'])
 def test_a_record_of_tables_that_cannot_be_read_loses_no_finished_work(tmp_path, record):
     path = write(tmp_path, "nb", parameters=PARAMETERS)
     (tmp_path / "out" / "tables").mkdir(parents=True)
-    (tmp_path / "out" / "tables" / sweep.WRITTEN).write_text(record)
+    (tmp_path / "out" / "tables" / sweep.TABLE_RECORD).write_text(record)
     foreign = tmp_path / "out" / "theirs"
     foreign.mkdir()
     (foreign / "run.json").write_text('{"title": "theirs", "seconds": "many"}')
-    table = sweep._summarised([finished_cell(tmp_path / "out", path, 1, values="x\n1\n")], tmp_path / "out")
+    table = sweep._write_summary([finished_cell(tmp_path / "out", path, 1, values="x\n1\n")], tmp_path / "out")
     assert table.status.tolist() == ["done"]
     assert pd.read_csv(tmp_path / "out" / "tables" / "values.csv").x.tolist() == [1]
 
@@ -298,8 +298,8 @@ def test_a_record_of_tables_that_cannot_be_read_loses_no_finished_work(tmp_path,
 def test_a_file_that_is_no_table_is_left_out_and_said(tmp_path):
     path = write(tmp_path, "nb", parameters=PARAMETERS)
     done = [finished_cell(tmp_path, path, 1, values="x\n1\n"), finished_cell(tmp_path, path, 2, values='x\n1,2\n"3')]
-    with pytest.warns(UserWarning, match=r"k=2.*values.csv is no table"):
-        sweep._summarised(done, tmp_path)
+    with pytest.warns(UserWarning, match=r"k=2.*values.csv is not a table"):
+        sweep._write_summary(done, tmp_path)
     assert pd.read_csv(tmp_path / "tables" / "values.csv").k.tolist() == [1]
 
 

@@ -213,9 +213,9 @@ def test_look_inside(across, ood):
     assert low < across.penalty < high
     assert across.recovered < 1
     assert "nats per example" in repr(across)
-    with pytest.raises(InputError, match="no bytes"):
+    with pytest.raises(InputError, match="predicts no text"):
         _ = across.bits_per_byte
-    with pytest.raises(InputError, match="expected some text"):
+    with pytest.raises(InputError, match="expected a non-empty text"):
         across.predictions(("a premise", " "))
 
 
@@ -263,12 +263,12 @@ def test_what_the_labels_count_as_is_part_of_what_is_kept(one, other, ood, tmp_p
     assert after.penalty.item() != before.penalty.item()
     for cells in kept:
         original(cells)
-    with pytest.raises(InputError, match="Two different models are called"):
+    with pytest.raises(InputError, match="Two different models are named"):
         rs.stitching_table([one, other], [turned], [1], **how)
 
 
 def test_bad_input_says_what_to_do(one, other, three, ood):
-    with pytest.raises(InputError, match="Stitch models of one kind"):
+    with pytest.raises(InputError, match="Stitch models of the same kind"):
         rs.stitch("tiny-neox-w32-d2", one, 1)
     with pytest.raises(InputError, match="no labels"):
         rs.stitch(one, other, 1, ["A text.", "Another."])
@@ -277,7 +277,7 @@ def test_bad_input_says_what_to_do(one, other, three, ood):
         rs.stitch(one, unnamed, 1)
     with pytest.raises(InputError, match="2 classes, so expected a list of 2"):
         one.labels = MNLI
-    with pytest.raises(InputError, match="different names"):
+    with pytest.raises(InputError, match="distinct names"):
         one.labels = ["entailment", "entailment"]
     unnamed.labels = MNLI
     assert unnamed.labels == MNLI

@@ -148,9 +148,9 @@ def test_documents_to_fit_on_stop_by_and_report_on_are_different_ones(small):
 
 def test_what_does_not_fit_in_memory_is_computed_again_and_gives_the_same(small, monkeypatch):
     kept = rs.stitch(DEEP, small, 1, steps=5, **FEW)
-    monkeypatch.setattr(ground_module, "HELD", 0)
+    monkeypatch.setattr(ground_module, "CACHE_BYTES", 0)
     again = rs.stitch(DEEP, small, 1, steps=5, **FEW)
-    assert not again.ground._held
+    assert not again.ground._cache
     assert again.penalty == kept.penalty
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Windows
-from repsim_nb.stitching.ground import Ground, upper
-from repsim_nb.stitching.shared import PIECES, carried, collated, paired, stretches
+from repsim_nb.stitching.ground import Ground, logits_from
+from repsim_nb.stitching.shared import SUBTOKENS, collated, paired_tokens, states_at_receiver, stretches
 from tests.support.real_tokenizers import REAL, model, needs_realdata, tokenizer
 
 SMALL = "tiny-neox-w32-d2"
@@ -114,7 +114,7 @@ def test_stretches_hold_the_same_text_in_every_window_of_every_tokenizer(texts, 
             assert (np.diff(own.read) >= 0).all()
             spans.append((own.text, own.read[own.read < 2**60][-1]))
             seats.append(own.read[own.shared].tolist())
-            assert (own.offsets[real, 1] * PIECES <= spans[-1][1]).all()
+            assert (own.offsets[real, 1] * SUBTOKENS <= spans[-1][1]).all()
         assert len(set(spans)) == 1
         assert seats[0] == seats[1] == sorted(set(seats[0]))
 
@@ -130,7 +130,7 @@ def test_the_receiver_is_fed_what_the_sender_holds_at_its_last_token_that_ends_n
     found, cuts = windows(kinds, TEXTS)
     sent, received = (collated(model(kind), found) for kind in kinds)
     hidden = torch.randn(*sent.ids.shape, 8)
-    into = carried(hidden, sent, received)
+    into = states_at_receiver(hidden, sent, received)
     assert into.shape == (*received.ids.shape, 8)
     for row, stretch in enumerate(found):
         own = [stretch.each[cut.text_key] for cut in cuts]
@@ -172,7 +172,7 @@ def test_nothing_of_the_receivers_own_is_left(across):
         fed = [deaf(h) for h in seam.sent(ground, "report")]
         batches = ground.batches_of(seam.receiver)["report"]
         losses = ground.losses(
-            seam.receiver, (upper(seam.receiver, h, 1, b) for h, b in zip(fed, batches, strict=True))
+            seam.receiver, (logits_from(seam.receiver, h, 1, b) for h, b in zip(fed, batches, strict=True))
         )
     assert losses.nats == pytest.approx(across.mean_losses.nats, abs=1e-4)
 
@@ -204,7 +204,7 @@ def test_look_inside(across):
     predictions = across.predictions("The cat sat on the mat", top=3)
     assert predictions.shape == (3, 6)
     assert across.costliest(5).cost.is_monotonic_decreasing
-    with pytest.raises(InputError, match="Give the texts"):
+    with pytest.raises(InputError, match="Pass the texts"):
         across.logits(across.receiver.batch(["The cat"]))
 
 
@@ -225,7 +225,7 @@ def test_a_table_of_several_tokenizers_takes_every_loss_on_the_same_places():
 def paired_places(models):
     """How many tokens are predicted, counted in the windows of any of the models."""
     found, *_ = stretches(tuple(m.windows for m in models), (64, 64, 64), tuple(TEXTS))
-    counts = {int(paired(collated(of, found)).sum()) - len(found) for of in models}
+    counts = {int(paired_tokens(collated(of, found)).sum()) - len(found) for of in models}
     assert len(counts) == 1
     return counts.pop()
 
@@ -235,7 +235,7 @@ def test_tokenizers_that_share_too_little_are_refused():
     from tests.models.test_tokenizers import shifted
 
     letters = [" ".join("abcdefghijklm") + "."] * 12
-    with pytest.raises(InputError, match="under the 10%"):
+    with pytest.raises(InputError, match="a comparison needs 10%"):
         rs.stitch(model("gpt2"), shifted(), 1, letters, map="identity")
 
 

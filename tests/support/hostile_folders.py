@@ -183,14 +183,14 @@ for kind, content in NOT_JSON.items():
 for kind, content in NOT_OBJECTS.items():
     add(f"config is {kind}", text("config.json", content), r"config\.json' is a .*; expected names and values")
 add("config empty object", text("config.json", "{}"), "names neither an architecture nor a model_type")
-add("config absent", gone("config.json"), r"holds no config\.json")
-add("config a folder", as_folder("config.json"), r"holds no config\.json")
-add("config a circle", circle("config.json"), "cannot be followed|holds no config")
+add("config absent", gone("config.json"), r"has no config\.json")
+add("config a folder", as_folder("config.json"), r"has no config\.json")
+add("config a circle", circle("config.json"), "cannot be followed|has no config")
 add("config outside", outside("config.json"), "is a link to '.*', outside")
 add(
     "config says two things",
     edited("config.json", lambda c: c.replace(b'"hidden_size": 32', b'"hidden_size": 64, "hidden_size": 32')),
-    "says 'hidden_size' twice, 64 and 32",
+    "has the key 'hidden_size' twice, with 64 and 32",
 )
 add(
     "config says one thing twice",
@@ -199,7 +199,7 @@ add(
 )
 for key in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"):
     for value in (0, -1, "2", 2.5, True, [], {}, float("nan")):
-        outcome = f"says {key}=.*expected a positive integer" if value != [] else "Cannot|says"
+        outcome = f"has {key}=.*expected a positive integer" if value != [] else "Cannot|has"
         add(f"{key} {value!r}", config(**{key: value}), outcome)
 for key, value in {
     "num_hidden_layers": 10**9,
@@ -210,14 +210,14 @@ for key, value in {
     "max_position_embeddings": 10**12,
     "num_labels": 10**9,
 }.items():
-    add(f"{key} {value}", config(**{key: value}), f"says {key}={value}; no network has more than")
-add("intermediate_size 10**8", config(intermediate_size=10**8), "have another shape than its config")
+    add(f"{key} {value}", config(**{key: value}), f"has {key}={value}; no network has more than")
+add("intermediate_size 10**8", config(intermediate_size=10**8), "have a shape that does not match its config")
 add("one layer more", config(num_hidden_layers=3), r"lacks 12 of the weights .*layers\.2\.")
 add("one layer fewer", config(num_hidden_layers=1), r"12 of its tensors have no place .*layers\.1\.")
-add("half the words", config(vocab_size=1024), "have another shape than its config")
-add("more words", config(vocab_size=4096), "have another shape than its config")
-add("heads that do not divide", config(num_attention_heads=3), "Cannot load|cannot be run|tensors have another shape")
-add("width as text_config", config(text_config={"hidden_size": -3}), "says hidden_size=-3")
+add("half the words", config(vocab_size=1024), "have a shape that does not match its config")
+add("more words", config(vocab_size=4096), "have a shape that does not match its config")
+add("heads that do not divide", config(num_attention_heads=3), "Cannot load|cannot be run|tensors have a shape")
+add("width as text_config", config(text_config={"hidden_size": -3}), "has hidden_size=-3")
 add("activation unknown", config(hidden_act="gelu_of_mine"), "KeyError 'gelu_of_mine'|gelu_of_mine")
 add("activation a number", config(hidden_act=3), "hidden_act|Cannot load")
 add("eps of text", config(layer_norm_eps="small"), "layer_norm_eps|Cannot load")
@@ -228,32 +228,32 @@ add("rope of text", config(rope_parameters={"rope_type": "default", "rope_theta"
 add("dtype unknown", config(dtype="float12"), "float12|Cannot load")
 add("dtype a list", config(dtype=[1]), "Cannot load")
 add("model type unknown", config(model_type="no_such"), "no_such")
-add("model type a list", config(model_type=["gpt_neox"]), "says model_type=.*expected a name")
+add("model type a list", config(model_type=["gpt_neox"]), "has model_type=.*expected a name")
 add("model type of images", both(without("architectures"), config(model_type="vit")), "model of type 'vit'; expected a")
 add("model type another", config(model_type="bert"), "Cannot load")
 add("model type absent", without("model_type"), "Cannot load")
 add("architectures absent", without("architectures"), None)
 add("architectures empty", config(architectures=[]), None)
-add("architectures a name", config(architectures="GPTNeoXForCausalLM"), "says architectures=.*expected a list")
-add("architectures of numbers", config(architectures=[3]), "says architectures=.*expected a list")
-add("architectures an object", config(architectures={"0": "x"}), "says architectures=.*expected a list")
+add("architectures a name", config(architectures="GPTNeoXForCausalLM"), "has architectures=.*expected a list")
+add("architectures of numbers", config(architectures=[3]), "has architectures=.*expected a list")
+add("architectures an object", config(architectures={"0": "x"}), "has architectures=.*expected a list")
 add("architectures another", config(architectures=["ViTForImageClassification"]), "is a ViTForImageClassification")
 add("architectures of code", config(architectures=["os.system"]), r"is a os\.system; expected a causal")
-add("code of its own", config(auto_map={"AutoModelForCausalLM": "../../evil.Model"}), "code of its own|^loads")
-add("kernel", config(attn_implementation="some/kernel"), "says attn_implementation='some/kernel', code that")
+add("code of its own", config(auto_map={"AutoModelForCausalLM": "../../evil.Model"}), "its own code|^loads")
+add("kernel", config(attn_implementation="some/kernel"), "has attn_implementation='some/kernel', code that")
 add("kernel of the hub's", config(_attn_implementation="kernels-community/flash-attn3"), "code that transformers may")
 add("kernel by revision", config(attn_implementation="a/b@main:f"), "code that transformers may fetch")
-add("kernel by part", config(attn_implementation={"": "eager", "text": "a/b"}), "says attn_implementation='a/b'")
+add("kernel by part", config(attn_implementation={"": "eager", "text": "a/b"}), "has attn_implementation='a/b'")
 add("kernel inside", config(text_config={"_attn_implementation_internal": "a/b"}), "code that transformers may fetch")
 add("kernel in a list", config(per_layer_config=[{"attn_implementation": "a/b"}]), "code that transformers may fetch")
 add("kernel in place", config(attn_implementation="flash_attention_2"), "code that transformers may fetch")
 add("kernel of paged attention", config(attn_implementation="paged|a/b"), "code that transformers may fetch")
 add("kernel of experts", config(experts_implementation="a/b"), "code that transformers may fetch")
-add("kernels for all", config(use_kernels=True), "says use_kernels=True, which exchanges code")
-add("kernels by name", config(kernel_config={"RMSNorm": "a/b"}), "says kernel_config=.* exchanges code")
+add("kernels for all", config(use_kernels=True), "has use_kernels=True, which replaces code")
+add("kernels by name", config(kernel_config={"RMSNorm": "a/b"}), "has kernel_config=.* replaces code")
 add("attention of PyTorch", config(attn_implementation="sdpa", use_kernels=False), None)
-add("weights by another name", config(transformers_weights="../other.safetensors"), "says transformers_weights")
-add("quantised by nobody knows", config(quantization_config={"quant_method": "mine"}), "quantised by 'mine'; transf")
+add("weights by another name", config(transformers_weights="../other.safetensors"), "has transformers_weights")
+add("quantised by nobody knows", config(quantization_config={"quant_method": "mine"}), "quantised with 'mine'; transf")
 add("quantised somehow", config(quantization_config={"bits": 4}), "quantised by None; transformers reads")
 add("quantised as text", config(quantization_config="gptq"), "quantised by None; transformers reads")
 add("quantised by gptq", config(quantization_config={"quant_method": "gptq", "bits": 4}), "by gptq: .*optimum")
@@ -263,29 +263,37 @@ add("generation config broken", text("generation_config.json", "{"), "generation
 add("generation config a list", text("generation_config.json", "[]"), "generation_config.json' is a list")
 
 # weights
-add("no weights", gone(WEIGHTS), "holds no weights")
+add("no weights", gone(WEIGHTS), "has no weights")
 add("weights a folder", as_folder(WEIGHTS), "lacks 1 of the 1 files")
 add("weights a circle", circle(WEIGHTS), "cannot be followed")
 add("weights outside", outside(WEIGHTS), "is a link to '.*', outside")
-add("weights by no known name", lambda f: (f / WEIGHTS).rename(f / "my.safetensors"), "holds my.safetensors and no")
-add("weights empty", text(WEIGHTS, b""), "truncated or no safetensors")
-add("weights cut", edited(WEIGHTS, lambda c: c[:-1]), "truncated or no safetensors")
-add("weights longer", edited(WEIGHTS, lambda c: c + b"\0"), "truncated or no safetensors")
-add("header longer than the file", edited(WEIGHTS, lambda c: b"\xff" * 7 + b"\x7f" + c[8:]), "truncated or no safet")
-add("header of 0", edited(WEIGHTS, lambda c: b"\0" * 8 + c[8:]), "truncated or no safetensors")
-add("header a list", header(lambda said: [said]), "truncated or no safetensors")
-add("header nested", edited(WEIGHTS, lambda c: struct.pack("<Q", 90_000) + b"[" * 90_000), "truncated or no safet")
-add("header of huge shapes", header(lambda said: first(said, shape=[10**12, 10**12])), "is no safetensors file: it g")
+add("weights by no known name", lambda f: (f / WEIGHTS).rename(f / "my.safetensors"), "has my.safetensors and no")
+add("weights empty", text(WEIGHTS, b""), "truncated or not a safetensors")
+add("weights cut", edited(WEIGHTS, lambda c: c[:-1]), "truncated or not a safetensors")
+add("weights longer", edited(WEIGHTS, lambda c: c + b"\0"), "truncated or not a safetensors")
+add("header longer than the file", edited(WEIGHTS, lambda c: b"\xff" * 7 + b"\x7f" + c[8:]), "truncated or not a safet")
+add("header of 0", edited(WEIGHTS, lambda c: b"\0" * 8 + c[8:]), "truncated or not a safetensors")
+add("header a list", header(lambda said: [said]), "truncated or not a safetensors")
+add("header nested", edited(WEIGHTS, lambda c: struct.pack("<Q", 90_000) + b"[" * 90_000), "truncated or not a safet")
+add(
+    "header of huge shapes", header(lambda said: first(said, shape=[10**12, 10**12])), "is not a safetensors file: it g"
+)
 add("header of negative shapes", header(lambda said: first(said, shape=[-32])), "has the shape")
 add("header of shapes in words", header(lambda said: first(said, shape=["32"])), "has the shape")
-add("header of unknown type", header(lambda said: first(said, dtype="F128")), "is no safetensors file: it says of")
-add("header of lists for types", header(lambda said: first(said, dtype=["F32"])), "is no safetensors file: it says")
-add("header that overlaps", header(lambda said: first(said, data_offsets=[8, 72])), "is no safetensors file")
-add("header that runs backwards", header(lambda said: first(said, data_offsets=[72, 8])), "is no safetensors file")
-add("header behind the end", header(lambda said: first(said, data_offsets=[10**9, 10**9 + 64])), "is no safetensor")
-add("header without offsets", header(lambda said: said[BLOCK].pop("data_offsets") and None), "is no safetensors file")
-add("header of other metadata", header(lambda said: said.update(__metadata__={"a": 1})), "metadata are not text")
-add("header of metadata in a list", header(lambda said: said.update(__metadata__=[1])), "metadata are not text")
+add("header of unknown type", header(lambda said: first(said, dtype="F128")), "is not a safetensors file: it describes")
+add(
+    "header of lists for types",
+    header(lambda said: first(said, dtype=["F32"])),
+    "is not a safetensors file: it describes",
+)
+add("header that overlaps", header(lambda said: first(said, data_offsets=[8, 72])), "is not a safetensors file")
+add("header that runs backwards", header(lambda said: first(said, data_offsets=[72, 8])), "is not a safetensors file")
+add("header behind the end", header(lambda said: first(said, data_offsets=[10**9, 10**9 + 64])), "is not a safetensor")
+add(
+    "header without offsets", header(lambda said: said[BLOCK].pop("data_offsets") and None), "is not a safetensors file"
+)
+add("header of other metadata", header(lambda said: said.update(__metadata__={"a": 1})), "metadata is not a mapping")
+add("header of metadata in a list", header(lambda said: said.update(__metadata__=[1])), "metadata is not a mapping")
 add("a tensor less", weights(lambda w: w.pop(BLOCK)), "lacks 1 of the weights")
 add("a tensor more", weights(lambda w: w.update({f"{BLOCK}_x": torch.ones(3)})), "1 of its tensors have no place")
 add("a tensor of a head more", weights(lambda w: w.update({"v_head.weight": torch.ones(3)})), None)
@@ -316,13 +324,17 @@ add(
         weights(lambda w: w.update({BLOCK: w[BLOCK].to(torch.int8)})),
         config(quantization_config={"quant_method": "mxfp4"}),
     ),
-    "1 of its quantised tensors have no scale beside them",
+    "1 of its quantised tensors have no scale",
 )
 add("a weight of float64", weights(lambda w: w.update({BLOCK: w[BLOCK].double()})), None)
-add("adapter beside", text("adapter_config.json", '{"peft_type": "LORA"}'), "holds an adapter .*merge_and_unload")
-add("adapter empty", text("adapter_config.json", ""), "holds an adapter")
-add("adapter alone", both(gone("config.json"), text("adapter_config.json", "{}")), "holds an adapter .*no config")
-add("distributed", text("shard-00001-model-00001-of-00001.safetensors", ""), "a part of a distributed checkpoint")
+add("adapter beside", text("adapter_config.json", '{"peft_type": "LORA"}'), "contains an adapter .*merge_and_unload")
+add("adapter empty", text("adapter_config.json", ""), "contains an adapter")
+add(
+    "adapter alone",
+    both(gone("config.json"), text("adapter_config.json", "{}")),
+    "contains an adapter .*instead of a model",
+)
+add("distributed", text("shard-00001-model-00001-of-00001.safetensors", ""), "part of a distributed checkpoint")
 
 # an index
 add("shards", in_shards(), None)
@@ -340,14 +352,18 @@ for name in (
 for name in (None, 3, ["a"], {"a": 1}, True):
     add(f"shard named {name!r}", mapped(name), "is expected")
 add("shard absent", mapped("none.safetensors"), "lacks 1 of the 3 files")
-add("shard by an empty name", mapped(""), "by its name holds no weights")
+add("shard by an empty name", mapped(""), "is not a weight file by its name")
 add("shard by a zero", mapped("a\0.safetensors"), "is expected")
-add("shard of another kind", mapped("tokenizer.json"), "by its name holds no weights")
+add("shard of another kind", mapped("tokenizer.json"), "is not a weight file by its name")
 add("shard a link", both(in_shards(), outside("model-00001-of-00002.safetensors")), "is a link to '.*', outside")
 for kind, content in NOT_JSON.items():
-    add(f"index of {kind}", both(in_shards(), text(INDEX, content)), "is not valid JSON|is no index of weights")
+    add(f"index of {kind}", both(in_shards(), text(INDEX, content)), "is not valid JSON|is not an index of weights")
 for kind, index in {"list": [], "empty": {}, "map a list": {"weight_map": []}, "map empty": {"weight_map": {}}}.items():
-    add(f"index is {kind}", in_shards(lambda _, index=index: [index][0] or {"weight_map": 0}), "is no index of weights")
+    add(
+        f"index is {kind}",
+        in_shards(lambda _, index=index: [index][0] or {"weight_map": 0}),
+        "is not an index of weights",
+    )
 add("index without metadata", in_shards(lambda index: {"weight_map": index["weight_map"]}), "Cannot load|^loads")
 add(
     "shards that overlap",
@@ -356,12 +372,12 @@ add(
         lambda f: shutil.copy(f / "model-00001-of-00002.safetensors", f / "model-00003.safetensors"),
         edited(INDEX, lambda c: c.replace(b'"weight_map": {', b'"weight_map": {"x": "model-00003.safetensors", ')),
     ),
-    "as another of its shards does",
+    "so does another shard",
 )
 
 # a tokenizer
-add("no tokenizer", gone("tokenizer.json", "tokenizer_config.json"), "holds no tokenizer|tokenizer in")
-add("no tokenizer but its config", gone("tokenizer.json"), "holds no tokenizer|tokenizer in")
+add("no tokenizer", gone("tokenizer.json", "tokenizer_config.json"), "has no tokenizer|tokenizer in")
+add("no tokenizer but its config", gone("tokenizer.json"), "has no tokenizer|tokenizer in")
 add("no config of the tokenizer", gone("tokenizer_config.json"), "^loads|out of range|beyond")
 for kind, content in NOT_JSON.items():
     add(f"tokenizer of {kind}", text("tokenizer.json", content), "tokenizer")
@@ -371,7 +387,7 @@ for kind, content in NOT_JSON.items():
 for kind, content in NOT_OBJECTS.items():
     add(f"tokenizer is {kind}", text("tokenizer.json", content), "tokenizer")
     add(f"tokenizer's config is {kind}", text("tokenizer_config.json", content), r"tokenizer_config\.json' is a")
-add("tokenizer a folder", as_folder("tokenizer.json"), "holds no tokenizer|tokenizer in")
+add("tokenizer a folder", as_folder("tokenizer.json"), "has no tokenizer|tokenizer in")
 add("tokenizer outside", outside("tokenizer.json"), "is a link to '.*', outside")
 add("tokenizer without a model", tokenizer(lambda t: t.update(model=None)), "tokenizer")
 add("tokenizer without merges", tokenizer(lambda t: t["model"].pop("merges") and None), "tokenizer .* is broken")
@@ -383,10 +399,10 @@ add("tokenizer far larger", tokenizer(lambda t: t["model"]["vocab"].update(zzzzz
 add("tokenizer of negative numbers", tokenizer(lambda t: t["model"]["vocab"].update(zzzzz=-1)), "tokenizer .* broken")
 add("tokenizer's class unknown", tokenizer_config(tokenizer_class="NoSuchTokenizer"), "^loads|tokenizer")
 add("tokenizer's class a number", tokenizer_config(tokenizer_class=3), "^loads|tokenizer")
-add("tokenizer of code", tokenizer_config(auto_map={"AutoTokenizer": ["../../x.T", None]}), "^loads|code of its own")
+add("tokenizer of code", tokenizer_config(auto_map={"AutoTokenizer": ["../../x.T", None]}), "^loads|its own code")
 add("tokenizer's length of text", tokenizer_config(model_max_length="long"), "tokenizer|Cannot load")
 for length in (0, -5, float("nan"), 1.5, [1]):
-    add(f"tokenizer's length {length!r}", tokenizer_config(model_max_length=length), "says model_max_length|Cannot")
+    add(f"tokenizer's length {length!r}", tokenizer_config(model_max_length=length), "has model_max_length|Cannot")
 add("tokenizer's length huge", tokenizer_config(model_max_length=10**30), None)
 add("tokenizer's files elsewhere", tokenizer_config(tokenizer_file="/etc/hostname"), "which lies outside")
 add("tokenizer's files long ago", tokenizer_config(special_tokens_map_file="/root/.cache/none/map.json"), None)
@@ -398,7 +414,7 @@ add("special tokens a list", text("special_tokens_map.json", "[]"), r"special_to
 add(
     "special tokens a folder",
     lambda f: (f / "special_tokens_map.json").mkdir(),
-    r"special_tokens_map\.json' is no file",
+    r"special_tokens_map\.json' is not a file",
 )
 add("added tokens a list", text("added_tokens.json", "[1]"), r"added_tokens\.json' is a list")
 add("tokenizer's init", tokenizer_config(init_inputs=["../../x"]), "^loads|tokenizer")
@@ -407,7 +423,7 @@ add("tokenizer's init", tokenizer_config(init_inputs=["../../x"]), "^loads|token
 for kind, content in NOT_JSON.items():
     add(f"modules of {kind}", text("modules.json", content), "modules.json' is")
 for kind, content in {"object": "{}", "number": "3", "numbers": "[1]"}.items():
-    add(f"modules are {kind}", text("modules.json", content), r"modules\.json' is no list of modules")
+    add(f"modules are {kind}", text("modules.json", content), r"modules\.json' is not a list of modules")
 add("modules empty", text("modules.json", "[]"), r"modules\.json' begins with")
 add("modules without types", module_list({"path": ""}), "whose type is None")
 add("modules of another kind", module_list(TRANSFORMER | {"type": "os.system"}), "begins with")
@@ -415,7 +431,11 @@ add("modules named null", module_list(TRANSFORMER | {"path": None}), "names None
 for path in ("..", "../elsewhere", "/etc", "a/../../b", "C:\\x"):
     add(f"modules at {path}", module_list(TRANSFORMER | {"path": path}), "which lies outside")
     add(f"pooling at {path}", module_list(TRANSFORMER, {"path": path, "type": "a.Pooling"}), "which lies outside")
-add("modules at none", module_list(TRANSFORMER | {"path": "0_Transformer"}), r"holds no config\.json")
+add("modules at none", module_list(TRANSFORMER | {"path": "0_Transformer"}), r"has no config\.json")
 POOLING = {"type": "sentence_transformers.models.Pooling"}
-add("pooling nowhere", module_list(TRANSFORMER, POOLING), "names no folder for its Pooling")
-add("pooling at none", module_list(TRANSFORMER, POOLING | {"path": "1_Pooling"}), r"1_Pooling/config\.json' is no file")
+add("pooling nowhere", module_list(TRANSFORMER, POOLING), "has no folder for its Pooling")
+add(
+    "pooling at none",
+    module_list(TRANSFORMER, POOLING | {"path": "1_Pooling"}),
+    r"1_Pooling/config\.json' is not a file",
+)

@@ -71,7 +71,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
     for path, reason in [("file/x.nc", "not a directory"), ("missing/x.nc", "no such file"), (".", "is a folder")]:
         with pytest.raises(OutputError, match=reason):
             writable(tmp_path / path)
-    with pytest.raises(OutputError, match="Cannot make the folder"), atomic(tmp_path / "file" / "x.nc"):
+    with pytest.raises(OutputError, match="Cannot create the folder"), atomic(tmp_path / "file" / "x.nc"):
         pytest.fail("the block must not run")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

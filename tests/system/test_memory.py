@@ -40,12 +40,12 @@ def test_available_memory_is_unknown_where_the_system_does_not_tell(monkeypatch)
         raise OSError("no /proc")
 
     monkeypatch.setattr(psutil, "virtual_memory", hidden)
-    monkeypatch.setattr(memory, "_left_in_container", lambda: None)
+    monkeypatch.setattr(memory, "_container_headroom", lambda: None)
     assert available_memory() is None
     assert limit_bytes(None) is None or memory.os.environ.get(memory.LIMIT)
 
 
 def test_a_container_that_leaves_less_than_the_system_counts(monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SYSTEMS["macOS"])
-    monkeypatch.setattr(memory, "_left_in_container", lambda: 10**9)
+    monkeypatch.setattr(memory, "_container_headroom", lambda: 10**9)
     assert available_memory() == 10**9

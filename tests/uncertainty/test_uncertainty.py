@@ -216,7 +216,7 @@ def test_too_few_permutations_or_a_measure_that_ignores_them_are_refused():
         measure = get_measure(name)
         documents = Documents(None, 50)
         permuted = Recomputed(measure, [x[0]], [x[1]], documents).permuted(documents.arrangements(19, 0))
-        with pytest.raises(InputError, match="does not ask which rows belong together"):
+        with pytest.raises(InputError, match="ignores which rows belong together"):
             max_statistic(np.array([[measure(x[0], x[1])]]), permuted, measure)
 
 
@@ -226,9 +226,9 @@ def test_too_few_permutations_or_a_measure_that_ignores_them_are_refused():
 def test_the_error_of_a_mean_is_that_of_the_textbook():
     x = np.random.default_rng(0).normal(size=400)
     value, low, high = jackknife(lambda keep: x[keep].mean(), np.arange(400), blocks=400)
-    reach = t.ppf(0.975, 399) * x.std(ddof=1) / 20
+    half_width = t.ppf(0.975, 399) * x.std(ddof=1) / 20
     assert np.isclose(value, x.mean())
-    assert np.allclose([low, high], [x.mean() - reach, x.mean() + reach])
+    assert np.allclose([low, high], [x.mean() - half_width, x.mean() + half_width])
 
 
 @pytest.mark.parametrize("bounds", [(-1, 1), (0, 1), (0, np.inf), (-np.inf, np.inf)])

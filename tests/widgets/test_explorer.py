@@ -3,8 +3,6 @@
 import json
 import subprocess
 import sys
-from contextlib import redirect_stdout
-from io import StringIO
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -14,12 +12,13 @@ import pytest
 import xarray as xr
 
 import repsim_nb as rs
-from repsim_nb.cli.command import _parser, _with_values, main
+from repsim_nb.activations import Sampling
 from repsim_nb.errors import InputError
 from repsim_nb.system.shipped import data_dir, notebooks_dir
-from repsim_nb.widgets.cost import activation_bytes
+from repsim_nb.widgets.answer import Kept, answer
+from repsim_nb.widgets.forecast import activation_bytes
 from repsim_nb.widgets.map import view_of
-from repsim_nb.widgets.question import Kept, Question, answer, as_commands, as_python
+from repsim_nb.widgets.question import Question
 
 A, B, C = "tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w64-d4"
 TEXTS = tuple(f"Document {i} says: import module_{i} as m{i}; the value of x is {i * 7}." for i in range(12))
@@ -69,9 +68,9 @@ def test_clicking_on_a_cell_selects_it_and_shows_what_lies_behind(shown):
     assert shown.against == B
     assert shown.selected == (1, 2)
     shown.wait()
-    assert "layer 1" in shown._pair.value
-    assert "<svg" in shown._closeup.points.value
-    assert "of 80 rows" in shown._closeup.points.value
+    assert "layer 1" in shown._behind.pair.value
+    assert "<svg" in shown._behind.closeup.points.value
+    assert "of 80 rows" in shown._behind.closeup.points.value
     shown._maps.by_model[A].selected = [0, 1]
     assert (shown.against, shown.selected) == (A, (0, 1))
     assert shown._maps.by_model[B].selected == []
@@ -94,10 +93,10 @@ def test_a_pair_that_is_not_on_the_map_cannot_be_selected(shown):
 def test_activations_are_kept_for_the_next_measure(monkeypatch):
     explorer = rs.Explorer(A, B, **SMALL)
     explorer.run()
-    monkeypatch.setattr("repsim_nb.widgets.question.extract_aligned", lambda *a, **k: pytest.fail("extracted again"))
+    monkeypatch.setattr("repsim_nb.widgets.answer.aligned", lambda *a, **k: pytest.fail("extracted again"))
     explorer.measure.value = "procrustes"
     assert explorer.run().name == "procrustes"
-    assert "extracted already" in explorer._estimate.value
+    assert "extracted already" in explorer._bar.estimate.value
 
 
 def test_a_text_is_read_once_when_a_run_starts(monkeypatch):
@@ -107,19 +106,19 @@ def test_a_text_is_read_once_when_a_run_starts(monkeypatch):
         read.append(given)
         return rs.load_corpus(TEXTS)
 
-    monkeypatch.setattr("repsim_nb.widgets.question.load_corpus", load_corpus)
+    monkeypatch.setattr("repsim_nb.widgets.answer.load_corpus", load_corpus)
     explorer = rs.Explorer(A, [B, A], corpus="owner/name", split="train", n_rows=80)
     explorer._repr_mimebundle_()
     explorer.wait()
     assert read == []
-    assert "reads owner/name" in explorer._estimate.value
+    assert "reads owner/name" in explorer._bar.estimate.value
     explorer.run()
     explorer.selected = (1, 1)
     explorer.wait()
-    assert "<svg" in explorer._closeup.points.value
+    assert "<svg" in explorer._behind.closeup.points.value
     explorer.run()
     assert read == [("owner/name", "train")]
-    assert "reads" not in explorer._estimate.value
+    assert "reads" not in explorer._bar.estimate.value
 
 
 def test_a_file_that_was_changed_is_read_again_by_the_next_run(tmp_path):
@@ -133,17 +132,17 @@ def test_a_file_that_was_changed_is_read_again_by_the_next_run(tmp_path):
         explorer.selected = (1, 1)
         explorer.wait()
         assert explorer.error == ""
-        assert "<svg" in explorer._closeup.points.value
+        assert "<svg" in explorer._behind.closeup.points.value
 
 
 def test_what_is_kept_is_bounded_in_bytes():
     kept = Kept(limit=100_000)
     for seed in range(4):
-        question = Question(A, (B,), corpus=TEXTS, n_rows=80, seed=seed)
+        question = Question(A, (B,), sampling=Sampling(TEXTS, n_rows=80, seed=seed))
         answer(question, B, kept)
         assert kept.holds(question, B)
     assert kept.nbytes <= 100_000
-    assert not kept.holds(Question(A, (B,), corpus=TEXTS, n_rows=80, seed=0), B)
+    assert not kept.holds(Question(A, (B,), sampling=Sampling(TEXTS, n_rows=80)), B)
 
 
 @pytest.mark.filterwarnings("always")  # too few rows are told in the status, unless somebody makes that an error
@@ -184,7 +183,7 @@ def test_a_defect_behind_a_button_is_shown_with_its_kind(shown, monkeypatch):
     shown._take_away.export.click()
     assert "ZeroDivisionError" in shown.error
     assert "report" in shown.error
-    shown._clear()
+    shown._work.clear()
 
 
 def test_the_code_reproduces_the_map_and_the_closeup(shown):
@@ -195,40 +194,7 @@ def test_the_code_reproduces_the_map_and_the_closeup(shown):
     xr.testing.assert_allclose(made["result"], shown.result)
     xr.testing.assert_allclose(made["results"][A], shown.results[A])
     assert made["closeup"].index.tolist() == list(range(80))
-    assert made["tokens"].token.iloc[0] in shown._closeup.tokens.value
-
-
-@pytest.mark.parametrize(
-    "question",
-    [
-        Question(A, (B,), "procrustes", corpus=TEXTS, n_rows=60, seed=3, layers_a=(0, 2), layers_b=(1,)),
-        Question(A, (A,), params={"debiased": False}, corpus=TEXTS, n_rows=50, layers_a=(1,), layers_b=(0, 1)),
-        Question(A, (B,), corpus=TEXTS, n_rows=60, uncertainty=True, rows="tokens"),
-        Question(A, (B,), "jaccard", {"k": 3}, corpus=TEXTS, rows="mean", n_rows=10),
-    ],
-)
-def test_the_code_reproduces_any_question(question):
-    made = {}
-    exec(as_python(question, question.models_b[0]), made)
-    for b in question.models_b:
-        xr.testing.assert_allclose(made["result"], answer(question, b, Kept()))
-
-
-def test_the_commands_are_ones_that_the_command_line_knows(tmp_path, monkeypatch):
-    question = Question(A, (B, C), "procrustes", n_rows=100, seed=2, layers_a=(0, 1))
-    import shlex
-
-    lines = [shlex.split(line) for line in as_commands(question, question.to_json()).splitlines()]
-    assert [line[:2] for line in lines] == [["repsim-nb", "run"], *[["repsim-nb", "compare"]] * 2]
-    parsed = [_parser().parse_args(_with_values(line[1:])) for line in lines]
-    assert Question.from_json(dict(parsed[0].parameters)["state"])[0] == question
-    monkeypatch.chdir(tmp_path)
-    with redirect_stdout(StringIO()):
-        assert main(lines[1][1:]) == 0
-    with xr.open_dataarray(tmp_path / f"{A}--{B}.nc", engine="h5netcdf") as written:
-        direct = answer(question, B, Kept())
-        np.testing.assert_allclose(written.values, direct.values, atol=1e-6)
-        assert written.layer_a.values.tolist() == [0, 1]
+    assert made["tokens"].token.iloc[0] in shown._behind.closeup.tokens.value
 
 
 def test_the_command_asks_one_question_whatever_is_picked_meanwhile():
@@ -251,11 +217,6 @@ def test_the_exercise_of_the_notebook_asks_for_a_layer_that_the_map_has():
         check = Mock()
         exec(cell, {"explorer": explorer, "check_nearest_layer": check})
         assert check.call_args.kwargs == {"layer": asked}
-
-
-def test_what_no_single_comparison_says_has_the_notebook_alone():
-    for question in (Question(A, (B,), corpus=TEXTS), Question(A, (B,), params={"debiased": False})):
-        assert [line.split()[1] for line in as_commands(question, "{}").splitlines()] == ["run"]
 
 
 def test_the_state_restores_what_was_chosen_and_selected(shown):
@@ -284,33 +245,6 @@ def test_layers_of_a_folder_are_those_of_its_config_before_and_after_a_run(tmp_p
     unknown = rs.Explorer("owner/name", B, layers_a=(9,))
     assert unknown.layers_a.n_layers is None
     assert rs.Explorer.from_state(unknown.state).question.layers_a == (9,)
-
-
-WRONG = [("selected", [1]), ("selected", ["a", 2]), ("against", 3), ("params", None), ("rows", None), ("seed", "0")]
-WRONG += [("n_rows", True), ("layers_b", [0.5]), ("corpus", 1), ("models_b", [])]
-
-
-def test_a_bad_state_changes_nothing():
-    explorer = rs.Explorer(A, B)
-    before = explorer.question
-    for text, message in [
-        ("{", "no saved state"),
-        ("[]", "no saved state"),
-        ('{"model_a": "tiny"}', "names no models"),
-        (json.dumps({"model_a": A, "models_b": [B], "mesure": "cka"}), "Did you mean 'measure'"),
-        (json.dumps({"model_a": C, "models_b": [B], "measure": "ckaa"}), "Did you mean 'cka'"),
-        (json.dumps({"model_a": A, "models_b": [B], "layers_a": [7]}), "Layer 7"),
-        *(
-            (json.dumps({"model_a": C, "models_b": [A], name: wrong}), f"{name} is .*; expected")
-            for name, wrong in WRONG
-        ),
-    ]:
-        with pytest.raises(InputError, match=message):
-            explorer.state = text
-        assert explorer.question == before
-    explorer._take_away.state.value = "{"
-    explorer._take_away.restore.click()
-    assert "no saved state" in explorer.error
 
 
 def test_export_writes_figures_and_numbers(shown, tmp_path):
@@ -344,7 +278,9 @@ def test_the_map_shows_small_values_and_closes_what_it_replaces():
     assert old.comm is None
     explorer.selected = (1, 1)
     explorer.wait()
-    assert "token" not in (explorer._closeup.points.value + explorer._closeup.tokens.value).replace("repsim-tokens", "")
+    assert "token" not in (explorer._behind.closeup.points.value + explorer._behind.closeup.tokens.value).replace(
+        "repsim-tokens", ""
+    )
 
 
 def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
@@ -352,35 +288,35 @@ def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
     explorer = rs.Explorer(A, B, n_rows=500)
     # 3 layers of width 32 and 3 of width 64, in float32
     assert activation_bytes(explorer.question) == 4 * 500 * (3 * 32 + 3 * 64)
-    assert "500 rows" in explorer._estimate.value
-    assert "576 kB of activations" in explorer._estimate.value
-    assert activation_bytes(Question(A, (A,), n_rows=500)) == 4 * 500 * 3 * 32  # one side
+    assert "500 rows" in explorer._bar.estimate.value
+    assert "576 kB of activations" in explorer._bar.estimate.value
+    assert activation_bytes(Question(A, (A,), sampling=Sampling(n_rows=500))) == 4 * 500 * 3 * 32  # one side
     explorer.models_b.value = "gelu-3l"
-    assert "downloads gelu-3l" in explorer._estimate.value
+    assert "downloads gelu-3l" in explorer._bar.estimate.value
     explorer.models_b.value = ("EleutherAI/pythia-70m", B)
-    assert "downloads EleutherAI/pythia-70m" in explorer._estimate.value
+    assert "downloads EleutherAI/pythia-70m" in explorer._bar.estimate.value
 
 
 def test_seconds_come_from_a_trial_once_the_explorer_is_displayed():
     explorer = rs.Explorer(A, B, **SMALL)
-    assert "trying" not in explorer._estimate.value
+    assert "trying" not in explorer._bar.estimate.value
     explorer._repr_mimebundle_()
     explorer.wait()
-    assert "about" in explorer._estimate.value
+    assert "about" in explorer._bar.estimate.value
 
 
 def test_stitching_shows_three_models_side_by_side(monkeypatch):
     monkeypatch.setattr("repsim_nb.widgets.details.WINDOWS", {"n_fit": 24, "n_report": 12})
     explorer = rs.Explorer(B, C, n_rows=60)
     explorer.run()
-    explorer._stitch.button.click()
+    explorer._behind.stitch.button.click()
     assert "Select a cell" in explorer.error
     explorer.selected = (1, 2)
     explorer.wait()
-    explorer._stitch.button.click()
+    explorer._behind.stitch.button.click()
     explorer.wait()
     assert explorer.error == ""
-    found = explorer._stitch.found.value
+    found = explorer._behind.stitch.found.value
     direct = rs.stitch(B, C, 1, into=2, fit="least_squares", n_fit=24, n_report=12)
     assert f"{direct.penalty:.2f}" in found
     assert all(name in found for name in ("sender", "receiver", "stitched"))

@@ -11,6 +11,7 @@ import pytest
 import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.system.progress import steps, watched
+from repsim_nb.widgets import behind
 from repsim_nb.widgets import explorer as explorers
 from repsim_nb.widgets.job import Job
 from repsim_nb.widgets.picture import empty, inline_svg
@@ -46,7 +47,7 @@ def test_cancelling_leaves_the_last_result_and_takes_effect_at_once(monkeypatch)
     while not began:
         time.sleep(0.01)
     assert explorer.status == "running"
-    explorer._cancel.click()
+    explorer._bar.cancel.click()
     assert explorer.status == "cancelled"
     explorer.wait()  # the thread ends at its next step, long before ten thousand
     assert len(began) < 10_000
@@ -133,7 +134,7 @@ def test_a_result_that_cannot_be_shown_is_a_failed_run(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         explorer.run()
     assert explorer.status == "failed"
-    assert not explorer._run.disabled
+    assert not explorer._bar.run.disabled
 
 
 def test_a_stitch_that_fails_is_refused_or_given_up_says_no_more(monkeypatch):
@@ -142,29 +143,29 @@ def test_a_stitch_that_fails_is_refused_or_given_up_says_no_more(monkeypatch):
     explorer.selected = (1, 1)
     explorer.wait()
     fits = Mock(side_effect=InputError("No fit."))
-    monkeypatch.setattr("repsim_nb.widgets.explorer.run_stitch", fits)
-    prompt, explorer._stitch.prompt.value = explorer._stitch.prompt.value, " "
-    explorer._stitch.button.click()
+    monkeypatch.setattr("repsim_nb.widgets.behind.run_stitch", fits)
+    prompt, explorer._behind.stitch.prompt.value = explorer._behind.stitch.prompt.value, " "
+    explorer._behind.stitch.button.click()
     assert "prompt is empty" in explorer.error
     assert not fits.called
-    explorer._stitch.prompt.value = prompt
-    explorer._stitch.button.click()
+    explorer._behind.stitch.prompt.value = prompt
+    explorer._behind.stitch.button.click()
     explorer.wait()
-    assert (explorer.error, "Stitching" in explorer._said.value) == ("No fit.", False)
+    assert (explorer.error, "Stitching" in explorer._bar.said.value) == ("No fit.", False)
     fits.side_effect = lambda *given: [time.sleep(0.01) for _ in steps(range(10_000), "slowly")]
-    explorer._stitch.button.click()
-    assert not explorer._cancel.disabled
+    explorer._behind.stitch.button.click()
+    assert not explorer._bar.cancel.disabled
     explorer.selected = (0, 1)
     explorer.wait()
-    assert explorer._cancel.disabled
-    assert "Stitching" not in explorer._said.value
+    assert explorer._bar.cancel.disabled
+    assert "Stitching" not in explorer._bar.said.value
 
 
 def test_the_estimate_never_says_for_good_that_it_is_trying(monkeypatch):
     explorer = rs.Explorer(A, B, **SMALL)
     explorer._repr_mimebundle_()
     explorer.run()
-    assert "extracted already" in explorer._estimate.value
+    assert "extracted already" in explorer._bar.estimate.value
     running = Event()
 
     def slow(*given):
@@ -176,14 +177,14 @@ def test_the_estimate_never_says_for_good_that_it_is_trying(monkeypatch):
     explorer.start()
     running.wait(10)
     explorer.corpus.seed = 4
-    assert "trying" not in explorer._estimate.value
+    assert "trying" not in explorer._bar.estimate.value
     explorer.cancel()
     explorer.wait()
-    assert "about" in explorer._estimate.value
-    monkeypatch.setattr("repsim_nb.widgets.cost.seconds", lambda *given: 1 / 0)
+    assert "about" in explorer._bar.estimate.value
+    monkeypatch.setattr("repsim_nb.widgets.forecast.seconds", lambda *given: 1 / 0)
     explorer.corpus.seed = 5
     explorer.wait()
-    assert "time not known" in explorer._estimate.value
+    assert "time not known" in explorer._bar.estimate.value
 
 
 @pytest.mark.parametrize(
@@ -197,21 +198,21 @@ def test_explorer_is_not_running_any_more_whatever_ended_its_run(monkeypatch, er
     with pytest.raises((RuntimeError, MemoryError)) as raised:
         explorer.run()
     assert explorer.status == "failed"
-    assert not explorer._run.disabled
-    assert explorer._cancel.disabled
+    assert not explorer._bar.run.disabled
+    assert explorer._bar.cancel.disabled
     assert type(error).__name__ in explorer.error
     assert error in (raised.value, raised.value.__cause__)
     monkeypatch.undo()
     explorer.run()
     assert (explorer.status, explorer.error) == ("done", "")
-    monkeypatch.setattr(explorers, "run_stitch", Mock(side_effect=error))
-    monkeypatch.setattr(explorers, "look", Mock(side_effect=error))
+    monkeypatch.setattr(behind, "run_stitch", Mock(side_effect=error))
+    monkeypatch.setattr(behind, "look", Mock(side_effect=error))
     explorer.selected = (1, 1)
     explorer.wait()
     assert type(error).__name__ in explorer.error
-    explorer._stitch.button.click()
+    explorer._behind.stitch.button.click()
     explorer.wait()
-    assert explorer._cancel.disabled
+    assert explorer._bar.cancel.disabled
     assert type(error).__name__ in explorer.error
 
 
@@ -223,9 +224,9 @@ def test_explorer_is_not_running_where_its_run_cannot_begin(monkeypatch):
     monkeypatch.setattr(Job, "start", Mock(side_effect=RuntimeError("can't start new thread")))
     with pytest.raises(RuntimeError, match="new thread"):
         explorer.run()
-    assert (explorer.status, explorer._run.disabled, explorer._cancel.disabled) == ("failed", False, True)
-    explorer._stitch.button.click()
-    assert ("new thread" in explorer.error, explorer._cancel.disabled) == (True, True)
+    assert (explorer.status, explorer._bar.run.disabled, explorer._bar.cancel.disabled) == ("failed", False, True)
+    explorer._behind.stitch.button.click()
+    assert ("new thread" in explorer.error, explorer._bar.cancel.disabled) == (True, True)
     monkeypatch.undo()
     explorer.observe(lambda change: 1 / 0, "status")
     explorer.start()
@@ -236,7 +237,7 @@ def test_explorer_is_not_running_where_its_run_cannot_begin(monkeypatch):
 def test_explorer_that_is_interrupted_gives_its_run_up(monkeypatch):
     explorer = rs.Explorer(A, B, **SMALL)
     monkeypatch.setattr(explorers, "answers", lambda *given: [time.sleep(0.01) for _ in steps(range(10_000), "slowly")])
-    monkeypatch.setattr(explorer, "_jobs", Interrupted())
+    monkeypatch.setattr(explorer._work, "_jobs", Interrupted())
     with pytest.raises(KeyboardInterrupt):
         explorer.run()
     assert explorer.status == "cancelled"

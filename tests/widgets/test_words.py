@@ -51,8 +51,8 @@ def test_explorer_shows_hostile_names_and_texts_to_the_letter(model):
     explorer.run()
     explorer.selected = (1, 1)
     explorer.wait()
-    explorer._stitch.prompt.value = HOSTILE
-    explorer._stitch.button.click()
+    explorer._behind.stitch.prompt.value = HOSTILE
+    explorer._behind.stitch.button.click()
     explorer.wait()
     assert explorer.error == ""
     found = Tags("".join(pages(explorer)))

@@ -1,0 +1,43 @@
+"""The words of a command line, before the parser sees them."""
+
+import argparse
+import re
+from collections.abc import Sequence
+
+from repsim_nb.errors import InputError
+
+_BETWEEN = "\0"  # a name and its value, where no word of a command line can hold it
+_NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
+
+
+def with_values(arguments: Sequence[str]) -> list[str]:
+    """Arguments in which no value looks like an option: `-p NAME VALUE` in one word, and `--seed -1` as `--seed=-1`."""
+    found, rest = [], list(arguments)
+    while rest and rest[0] != "--":
+        word = rest.pop(0)
+        if word == "-p" and len(rest) > 1:
+            word += rest.pop(0) + _BETWEEN + rest.pop(0)
+        elif word.startswith("--") and "=" not in word and rest and _NEGATIVE.match(rest[0]):
+            word += "=" + rest.pop(0)
+        found.append(word)
+    return found + rest
+
+
+def name_and_value(word: str) -> tuple[str, str]:
+    """Both of a `-p NAME VALUE` that `with_values` has joined."""
+    name, between, value = word.partition(_BETWEEN)
+    if "=" in name:
+        raise argparse.ArgumentTypeError(f"write -p {name.replace('=', ' ', 1)}, without the equals sign")
+    if not between:
+        raise argparse.ArgumentTypeError("expected 2 arguments, a name and a value")
+    return name, value
+
+
+def parsed_layers(text: str) -> str | list[int]:
+    """`all` or comma-separated positions."""
+    if text == "all":
+        return text
+    try:
+        return [int(layer) for layer in text.split(",")]
+    except ValueError:
+        raise InputError(f"Layers are 'all' or numbers such as 0,2,4; received {text!r}.") from None

@@ -1,0 +1,106 @@
+"""What lies behind the selected cell, found beside the notebook and shown as soon as it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from repsim_nb.errors import InputError
+from repsim_nb.widgets.answer import Kept
+from repsim_nb.widgets.details import Closeup, StitchPanel, look, run_stitch
+from repsim_nb.widgets.question import Question
+from repsim_nb.widgets.views import Pair, box, heading
+from repsim_nb.widgets.work import Work
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+TOO_LARGE = (
+    '<p class="repsim-note">Activations of this size are not kept, so there is no close-up. '
+    "Choose fewer rows or layers.</p>"
+)
+
+
+class Behind(widgets.Box):
+    """Which pair of layers is selected, its close-up, and a stitch on demand; out of sight until `show`.
+
+    Parameters
+    ----------
+    work
+        Where close-ups and stitches are made.
+    kept
+        Models and activations.
+    changed
+        Called when a stitch has been made.
+
+    Attributes
+    ----------
+    stitched
+        The arguments of the stitch that is shown; None where there is none.
+    """
+
+    def __init__(self, work: Work, kept: Kept, changed: Callable[[], None]):
+        self._work, self._kept, self._changed = work, kept, changed
+        self._asked: tuple[Question, str, Pair] | None = None
+        self.pair, self.closeup, self.stitch = widgets.HTML(), Closeup(), StitchPanel(self._start_stitch)
+        self.pair.add_class("repsim-pair")
+        panels = box("repsim-panels", self.closeup.points, self.closeup.tokens, self.stitch)
+        super().__init__([self.pair, panels])
+        self.add_class("repsim-details")
+        self.clear()
+
+    def clear(self) -> None:
+        """No pair is selected; what is under way for the last one is given up."""
+        self._work.give_up("look", "stitch")
+        self._asked = None
+        self.stitched: dict[str, Any] | None = None
+        self.layout.display, self.pair.value = "none", ""
+        self.closeup.clear()
+
+    def show(self, question: Question, b: str, pair: Pair, cell: xr.DataArray) -> None:
+        """A pair of layers with its value; its close-up comes when it is found."""
+        self._asked = question, b, pair
+        labels = f"{question.model_a}, layer {pair[0]}", f"{b}, layer {pair[1]}"
+        self.stitch.reset(*labels)
+        self.pair.value = heading(labels, cell)
+        self.layout.display = ""
+        if not self._kept.holds(question, b):
+            self.closeup.points.value = TOO_LARGE
+            return
+
+        def done(found: Any, said: list[str]) -> None:
+            with self._work.guard():
+                self.closeup.show(labels, question.sampling.rows, *found)
+
+        self._work.start("look", lambda: look(question, b, pair, self._kept), done)
+
+    def _start_stitch(self) -> None:
+        """Stitch the selected pair in the background."""
+        work, bar = self._work, self._work.bar
+        work.clear()
+        with work.guard():
+            if self._asked is None:
+                raise InputError("Select a cell of the map first: its layers are stitched.")
+            question, b, pair = self._asked
+            how, prompt = self.stitch.arguments(), self.stitch.prompt.value
+
+            def done(stitched: Any, said: list[str]) -> None:
+                self.stitch.show(stitched, prompt)
+                self.stitched = how
+                self._changed()
+                bar.busy = False
+                bar.say("Stitched.")
+
+            def failed(error: Exception) -> None:
+                bar.busy = False
+                bar.say("")
+                work.fail(error)
+
+            try:
+                bar.busy = True
+                bar.say("Stitching")
+                work.start("stitch", lambda: run_stitch(question, b, pair, self._kept, how), done, failed)
+            except Exception as error:
+                failed(error)

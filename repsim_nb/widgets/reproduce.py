@@ -1,0 +1,120 @@
+"""A question as Python and as commands that answer it in the same way."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from repsim_nb.models import Packing
+from repsim_nb.runs.command_options import COMPARISON, written
+from repsim_nb.widgets.question import Question, changed
+
+NOTEBOOK = "00_start_here"
+
+
+def as_python(
+    question: Question,
+    against: str,
+    selected: tuple[int, int] | None = None,
+    stitched: dict[str, Any] | None = None,
+) -> str:
+    """Python that gives the maps of the explorer and, for a selected pair of layers, its close-up.
+
+    `stitched` are the arguments of a stitch that was made of that pair.
+    """
+    q, lines = question, ["import repsim_nb as rs", ""]
+    corpus = repr(q.corpus)
+    if isinstance(q.corpus, tuple) or q.split is not None:
+        split = {} if q.split is None else {"split": q.split}
+        texts = list(q.corpus) if isinstance(q.corpus, tuple) else q.corpus
+        lines += [f"corpus = {_call('rs.load_corpus', texts, **split)}", ""]
+        corpus = "corpus"
+    if len(q.models_b) > 1:
+        lines.append("results = {}")
+    for b in q.models_b:
+        models = [q.model_a] if b == q.model_a else [q.model_a, b]
+        how = ({} if q.corpus is None else {"corpus": _Code(corpus)}) | _measure(q) | q.options
+        name = "result" if len(q.models_b) == 1 else f"results[{b!r}]"
+        lines.append(f"{name} = {_call('rs.compare', *models, **how)}")
+    if len(q.models_b) > 1:
+        lines.append(f"result = results[{against!r}]")
+    lines.append("ax = rs.figures.heatmap(result)")
+    if selected is not None:
+        lines += ["", *_closeup(q, against, selected, corpus)]
+        if stitched is not None:
+            text = repr(q.corpus) if q.named else corpus
+            how = {"into": selected[1], "seed": q.sampling.seed, **stitched}
+            lines.append(f"stitched = {_call('rs.stitch', q.model_a, against, selected[0], _Code(text), **how)}")
+    return "\n".join(lines) + "\n"
+
+
+def as_commands(question: Question, state: str) -> str:
+    """Lines for a shell: the notebook with this state and, unless the texts are given one by one, comparisons."""
+    q = question
+    lines = [f"repsim-nb run {NOTEBOOK} -p state {shlex.quote(state)}"]
+    if not isinstance(q.corpus, tuple):
+        for b in q.models_b:
+            out = f"{q.model_a}--{b}.nc".replace("/", "_")
+            lines.append(shlex.join(["repsim-nb", "compare", q.model_a, b, *_words(q), "--out", out]))
+    return "\n".join(lines) + "\n"
+
+
+class _Code(str):
+    """A piece of Python that stands for itself."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _call(function: str, *values: Any, **named: Any) -> _Code:
+    """The call of a function, every value as Python has it."""
+    arguments = [*map(_python, values), *(f"{name}={_python(value)}" for name, value in named.items())]
+    return _Code(f"{function}({', '.join(arguments)})")
+
+
+def _python(value: Any) -> str:
+    if isinstance(value, Packing):
+        return repr(value.kind) if value == Packing(value.kind) else _call("rs.Packing", **changed(value))
+    return repr(value)
+
+
+def _measure(q: Question) -> dict[str, Any]:
+    """The argument `measure`, where it is not the default."""
+    if q.params:
+        return {"measure": _call("rs.get_measure", q.measure, **q.params)}
+    return {} if q.measure == COMPARED.measure else {"measure": q.measure}
+
+
+def _closeup(q: Question, b: str, selected: tuple[int, int], corpus: str) -> list[str]:
+    models = [b] if q.same_sides(b) else [q.model_a, b]
+    layers = [q.layers("a"), q.layers("b")][: len(models)]
+    extracted = _call("rs.extract_aligned", _Code("models"), _Code(corpus), layers, **changed(q.sampling))
+    lines = [f"models = [rs.load_model(name) for name in {models!r}]", f"activations = {extracted}"]
+    if q.controls:
+        controls = _call("rs.controls.Controls", **changed(q.controls))
+        lines.append(f"activations, _ = {controls}.applied(*activations)")
+    x, y = (_Code(f"activations[{side}][{layer}]") for side, layer in zip((0, -1), selected, strict=True))
+    tokens = [_Code(name) for name in ("closeup", "models[0]", "activations[0]", corpus)]
+    return [
+        *lines,
+        f"closeup = {_call('rs.closeup.shared_axes', x, y, seed=q.sampling.seed)}",
+        "points = rs.figures.projection(closeup)",
+        f"tokens = {_call('rs.closeup.most_different', *tokens)}",
+    ]
+
+
+def _words(q: Question) -> list[str]:
+    """Options of `repsim-nb compare`."""
+    words = [] if q.measure == COMPARED.measure else ["--measure", q.measure]
+    for name, value in q.params.items():
+        words += ["-p", name, written(value)]
+    for name, text in {"corpus": q.corpus, "split": q.split}.items():
+        words += [] if text is None else [f"--{name}", text]
+    for name, value in q.options.items():
+        words += (
+            COMPARISON[name].words(value) if name in COMPARISON else [f"--{name.replace('_', '-')}", written(value)]
+        )
+    return words
+
+
+COMPARED = Question("", ())  # what a question asks by default
