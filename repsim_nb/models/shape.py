@@ -14,6 +14,7 @@ from repsim_nb.models.checkpoint_folder import refusing
 from repsim_nb.models.config import longest
 from repsim_nb.models.loading import find_config, is_native, load_model
 from repsim_nb.models.model import Model
+from repsim_nb.models.packaged import PACKAGED, SOURCE
 from repsim_nb.models.place import find
 from repsim_nb.models.positions import RESIDUAL, positions
 from repsim_nb.models.pretrained import kind_of
@@ -80,6 +81,10 @@ def shape_of(model: Model | str | os.PathLike[str], dtype: str = "float32") -> S
     if not isinstance(model, str | os.PathLike):
         return _shape_of_loaded(load_model(model))
     place = find(model)
+    if place.source == SOURCE and place.folder is None:  # not fetched yet: as the catalogue has it
+        packaged = PACKAGED[place.name]
+        widths = packaged.n_layers, packaged.d_model, packaged.d_mlp, packaged.context
+        return Shape(packaged.name, *widths, packaged.n_parameters, SIZES[dtype])
     folder, config = find_config(place)
     with refusing(f"The weights in '{folder}' cannot be read"):
         files = (
