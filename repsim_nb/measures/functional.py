@@ -47,7 +47,7 @@ class _Probabilities(_Functional):
         return 8 * n * d
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return 8 * n * max(widths) + 60 * min(n * max(widths), max(AT_ONCE, max(widths)))
+        return 60 * min(n * max(widths), max(AT_ONCE, max(widths)))
 
     def _prepare(self, x: Tensor, side: str) -> Tensor:
         x = super()._prepare(x, side)

@@ -169,7 +169,7 @@ def test_expected_bytes_choose_the_route(models):
     assert free.activations >= 4 * rows * (3 * 32 + 5 * 64)
     assert expected(cka, rows, GB).route == "stream"
     assert expected(cka, 2 * rows, GB).moments == free.moments
-    with pytest.raises(InputError, match=r"cka of 1,000,000 rows needs 1.79 GB .* set n_rows to at most .* batch=256"):
+    with pytest.raises(InputError, match=r"cka of 1,000,000 rows needs 1.8 GB .* set n_rows to at most .* batch=256"):
         _ = expected(cka, rows, 4 * 10**6).route
     with pytest.raises(InputError, match=r"rsa .* cannot be streamed; .* that can be streamed"):
         _ = expected(get_measure("rsa"), rows, GB).route

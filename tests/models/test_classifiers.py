@@ -233,7 +233,7 @@ def test_padded_rows_are_every_position_of_some_pairs(model):
         assert len(rs.extract(model, corpus, layers=0, rows="padded", n_rows=900).rows) == 800
     with pytest.raises(InputError, match="less than one window of 40"):
         rs.extract(model, corpus, rows="padded", n_rows=39)
-    with pytest.raises(InputError, match="one tokenizer"):
+    with pytest.raises(InputError, match="a shared tokenizer"):
         rs.compare(model, "tiny-neox-w32-d2", ["Some text."], rows="padded")
 
 

@@ -154,7 +154,7 @@ def test_local_directories_load_like_names(tmp_path, model):
     [
         ("tiny-neox-w32-d22", "Did you mean 'tiny-neox-w32-d2'"),
         ("tiny-neox-w32-d2@step1", "Did you mean 'step0'"),
-        (torch.nn.Linear(2, 2), "must be a transformers PreTrainedModel; received Linear"),
+        (torch.nn.Linear(2, 2), "must be a transformers PreTrainedModel or TransformerLens.*received Linear"),
     ],
 )
 def test_unknown_models_say_what_is_near(given, message):

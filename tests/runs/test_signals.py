@@ -112,6 +112,7 @@ import sys, time
 from pathlib import Path
 import repsim_nb
 from repsim_nb import stitching, zoo
+import repsim_nb.runs.command_options  # reads the options of what is replaced below
 from repsim_nb.system.atomic import atomic_folder
 from repsim_nb.cli.command import main
 

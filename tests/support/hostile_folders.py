@@ -242,23 +242,27 @@ add("architectures of code", config(architectures=["os.system"]), r"is a os\.sys
 add("code of its own", config(auto_map={"AutoModelForCausalLM": "../../evil.Model"}), "its own code|^loads")
 add("kernel", config(attn_implementation="some/kernel"), "has attn_implementation='some/kernel', code that")
 add("kernel of the hub's", config(_attn_implementation="kernels-community/flash-attn3"), "code that transformers may")
-add("kernel by revision", config(attn_implementation="a/b@main:f"), "code that transformers may fetch")
+add("kernel by revision", config(attn_implementation="a/b@main:f"), "code that transformers may download")
 add("kernel by part", config(attn_implementation={"": "eager", "text": "a/b"}), "has attn_implementation='a/b'")
-add("kernel inside", config(text_config={"_attn_implementation_internal": "a/b"}), "code that transformers may fetch")
-add("kernel in a list", config(per_layer_config=[{"attn_implementation": "a/b"}]), "code that transformers may fetch")
-add("kernel in place", config(attn_implementation="flash_attention_2"), "code that transformers may fetch")
-add("kernel of paged attention", config(attn_implementation="paged|a/b"), "code that transformers may fetch")
-add("kernel of experts", config(experts_implementation="a/b"), "code that transformers may fetch")
+add(
+    "kernel inside", config(text_config={"_attn_implementation_internal": "a/b"}), "code that transformers may download"
+)
+add(
+    "kernel in a list", config(per_layer_config=[{"attn_implementation": "a/b"}]), "code that transformers may download"
+)
+add("kernel in place", config(attn_implementation="flash_attention_2"), "code that transformers may download")
+add("kernel of paged attention", config(attn_implementation="paged|a/b"), "code that transformers may download")
+add("kernel of experts", config(experts_implementation="a/b"), "code that transformers may download")
 add("kernels for all", config(use_kernels=True), "has use_kernels=True, which replaces code")
 add("kernels by name", config(kernel_config={"RMSNorm": "a/b"}), "has kernel_config=.* replaces code")
 add("attention of PyTorch", config(attn_implementation="sdpa", use_kernels=False), None)
 add("weights by another name", config(transformers_weights="../other.safetensors"), "has transformers_weights")
 add("quantised by nobody knows", config(quantization_config={"quant_method": "mine"}), "quantised with 'mine'; transf")
-add("quantised somehow", config(quantization_config={"bits": 4}), "quantised by None; transformers reads")
-add("quantised as text", config(quantization_config="gptq"), "quantised by None; transformers reads")
-add("quantised by gptq", config(quantization_config={"quant_method": "gptq", "bits": 4}), "by gptq: .*optimum")
-add("quantised by awq", config(quantization_config={"quant_method": "awq", "bits": 4}), "by awq: .*gptqmodel")
-add("quantised by bnb", config(quantization_config={"load_in_8bit": True}), "by bitsandbytes: .*bitsandbytes")
+add("quantised somehow", config(quantization_config={"bits": 4}), "quantised with None; transformers supports")
+add("quantised as text", config(quantization_config="gptq"), "quantised with None; transformers supports")
+add("quantised by gptq", config(quantization_config={"quant_method": "gptq", "bits": 4}), "with gptq: .*optimum")
+add("quantised by awq", config(quantization_config={"quant_method": "awq", "bits": 4}), "with awq: .*gptqmodel")
+add("quantised by bnb", config(quantization_config={"load_in_8bit": True}), "with bitsandbytes: .*bitsandbytes")
 add("generation config broken", text("generation_config.json", "{"), "generation_config.json' is not valid")
 add("generation config a list", text("generation_config.json", "[]"), "generation_config.json' is a list")
 
@@ -267,7 +271,7 @@ add("no weights", gone(WEIGHTS), "has no weights")
 add("weights a folder", as_folder(WEIGHTS), "lacks 1 of the 1 files")
 add("weights a circle", circle(WEIGHTS), "cannot be followed")
 add("weights outside", outside(WEIGHTS), "is a link to '.*', outside")
-add("weights by no known name", lambda f: (f / WEIGHTS).rename(f / "my.safetensors"), "has my.safetensors and no")
+add("weights by no known name", lambda f: (f / WEIGHTS).rename(f / "my.safetensors"), "my.safetensors")
 add("weights empty", text(WEIGHTS, b""), "truncated or not a safetensors")
 add("weights cut", edited(WEIGHTS, lambda c: c[:-1]), "truncated or not a safetensors")
 add("weights longer", edited(WEIGHTS, lambda c: c + b"\0"), "truncated or not a safetensors")
@@ -278,8 +282,8 @@ add("header nested", edited(WEIGHTS, lambda c: struct.pack("<Q", 90_000) + b"[" 
 add(
     "header of huge shapes", header(lambda said: first(said, shape=[10**12, 10**12])), "is not a safetensors file: it g"
 )
-add("header of negative shapes", header(lambda said: first(said, shape=[-32])), "has the shape")
-add("header of shapes in words", header(lambda said: first(said, shape=["32"])), "has the shape")
+add("header of negative shapes", header(lambda said: first(said, shape=[-32])), "the shape")
+add("header of shapes in words", header(lambda said: first(said, shape=["32"])), "the shape")
 add("header of unknown type", header(lambda said: first(said, dtype="F128")), "is not a safetensors file: it describes")
 add(
     "header of lists for types",
@@ -425,7 +429,7 @@ for kind, content in NOT_JSON.items():
 for kind, content in {"object": "{}", "number": "3", "numbers": "[1]"}.items():
     add(f"modules are {kind}", text("modules.json", content), r"modules\.json' is not a list of modules")
 add("modules empty", text("modules.json", "[]"), r"modules\.json' begins with")
-add("modules without types", module_list({"path": ""}), "whose type is None")
+add("modules without types", module_list({"path": ""}), "with type=None")
 add("modules of another kind", module_list(TRANSFORMER | {"type": "os.system"}), "begins with")
 add("modules named null", module_list(TRANSFORMER | {"path": None}), "names None where")
 for path in ("..", "../elsewhere", "/etc", "a/../../b", "C:\\x"):
