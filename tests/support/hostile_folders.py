@@ -242,17 +242,13 @@ add("architectures of code", config(architectures=["os.system"]), r"is a os\.sys
 add("code of its own", config(auto_map={"AutoModelForCausalLM": "../../evil.Model"}), "its own code|^loads")
 add("kernel", config(attn_implementation="some/kernel"), "has attn_implementation='some/kernel', code that")
 add("kernel of the hub's", config(_attn_implementation="kernels-community/flash-attn3"), "code that transformers may")
-add("kernel by revision", config(attn_implementation="a/b@main:f"), "code that transformers may download")
+add("kernel by revision", config(attn_implementation="a/b@main:f"), "transformers may download")
 add("kernel by part", config(attn_implementation={"": "eager", "text": "a/b"}), "has attn_implementation='a/b'")
-add(
-    "kernel inside", config(text_config={"_attn_implementation_internal": "a/b"}), "code that transformers may download"
-)
-add(
-    "kernel in a list", config(per_layer_config=[{"attn_implementation": "a/b"}]), "code that transformers may download"
-)
-add("kernel in place", config(attn_implementation="flash_attention_2"), "code that transformers may download")
-add("kernel of paged attention", config(attn_implementation="paged|a/b"), "code that transformers may download")
-add("kernel of experts", config(experts_implementation="a/b"), "code that transformers may download")
+add("kernel inside", config(text_config={"_attn_implementation_internal": "a/b"}), "transformers may download")
+add("kernel in a list", config(per_layer_config=[{"attn_implementation": "a/b"}]), "transformers may download")
+add("kernel in place", config(attn_implementation="flash_attention_2"), "transformers may download")
+add("kernel of paged attention", config(attn_implementation="paged|a/b"), "transformers may download")
+add("kernel of experts", config(experts_implementation="a/b"), "transformers may download")
 add("kernels for all", config(use_kernels=True), "has use_kernels=True, which replaces code")
 add("kernels by name", config(kernel_config={"RMSNorm": "a/b"}), "has kernel_config=.* replaces code")
 add("attention of PyTorch", config(attn_implementation="sdpa", use_kernels=False), None)
