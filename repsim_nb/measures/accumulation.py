@@ -25,9 +25,13 @@ class Accumulator:
     Accumulators over parts of the rows add up to that of all rows: `first + second`, or `first += second` in place.
     `save` and `load` carry one to another process or machine.
 
-    Args:
-        layers_a, layers_b: layer -> width; layers_b=None compares a with itself.
+    Parameters
+    ----------
+    layers_a, layers_b
+        Layer -> width; layers_b=None compares a with itself.
 
+    Notes
+    -----
     Sums are kept on the CPU, wherever the rows come from.
     """
 
@@ -76,12 +80,16 @@ class Accumulator:
     def add(self, a: Mapping[int, Any], b: Mapping[int, Any] | None = None) -> Self:
         """Take in more rows; returns itself.
 
-        Args:
-            a, b: layer -> (rows, width), the layers this was made for; row i of all is the same stimulus. b=None where
-                this was made for a alone.
+        Parameters
+        ----------
+        a, b
+            Layer -> (rows, width), the layers this was made for; row i of all is the same stimulus. b=None where this
+            was made for a alone.
 
-        Raises:
-            InputError: other layers or widths, unequal numbers of rows, values that are not finite.
+        Raises
+        ------
+        InputError
+            Other layers or widths, unequal numbers of rows, values that are not finite.
         """
         if (b is None) != (self.layers_b is None):
             raise InputError(
@@ -165,8 +173,10 @@ class Accumulator:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `save` wrote.
 
-        Raises:
-            InputError: the file holds something else.
+        Raises
+        ------
+        InputError
+            The file holds something else.
         """
         try:
             with safe_open(path, "pt") as file:

@@ -23,13 +23,20 @@ def is_array(x: Any) -> bool:
 def as_matrix(x: Any, side: str) -> Tensor:
     """x as a finite floating tensor (n, d): float64 for float64 and integers, float32 for float32 and less.
 
-    Args:
-        x: a dense tensor, a numpy array, a data frame, or anything else that numpy reads as an array of real numbers.
-        side: what messages call it.
+    Parameters
+    ----------
+    x
+        A dense tensor, a numpy array, a data frame, or anything else that numpy reads as an array of real numbers.
+    side
+        What messages call it.
 
-    Raises:
-        InputError: other things; masked, missing or infinite values; another number of dimensions; nothing in it.
+    Raises
+    ------
+    InputError
+        Other things; masked, missing or infinite values; another number of dimensions; nothing in it.
 
+    Examples
+    --------
     >>> as_matrix([[1, 2], [3, 4]], "x").dtype
     torch.float64
     """

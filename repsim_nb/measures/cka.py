@@ -31,34 +31,72 @@ def _normaliser(n: int, debiased: bool) -> int:
 
 @register
 class CKA(Measure):
-    """Centred kernel alignment of x (n, d_x) and y (n, d_y).
+    """Centred kernel alignment of x and y.
 
+    Parameters
+    ----------
+    kernel
+        "linear", or "rbf": K_ij = exp(-|x_i - x_j|^2 / (2 s^2)).
+    debiased
+        True (default) uses the unbiased HSIC1 of Song et al. in all three places, which leaves out the pairs i = j.
+        False uses Gretton's biased HSIC.
+    groups
+        One label per row, such as the document that a token comes from; at least 4 different ones. Pairs of rows with
+        the same label are left out too. For the debiased estimator only.
+    bandwidth
+        For kernel="rbf": s in units of the median distance between different rows of the same representation; greater
+        than 0.
+    batch
+        Compute HSIC1 within consecutive batches of at most this many rows (8 or more) and add up (minibatch CKA, Nguyen
+        et al.): constant memory for any n. Batches are as equal as possible.
+    fast
+        Estimate the linear kernel's value from a random sample of pairs of rows, several times faster; `compare` then
+        adds the standard error of sampling.
+    partners
+        With fast: the number of other rows that each row is paired with, a multiple of 32. The error falls with the
+        square root of n times partners.
+    seed
+        With fast: seed of the choice of pairs.
+
+    Raises
+    ------
+    InputError
+        Fewer than 4 rows (2 if debiased=False), no variance, or parameters that exclude each other; with fast, rows so
+        far beyond all others that a sample would miss them.
+
+    Notes
+    -----
         CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)),   K = XX' and L = YY' (linear)
 
-    A similarity: 1 = the same up to rotation, isotropic scale and shift. Debiased (default) it lies in [-1, 1] and is
-    about 0 for unrelated data of any n; biased it lies in [0, 1] and tends to 1 for any data when n < d.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity; 1 = the same up to rotation,
+    isotropic scale and shift. The debiased value lies in [-1, 1] and is about 0 for unrelated data of any n. The biased
+    value lies in [0, 1] and tends to 1 for any data when n < d, which gives a DegenerateWarning.
 
-    kernel: "linear" or "rbf", K_ij = exp(-|x_i - x_j|^2 / (2 s^2)).
-    debiased: the unbiased HSIC1 of Song et al. (2012) in all three places, which leaves out the pairs i = j. Public
-        code that clamps it to [0, 1] or adds a constant to the denominator gives other values; this does neither.
-    groups: one label per row (the document a token comes from); pairs of rows of one group are left out too. Tokens
-        of one document are alike in any two models, which debiasing alone takes for similarity.
-    bandwidth: s in units of the median distance between different rows of the same representation. Some public code
-        takes the median over the zero diagonal as well, which makes s smaller by about 1 part in n.
-    batch: compute HSIC1 inside consecutive batches of at most so many rows and add up (minibatch CKA, Nguyen et al.
-        2021): constant memory for any n. Batches are as equal as possible; row order matters.
+    How the number misleads:
 
-    fast: estimate the linear kernel's value from a random sample of pairs of rows, several times faster; `compare` then
-        adds the standard error of sampling.
-    partners: with fast, how many others each row is paired with, a multiple of 32; the error falls with the square root
-        of n times partners.
-    seed: with fast, of the choice of pairs.
+    - The directions of largest variance decide it, as eigenvalues enter through products. Two representations that
+      share one dominant direction, such as a massive feature, score near 1 whatever else they hold; differences in
+      directions of little variance go unseen.
 
-    Errors: fewer than 4 rows (debiased), no variance, parameters that exclude each other; with fast, rows far beyond
-    all others, which a sample would miss.
+    - Tokens of one document are alike in any two models, and debiasing takes that for similarity: unrelated models then
+      score well above 0. Use `groups` (or between_documents=True in `compare`).
 
-    Reference: Kornblith et al. (2019), eq. 4; debiased: Song et al. (2012), eq. 5.
+    - With `batch`, the value depends on the order of the rows. With `fast`, the standard error is that of sampling
+      pairs of these rows; it says nothing about other rows.
 
+    Public code that clamps the debiased value to [0, 1], or adds a constant to the denominator, gives other values.
+    Some of it takes the median of distances over the zero diagonal as well, which makes s smaller by about 1 part in n.
+
+    References
+    ----------
+    .. [1] Kornblith, Norouzi, Lee and Hinton (2019). Similarity of neural network representations revisited. ICML.
+       Equation 4.
+    .. [2] Song, Smola, Gretton, Bedo and Borgwardt (2012). Feature selection via dependence maximization. JMLR 13.
+       Equation 5.
+    .. [3] Nguyen, Raghu and Kornblith (2021). Do wide and deep networks learn the same things? ICLR.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x = [[0.0], [1.0], [2.0], [3.0], [5.0]]
     >>> y = [[0.0], [1.0], [4.0], [9.0], [25.0]]
@@ -192,17 +230,41 @@ class CKA(Measure):
 
 @register
 class HSIC(Measure):
-    """Hilbert-Schmidt independence criterion of x (n, d_x) and y (n, d_y), what CKA normalises.
+    """Hilbert-Schmidt independence criterion of x and y, the quantity that CKA normalises.
 
-    A similarity without upper bound, in the units of the data (for the linear kernel); about 0 for unrelated data.
-    debiased (default): HSIC1 of Song et al. (2012), can be negative; else Gretton's <HKH, HLH> / (n - 1)^2, at least 0.
-    `dissimilarity` is hsic(x, x) + hsic(y, y) - 2 hsic(x, y), the squared distance between the centred Grams.
-    kernel, bandwidth: see cka.
+    Parameters
+    ----------
+    kernel
+        "linear" or "rbf", as in `CKA`.
+    debiased
+        True (default) is the unbiased HSIC1 of Song et al.; False is Gretton's <HKH, HLH> / (n - 1)^2.
+    bandwidth
+        For kernel="rbf", as in `CKA`; greater than 0.
 
-    Errors: fewer than 4 rows (debiased), no variance.
+    Raises
+    ------
+    InputError
+        Fewer than 4 rows (2 if debiased=False), no variance, or a bandwidth with kernel="linear".
 
-    Reference: Gretton et al. (2005); Song et al. (2012), eq. 5.
+    Notes
+    -----
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity without an upper bound; about 0
+    for unrelated data. The debiased value can be negative, the biased one is at least 0. `dissimilarity` is hsic(x, x)
+    + hsic(y, y) - 2 hsic(x, y), the squared distance between the centred Gram matrices.
 
+    How the number misleads: with the linear kernel it is in the units of the data, to the fourth power for x with
+    itself. A layer with larger activations gets a larger value, so values of different layers or models do not compare;
+    `CKA` divides this out. Like CKA it is decided by the directions of largest variance.
+
+    References
+    ----------
+    .. [1] Gretton, Bousquet, Smola and Schölkopf (2005). Measuring statistical dependence with Hilbert-Schmidt norms.
+       ALT.
+    .. [2] Song, Smola, Gretton, Bedo and Borgwardt (2012). Feature selection via dependence maximization. JMLR 13.
+       Equation 5.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> get_measure("hsic", debiased=False)([[0.0], [2.0]], [[0.0], [2.0]])
     4.0

@@ -29,11 +29,16 @@ def unbiased_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> Products:
 class BatchSums(Accumulator):
     """Sums of HSIC1 over consecutive batches of `batch` rows (the last one or two are shorter).
 
-    Args:
-        layers_a, layers_b: layer -> width; layers_b=None compares a with itself.
-        batch: rows of a batch, at least 8.
-        kernel, bandwidth: of the Gram matrices, as in cka.
-        dtype: what products are computed in.
+    Parameters
+    ----------
+    layers_a, layers_b
+        Layer -> width; layers_b=None compares a with itself.
+    batch
+        Rows of a batch, at least 8.
+    kernel, bandwidth
+        Of the Gram matrices, as in cka.
+    dtype
+        What products are computed in.
     """
 
     kind = "HSIC of batches"
@@ -77,8 +82,10 @@ class BatchSums(Accumulator):
     def settle(self) -> None:
         """Digest all waiting rows; rows added later start a new batch.
 
-        Raises:
-            InputError: fewer than 4 rows wait, which are no batch.
+        Raises
+        ------
+        InputError
+            Fewer than 4 rows wait, which are no batch.
         """
         if not self._waiting:
             return

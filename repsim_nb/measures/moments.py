@@ -47,13 +47,20 @@ class Rectangle(NamedTuple):
 class Moments(Accumulator):
     """Second moments of every layer, and of every layer of a with every layer of b.
 
-    Args:
-        layers_a, layers_b: layer -> width; layers_b=None compares a with itself and stores half.
-        dtype: float32 or float64, what products are computed in (sums are float64). Measures that whiten (CCA and its
-            relatives, regression, GULP) need float64; `measure.accumulator(layers_a, layers_b)` chooses.
+    Parameters
+    ----------
+    layers_a, layers_b
+        Layer -> width; layers_b=None compares a with itself and stores half.
+    dtype
+        Float32 or float64, what products are computed in (sums are float64). Measures that whiten (CCA and its
+        relatives, regression, GULP) need float64; `measure.accumulator(layers_a, layers_b)` chooses.
 
+    Notes
+    -----
     Memory is `nbytes`, whatever the number of rows.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0], [5.0]])
     >>> first, second = Moments({7: 1}, {3: 1}), Moments({7: 1}, {3: 1})
@@ -195,8 +202,10 @@ class Moments(Accumulator):
     def layers(self) -> tuple[list[LayerMoments], list[LayerMoments]]:
         """Every layer of a and every layer of b as measures read them; the same list twice for a with itself.
 
-        Raises:
-            InputError: no rows; values that float32 products cannot hold.
+        Raises
+        ------
+        InputError
+            No rows; values that float32 products cannot hold.
         """
         self.settle()
         if not self._digested:

@@ -149,8 +149,10 @@ class Measure:
 
         `dtype` is that of products, float32 or float64; None is what the measure can do with.
 
-        Raises:
-            InputError: a measure that needs all rows at once.
+        Raises
+        ------
+        InputError
+            A measure that needs all rows at once.
         """
         if self.moment_dtype is None:
             able = sorted(n for n in _MEASURES if get_measure(n).moment_dtype is not None)
@@ -163,11 +165,15 @@ class Measure:
     def from_moments(self, moments: Accumulator) -> np.ndarray:
         """The values that `grid` gives for the rows `moments` has seen: (layers of a, layers of b).
 
-        Args:
-            moments: what `self.accumulator(...)` returned, or one with products in float64, with rows added.
+        Parameters
+        ----------
+        moments
+            What `self.accumulator(...)` returned, or one with products in float64, with rows added.
 
-        Raises:
-            InputError: a measure that needs all rows at once, too few rows, no variance.
+        Raises
+        ------
+        InputError
+            A measure that needs all rows at once, too few rows, no variance.
         """
         suitable = self.accumulator(moments.layers_a, moments.layers_b)
         if type(suitable) is not type(moments) or moments.dtype.itemsize < suitable.dtype.itemsize:

@@ -23,8 +23,10 @@ HEAVY = 0.05  # of the sum over all pairs, at most, that one pair may hold
 def sampled_products(grams: Sequence[Gram], partners: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """(PARTS, grams, grams) estimates of what `kept_products` gives for all pairs, and the share of pairs used.
 
-    Raises:
-        InputError: a layer in which a few pairs of rows may hold more than a sample can tell.
+    Raises
+    ------
+    InputError
+        A layer in which a few pairs of rows may hold more than a sample can tell.
     """
     n = grams[0].n
     ring = torch.from_numpy(rng.permutation(n))

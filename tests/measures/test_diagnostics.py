@@ -34,7 +34,7 @@ def test_agreement_turns_distances_round_and_knows_only_order():
     )
     assert table.loc["a"].tolist() == pytest.approx([1, 1, -1, 1])
     assert (table.to_numpy() == table.to_numpy().T).all()
-    with pytest.raises(InputError, match="two or more maps"):
+    with pytest.raises(InputError, match="at least two maps"):
         agreement({"a": grid(values)})
     with pytest.raises(InputError, match="one value in all cells"):
         agreement({"a": grid(values), "b": grid(np.ones((3, 4)))})
