@@ -104,7 +104,9 @@ def agreement(results: Mapping[str, xr.DataArray]) -> pd.DataFrame:
     )
     constant = [name for name, row in zip(results, ranks, strict=True) if not row.std()]
     if constant:
-        raise InputError(f"{constant[0]} has the same value in all cells, so there is no order to correlate. Leave it out.")
+        raise InputError(
+            f"{constant[0]} has the same value in all cells, so there is no order to correlate. Leave it out."
+        )
     return pd.DataFrame(np.corrcoef(ranks), index=list(results), columns=list(results))
 
 

@@ -74,18 +74,18 @@ def test_a_user_adds_a_measure_with_one_decorator(own_measures: None) -> None:
     assert list_measures().loc["cosine_of_means", "parameters"] == "power=1.0, plain=2"
     assert type(ours).__doc__ == "Cosine of the mean rows."
     assert cosine_of_means(torch.ones(2, 2), torch.ones(2, 2)) == pytest.approx(1)
-    with pytest.raises(InputError, match=r"exists already \(Cosine of means\)"):
+    with pytest.raises(InputError, match=r"already exists \(Cosine of means\)"):
         measure(name="cosine_of_means", title="t", direction="similarity")(lambda x, y: 0.0)
     with pytest.raises(InputError, match="power must be a finite number"):
         get_measure("cosine_of_means", power="big")
 
 
 def test_a_measure_is_declared_wrongly(own_measures: None) -> None:
-    with pytest.raises(InputError, match="'cka' exists already"):
+    with pytest.raises(InputError, match="'cka' already exists"):
         measure(name="cka", title="t", direction="similarity")(lambda x, y: 0.0)
     with pytest.raises(InputError, match="Did you mean 'scale'"):
         measure(name="m", title="t", direction="similarity", invariances={"scaling"})(lambda x, y: 0.0)
-    with pytest.raises(InputError, match="give parameter 'k' a default"):
+    with pytest.raises(InputError, match="parameter 'k' needs a default"):
         measure(name="m", title="t", direction="similarity")(lambda x, y, k: 0.0)
     measure(name="liar", title="t", direction="similarity", bounds=(0, 1))(lambda x, y: 1.5)
     with pytest.raises(ArithmeticError, match=r"liar = 1.5 is outside its bounds"):
@@ -175,7 +175,7 @@ def test_wrong_inputs_that_need_parameters() -> None:
 def test_what_is_prepared_wrongly() -> None:
     cka, procrustes = get_measure("cka"), get_measure("procrustes")
     p = cka.prepare(X)
-    with pytest.raises(InputError, match=r"Prepared by cka\(.*scored by procrustes\(\)"):
+    with pytest.raises(InputError, match=r"Prepared with cka\(.*scored with procrustes\(\)"):
         procrustes.score(p, p)
     with pytest.raises(InputError, match="x has 20 rows, y has 9"):
         cka.score(p, cka.prepare(X[:9]))
