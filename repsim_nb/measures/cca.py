@@ -1,4 +1,4 @@
-"""Canonical correlations and their relatives: how two column spaces lie to each other."""
+"""Canonical correlations and related measures: how much two column spaces have in common."""
 
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ from repsim_nb.measures.registry import AFFINE, SIMILAR, register
 
 
 class _Subspaces(Linear):
-    """What measures between column spaces share."""
+    """Base class of measures that compare column spaces."""
 
     direction = "similarity"
     bounds = (0.0, 1.0)
@@ -22,7 +22,7 @@ class _Subspaces(Linear):
 
 
 def canonical_correlations(overlap: Tensor) -> Tensor:
-    """Cosines of the principal angles between two orthonormal bases U and V, from U'V, largest first."""
+    """Cosines of the principal angles between orthonormal bases U and V, given U'V; largest first."""
     return torch.linalg.svdvals(overlap).clamp_(max=1)
 
 
@@ -138,14 +138,14 @@ class SVCCA(_Subspaces):
         super().__post_init__()
         if self.components is not None:
             check_effect(
-                type(self), {"variance": self.variance}, "components says how many are kept. Give one of both."
+                type(self), {"variance": self.variance}, "components sets how many are kept. Give one of the two."
             )
 
     def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
         return canonical_correlations(overlap[: self._kept(x.s, "x"), : self._kept(y.s, "y")]).mean().item()
 
     def _kept(self, s: Tensor, side: str) -> int:
-        """How many components stay."""
+        """How many components are kept."""
         if self.components is None:
             share = s.square().cumsum(0) / s.square().sum()
             return 1 + int((share < self.variance - 1e-12).sum())
@@ -200,7 +200,7 @@ class PWCCA(_Subspaces):
 
     def _compare(self, x: Spectrum, y: Spectrum, overlap: Tensor) -> float:
         a, rho, _ = torch.linalg.svd(overlap, full_matrices=False)
-        weights = (a.T @ (x.s[:, None] * x.vh)).abs().sum(1)  # a.T s V' = the variates times x
+        weights = (a.T @ (x.s[:, None] * x.vh)).abs().sum(1)  # a.T s V' is the variates times x
         return (weights @ rho.clamp(max=1) / weights.sum()).item()
 
 

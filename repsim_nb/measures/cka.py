@@ -19,9 +19,9 @@ from repsim_nb.measures.sampled_pairs import PARTS, ROWS, ratio_with_error, samp
 
 
 def check_bandwidth(measure: Any) -> None:
-    """Raise for a bandwidth of a kernel that has none."""
+    """Raise for a bandwidth without an RBF kernel."""
     if measure.kernel == "linear":
-        why = "it is of kernel='rbf'. Set that, or leave bandwidth out."
+        why = "it belongs to kernel='rbf'. Set that, or leave bandwidth out."
         check_effect(type(measure), {"bandwidth": measure.bandwidth}, why)
 
 
@@ -123,9 +123,9 @@ class CKA(Measure):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.debiased and (self.groups is not None or self.batch is not None):
-            raise InputError(f"{self.name}: groups and batch are for the debiased estimator: set debiased=True.")
+            raise InputError(f"{self.name}: groups and batch need the debiased estimator. Set debiased=True.")
         if self.groups is not None and self.batch is not None:
-            raise InputError(f"{self.name}: groups and batch exclude each other: give one of them.")
+            raise InputError(f"{self.name}: groups and batch exclude each other. Give one of them.")
         check_bandwidth(self)
         self._check_sampling()
         self.bounds = (-1.0, 1.0) if self.debiased else (0.0, 1.0)
@@ -139,12 +139,12 @@ class CKA(Measure):
 
     def _check_sampling(self) -> None:
         if not self.fast:
-            why = "they are of fast=True. Set that, or leave them out."
+            why = "they belong to fast=True. Set that, or leave them out."
             check_effect(type(self), {"partners": self.partners, "seed": self.seed}, why)
         elif self.kernel != "linear" or self.groups is not None or self.batch is not None:
-            raise InputError(f"{self.name}: fast=True is for the linear kernel without groups and batch; leave it out.")
+            raise InputError(f"{self.name}: fast=True needs the linear kernel without groups and batch. Leave it out.")
         elif self.partners % PARTS:
-            raise InputError(f"{self.name}: partners={self.partners}; expected a multiple of {PARTS}.")
+            raise InputError(f"{self.name}: partners must be a multiple of {PARTS}, got {self.partners}.")
 
     def _kept_bytes(self, n: int, d: int) -> int:
         kept = 16 * n + (8 * n * d if self.kernel == "rbf" else 0)
@@ -174,7 +174,7 @@ class CKA(Measure):
         total = np.zeros((len(ps), len(qs))), np.zeros(len(ps)), np.zeros(len(qs))
         for part in range(len(ps[0])):
             grams = [p[part] for p in ps], [q[part] for q in qs]
-            # Each batch has its own power of two; count all in that of the first.
+            # each batch is scaled by its own power of two; express all in that of the first
             unit_p, unit_q = (np.array([s[part].unit / s[0].unit for s in side]) for side in (ps, qs))
             units = np.outer(unit_p, unit_q) ** 2, unit_p**4, unit_q**4
             pairs = _normaliser(grams[0][0].n, self.debiased)
@@ -186,15 +186,15 @@ class CKA(Measure):
     def accumulator(
         self, layers_a: Layers, layers_b: Layers | None = None, dtype: torch.dtype | None = None
     ) -> Accumulator:
-        """An empty accumulator: of second moments, or with `batch` of HSIC1 inside batches, in constant memory."""
+        """Return an empty accumulator: of second moments, or with `batch` of HSIC1 within batches."""
         if self.batch is None:
             return super().accumulator(layers_a, layers_b, dtype)
         return BatchSums(layers_a, layers_b, self.batch, self.kernel, self.bandwidth, dtype or torch.float32)
 
     def grid_with_errors(self, xs: Sequence[Prepared], ys: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray | None]:
-        """`grid` and, with fast=True, its standard errors: how far the value of all pairs of these rows may be.
+        """Return `grid` and, with fast=True, standard errors: how far off the value of all pairs may be.
 
-        They say nothing of other rows. They are 0 where all pairs were used.
+        They say nothing about other rows, and are 0 where all pairs were used.
         """
         if not self.fast:
             return super().grid_with_errors(xs, ys)
@@ -203,9 +203,9 @@ class CKA(Measure):
         return self._bounded(values), errors
 
     def _sampled(self, ps: Sequence[list[Gram]], qs: Sequence[list[Gram]]) -> tuple[np.ndarray, np.ndarray]:
-        """The values of all pairs of layers and their standard errors, from a random sample of pairs of rows.
+        """Values of all pairs of layers and their standard errors, from a random sample of pairs of rows.
 
-        Where there are not twice as many rows as partners, or where it costs no more, all pairs of rows are used.
+        With fewer than twice as many rows as partners, or where it costs no more, all pairs of rows are used.
         """
         wide_p, wide_q = (sum(s[0].features.d for s in side) for side in (ps, qs))
         least = 2 * self.partners + 2

@@ -1,4 +1,4 @@
-"""Measures of what two models answer: x and y are logits (n, classes), the same classes in the same order."""
+"""Measures of two models' predictions: x and y are logits (n, classes), the same classes in the same order."""
 
 import math
 from typing import Any
@@ -10,11 +10,11 @@ from torch import Tensor
 from repsim_nb.errors import InputError
 from repsim_nb.measures.registry import Measure, register
 
-AT_ONCE = 2**18  # probabilities in work
+AT_ONCE = 2**18  # probabilities processed at a time
 
 
 class _Functional(Measure):
-    """What measures on logits share."""
+    """Base class of measures on logits."""
 
     direction = "dissimilarity"
     min_rows = 1
@@ -32,7 +32,7 @@ class _Functional(Measure):
     def _score(self, p: Tensor, q: Tensor) -> float:
         if p.shape[1] != q.shape[1]:
             raise InputError(
-                f"{self.name}: x has {p.shape[1]} classes, y has {q.shape[1]}; they must be the same ones."
+                f"{self.name}: x has {p.shape[1]} classes, y has {q.shape[1]}; both need the same classes."
             )
         return self._compare(p, q)
 
@@ -41,7 +41,7 @@ class _Functional(Measure):
 
 
 class _Probabilities(_Functional):
-    """What measures on softmax probabilities share; prepared as log-probabilities in float64."""
+    """Base class of measures on softmax probabilities, prepared as log-probabilities in float64."""
 
     def _kept_bytes(self, n: int, d: int) -> int:
         return 8 * n * d
@@ -66,12 +66,12 @@ class _Probabilities(_Functional):
 
 
 def _parts(x: Tensor) -> tuple[Tensor, ...]:
-    """As few rows as hold `AT_ONCE` numbers."""
+    """x in parts of at most `AT_ONCE` numbers, or one row."""
     return x.split(max(1, AT_ONCE // x.shape[1]))
 
 
 def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) of every row in nats; where p is 0 nothing is added."""
+    """KL(p || q) of every row, in nats; classes with p = 0 add nothing."""
     return torch.where(log_p == -math.inf, 0.0, log_p.exp() * (log_p - log_q)).sum(1)
 
 

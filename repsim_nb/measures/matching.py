@@ -12,7 +12,7 @@ from torch import Tensor
 from repsim_nb.measures.features import BUFFERS, FEW_ROWS, Features
 from repsim_nb.measures.registry import Measure, register
 
-LARGEST_COPIES = 4  # up to how many times the wider side unequal widths are matched as copies
+LARGEST_COPIES = 4  # unequal widths are matched as copies up to this many times the wider side
 
 
 @register
@@ -70,21 +70,21 @@ class PermutationProcrustes(Measure):
         alone = [np.setdiff1d(np.arange(side.d), matched) for side, matched in ((p, rows), (q, columns))]
         total = 0.0
         for x, y in _blocks(p, q, unit):
-            # Differences, not squares minus products: exact where the two are equal.
+            # differences rather than squares minus products, so that equal features give exactly 0
             total += x[:, rows].sub_(y[:, columns]).square_().sum().item()
             total += sum(side[:, left].square().sum().item() for side, left in zip((x, y), alone, strict=True))
         return unit * math.sqrt(total)
 
 
 def _blocks(p: Features, q: Features, unit: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same few rows of both in float64, in one unit."""
+    """Blocks of the same rows of both, in float64 and in one unit."""
     for start in range(0, p.n, FEW_ROWS):
         x, y = (side.rows(start, start + FEW_ROWS, torch.float64).mul_(side.unit / unit) for side in (p, q))
         yield x, y
 
 
 class _Matching(Measure):
-    """What measures on the correlation r_ij of feature i of x with feature j of y share."""
+    """Base class of measures on the correlations r_ij of feature i of x with feature j of y."""
 
     direction = "similarity"
     bounds = (-1.0, 1.0)
@@ -98,7 +98,7 @@ class _Matching(Measure):
         return 24 * max(widths) ** 2
 
     def _prepare(self, x: Tensor, side: str) -> Tensor:
-        """Standardised columns; a constant feature becomes 0 and correlates 0 with everything."""
+        """Standardised columns; a constant feature becomes 0 and so correlates 0 with everything."""
         features = Features(x, side).varied(self.name)
         rows = features.rows(dtype=torch.float64)
         norms = rows.norm(dim=0)

@@ -1,4 +1,4 @@
-"""Measures of whether a row has the same neighbours in both representations."""
+"""Measures of whether rows have the same neighbours in both representations."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ GATHERED = 32  # rows whose neighbours are copied at once
 
 @dataclass
 class Neighbours:
-    """The k nearest other rows of every row, nearest first: indices and how near (n, k); the rows they come from."""
+    """The k nearest other rows of every row, nearest first: indices and nearness (n, k), and the rows themselves."""
 
     indices: Tensor
     nearness: Tensor
@@ -50,7 +50,7 @@ def nearest_directions(rows: Tensor, k: int) -> Neighbours:
 
 
 def _search(rows: Tensor, k: int, penalty: Tensor) -> Neighbours:
-    # What stays is made first: small tensors in between would keep malloc from using the memory of blocks again.
+    # allocate what stays first: small tensors in between would keep malloc from reusing the memory of blocks
     indices = torch.empty(len(rows), k, dtype=torch.int64, device=rows.device)
     nearness = rows.new_empty(len(rows), k)
     products = rows.new_empty(min(BLOCK, len(rows)), len(rows))
@@ -63,7 +63,7 @@ def _search(rows: Tensor, k: int, penalty: Tensor) -> Neighbours:
 
 
 def inner_products(rows: Tensor, at: Tensor, start: int) -> Tensor:
-    """Of each row from `start` on with the rows in its line of `at`."""
+    """Inner products of each row from `start` on with the rows listed for it in `at`."""
     products = rows.new_empty(at.shape)
     own = rows[start : start + len(at), :, None]
     for near, one, out in zip(at.split(GATHERED), own.split(GATHERED), products.split(GATHERED), strict=True):
@@ -72,7 +72,7 @@ def inner_products(rows: Tensor, at: Tensor, start: int) -> Tensor:
 
 
 class _Neighbourhood(Measure):
-    """What measures averaged over rows share; `_of_rows` gives one value per row."""
+    """Base class of measures averaged over rows; `_of_rows` gives one value per row."""
 
     direction = "similarity"
     bounds = (0.0, 1.0)
@@ -116,7 +116,7 @@ def jaccard_of_rows(same: Tensor) -> Tensor:
 
 
 def rank_similarity_of_rows(same: Tensor) -> Tensor:
-    """How alike the ranks of common neighbours are, 0 for rows without any."""
+    """Similarity of the ranks of common neighbours; 0 for rows without any."""
     k = same.shape[1]
     rank = torch.arange(1, k + 1, device=same.device, dtype=torch.float64)
     weight = 2 / ((1 + (rank[:, None] - rank).abs()) * (rank[:, None] + rank))
@@ -173,7 +173,7 @@ class Jaccard(_Neighbourhood):
     metric: Literal["cosine", "euclidean"] = "cosine"  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        # Everywhere else `metric` says whether a measure is one; keep that meaning and the parameter apart.
+        # elsewhere `metric` says whether a measure is one, so keep the parameter under another name
         self.distance, self.metric = self.metric, False  # type: ignore[assignment]
         super().__post_init__()
         if self.distance == "euclidean":
@@ -377,7 +377,7 @@ class SecondOrderCosine(_Neighbourhood):
         return max(super()._work_bytes(n, widths, wide), 16 * GATHERED * self.k * max(widths))
 
     def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
-        # A neighbour found on both sides must count once: drop it from y's list.
+        # a neighbour on both sides must count once, so drop it from y's list
         both = torch.cat([p.indices, q.indices], dim=1)
         counts = torch.cat([torch.ones_like(p.indices, dtype=torch.bool), ~shared(p, q).any(1)], dim=1)
         s, t = (inner_products(n.rows, both, n.start) * counts for n in (p, q))
@@ -465,7 +465,7 @@ def _self_hsic(neighbours: Neighbours, k: int) -> float:
     hsic = _directed_hsic(matrix, matrix)
     if hsic <= 0:
         raise InputError(
-            f"cknna is undefined: with k={k} of {n} rows a self term is {hsic:.2g}, so neighbours are no nearer than "
-            "others. Use another k, or check whether rows are orthogonal."
+            f"cknna is undefined: with k={k} and {n} rows a self term is {hsic:.2g}, so neighbours are no nearer than "
+            "other rows. Use another k, or check whether rows are orthogonal."
         )
     return hsic

@@ -14,20 +14,20 @@ from repsim_nb.measures.kernels import product_bytes
 from repsim_nb.measures.linear import svd_bytes
 from repsim_nb.measures.registry import AFFINE, EUCLIDEAN, SIMILAR, Measure, register
 
-LEFT = 1e-13  # of a row's norm: what is left of it after the directions found were taken out, by rounding alone
-TOLD = 1e-6  # of the largest singular value of a product, what smaller ones are known to
+LEFT = 1e-13  # of a row's norm: what rounding leaves of it once the directions found are removed
+TOLD = 1e-6  # of the largest singular value of a product: precision of the smaller ones
 
 
 def nuclear_norm(m: Tensor) -> float:
     """Sum of the singular values of m, in float64."""
     if m.dtype is torch.float64:
         return torch.linalg.svdvals(m).sum().item()
-    # Squaring costs 1e-8 of the largest singular value, less than float32 products already did, and is faster.
+    # squaring loses 1e-8 of the largest singular value, less than float32 products did, and is faster
     m = m.double() if m.shape[0] <= m.shape[1] else m.double().T
     small = torch.empty(len(m), len(m), dtype=m.dtype, device=m.device)
     for rows, columns in upper_blocks(len(m)):
         torch.mm(m[rows], m[columns].T, out=small[rows, columns])
-    if m.device.type == "cpu":  # LAPACK as numpy and scipy bring it takes half the time of torch's here
+    if m.device.type == "cpu":  # scipy's LAPACK takes half the time of torch's here
         values = torch.from_numpy(eigvalsh(small.numpy(), lower=False, overwrite_a=True, check_finite=False))
     else:
         values = torch.linalg.eigvalsh(small, UPLO="U")
@@ -40,7 +40,7 @@ def shape_cosines(xs: Sequence[Layer], ys: Sequence[Layer]) -> np.ndarray:
 
 
 class _Shape(Measure):
-    """What the orthogonal distances share."""
+    """Base class of the orthogonal distances."""
 
     direction = "dissimilarity"
     metric = True
@@ -64,7 +64,7 @@ class _Shape(Measure):
         return self._of_cosines(shape_cosines(ps, qs), sizes_x, sizes_y)
 
     def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
-        """The distances from shape_cosines and Frobenius norms."""
+        """Distances from `shape_cosines` and Frobenius norms."""
         raise NotImplementedError
 
 
@@ -154,7 +154,7 @@ class ProcrustesSizeAndShape(_Shape):
     invariances_x = invariances_y = EUCLIDEAN
 
     def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
-        largest = np.maximum.outer(sizes_x, sizes_y)  # squares of ratios can neither overflow nor vanish together
+        largest = np.maximum.outer(sizes_x, sizes_y)  # squares of ratios neither overflow nor both vanish
         a, b = sizes_x[:, None] / largest, sizes_y / largest
         return largest * np.sqrt(np.maximum(0, (a - b) ** 2 + 2 * a * b * (1 - cosines)))
 
@@ -232,10 +232,10 @@ class AngularShape(_Shape):
 
 
 def best_rotation(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """U (d_x, r) and V (d_y, r) with orthonormal columns that make |X U - Y V|_F least, of float64.
+    """U (d_x, r) and V (d_y, r) with orthonormal columns that minimise |X U - Y V|_F, for float64 rows.
 
-    They are the singular vectors of X'Y, but products lose the directions that only rows far below the longest ones
-    have: those are sought again among the rows without the directions already found.
+    They are the singular vectors of X'Y. Products lose directions that occur only in rows far shorter than the longest
+    ones, so those are searched for again once the directions already found are removed.
     """
     least = [LEFT * side.norm(dim=1) for side in (x, y)]
     u, v = (torch.eye(side.shape[1], dtype=side.dtype, device=side.device) for side in (x, y))
@@ -246,7 +246,7 @@ def best_rotation(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             side[side.norm(dim=1) <= rounding] = 0
         sizes = left.abs().max(), right.abs().max()
         if not sizes[0] or not sizes[1]:
-            break  # nothing is left that could be turned
+            break  # nothing left to align
         a, s, bh = torch.linalg.svd(left.div_(sizes[0]).T @ right.div_(sizes[1]))
         told = max(1, int((s > TOLD * s[0]).sum()))
         found.append((u @ a[:, :told], v @ bh[:told].T))

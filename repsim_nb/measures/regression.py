@@ -1,4 +1,4 @@
-"""How well one representation predicts another, and how alike they are as predictors."""
+"""How well one representation predicts another, and how similar they are as predictors."""
 
 import math
 from collections.abc import Sequence
@@ -134,7 +134,7 @@ class Gulp(Linear):
 
 
 class Folded:
-    """Rows of one representation in folds, with the second moments that ridge regression on any of them needs."""
+    """Rows of one representation in folds, with the second moments that ridge regression on them needs."""
 
     def __init__(self, features: Features, folds: list[np.ndarray]) -> None:
         rows = features.rows(dtype=torch.float64)
@@ -233,7 +233,7 @@ class RidgePredictivity(Measure):
         return 8 * n * d
 
     def memory(self, n: int, widths_x: Sequence[int], widths_y: Sequence[int] | None = None) -> int:
-        """See `Measure.memory`; only what predicts keeps its moments and their eigenvectors."""
+        """As `Measure.memory`; only the predicting side keeps its moments and their eigenvectors."""
         kept = 2 * self.folds + self.folds * (self.folds - 1) // 2
         return super().memory(n, widths_x, widths_y) + 8 * kept * sum(d * d for d in widths_y or widths_x)
 
@@ -267,9 +267,9 @@ class RidgePredictivity(Measure):
 
 
 def _errors(p: Folded, q: Folded, cross: list[Tensor], left_out: frozenset[int], fold: int) -> tuple[Tensor, float]:
-    """Squared error on `fold` of ridge trained without `left_out`, for every penalty; and of the training mean.
+    """Squared errors on `fold` of ridge trained without `left_out`, for every penalty, and of the training mean.
 
-    In the eigenbasis of y's training moment a penalty only changes a diagonal: all cost little more than one.
+    In the eigenbasis of y's training moment a penalty changes only a diagonal, so all cost little more than one.
     """
     kept = p.training(left_out)
     n, n_fold = sum(p.counts[f] for f in kept), p.counts[fold]
@@ -277,7 +277,7 @@ def _errors(p: Folded, q: Folded, cross: list[Tensor], left_out: frozenset[int],
     values, vectors = q.spectrum(left_out)
     trained = vectors.T @ (torch.stack([cross[f] for f in kept]).sum(0) - n * torch.outer(mean_y, mean_x))
 
-    # Second moments of the fold about the training means.
+    # second moments of the fold about the training means
     sum_x, sum_y = p.sums[fold], q.sums[fold]
     baseline = (p.squares[fold] - 2 * mean_x @ sum_x + n_fold * mean_x @ mean_x).item()
     yx = cross[fold] - torch.outer(mean_y, sum_x) - torch.outer(sum_y, mean_x) + n_fold * torch.outer(mean_y, mean_x)

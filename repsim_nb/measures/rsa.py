@@ -28,7 +28,7 @@ Inner = Literal["correlation", "euclidean", "cosine"]
 
 
 def _similarities(x: Tensor, inner: Inner, side: str) -> np.ndarray:
-    """How alike every two rows of x are: Pearson r, cosine (up to a constant), or minus the euclidean distance."""
+    """Similarity of every two rows of x: Pearson r, cosine (up to a constant), or minus the euclidean distance."""
     if inner == "euclidean":
         values = upper_triangle(distance_blocks(Features(x, side).varied("rsa").rows(dtype=torch.float64)))
         return np.negative(np.sqrt(values, out=values), out=values)
@@ -53,7 +53,7 @@ def _product_blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def to_ranks(values: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
-    """Replace values by their ranks from 1, equal ones by the mean of theirs; a chunk at a time, as they are many.
+    """Replace values by their ranks from 1, ties by their mean rank; a chunk at a time to save memory.
 
     >>> to_ranks(np.array([5.0, 2.0, 5.0, 9.0]))
     array([2.5, 1. , 2.5, 4. ])
@@ -65,7 +65,7 @@ def to_ranks(values: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
         first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
         whole = start + size >= len(order)
         if not whole and len(first) == 1:
-            size *= 2  # all equal, and maybe more of them
+            size *= 2  # all equal, and perhaps more follow
             continue
         ends = np.append(first[1:], len(ordered)) if whole else first[1:]
         first = first[: len(ends)]
@@ -207,7 +207,7 @@ class RSMNormDifference(Measure):
     def _grid(self, ps: Sequence[Features], qs: Sequence[Features]) -> np.ndarray:
         distinct, at_p, at_q = _distinct(ps, qs)
         units = np.array([f.unit if f.varies else 0.0 for f in distinct])
-        # Pairs are counted in the larger unit of the two, so that squares do not overflow.
+        # use the larger unit of each pair, so that squares do not overflow
         larger = np.maximum.outer(units, units)
         share = np.divide(units[:, None], larger, out=np.zeros_like(larger), where=larger > 0)
         cells = {(min(i, j), max(i, j)) for i in at_p for j in at_q if i != j}
@@ -221,21 +221,21 @@ class RSMNormDifference(Measure):
 
 
 def _distance_bytes(n: int, widths: Sequence[int]) -> int:
-    """In work for `_distances` of layers of these widths."""
+    """Working memory of `_distances` for layers of these widths."""
     return 8 * n * max(widths) + (len(widths) + 2) * block_bytes(n, len(widths)) + BUFFERS
 
 
 def _distinct(ps: Sequence[Any], qs: Sequence[Any]) -> tuple[list[Any], list[int], list[int]]:
-    """The different ones of both, and which of them each is."""
+    """The distinct objects of both lists, and the place of each among them."""
     distinct = list({id(p): p for p in [*ps, *qs]}.values())
     place = {id(p): k for k, p in enumerate(distinct)}
     return distinct, [place[id(p)] for p in ps], [place[id(q)] for q in qs]
 
 
 def _distances(layers: Sequence[Features]) -> Iterator[tuple[int, list[Tensor]]]:
-    """Distances of a few rows to those after them, the same rows of all layers at a time, behind the first row.
+    """Yield the first row of a block and, for every layer, distances of the block's rows to those from there on.
 
-    Each are overwritten by the next.
+    Each block overwrites the last.
     """
     n, x = layers[0].n, layers[0].x
     work = x.new_empty(n * max(f.d for f in layers), dtype=torch.float64)
@@ -295,7 +295,7 @@ class DistanceCorrelation(Measure):
         return _distance_bytes(n, widths) + 2 * block_bytes(n)  # of `_prepare`, which malloc may keep
 
     def _prepare(self, x: Tensor, side: str) -> tuple[Features, Tensor]:
-        """With the mean distance of every row to all rows."""
+        """The features, and the mean distance of every row to all rows."""
         features = Features(x, side).varied(self.name)
         means = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for start, (block,) in _distances([features]):
@@ -317,7 +317,7 @@ class DistanceCorrelation(Measure):
                 block.sub_(mean[start:] - mean.mean()).sub_(mean[start:stop, None])
             for i, one in enumerate(blocks):
                 for j, other in enumerate(blocks[i:], i):
-                    # What lies right of the square on the diagonal counts for its mirror image too.
+                    # what is right of the square on the diagonal counts twice, for its mirror image
                     square = one[:, : len(one)].flatten() @ other[:, : len(one)].flatten()
                     total[i, j] += (2 * one.flatten().dot(other.flatten()) - square).item()
         alone = total.diagonal()

@@ -1,4 +1,4 @@
-"""Statistics of one representation (n, d): how many dimensions it uses, and how its rows point."""
+"""Statistics of one representation (n, d): how many dimensions it uses, and how its rows are spread."""
 
 from typing import Any
 
@@ -128,7 +128,7 @@ def anisotropy(x: Any) -> float:
     matrix = as_matrix(x, "x")
     n = len(matrix)
     if n < 2:
-        raise InputError("anisotropy needs at least 2 rows, x has 1: give more rows.")
+        raise InputError("anisotropy needs at least 2 rows, x has 1. Give more rows.")
     rows = Features(matrix, "x", centred=False).rows(dtype=torch.float64)
     total = (rows / row_norms(rows, "anisotropy", "x")[:, None]).sum(0).square().sum().item()
     return (total - n) / (n * (n - 1))
@@ -186,7 +186,7 @@ def intrinsic_dimension(x: Any, discard: float = 0.1) -> float:
     log_ratio = np.sort(np.log(ratio))[: int(n * (1 - discard))]
     if not log_ratio.any():
         raise InputError(
-            "intrinsic_dimension is undefined: every row is as far from its second neighbour as its first."
+            "intrinsic_dimension is undefined: every row is as far from its second neighbour as from its first."
         )
     probability = -np.log1p(-np.arange(1, len(log_ratio) + 1) / (n + 1))
     return float(log_ratio @ probability / (log_ratio @ log_ratio))

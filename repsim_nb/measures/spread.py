@@ -1,4 +1,4 @@
-"""Differences between single numbers that describe how the rows of a representation are spread out."""
+"""Differences between single numbers that describe how the rows of a representation are spread."""
 
 import math
 
@@ -11,7 +11,7 @@ from repsim_nb.measures.registry import EUCLIDEAN, Measure, register
 
 
 class _Difference(Measure):
-    """|statistic of x - statistic of y|: 0 does not mean that x and y are alike in any other way."""
+    """|statistic of x - statistic of y|; 0 does not mean that x and y are similar in any other way."""
 
     direction = "dissimilarity"
     bounds = (0.0, math.inf)

@@ -1,4 +1,4 @@
-"""Measures of shape that look at neighbourhood graphs and loops."""
+"""Measures of shape, from neighbourhood graphs and loops."""
 
 import math
 from typing import Annotated
@@ -150,7 +150,7 @@ class RTD(Measure):
         return 8 * min(n, self.points) ** 2
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return 1600 * min(n, self.points) ** 2  # measured, of the complex
+        return 1600 * min(n, self.points) ** 2  # of the complex, measured
 
     def _prepare(self, x: Tensor, side: str) -> np.ndarray:
         if len(x) > self.points:
@@ -160,7 +160,7 @@ class RTD(Measure):
         distances = squared_distances(rows).sqrt_().numpy(force=True)
         unit = np.quantile(distances, 0.9)
         if unit == 0:
-            raise InputError(f"rtd is undefined: 0.9 of all distances in {side} are 0. Drop duplicated rows.")
+            raise InputError(f"rtd is undefined: 90% of all distances in {side} are 0. Drop duplicate rows.")
         return distances / unit
 
     def _score(self, p: np.ndarray, q: np.ndarray) -> float:
@@ -175,7 +175,7 @@ def _cross_bars(a: np.ndarray, b: np.ndarray) -> float:
         raise InputError('rtd needs gudhi: pip install "repsim-nb[topology]"') from error
     between = np.where(np.tri(len(a), dtype=bool), a, np.inf)
     doubled = np.block([[np.zeros_like(a), between.T], [between, np.minimum(a, b)]])
-    # Beyond this radius one vertex is linked to all others, so no loop is left.
+    # beyond this radius one vertex is linked to all others, so no loop is left
     tree = SimplexTree.create_from_array(doubled, max_filtration=doubled.max(1).min())
     tree.collapse_edges()
     tree.expansion(2)

@@ -106,9 +106,9 @@ WRONG = [
     ("cka", {"bandwidth": 0}, "bandwidth must be a number greater than 0, got 0"),
     ("cka", {"bandwidth": True}, "bandwidth must be a number"),
     ("cka", {"batch": 4}, "batch must be an integer at least 8 or None, got 4"),
-    ("cka", {"batch": 10, "debiased": False}, "groups and batch are for the debiased estimator"),
+    ("cka", {"batch": 10, "debiased": False}, "groups and batch need the debiased estimator"),
     ("cka", {"groups": LABELS, "batch": 10}, "groups and batch exclude each other"),
-    ("cka", {"groups": LABELS}, "names 2 groups, at least 4"),
+    ("cka", {"groups": LABELS}, "has 2 different labels; at least 4"),
     ("cka", {"groups": [1, 2, 3]}, "expected one label for each of the 20 rows"),
     ("svcca", {"variance": 1.5}, "variance must be a number from 0 to 1, got 1.5"),
     ("svcca", {"components": 2.0}, "components must be an integer at least 1 or None"),
@@ -141,7 +141,7 @@ BAD_INPUT = [
     ("cka", np.array([["a"]]), X, "got ndarray <U1"),
     ("cka", X[0], X, r"x has shape \(4,\), expected \(rows, features\)"),
     ("cka", X, X[None], r"y has shape \(1, 20, 4\)"),
-    ("cka", X[:, :0], X, "none of them empty"),
+    ("cka", X[:, :0], X, "at least one of each"),
     ("cka", X[:7], X, "x has 7 rows, y has 20: row i of both must be the same stimulus"),
     ("cka", X[:3], X[:3], r"cka\(kernel=linear, debiased=True, bandwidth=1.0, .*\) needs at least 4 rows, x has 3"),
     ("cka", X, 0 * X + 3, r"cka is undefined: y has no variance \(all 20 rows are equal\)"),
@@ -155,9 +155,9 @@ BAD_INPUT = [
     ("jensen_shannon", X, X[:, :3], "x has 4 classes, y has 3"),
     ("disagreement", X, X[:, :1], "y has one column"),
     ("hsic", 1e200 * X, X * 1e200, "not a finite number"),
-    ("cknna", np.eye(20), X, "with k=10 of 20 rows a self term is 0"),
+    ("cknna", np.eye(20), X, "with k=10 and 20 rows a self term is 0"),
     ("second_order_cosine", np.eye(20), X, "row 0 is orthogonal to all its neighbours on one side"),
-    ("rtd", X[np.maximum(np.arange(20), 18)], X, "0.9 of all distances in x are 0"),
+    ("rtd", X[np.maximum(np.arange(20), 18)], X, "90% of all distances in x are 0"),
 ]
 
 
@@ -196,5 +196,5 @@ def test_statistics_of_one_representation() -> None:
         anisotropy(X[:1])
     with pytest.raises(InputError, match=r"needs 10 different rows and 0 <= discard < 1, got 4 and 0\.1"):
         intrinsic_dimension(X[np.arange(20) % 4])
-    with pytest.raises(InputError, match="as far from its second neighbour as its first"):
+    with pytest.raises(InputError, match="as far from its second neighbour as from its first"):
         intrinsic_dimension(np.eye(12))
