@@ -1,4 +1,4 @@
-"""What users of TransformerLens hold, an `ActivationCache` or a mapping of hook names, as layer -> rows."""
+"""Read the activations that TransformerLens users have, an `ActivationCache` or a mapping of hook names, by layer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,13 @@ A_HOOK = re.compile(r"(\w+\.)*hook_\w+")
 
 
 def is_cache(given: Any) -> bool:
-    """Whether something holds activations by names rather than by numbers of layers."""
+    """Whether `given` holds activations by hook name rather than by layer number.
+
+    Examples
+    --------
+    >>> is_cache({"blocks.0.hook_resid_post": [[1.0]]}), is_cache({0: [[1.0]]})
+    (True, False)
+    """
     if isinstance(given, Activations):
         return False
     if isinstance(given, Mapping):
@@ -39,34 +45,35 @@ def is_cache(given: Any) -> bool:
 
 
 def from_cache(cache: Any, mask: Any = None) -> Mapping[int, Tensor]:
-    """Activations of a TransformerLens `ActivationCache`, or of any mapping of hook names, as `compare` takes them.
+    """Convert a TransformerLens `ActivationCache`, or any mapping of hook names, to activations that `compare` takes.
 
     Parameters
     ----------
     cache
-        Hook name -> (batch, position, d_model), or (rows, d_model), all of one batch. `blocks.l.hook_resid_post` is
+        Hook name -> (batch, position, d_model), or (rows, d_model), all from one batch. `blocks.l.hook_resid_post` is
         layer l + 1 and `blocks.0.hook_resid_pre` layer 0, the embedding output; other hooks are ignored. Without any
-        hook_resid_post, one of hook_resid_pre (layer l), hook_attn_out and hook_mlp_out (layer l + 1) is taken.
-        hook_embed is never taken, since most models add positions to it.
+        hook_resid_post, one of hook_resid_pre (layer l), hook_attn_out and hook_mlp_out (layer l + 1) is used.
+        hook_embed is never used, since most models add positions to it.
     mask
         (batch, position), true at the rows to keep. None keeps all of them.
 
     Returns
     -------
     Mapping
-        Layer -> (n_rows, d_model). Of a batch these are `Activations`, whose documents, for nulls and intervals, are
-        the sequences of the batch.
+        Layer -> (n_rows, d_model). For a batch, `Activations` whose documents (for nulls and intervals) are the
+        sequences of the batch.
 
     Raises
     ------
     InputError
-        Names that are no hook names, or no layer among them; hooks of several kinds; layers of different batches; a
+        Names that are not hook names, or no layer among them; hooks of several kinds; layers from different batches; a
         mask of another shape, or one that keeps nothing.
 
     Notes
     -----
-    A cache does not know its attention mask. Without `mask`, padding counts as rows like any other, and is alike in all
-    of them; so does the beginning-of-text token, whose norm is far larger than that of other tokens in many models.
+    How the number misleads: a cache does not know its attention mask. Without `mask`, padding counts as rows, and these
+    are nearly equal to each other. So does the beginning-of-text token, whose norm is far larger than that of other
+    tokens in many models. Either can raise a similarity that should be low.
 
     Examples
     --------
@@ -97,7 +104,7 @@ def from_cache(cache: Any, mask: Any = None) -> Mapping[int, Tensor]:
 
 
 def _layers(keys: list[Any]) -> tuple[str, dict[int, str]]:
-    """The kind of hook that is taken, and layer -> name."""
+    """The kind of hook to use, and layer -> name."""
     found: dict[str, dict[int, str]] = {}
     for key in keys:
         if not isinstance(key, str) or not (A_HOOK.fullmatch(key) or OF_A_BLOCK.fullmatch(key)):
@@ -112,7 +119,7 @@ def _layers(keys: list[Any]) -> tuple[str, dict[int, str]]:
         return "hook_resid_post", posts | ({0: EMBEDDING} if EMBEDDING in keys else {})
     if len(found) > 1:
         raise InputError(
-            f"The activations are of several kinds of hook: {', '.join(sorted(found))}. Give those of one kind."
+            f"The activations come from several kinds of hook: {', '.join(sorted(found))}. Pass one kind only."
         )
     if not found:
         raise InputError(
@@ -129,15 +136,15 @@ def _no_hook(key: Any, near: str | None = None) -> InputError:
         full = nearest(key, choices)
     else:
         full = near and f"{key.rpartition('.')[0]}.{near}"
-    advice = f"Did you mean {full!r}?" if full else "Such as blocks.3.hook_resid_post."
+    advice = f"Did you mean {full!r}?" if full else "One is blocks.3.hook_resid_post."
     return InputError(
-        f"{key!r} is no hook name of TransformerLens. {advice} Activations are given by layer (0, 1, 2, ...) or by "
+        f"{key!r} is not a hook name of TransformerLens. {advice} Give activations by layer (0, 1, 2, ...) or by "
         "hook name, not both."
     )
 
 
 def _shape(values: Mapping[int, Any], names: Mapping[int, str]) -> tuple[int, ...]:
-    """(batch, position) or (rows,), which all layers share."""
+    """(batch, position) or (rows,), the same for all layers."""
     shapes = {layer: tuple(getattr(value, "shape", ())) for layer, value in values.items()}
     first = next(iter(shapes))
     for layer, shape in shapes.items():
@@ -147,8 +154,8 @@ def _shape(values: Mapping[int, Any], names: Mapping[int, str]) -> tuple[int, ..
             )
         if shape[:-1] != shapes[first][:-1]:
             raise InputError(
-                f"{names[layer]} has shape {shape} and {names[first]} {shapes[first]}: they are not of one batch. "
-                "Give the activations of one run."
+                f"{names[layer]} has shape {shape} and {names[first]} {shapes[first]}: they come from different "
+                "batches. Pass the activations of one run."
             )
     return shapes[first][:-1]
 

@@ -1,4 +1,4 @@
-"""Measures of how alike two representations are. A leaf: matrices in, numbers out, nothing known of models."""
+"""Measures of how similar two representations are: matrices in, numbers out. Knows nothing about models."""
 
 from repsim_nb.measures import cca as cca
 from repsim_nb.measures import cka as cka
@@ -10,7 +10,8 @@ from repsim_nb.measures import regression as regression
 from repsim_nb.measures import rsa as rsa
 from repsim_nb.measures import spread as spread
 from repsim_nb.measures import topology as topology
-from repsim_nb.measures.registry import DegenerateWarning, Measure, Prepared, get_measure, list_measures, measure
+from repsim_nb.measures.custom import measure
+from repsim_nb.measures.registry import DegenerateWarning, Measure, Prepared, get_measure, list_measures
 from repsim_nb.measures.single import anisotropy, effective_rank, intrinsic_dimension, participation_ratio
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What is added up batch by batch: rows of two stacks of layers go in, nothing that grows with their number stays."""
+"""Sums over rows, batch by batch: rows of two stacks of layers go in, and memory does not grow with their number."""
 
 import json
 import os
@@ -20,15 +20,19 @@ Layers = Mapping[int, int]  # layer -> width
 
 
 class Accumulator:
-    """Sums over rows of all layers of a and all layers of b (or of a alone, which is then compared with itself).
+    """Sums over the rows of all layers of a and all layers of b, or of a alone, to compare it with itself.
 
-    Accumulators over parts of the rows add up to that of all rows: `first + second`, or `first += second` in place.
+    Accumulators over parts of the rows add up to the one over all: `first + second`, or `first += second` in place.
     `save` and `load` carry one to another process or machine.
 
-    Args:
-        layers_a, layers_b: layer -> width; layers_b=None compares a with itself.
+    Parameters
+    ----------
+    layers_a, layers_b
+        Layer -> width; layers_b=None compares a with itself.
 
-    Sums are kept on the CPU, wherever the rows come from.
+    Notes
+    -----
+    Sums are kept on the CPU, whatever device the rows are on.
     """
 
     kind: ClassVar[str]
@@ -44,8 +48,8 @@ class Accumulator:
         self.spans = [slice(end - width, end) for end, width in zip(ends, self.widths, strict=True)]
         self.dtype = dtype
         self.capacity = capacity
-        self.rounding = 0.0  # relative, of the coarsest rows so far
-        self.origin = torch.zeros(sum(self.widths), dtype=torch.float64)  # taken from rows before they lose digits
+        self.rounding = 0.0  # relative, of the least precise rows so far
+        self.origin = torch.zeros(sum(self.widths), dtype=torch.float64)  # subtracted from rows before they lose digits
         self._digested = self._waiting = 0
         self._rows: Tensor | None = None  # (capacity, sum of widths), filled up to _waiting
 
@@ -60,7 +64,7 @@ class Accumulator:
 
     @property
     def sides(self) -> tuple[range, range]:
-        """Which of all layers (those of a, then those of b) are a's and which are b's."""
+        """Places of a's layers and of b's among all layers, which are those of a, then those of b."""
         count = len(self.layers_a)
         return range(count), range(count) if self.layers_b is None else range(count, len(self.widths))
 
@@ -74,22 +78,27 @@ class Accumulator:
         return list(self.layers_b)[layer - len(self.layers_a)]
 
     def add(self, a: Mapping[int, Any], b: Mapping[int, Any] | None = None) -> Self:
-        """Take in more rows; returns itself.
+        """Add more rows; returns itself.
 
-        Args:
-            a, b: layer -> (rows, width), the layers this was made for; row i of all is the same stimulus. b=None where
-                this was made for a alone.
+        Parameters
+        ----------
+        a, b
+            Layer -> (rows, width), for the layers this was made for; row i of all is the same stimulus. b=None if this
+            was made for a alone.
 
-        Raises:
-            InputError: other layers or widths, unequal numbers of rows, values that are not finite.
+        Raises
+        ------
+        InputError
+            Other layers or widths, unequal numbers of rows, values that are not finite.
         """
         if (b is None) != (self.layers_b is None):
             raise InputError(
-                f"{self!r} takes rows of {'a alone' if self.layers_b is None else 'a and b'}, as it was made."
+                f"{self!r} was made for {'a alone' if self.layers_b is None else 'a and b'}: add rows of the same."
             )
         rows = _checked(a, self.layers_a, "a") + ([] if b is None else _checked(b, self.layers_b or {}, "b"))
         if len({len(x) for x in rows}) > 1:
-            raise InputError(f"Layers have {sorted({len(x) for x in rows})} rows: row i of all must be one stimulus.")
+            counts = sorted({len(x) for x in rows})
+            raise InputError(f"Layers have {counts} rows; row i of all must be the same stimulus.")
         self.rounding = max(self.rounding, *(torch.finfo(x.dtype).eps for x in rows))
         start, count = 0, len(rows[0])
         while start < count:
@@ -97,9 +106,9 @@ class Accumulator:
         return self
 
     def _take(self, rows: list[Tensor]) -> int:
-        """Copy what fits and digest when full; returns how many rows that were.
+        """Copy as many rows as fit, digest them when full, and return how many were copied.
 
-        Rows of a wider dtype are moved about the mean of the first ones before they are rounded to that of products.
+        Rows of higher precision than the products are shifted by the mean of the first ones before they are rounded.
         """
         if self._rows is None:
             self._rows = torch.empty(self.capacity, sum(self.widths), dtype=self.dtype)
@@ -115,7 +124,7 @@ class Accumulator:
         return taken
 
     def _release(self, count: int) -> None:
-        """Forget the first `count` waiting rows, which are digested."""
+        """Forget the first `count` waiting rows, which have been digested."""
         assert self._rows is not None
         rest = self._waiting - count
         if rest:
@@ -140,11 +149,12 @@ class Accumulator:
         for what, value in mine.items():
             if others.get(what) != value:
                 raise InputError(
-                    f"Only accumulators made alike add up: {what} is {value} here and {others.get(what)} there."
+                    f"Only accumulators with the same settings add up: {what} is {value} here and {others.get(what)} "
+                    "there."
                 )
 
     def _signature(self) -> dict[str, Any]:
-        """All that two accumulators must share to add up, and what `load` makes an empty one from."""
+        """What two accumulators must share to add up, and what `load` builds an empty one from."""
         return {
             "kind": self.kind,
             "version": self.version,
@@ -154,7 +164,7 @@ class Accumulator:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to a safetensors file, complete or not at all."""
+        """Write a safetensors file, either completely or not at all."""
         self.settle()
         about = {**self._signature(), "n": self._digested, "rounding": self.rounding}
         with atomic(path) as temporary:
@@ -165,8 +175,10 @@ class Accumulator:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `save` wrote.
 
-        Raises:
-            InputError: the file holds something else.
+        Raises
+        ------
+        InputError
+            The file holds something else.
         """
         try:
             with safe_open(path, "pt") as file:
@@ -188,11 +200,11 @@ class Accumulator:
 
     @property
     def nbytes(self) -> int:
-        """Memory held at most, known before the first row."""
+        """Most bytes ever held; known before the first row."""
         raise NotImplementedError
 
     def _digest(self, rows: Tensor) -> int:
-        """Work rows (m, sum of widths) into the sums; may overwrite them. Returns how many of the first it took."""
+        """Add rows (m, sum of widths) to the sums, perhaps overwriting them; return how many of the first were used."""
         raise NotImplementedError
 
     def settle(self) -> None:
@@ -203,7 +215,7 @@ class Accumulator:
         raise NotImplementedError
 
     def _copy(self) -> Self:
-        """One with equal sums that shares nothing."""
+        """A copy with equal sums that shares no memory."""
         self.settle()
         copy = self._empty(self._signature())
         copy._digested, copy.rounding = self._digested, self.rounding
@@ -223,7 +235,7 @@ class Accumulator:
 
 def _widths(layers: Layers, side: str) -> dict[int, int]:
     if not isinstance(layers, Mapping) or not layers:
-        raise InputError(f"layers_{side} must name at least one layer, as layer -> width, got {layers!r}.")
+        raise InputError(f"layers_{side} must map at least one layer to its width, got {layers!r}.")
     wrong = {layer: width for layer, width in layers.items() if not isinstance(width, int) or width < 1}
     if wrong:
         raise InputError(f"layers_{side}: widths must be positive whole numbers, got {wrong}.")

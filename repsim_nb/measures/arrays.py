@@ -1,4 +1,4 @@
-"""Whatever holds numbers, read as one matrix of rows and features, or refused."""
+"""Read anything that holds numbers as one matrix of rows and features, or refuse it."""
 
 from __future__ import annotations
 
@@ -10,26 +10,45 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 
-EXACT = 2**53  # up to here float64 holds every integer
+EXACT = 2**53  # float64 holds every integer up to here
 
 
 def is_array(x: Any) -> bool:
-    """Whether x is one layer by itself: a tensor, an array, a data frame or nested lists of numbers."""
+    """Whether x is a single layer: a tensor, an array, a data frame or nested lists of numbers.
+
+    Examples
+    --------
+    >>> is_array([[1.0, 2.0]]), is_array({0: [[1.0, 2.0]]})
+    (True, False)
+    """
     if isinstance(x, list | tuple):
         return bool(x) and (is_array(x[0]) or isinstance(x[0], int | float | complex | np.generic))
     return isinstance(x, Tensor) or hasattr(x, "__array__")
 
 
 def as_matrix(x: Any, side: str) -> Tensor:
-    """x as a finite floating tensor (n, d): float64 for float64 and integers, float32 for float32 and less.
+    """Return x as a tensor (n, d) of finite floating-point numbers.
 
-    Args:
-        x: a dense tensor, a numpy array, a data frame, or anything else that numpy reads as an array of real numbers.
-        side: what messages call it.
+    Parameters
+    ----------
+    x
+        A dense tensor, a numpy array, a data frame, or anything else that numpy reads as an array of real numbers.
+    side
+        What messages call it.
 
-    Raises:
-        InputError: other things; masked, missing or infinite values; another number of dimensions; nothing in it.
+    Returns
+    -------
+    torch.Tensor
+        In float64 for float64 and integers, in float32 for float32 and lower precision. On MPS it is moved to the CPU.
 
+    Raises
+    ------
+    InputError
+        x holds no real numbers, or has masked, missing or infinite values, more or fewer than two dimensions, no rows
+        or no features, or integers beyond 2**53.
+
+    Examples
+    --------
     >>> as_matrix([[1, 2], [3, 4]], "x").dtype
     torch.float64
     """
@@ -39,31 +58,38 @@ def as_matrix(x: Any, side: str) -> Tensor:
     if x.ndim != 2 or 0 in x.shape:
         ways = {0: "", 1: " One feature is x[:, None].", 2: ""}
         more = ways.get(x.ndim, " Flatten all but the last dimension, or give one matrix for each layer.")
-        raise InputError(f"{side} has shape {tuple(x.shape)}, expected (rows, features), none of them empty.{more}")
+        shape = tuple(x.shape)
+        raise InputError(f"{side} has shape {shape}, expected (rows, features) with at least one of each.{more}")
     given, x = x.dtype, x.detach()
     if x.device.type == "mps":
-        x = x.cpu()  # no float64 there, and sums need it
+        x = x.cpu()  # MPS has no float64, which sums need
     x = x.to(torch.float32 if given.is_floating_point and given.itemsize <= 4 else torch.float64)
-    if not torch.isfinite(x.sum()):  # cheap, but a sum may also overflow: look closely
+    if not torch.isfinite(x.sum()):  # cheap, but a sum may also overflow, so look closely
         bad = ~torch.isfinite(x)
         if bad.any():
             row, column = bad.nonzero()[0].tolist()
             half = " float16 holds nothing beyond 65,504." if given is torch.float16 else ""
             raise InputError(
                 f"{side} has {int(bad.sum())} values that are NaN or infinite, the first at row {row}, column "
-                f"{column} ({x[row, column].item()}).{half} Find where they come from, or drop those rows on both "
+                f"{column} ({x[row, column].item()}).{half} Find out where they come from, or drop those rows on both "
                 "sides."
             )
     return x
 
 
 def check_order(x: Any, y: Any) -> None:
-    """Raise where two data frames name their rows differently: row i of both must be the same stimulus."""
+    """Check that two data frames label their rows alike: row i of both must be the same stimulus.
+
+    Raises
+    ------
+    InputError
+        Both are data frames of one length with different row labels.
+    """
     ours, theirs = (getattr(side, "index", None) if hasattr(side, "iloc") else None for side in (x, y))
     if ours is not None and theirs is not None and len(ours) == len(theirs) and not ours.equals(theirs):
         raise InputError(
-            "x and y are data frames with different row labels; row i of both must be the same stimulus. Bring them "
-            "into one order, or call reset_index(drop=True) on both if they are."
+            "x and y are data frames with different row labels; row i of both must be the same stimulus. Sort them "
+            "into the same order, or call reset_index(drop=True) on both if they already are."
         )
 
 
@@ -76,21 +102,21 @@ def _refused(x: Any, side: str, instead: str = "") -> InputError:
 
 
 def _tensor(x: Tensor, side: str) -> Tensor:
-    """Checked, as it is."""
+    """Return x unchanged if it is a plain, dense, real tensor."""
     if type(x) not in (Tensor, torch.nn.Parameter):
-        raise _refused(x, side, " Give the plain tensor that it stands for, without masked or missing values.")
+        raise _refused(x, side, " Pass the plain tensor it wraps, without masked or missing values.")
     if x.is_meta:
-        raise _refused(x, side, " A meta tensor holds no values: load or compute them first.")
+        raise _refused(x, side, " A meta tensor holds no values. Load or compute them first.")
     if x.is_quantized:
         raise _refused(x, side, " Call x.dequantize() first.")
     if x.layout is not torch.strided or x.is_nested:
         raise _refused(x, side, " Call x.to_dense() first.")
     if x.is_complex():
-        raise _refused(x, side, " Stack real and imaginary parts as features, if both are meant.")
+        raise _refused(x, side, " Stack the real and imaginary parts as features, if you want both.")
     if not x.is_floating_point() and x.dtype is not torch.bool:
         try:
             exact = bool(((x <= EXACT) & (x >= -EXACT)).all()) if x.dtype.itemsize > 4 else True
-        except RuntimeError:  # dtypes that torch hardly knows
+        except RuntimeError:  # dtypes that torch barely supports
             raise _refused(x, side, " Convert it to float32 first.") from None
         if not exact:
             raise _too_large(side)
@@ -98,21 +124,21 @@ def _tensor(x: Tensor, side: str) -> Tensor:
 
 
 def _nested(x: Any, side: str) -> Any:
-    """Rows in lists as one array or tensor."""
+    """Lists of rows as one array or tensor."""
     if x and all(isinstance(row, Tensor) for row in x):
         if len({row.shape for row in x}) > 1:
-            raise _refused(x, side, " Its rows are of different lengths.")
+            raise _refused(x, side, " Its rows differ in length.")
         return torch.stack(list(x))
     if any(np.ma.isMaskedArray(row) for row in x):
         return np.ma.stack(x)
     try:
         return np.array(x)
     except (ValueError, TypeError):
-        raise _refused(x, side, " Its rows are of different lengths, or no numbers.") from None
+        raise _refused(x, side, " Its rows differ in length, or are not numbers.") from None
 
 
 def _array(x: Any, side: str) -> np.ndarray:
-    """As an array that torch reads: writable, contiguous, of a dtype that it knows."""
+    """An array that torch can read: writable, contiguous, of a supported dtype."""
     if not hasattr(x, "__array__"):
         instead = " Call x.toarray() first." if hasattr(x, "toarray") else ""
         raise _refused(x, side, instead)
@@ -138,7 +164,7 @@ def _array(x: Any, side: str) -> np.ndarray:
 
 
 def _frame(x: Any, side: str) -> np.ndarray:
-    """A pandas data frame without missing values."""
+    """The values of a pandas data frame without missing values."""
     missing = x.isna().to_numpy()
     if missing.any():
         row, column = (int(i) for i in np.argwhere(missing)[0])
@@ -149,7 +175,7 @@ def _frame(x: Any, side: str) -> np.ndarray:
     array = x.to_numpy()
     if array.dtype.kind != "O":
         return array
-    # Columns of pandas' own dtypes, such as Int64.
+    # columns with pandas' own dtypes, such as Int64
     numeric = all(getattr(dtype, "_is_numeric", False) or dtype.kind in "fiub" for dtype in x.dtypes)
     return x.to_numpy(dtype=np.float64) if numeric else array
 

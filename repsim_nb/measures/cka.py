@@ -19,9 +19,9 @@ from repsim_nb.measures.sampled_pairs import PARTS, ROWS, ratio_with_error, samp
 
 
 def check_bandwidth(measure: Any) -> None:
-    """Raise for a bandwidth of a kernel that has none."""
+    """Raise for a bandwidth without an RBF kernel."""
     if measure.kernel == "linear":
-        why = "it is of kernel='rbf'. Set that, or leave bandwidth out."
+        why = "it belongs to kernel='rbf'. Set that, or leave bandwidth out."
         check_effect(type(measure), {"bandwidth": measure.bandwidth}, why)
 
 
@@ -31,34 +31,72 @@ def _normaliser(n: int, debiased: bool) -> int:
 
 @register
 class CKA(Measure):
-    """Centred kernel alignment of x (n, d_x) and y (n, d_y).
+    """Centred kernel alignment of x and y.
 
+    Parameters
+    ----------
+    kernel
+        "linear", or "rbf": K_ij = exp(-|x_i - x_j|^2 / (2 s^2)).
+    debiased
+        True (default) uses the unbiased HSIC1 of Song et al. in all three places, which leaves out the pairs i = j.
+        False uses Gretton's biased HSIC.
+    groups
+        One label per row, such as the document that a token comes from; at least 4 different ones. Pairs of rows with
+        the same label are left out too. For the debiased estimator only.
+    bandwidth
+        For kernel="rbf": s in units of the median distance between different rows of the same representation; greater
+        than 0.
+    batch
+        Compute HSIC1 within consecutive batches of at most this many rows (8 or more) and add up (minibatch CKA, Nguyen
+        et al.): constant memory for any n. Batches are as equal as possible.
+    fast
+        Estimate the linear kernel's value from a random sample of pairs of rows, several times faster; `compare` then
+        adds the standard error of sampling.
+    partners
+        With fast: the number of other rows that each row is paired with, a multiple of 32. The error falls with the
+        square root of n times partners.
+    seed
+        With fast: seed of the choice of pairs.
+
+    Raises
+    ------
+    InputError
+        Fewer than 4 rows (2 if debiased=False), no variance, or parameters that exclude each other; with fast, rows so
+        far beyond all others that a sample would miss them.
+
+    Notes
+    -----
         CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)),   K = XX' and L = YY' (linear)
 
-    A similarity: 1 = the same up to rotation, isotropic scale and shift. Debiased (default) it lies in [-1, 1] and is
-    about 0 for unrelated data of any n; biased it lies in [0, 1] and tends to 1 for any data when n < d.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity; 1 = the same up to rotation,
+    isotropic scale and shift. The debiased value lies in [-1, 1] and is about 0 for unrelated data of any n. The biased
+    value lies in [0, 1] and tends to 1 for any data when n < d, which gives a DegenerateWarning.
 
-    kernel: "linear" or "rbf", K_ij = exp(-|x_i - x_j|^2 / (2 s^2)).
-    debiased: the unbiased HSIC1 of Song et al. (2012) in all three places, which leaves out the pairs i = j. Public
-        code that clamps it to [0, 1] or adds a constant to the denominator gives other values; this does neither.
-    groups: one label per row (the document a token comes from); pairs of rows of one group are left out too. Tokens
-        of one document are alike in any two models, which debiasing alone takes for similarity.
-    bandwidth: s in units of the median distance between different rows of the same representation. Some public code
-        takes the median over the zero diagonal as well, which makes s smaller by about 1 part in n.
-    batch: compute HSIC1 inside consecutive batches of at most so many rows and add up (minibatch CKA, Nguyen et al.
-        2021): constant memory for any n. Batches are as equal as possible; row order matters.
+    How the number misleads:
 
-    fast: estimate the linear kernel's value from a random sample of pairs of rows, several times faster; `compare` then
-        adds the standard error of sampling.
-    partners: with fast, how many others each row is paired with, a multiple of 32; the error falls with the square root
-        of n times partners.
-    seed: with fast, of the choice of pairs.
+    - The directions of largest variance decide it, as eigenvalues enter through products. Two representations that
+      share one dominant direction, such as a massive feature, score near 1 whatever else they hold; differences in
+      directions of little variance go unseen.
 
-    Errors: fewer than 4 rows (debiased), no variance, parameters that exclude each other; with fast, rows far beyond
-    all others, which a sample would miss.
+    - Tokens of one document are alike in any two models, and debiasing takes that for similarity: unrelated models then
+      score well above 0. Use `groups` (or between_documents=True in `compare`).
 
-    Reference: Kornblith et al. (2019), eq. 4; debiased: Song et al. (2012), eq. 5.
+    - With `batch`, the value depends on the order of the rows. With `fast`, the standard error is that of sampling
+      pairs of these rows; it says nothing about other rows.
 
+    Public code that clamps the debiased value to [0, 1], or adds a constant to the denominator, gives other values.
+    Some of it takes the median of distances over the zero diagonal as well, which makes s smaller by about 1 part in n.
+
+    References
+    ----------
+    .. [1] Kornblith, Norouzi, Lee and Hinton (2019). Similarity of neural network representations revisited. ICML.
+       Equation 4.
+    .. [2] Song, Smola, Gretton, Bedo and Borgwardt (2012). Feature selection via dependence maximization. JMLR 13.
+       Equation 5.
+    .. [3] Nguyen, Raghu and Kornblith (2021). Do wide and deep networks learn the same things? ICLR.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x = [[0.0], [1.0], [2.0], [3.0], [5.0]]
     >>> y = [[0.0], [1.0], [4.0], [9.0], [25.0]]
@@ -85,9 +123,9 @@ class CKA(Measure):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.debiased and (self.groups is not None or self.batch is not None):
-            raise InputError(f"{self.name}: groups and batch are for the debiased estimator: set debiased=True.")
+            raise InputError(f"{self.name}: groups and batch need the debiased estimator. Set debiased=True.")
         if self.groups is not None and self.batch is not None:
-            raise InputError(f"{self.name}: groups and batch exclude each other: give one of them.")
+            raise InputError(f"{self.name}: groups and batch exclude each other. Give one of them.")
         check_bandwidth(self)
         self._check_sampling()
         self.bounds = (-1.0, 1.0) if self.debiased else (0.0, 1.0)
@@ -101,12 +139,12 @@ class CKA(Measure):
 
     def _check_sampling(self) -> None:
         if not self.fast:
-            why = "they are of fast=True. Set that, or leave them out."
+            why = "they belong to fast=True. Set that, or leave them out."
             check_effect(type(self), {"partners": self.partners, "seed": self.seed}, why)
         elif self.kernel != "linear" or self.groups is not None or self.batch is not None:
-            raise InputError(f"{self.name}: fast=True is for the linear kernel without groups and batch; leave it out.")
+            raise InputError(f"{self.name}: fast=True needs the linear kernel without groups and batch. Leave it out.")
         elif self.partners % PARTS:
-            raise InputError(f"{self.name}: partners={self.partners}; expected a multiple of {PARTS}.")
+            raise InputError(f"{self.name}: partners must be a multiple of {PARTS}, got {self.partners}.")
 
     def _kept_bytes(self, n: int, d: int) -> int:
         kept = 16 * n + (8 * n * d if self.kernel == "rbf" else 0)
@@ -136,7 +174,7 @@ class CKA(Measure):
         total = np.zeros((len(ps), len(qs))), np.zeros(len(ps)), np.zeros(len(qs))
         for part in range(len(ps[0])):
             grams = [p[part] for p in ps], [q[part] for q in qs]
-            # Each batch has its own power of two; count all in that of the first.
+            # each batch is scaled by its own power of two; express all in that of the first
             unit_p, unit_q = (np.array([s[part].unit / s[0].unit for s in side]) for side in (ps, qs))
             units = np.outer(unit_p, unit_q) ** 2, unit_p**4, unit_q**4
             pairs = _normaliser(grams[0][0].n, self.debiased)
@@ -148,15 +186,15 @@ class CKA(Measure):
     def accumulator(
         self, layers_a: Layers, layers_b: Layers | None = None, dtype: torch.dtype | None = None
     ) -> Accumulator:
-        """An empty accumulator: of second moments, or with `batch` of HSIC1 inside batches, in constant memory."""
+        """Return an empty accumulator: of second moments, or with `batch` of HSIC1 within batches."""
         if self.batch is None:
             return super().accumulator(layers_a, layers_b, dtype)
         return BatchSums(layers_a, layers_b, self.batch, self.kernel, self.bandwidth, dtype or torch.float32)
 
     def grid_with_errors(self, xs: Sequence[Prepared], ys: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray | None]:
-        """`grid` and, with fast=True, its standard errors: how far the value of all pairs of these rows may be.
+        """Return `grid` and, with fast=True, standard errors: how far off the value of all pairs may be.
 
-        They say nothing of other rows. They are 0 where all pairs were used.
+        They say nothing about other rows, and are 0 where all pairs were used.
         """
         if not self.fast:
             return super().grid_with_errors(xs, ys)
@@ -165,9 +203,9 @@ class CKA(Measure):
         return self._bounded(values), errors
 
     def _sampled(self, ps: Sequence[list[Gram]], qs: Sequence[list[Gram]]) -> tuple[np.ndarray, np.ndarray]:
-        """The values of all pairs of layers and their standard errors, from a random sample of pairs of rows.
+        """Values of all pairs of layers and their standard errors, from a random sample of pairs of rows.
 
-        Where there are not twice as many rows as partners, or where it costs no more, all pairs of rows are used.
+        With fewer than twice as many rows as partners, or where it costs no more, all pairs of rows are used.
         """
         wide_p, wide_q = (sum(s[0].features.d for s in side) for side in (ps, qs))
         least = 2 * self.partners + 2
@@ -192,17 +230,41 @@ class CKA(Measure):
 
 @register
 class HSIC(Measure):
-    """Hilbert-Schmidt independence criterion of x (n, d_x) and y (n, d_y), what CKA normalises.
+    """Hilbert-Schmidt independence criterion of x and y, the quantity that CKA normalises.
 
-    A similarity without upper bound, in the units of the data (for the linear kernel); about 0 for unrelated data.
-    debiased (default): HSIC1 of Song et al. (2012), can be negative; else Gretton's <HKH, HLH> / (n - 1)^2, at least 0.
-    `dissimilarity` is hsic(x, x) + hsic(y, y) - 2 hsic(x, y), the squared distance between the centred Grams.
-    kernel, bandwidth: see cka.
+    Parameters
+    ----------
+    kernel
+        "linear" or "rbf", as in `CKA`.
+    debiased
+        True (default) is the unbiased HSIC1 of Song et al.; False is Gretton's <HKH, HLH> / (n - 1)^2.
+    bandwidth
+        For kernel="rbf", as in `CKA`; greater than 0.
 
-    Errors: fewer than 4 rows (debiased), no variance.
+    Raises
+    ------
+    InputError
+        Fewer than 4 rows (2 if debiased=False), no variance, or a bandwidth with kernel="linear".
 
-    Reference: Gretton et al. (2005); Song et al. (2012), eq. 5.
+    Notes
+    -----
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity without an upper bound; about 0
+    for unrelated data. The debiased value can be negative, the biased one is at least 0. `dissimilarity` is hsic(x, x)
+    + hsic(y, y) - 2 hsic(x, y), the squared distance between the centred Gram matrices.
 
+    How the number misleads: with the linear kernel it is in the units of the data, to the fourth power for x with
+    itself. A layer with larger activations gets a larger value, so values of different layers or models do not compare;
+    `CKA` divides this out. Like CKA it is decided by the directions of largest variance.
+
+    References
+    ----------
+    .. [1] Gretton, Bousquet, Smola and Schölkopf (2005). Measuring statistical dependence with Hilbert-Schmidt norms.
+       ALT.
+    .. [2] Song, Smola, Gretton, Bedo and Borgwardt (2012). Feature selection via dependence maximization. JMLR 13.
+       Equation 5.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> get_measure("hsic", debiased=False)([[0.0], [2.0]], [[0.0], [2.0]])
     4.0

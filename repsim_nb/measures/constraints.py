@@ -1,4 +1,4 @@
-"""Parameters of measures: declared once, by annotation and default, and checked from that declaration."""
+"""Check the parameters of measures against their annotations and defaults, where they are declared."""
 
 import inspect
 import math
@@ -30,7 +30,13 @@ Positive = Annotated[float, Between(math.ulp(0.0))]
 
 
 def check_names(owner: str, target: Callable[..., Any], names: Mapping[str, Any]) -> None:
-    """Raise for a parameter that `target` does not have."""
+    """Check that `target` has all these parameters.
+
+    Raises
+    ------
+    InputError
+        A name that is no parameter of `target`.
+    """
     known = list(inspect.signature(target).parameters)
     for name in names:
         if not known:
@@ -40,7 +46,13 @@ def check_names(owner: str, target: Callable[..., Any], names: Mapping[str, Any]
 
 
 def check_values(owner: str, target: Any, values: Mapping[str, Any]) -> None:
-    """Raise for a value that does not fit the annotation of its parameter on `target` (a class or a function)."""
+    """Check values against the annotations of the parameters of `target`, a class or a function.
+
+    Raises
+    ------
+    InputError
+        A value that does not fit its annotation.
+    """
     hints = get_type_hints(target, include_extras=True)
     for name, value in values.items():
         problem = _mismatch(value, hints.get(name, Any))
@@ -49,7 +61,7 @@ def check_values(owner: str, target: Any, values: Mapping[str, Any]) -> None:
 
 
 def _mismatch(value: Any, hint: Any) -> str | None:
-    """What `value` should have been, or None where it fits."""
+    """What `value` should have been; None if it fits."""
     origin = get_origin(hint)
     if origin in (Union, UnionType):
         problems = [_mismatch(value, option) for option in get_args(hint)]

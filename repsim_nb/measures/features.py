@@ -1,4 +1,4 @@
-"""One representation as the linear measures read it: checked, centred and scaled on demand, never copied as a whole."""
+"""One representation, as linear measures read it: centred and scaled on demand, never copied as a whole."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -12,17 +12,17 @@ from torch import Tensor
 from repsim_nb.errors import InputError
 
 BLOCK_BYTES = 2**26  # working memory of a strip of products
-TILE_BYTES = 28 * 2**20  # of X'Y of several layers at once; with the rows in work, some 70 MB
+TILE_BYTES = 28 * 2**20  # of X'Y of several layers at once; some 70 MB with the rows being multiplied
 TILE_ROWS = 1024
 BLOCK_ROWS = 1024
-BUFFERS = 18 * 10**6  # bytes that BLAS and LAPACK take for float64, and that malloc keeps meanwhile, measured
-SLACK = 4 * 10**6  # the same of float32 products
-LEAST_BLOCKS = 8  # parts of DISTANCE_BYTES that blocks of several layers have at least
+BUFFERS = 18 * 10**6  # bytes that BLAS and LAPACK take for float64 and that malloc keeps meanwhile, measured
+SLACK = 4 * 10**6  # the same for float32 products
+LEAST_BLOCKS = 8  # blocks of several layers have at least DISTANCE_BYTES divided by this
 DISTANCE_BYTES = 2**22  # of a block of distances
-FEW_ROWS = 512  # stay in cache while they are turned into float64
+FEW_ROWS = 512  # that stay in cache while they are converted to float64
 NEARLY_SAME = 0.99  # mean cosine of rows
 LEAST = 96  # columns of the smallest block of a symmetric product
-ALIGNED = 32  # rows or columns that blocks are a multiple of, where they can: products are up to 1.5 times faster
+ALIGNED = 32  # blocks have a multiple of this many rows or columns where possible: up to 1.5 times faster
 
 
 class Spectrum(NamedTuple):
@@ -33,7 +33,7 @@ class Spectrum(NamedTuple):
 
 
 class Layer(Protocol):
-    """What linear measures read of one representation, by its rows (Features) or by sums (LayerMoments)."""
+    """What linear measures read of one representation, from its rows (Features) or from sums (LayerMoments)."""
 
     n: int
     d: int
@@ -49,7 +49,7 @@ class Layer(Protocol):
         """Its singular values and right singular vectors, up to the numerical rank r."""
 
     def varied(self, measure: str) -> Self:
-        """Itself, or an error where `measure` is undefined because nothing varies."""
+        """Return self; raise if nothing varies, so that `measure` is undefined."""
 
     def overlap(self, other: Any) -> Tensor:
         """U'V of the left singular vectors of both, (r, r of other)."""
@@ -59,15 +59,15 @@ class Layer(Protocol):
 
     @staticmethod
     def products(xs: Sequence[Any], ys: Sequence[Any]) -> Iterator[tuple[int, int, Tensor]]:
-        """X_i'Y_j (d_i, d_j) of all pairs; where ys are xs only those with j >= i."""
+        """X_i'Y_j (d_i, d_j) of all pairs; only those with j >= i if ys are xs."""
 
 
 class Features:
     """The rows of one representation, centred (unless told otherwise) and scaled by a power of two.
 
-    The scale makes the largest entry about 1, so that huge and tiny inputs neither overflow nor vanish, and being a
-    power of two it changes no digit; `unit` takes it back (true value = scaled value * unit). What counts as rounding
-    is decided feature by feature: a large feature says nothing about the digits of a small one.
+    The scale makes the largest entry about 1, so that huge and tiny inputs neither overflow nor vanish. A power of two
+    changes no digit; `unit` undoes it (true value = scaled value * unit). What counts as rounding is decided feature
+    by feature, as a large feature says nothing about the precision of a small one.
     """
 
     def __init__(self, x: Tensor, side: str, centred: bool = True) -> None:
@@ -83,12 +83,12 @@ class Features:
         self.scale = _power_below(reach.max().item(), x.dtype) if self.varies else 1.0
         self.unit = 1 / self.scale
         self.mean = mean * self.scale
-        # What the dtype of x cannot hold of the mean, where that is more than rounding of a centred value.
+        # the part of the mean that the dtype of x cannot hold, if that is more than rounding
         rest = self.mean - self.mean.to(x.dtype).double()
         self.rest = rest if (rest.abs() > 4 * torch.finfo(x.dtype).eps * reach * self.scale).any() else None
 
     def varied(self, measure: str) -> Self:
-        """Itself, or an error where `measure` is undefined because nothing varies."""
+        """Return self; raise if nothing varies, so that `measure` is undefined."""
         if not self.varies:
             raise self._undefined(measure)
         return self
@@ -97,11 +97,11 @@ class Features:
         what = f"all {self.n} rows are equal" if self.centred else "all values are 0"
         if self.centred and (self.x != self.x[0]).any():
             what += f" up to the rounding of {str(self.x.dtype).removeprefix('torch.')}"
-        return InputError(f"{measure} is undefined: {self.side} has no variance ({what}). Leave this one out.")
+        return InputError(f"{measure} is undefined: {self.side} has no variance ({what}). Leave this layer out.")
 
     @cached_property
     def doubled(self) -> "Features":
-        """The same in float64."""
+        """The same features in float64."""
         return self if self.x.dtype is torch.float64 else Features(self.x.double(), self.side, self.centred)
 
     def rows(
@@ -116,7 +116,7 @@ class Features:
         return self._centred(rows, rows.dtype, rows)
 
     def _centred(self, rows: Tensor, dtype: torch.dtype, out: Tensor | None) -> Tensor:
-        if dtype is not self.x.dtype:  # in place: operands of two dtypes would be copied
+        if dtype is not self.x.dtype:  # in place, as operands of different dtypes would be copied
             result = rows.to(dtype) if out is None else out.copy_(rows)
             return result.mul_(self.scale).sub_(self.mean.to(dtype))
         result = torch.add(-self.mean.to(dtype), rows, alpha=self.scale, out=out)
@@ -137,7 +137,7 @@ class Features:
     def svd(self) -> tuple[Tensor, Tensor, Tensor]:
         """U (n, r), s (r,), V' (r, d) in float64, r the numerical rank.
 
-        What the rounding of the input may have made is no direction of the data, see `rounding_lengths`.
+        Directions that rounding of the input may have produced are dropped; see `rounding_lengths`.
         """
         rows = self.rows(dtype=torch.float64)
         u, s, vh = torch.linalg.svd(rows, full_matrices=False)
@@ -150,7 +150,7 @@ class Features:
 
     @property
     def spectrum(self) -> Spectrum:
-        """Singular values and right singular vectors, in the data's own units."""
+        """Singular values and right singular vectors, in the units of the data."""
         _, s, vh = self.svd
         return Spectrum(s * self.unit, vh)
 
@@ -164,7 +164,7 @@ class Features:
 
     @staticmethod
     def products(xs: Sequence["Features"], ys: Sequence["Features"]) -> Iterator[tuple[int, int, Tensor]]:
-        """X_i'Y_j (d_i, d_j) of all pairs; where ys are xs only those with j >= i."""
+        """X_i'Y_j (d_i, d_j) of all pairs; only those with j >= i if ys are xs."""
         return cross_products(xs, ys)
 
 
@@ -178,10 +178,10 @@ def column_sums(x: Tensor) -> Tensor:
 
 
 def rounding_lengths(vh: Tensor, sizes: Tensor, means: Tensor, n: int, eps: float) -> Tensor:
-    """How long rounding alone may make each of the directions `vh` (r, d) of n centred rows.
+    """The length that rounding alone may give each of the directions `vh` (r, d) of n centred rows.
 
-    Every feature has its own rounding: eps of what varies in it, of norm `sizes` (with room for how it was computed),
-    and eps of its mean, which centring leaves behind (nothing of it in a constant feature, of size 0).
+    Every feature has its own rounding: eps of its variation, of norm `sizes` (with room for how it was computed), and
+    eps of its mean, which centring leaves behind (0 for a constant feature, of size 0).
     """
     varying = torch.linalg.vector_norm(vh * sizes, dim=1)
     left = torch.linalg.vector_norm(vh * torch.where(sizes > 0, means, 0.0), dim=1)
@@ -190,7 +190,7 @@ def rounding_lengths(vh: Tensor, sizes: Tensor, means: Tensor, n: int, eps: floa
 
 def squared_lengths(rows: Tensor) -> Tensor:
     """Squared norm of every row."""
-    lengths = rows.new_empty(len(rows))  # one piece: small ones in between would keep malloc from using memory again
+    lengths = rows.new_empty(len(rows))  # small tensors in between would keep malloc from reusing memory
     for block, out in zip(rows.split(FEW_ROWS), lengths.split(FEW_ROWS), strict=True):
         torch.sum(block.square(), dim=1, out=out)
     return lengths
@@ -199,9 +199,9 @@ def squared_lengths(rows: Tensor) -> Tensor:
 def squared_distances(rows: Tensor, height: int | None = None, room: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Squared euclidean distances of the first `height` rows (None: all) to all, of centred rows in float64.
 
-    By products, several times faster than by differences; what is within rounding of 0 becomes 0, so that equal rows
-    have distance 0 here too. `room` is for what is given back and for as much work: of blocks of many sizes malloc
-    would keep several.
+    Computed from products, several times faster than from differences. What is within rounding of 0 becomes 0, so that
+    equal rows have distance 0 here too. `room` is for the result and as much working memory: malloc would keep several
+    blocks of different sizes.
     """
     squares = squared_lengths(rows)
     shape = len(rows[:height]), len(rows)
@@ -213,9 +213,9 @@ def squared_distances(rows: Tensor, height: int | None = None, room: tuple[Tenso
 
 
 def distance_blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """`squared_distances` of a few rows at a time, start, start + 1, ..., to those from `start` on, behind `start`.
+    """Yield `start` and the `squared_distances` of a few rows, start, start + 1, ..., to those from `start` on.
 
-    Each is overwritten by the next.
+    Each block overwrites the last.
     """
     out, work = rows.new_empty(2, block_bytes(len(rows)) // 8)
     for start, height in blocks_of_rows(len(rows)):
@@ -223,7 +223,7 @@ def distance_blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def blocks_of_rows(n: int, layers: int = 1) -> Iterator[tuple[int, int]]:
-    """Start and height of blocks of rows of the upper triangle of (n, n), low enough for float64 and so many layers."""
+    """Start and height of blocks of rows that cover the upper triangle of (n, n) in float64, for this many layers."""
     room = DISTANCE_BYTES // min(layers, LEAST_BLOCKS)
     start = 0
     while start < n:
@@ -233,12 +233,12 @@ def blocks_of_rows(n: int, layers: int = 1) -> Iterator[tuple[int, int]]:
 
 
 def block_bytes(n: int, layers: int = 1) -> int:
-    """Of one block of `blocks_of_rows`, float64."""
+    """Size of one block of `blocks_of_rows`, float64."""
     return min(max(DISTANCE_BYTES // min(layers, LEAST_BLOCKS), 8 * n), 8 * n * n)
 
 
 def upper_triangle(blocks: Iterator[tuple[int, Tensor]]) -> np.ndarray:
-    """Entries i < j of a symmetric matrix, as a vector, from its blocks as `distance_blocks` gives them."""
+    """Entries i < j of a symmetric matrix as a vector, from blocks such as those of `distance_blocks`."""
     out = np.empty(0)
     at = 0
     for start, block in blocks:
@@ -251,7 +251,7 @@ def upper_triangle(blocks: Iterator[tuple[int, Tensor]]) -> np.ndarray:
 
 
 def unit_rows(x: Tensor, measure: str, side: str, centred: bool = False) -> Tensor:
-    """Rows of norm 1 in float64; `centred` takes each row's mean over features out of it first."""
+    """Rows of norm 1 in float64; `centred` subtracts each row's mean over features first."""
     rows = Features(x, side, centred=False).rows(dtype=torch.float64)
     if centred:
         rows -= rows.mean(1, keepdim=True)
@@ -259,22 +259,22 @@ def unit_rows(x: Tensor, measure: str, side: str, centred: bool = False) -> Tens
 
 
 def common_direction(rows: Tensor) -> Tensor | None:
-    """The mean of rows of norm 1 where all point nearly the same way, as beside one huge feature; else None.
+    """The mean of rows of norm 1 if all point nearly the same way, as with one huge feature; else None.
 
-    Their cosines then differ by less than products keep, and are better told from the rows less this.
+    Their cosines then differ by less than the precision of products, so subtract this from the rows first.
     """
     mean = rows.mean(0)
     return mean if mean.square().sum() > NEARLY_SAME else None
 
 
 def row_norms(rows: Tensor, measure: str, side: str) -> Tensor:
-    """Norms of the rows; a row of zeros has no direction and is an error."""
+    """Norms of the rows; raises for a row of zeros, which has no direction."""
     norms = rows.norm(dim=1)
     if (norms == 0).any():
         first = int((norms == 0).nonzero()[0])
         raise InputError(
-            f"{measure} compares directions, and row {first} of {side} is all 0 ({int((norms == 0).sum())} such rows): "
-            "drop those rows on both sides."
+            f"{measure} compares directions, and row {first} of {side} is all 0 ({int((norms == 0).sum())} such rows). "
+            "Drop those rows on both sides."
         )
     return norms
 
@@ -287,16 +287,13 @@ def _column_range(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _power_below(value: float, dtype: torch.dtype) -> float:
-    """The power of two that brings `value` to [0.5, 1), within what `dtype` can multiply by."""
+    """The power of two that scales `value` to [0.5, 1), within the range of `dtype`."""
     limit = 126 if dtype is torch.float32 else 1000
     return math.ldexp(1.0, max(-limit, min(limit, -math.frexp(value)[1])))
 
 
 def cross_products(xs: Sequence[Features], ys: Sequence[Features]) -> Iterator[tuple[int, int, Tensor]]:
-    """X_i'Y_j (d_i, d_j) of all pairs: many at once in large products, in bounded memory.
-
-    Where ys are xs only j >= i is given.
-    """
+    """X_i'Y_j (d_i, d_j) of all pairs, many at once in bounded memory; only those with j >= i if ys are xs."""
     same = same_layers(xs, ys)
     width = math.isqrt(TILE_BYTES // xs[0].x.dtype.itemsize)
     for rows in _tiles([x.d for x in xs], width):
@@ -324,8 +321,9 @@ def _tile(xs: Sequence[Features], ys: Sequence[Features]) -> Tensor:
 
 
 def upper_blocks(size: int, least: int = LEAST) -> Iterator[tuple[slice, slice]]:
-    """Blocks that cover the upper triangle of a symmetric (size, size) matrix by halving: squares of at most `least` on
-    the diagonal, and what lies above them.
+    """Blocks that cover the upper triangle of a symmetric (size, size) matrix, found by halving.
+
+    They are squares of at most `least` on the diagonal, and what is above them.
     """
 
     def part(start: int, stop: int) -> Iterator[tuple[slice, slice]]:
@@ -346,7 +344,7 @@ def squared_norm(m: Tensor) -> float:
 
 
 def _tiles(widths: Sequence[int], most: int) -> list[list[int]]:
-    """Consecutive indices gathered until their widths reach `most`."""
+    """Group consecutive indices until their widths reach `most`."""
     tiles: list[list[int]] = []
     room = 0
     for index, width in enumerate(widths):
@@ -363,7 +361,7 @@ def pairwise(
     ys: Sequence[Layer],
     function: Callable[[Tensor], float],
 ) -> np.ndarray:
-    """function(X_i'Y_j) for all pairs, (len(xs), len(ys)); the function takes a matrix and its transpose alike."""
+    """function(X_i'Y_j) for all pairs, (len(xs), len(ys)); the function must not change under a transpose."""
     values = np.empty((len(xs), len(ys)))
     for i, j, product in xs[0].products(xs, ys):
         values[i, j] = function(product)
@@ -373,5 +371,5 @@ def pairwise(
 
 
 def same_layers(xs: Sequence[Any], ys: Sequence[Any]) -> bool:
-    """Whether both are the same objects, so that the grid is symmetric."""
+    """Whether both lists hold the same objects, so that the grid is symmetric."""
     return len(xs) == len(ys) and all(x is y for x, y in zip(xs, ys, strict=True))

@@ -1,4 +1,4 @@
-"""Measures of what two models answer: x and y are logits (n, classes), the same classes in the same order."""
+"""Measures of two models' predictions: x and y are logits (n, classes), the same classes in the same order."""
 
 import math
 from typing import Any
@@ -10,11 +10,11 @@ from torch import Tensor
 from repsim_nb.errors import InputError
 from repsim_nb.measures.registry import Measure, register
 
-AT_ONCE = 2**18  # probabilities in work
+AT_ONCE = 2**18  # probabilities processed at a time
 
 
 class _Functional(Measure):
-    """What measures on logits share."""
+    """Base class of measures on logits."""
 
     direction = "dissimilarity"
     min_rows = 1
@@ -32,7 +32,7 @@ class _Functional(Measure):
     def _score(self, p: Tensor, q: Tensor) -> float:
         if p.shape[1] != q.shape[1]:
             raise InputError(
-                f"{self.name}: x has {p.shape[1]} classes, y has {q.shape[1]}; they must be the same ones."
+                f"{self.name}: x has {p.shape[1]} classes, y has {q.shape[1]}; both need the same classes."
             )
         return self._compare(p, q)
 
@@ -41,7 +41,7 @@ class _Functional(Measure):
 
 
 class _Probabilities(_Functional):
-    """What measures on softmax probabilities share; prepared as log-probabilities in float64."""
+    """Base class of measures on softmax probabilities, prepared as log-probabilities in float64."""
 
     def _kept_bytes(self, n: int, d: int) -> int:
         return 8 * n * d
@@ -66,12 +66,12 @@ class _Probabilities(_Functional):
 
 
 def _parts(x: Tensor) -> tuple[Tensor, ...]:
-    """As few rows as hold `AT_ONCE` numbers."""
+    """x in parts of at most `AT_ONCE` numbers, or one row."""
     return x.split(max(1, AT_ONCE // x.shape[1]))
 
 
 def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) of every row in nats; where p is 0 nothing is added."""
+    """KL(p || q) of every row, in nats; classes with p = 0 add nothing."""
     return torch.where(log_p == -math.inf, 0.0, log_p.exp() * (log_p - log_q)).sum(1)
 
 
@@ -79,14 +79,28 @@ def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 class JensenShannon(_Probabilities):
     """Mean Jensen-Shannon divergence of the predictions softmax(x) and softmax(y), in bits.
 
+    Raises
+    ------
+    InputError
+        One class; different numbers of classes.
+
+    Notes
+    -----
         mean_i [KL(p_i || m_i) + KL(q_i || m_i)] / 2,   m = (p + q) / 2
 
-    In [0, 1]: 0 = the same predictions, 1 = certain and different. Not a metric (its square root is, row by row).
+    x and y are logits (n, classes), the same classes in the same order. A dissimilarity in [0, 1]: 0 = the same
+    predictions, 1 = certain and different. Not a metric (its square root is, row by row).
 
-    Errors: one class; different numbers of classes.
+    How the number misleads: confidence counts. Two models that give the same answers, one of them more surely, differ,
+    and two that are unsure of different answers hardly do. The mean hides whether all rows differ a little or a few
+    rows entirely.
 
-    Reference: Lin (1991).
+    References
+    ----------
+    .. [1] Lin (1991). Divergence measures based on the Shannon entropy. IEEE Transactions on Information Theory 37.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> get_measure("jensen_shannon")([[0.0, 99.0]], [[99.0, 0.0]])
     1.0
@@ -104,14 +118,29 @@ class JensenShannon(_Probabilities):
 
 @register
 class KLDivergence(_Probabilities):
-    """Mean Kullback-Leibler divergence KL(softmax(x) || softmax(y)), in nats as losses are.
+    """Mean Kullback-Leibler divergence KL(softmax(x) || softmax(y)), in nats, the unit of losses.
 
-    In [0, inf), not symmetric: x is taken as the truth.
+    Raises
+    ------
+    InputError
+        One class; different numbers of classes.
 
-    Errors: one class; different numbers of classes.
+    Notes
+    -----
+        mean_i sum_c p_ic (log p_ic - log q_ic)
 
-    Reference: Kullback and Leibler (1951).
+    x and y are logits (n, classes), the same classes in the same order. A dissimilarity in [0, inf), not symmetric: x
+    is taken as the truth.
 
+    How the number misleads: it has no upper bound, so a few rows on which y is sure and wrong can make up most of the
+    mean. Swapping x and y gives another number. What y says about classes that x finds improbable hardly counts.
+
+    References
+    ----------
+    .. [1] Kullback and Leibler (1951). On information and sufficiency. Annals of Mathematical Statistics 22.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> round(get_measure("kl_divergence")([[0.0, 99.0]], [[0.0, 0.0]]), 6)
     0.693147
@@ -129,14 +158,31 @@ class KLDivergence(_Probabilities):
 
 @register
 class Disagreement(_Functional):
-    """Share of rows on which x and y give the largest logit to different classes (of equal ones, the first).
+    """Share of rows on which x and y give the largest logit to different classes.
 
-    In [0, 1]: 0 = the same answers. Scaling logits changes no answer.
+    Raises
+    ------
+    InputError
+        One class; different numbers of classes.
 
-    Errors: one class; different numbers of classes.
+    Notes
+    -----
+        mean_i [argmax_c x_ic != argmax_c y_ic],   of equal logits the first
 
-    Reference: Madani et al. (2004).
+    x and y are logits (n, classes), the same classes in the same order. A dissimilarity in [0, 1]: 0 = the same
+    answers. Scaling the logits changes no answer.
 
+    How the number misleads: confidence does not count, so a tie that rounding breaks weighs as much as a firm change of
+    mind. Two accurate models must agree on most rows: with accuracies of 90% they disagree on at most 20%, whatever
+    they have in common.
+
+    References
+    ----------
+    .. [1] Madani, Pennock and Flake (2004). Co-validation: using model disagreement on unlabeled data to validate
+       classification algorithms. NeurIPS.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> get_measure("disagreement")([[0.0, 1.0], [2.0, 1.0]], [[0.0, 9.0], [1.0, 2.0]])
     0.5
@@ -154,16 +200,34 @@ class Disagreement(_Functional):
 
 @register
 class AccuracyDifference(_Functional):
-    """Difference of the accuracies of x and y: |share of rows that x gets right - share that y gets right|.
+    """Absolute difference between the accuracies of x and y.
 
-    In [0, 1]. Two models that err on different rows have difference 0; see disagreement.
+    Parameters
+    ----------
+    labels
+        The right class of every row, n integers from 0 to classes - 1. Required.
 
-    labels: the right class of every row, integers (n,).
+    Raises
+    ------
+    InputError
+        No labels, or labels that are not n integers from 0 to classes - 1.
 
-    Errors: no labels, or labels that are not n integers from 0 to classes - 1.
+    Notes
+    -----
+        | share of rows that x gets right - share of rows that y gets right |
 
-    Reference: Klabunde et al. (2023).
+    x and y are logits (n, classes), the same classes in the same order. A dissimilarity in [0, 1].
 
+    How the number misleads: two models that err on entirely different rows have difference 0; see `disagreement`. With
+    n rows, differences below about 1 / sqrt(n) are within sampling error.
+
+    References
+    ----------
+    .. [1] Klabunde, Schumacher, Strohmaier and Lemmerich (2023). Similarity of neural network models: a survey of
+       functional and representational measures. arXiv.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> get_measure("accuracy_difference", labels=[1, 1])([[0.0, 1.0], [2.0, 1.0]], [[0.0, 9.0], [1.0, 2.0]])
     0.5

@@ -1,6 +1,6 @@
-"""Inner products of Gram matrices, with pairs of rows left out and means taken out.
+"""Inner products of Gram matrices, with some pairs of rows left out and means removed.
 
-Every variant of HSIC here is one construction. Keep the pairs (i, j) that count: all (biased), i != j (debiased), or
+All variants of HSIC here are one construction. Keep the pairs (i, j) that count: all (biased), i != j (debiased), or
 rows of different groups. Project a Gram K, on those pairs, onto the complement of all a_i + a_j. The inner product of
 two projected Grams is
 
@@ -8,7 +8,7 @@ two projected Grams is
 
 For all pairs this is double centring and gives Gretton's HSIC; for i != j it is the U-centring of Szekely and Rizzo
 (2014) and gives the unbiased HSIC1 of Song et al. (2012); for groups it has zero expectation whenever rows of
-different groups are independent and x is independent of y, whatever happens inside a group.
+different groups are independent and x is independent of y, however rows of one group depend on each other.
 """
 
 import math
@@ -42,19 +42,19 @@ Kernel = Literal["linear", "rbf"]
 WIDTH = 256  # columns of a block of a symmetric product
 BINS = 2**12
 TINY = 1e-200
-GATHERED = 2**20  # distances that are looked at in one piece
-STRIP_BYTES = 2**27  # of rows of all Gram matrices in work: every strip centres the rows of its columns anew
+GATHERED = 2**20  # distances sorted at once
+STRIP_BYTES = 2**27  # of rows of all Gram matrices held at a time; each strip centres the rows of its columns again
 
 
 class Groups:
-    """Which rows belong together; pairs inside a group do not count."""
+    """Which rows belong together; pairs within a group do not count."""
 
     def __init__(self, labels: Any, n: int) -> None:
         values, codes = np.unique(np.asarray(labels), return_inverse=True)
         if codes.shape != (n,):
             raise InputError(f"groups has shape {codes.shape}, expected one label for each of the {n} rows.")
         if len(values) < 4:
-            raise InputError(f"groups names {len(values)} groups, at least 4 are needed: leave groups out.")
+            raise InputError(f"groups has {len(values)} different labels; at least 4 are needed. Leave groups out.")
         self.n, self.codes = n, torch.from_numpy(codes)
         self.sizes = torch.bincount(self.codes).double()
 
@@ -68,10 +68,10 @@ class Groups:
         return torch.zeros(len(self.sizes), dtype=v.dtype, device=v.device).index_add_(0, self.codes.to(v.device), v)
 
     def offsets(self, row_sums: Tensor) -> Tensor:
-        """a of the module's docstring: (n - n_g) a_i + S - S_g = r_i, with S_g the sum of a over i's group."""
+        """The vector a of the module's docstring: (n - n_g) a_i + S - S_g = r_i, S_g the sum of a over i's group."""
         sizes, sums = self.sizes.to(row_sums.device), self.sums(row_sums)
         gap = self.n - 2 * sizes
-        # The largest group may hold half of all rows (gap 0): solve the others' equations first, then its own.
+        # the largest group may hold half of all rows (gap 0), so solve for the others first
         last = int(sizes.argmax())
         others = torch.arange(len(sizes), device=sizes.device) != last
         known, slope = (sums / gap)[others].sum(), (sizes / gap)[others].sum()
@@ -84,7 +84,7 @@ class Groups:
 
 @dataclass
 class Gram:
-    """The Gram matrix of one representation, never held: its rows are made when asked for."""
+    """The Gram matrix of one representation. It is never stored: its rows are computed when needed."""
 
     features: Features
     kernel: Kernel
@@ -93,7 +93,7 @@ class Gram:
     bandwidth: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.kernel == "rbf":  # distances as differences of float32 squares are too rough for an exponential
+        if self.kernel == "rbf":  # in float32, distances as differences of squares are too imprecise for exp
             self.features = self.features.doubled
 
     @property
@@ -103,16 +103,16 @@ class Gram:
 
     @property
     def unit(self) -> float:
-        """The square root of what entries of K are counted in: a linear kernel is of scaled features."""
+        """The square root of the unit of K's entries, as a linear kernel is computed from scaled features."""
         return self.features.unit if self.kernel == "linear" else 1.0
 
     @cached_property
     def doubled(self) -> "Gram":
-        """The same in float64."""
+        """The same Gram matrix in float64."""
         return replace(self, features=self.features.doubled)
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """K[start:stop, start:] (the lower triangle is its mirror image)."""
+        """K[start:stop, start:]; the lower triangle is its mirror image."""
         right = self.features.rows(start)
         product = right[: stop - start] @ right.T
         if self.kernel == "linear":
@@ -122,9 +122,9 @@ class Gram:
         return distances.clamp_(min=0).div_(-2 * self.variance).exp_()
 
     def fill(self, out: Tensor, start: int, work: Tensor) -> None:
-        """Write K[start : start + height, start:] to `out` (height, n - start), its `upper_blocks` and to their right.
+        """Write the `upper_blocks` of K[start : start + height, start:], and what is right of them, to `out`.
 
-        `work` has room for the features.
+        `out` is (height, n - start); `work` has room for the features.
         """
         height, width = out.shape
         blocks = [*upper_blocks(height), (slice(0, height), slice(height, width))]
@@ -144,13 +144,13 @@ class Gram:
         if median == 0:
             raise InputError(
                 f"{self.features.side}: more than half of all pairs of rows are equal, so their median distance, the "
-                "unit of bandwidth, is 0. Drop duplicated rows or use kernel='linear'."
+                "unit of bandwidth, is 0. Drop duplicate rows or use kernel='linear'."
             )
         return float(self.bandwidth**2 * median)
 
     @cached_property
     def left_out(self) -> Tensor:
-        """The entries of K that do not count, in one vector (zero diagonal, or zero blocks)."""
+        """The entries of K that do not count, in one vector: the diagonal, or the blocks of groups."""
         if not self.debiased:
             return torch.zeros(1, dtype=torch.float64, device=self.features.x.device)
         if self.groups is None:
@@ -174,7 +174,7 @@ class Gram:
 
     @cached_property
     def offsets(self) -> Tensor:
-        """a of the module's docstring."""
+        """The vector a of the module's docstring."""
         if self.groups is not None:
             return self.groups.offsets(self.row_sums)
         out = 1 if self.debiased else 0  # entries left out of each row
@@ -210,18 +210,18 @@ class Gram:
 
     @cached_property
     def energy(self) -> float:
-        """<K, K> over all pairs, by features; the Gram route fills it in from what it computes anyway."""
+        """<K, K> over all pairs, from features; the Gram route sets it from what it computes anyway."""
         return _self_product(self.features)
 
     def correction(self, other: "Gram") -> float:
-        """What the pairs left out and the means take from <K, L>."""
+        """What to subtract from <K, L> for the pairs left out and the means."""
         return (self.left_out @ other.left_out + 2 * self.offsets @ other.row_sums).item()
 
 
 def median_distance(rows: Tensor) -> float:
-    """Median squared distance of two different rows, of centred rows in float64; exact, and without holding all.
+    """Median squared distance of two different rows, of centred rows in float64; exact, without storing all distances.
 
-    Counts in bins narrow down where the middle distances lie.
+    Counts in bins narrow down where the middle distances are.
     """
     pairs = len(rows) * (len(rows) - 1) // 2
     middle = np.array([(pairs - 1) // 2, pairs // 2])
@@ -246,20 +246,20 @@ def median_distance(rows: Tensor) -> float:
     if not len(counts):
         values.sort()
         return float(values[middle - below].mean())
-    order = values.argsort()  # of many, few are different
+    order = values.argsort()  # there are many distances but few different ones
     found = np.searchsorted(below + counts[order].cumsum(), middle, side="right")
     return float(values[order][found].mean())
 
 
 def product_bytes(n: int, wide_x: int, wide_y: int, widest: int, after: int = 0) -> int:
-    """Bytes in work at most for X_i'Y_j of layers so wide together, float32; `after` are in work on each of them."""
+    """Most working memory, in bytes, for X_i'Y_j of layers of these total widths, float32; `after` is used on each."""
     most = max(math.isqrt(TILE_BYTES // 4), widest)
     left, right = min(wide_x, most), min(wide_y, most)
     return 4 * left * right + max(4 * min(n, TILE_ROWS) * (left + right), after) + 8 * widest**2 + SLACK
 
 
 def work_bytes(n: int, widths: Sequence[int], wide_x: int, wide_y: int, kernel: Kernel = "linear") -> int:
-    """Bytes that `kept_products` has in work at most, of layers of these widths, so wide together on each side."""
+    """Most working memory, in bytes, of `kept_products` for layers of these widths; `wide_x`, `wide_y` are totals."""
     size, wide, layers = (4 if kernel == "linear" else 8), max(widths), len(widths)
     if kernel == "linear" and not gram_route_is_cheaper(n, widths, wide_x * wide_y):
         return product_bytes(n, wide_x, wide_y, wide)
@@ -280,7 +280,7 @@ def _distances(rows: Tensor) -> Iterator[np.ndarray]:
 
 
 def kept_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """<K_i, L_j>, <K_i, K_i> and <L_j, L_j>, projected as this module says."""
+    """<K_i, L_j>, <K_i, K_i> and <L_j, L_j>, projected as described at the top of this module."""
     cross = _whole_products(ps, qs)
     trusted_ps, trusted_qs, self_p, self_q = kept_selves(ps, qs)
     if trusted_ps is not ps:
@@ -292,10 +292,10 @@ def kept_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> tuple[np.ndarray, n
 def kept_selves(
     ps: Sequence[Gram], qs: Sequence[Gram]
 ) -> tuple[Sequence[Gram], Sequence[Gram], np.ndarray, np.ndarray]:
-    """<K_i, K_i> and <L_j, L_j>, projected, behind the Grams that they were taken from.
+    """The Grams used, and their <K_i, K_i> and <L_j, L_j>, projected.
 
-    Debiasing can cancel nearly all of <K, K>, as when one row is far from all others; then float32 is not enough and
-    the Grams returned are all in float64.
+    Debiasing can cancel nearly all of <K, K>, for example when one row is far from all others. float32 is not enough
+    then, and all Grams returned are in float64.
     """
     single = ps[0].features.x.dtype is torch.float32
     selves = []
@@ -314,7 +314,7 @@ def kept_selves(
 def kept_products_of_moments(
     moments: Moments, debiased: bool, measure: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `kept_products` gives for linear kernels of the rows that `moments` has seen, for a measure's name."""
+    """What `kept_products` gives for linear kernels of the rows in `moments`; `measure` is a name for messages."""
     xs, ys = moments.layers()
     layers = [layer.varied(measure) for layer in (xs if ys is xs else [*xs, *ys])]
     n, whole = moments.n, pairwise(xs, ys, squared_norm)
@@ -322,7 +322,7 @@ def kept_products_of_moments(
     if not debiased:
         corrections = np.zeros((len(energies), len(energies)))
     else:
-        # With p_i = |x_i|^2 the row sums of K are -p_i, so that `Gram.correction` needs no more than these sums.
+        # with p_i = |x_i|^2 the row sums of K are -p_i, so these sums are all that `Gram.correction` needs
         *_, quartic = moments.moved(-moments.sums / n)
         squares = np.array([layer.norm**2 for layer in layers])
         corrections = (n * quartic.numpy() - np.outer(squares, squares) / (n - 1)) / (n - 2)
@@ -330,8 +330,8 @@ def kept_products_of_moments(
     lost = _lost(kept := energies - corrections.diagonal(), energies, single)
     if lost.any() and single:
         raise PrecisionError(
-            f"HSIC of {moments.name(int(lost.argmax()))} with itself is lost in the rounding of float32 products, as "
-            "when one row is far beyond all others: use accumulator(..., dtype=torch.float64)."
+            f"HSIC of {moments.name(int(lost.argmax()))} with itself is lost in the rounding of float32 products, "
+            "for example because one row is far from all others. Use accumulator(..., dtype=torch.float64)."
         )
     if lost.any():
         raise _vanished(moments.name(int(lost.argmax())))
@@ -340,19 +340,19 @@ def kept_products_of_moments(
 
 
 def _lost(kept: np.ndarray, energies: np.ndarray, single: bool) -> np.ndarray:
-    """Where cancellation left too few digits of what float32 or float64 products keep."""
+    """Where cancellation left too few digits of float32 or float64 products."""
     return kept < (0.02 if single else 1e-9) * energies  # keeps errors under ROUNDING in the registry
 
 
 def _vanished(side: str) -> InputError:
     return InputError(
         f"HSIC of {side} with itself is 0 to rounding: hardly any pair of rows that counts differs from the rest. "
-        "Check for rows that are far beyond all others or all alike, or use debiased=False."
+        "Check for rows that are far from all others or all alike, or use debiased=False."
     )
 
 
 def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> np.ndarray:
-    """<K_i, L_j> over all pairs by the cheaper route."""
+    """<K_i, L_j> over all pairs, by the cheaper route."""
     distinct = list({id(g): g for g in [*ps, *qs]}.values())
     widths = [g.features.d for g in distinct]
     products = sum(p.features.d for p in ps) * sum(q.features.d for q in qs)
@@ -366,12 +366,12 @@ def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> np.ndarray:
 
 
 def gram_route_is_cheaper(n: int, widths: Sequence[int], products: int) -> bool:
-    """Whether the Grams of representations of these widths cost less than X_i'Y_j with so many entries in all."""
+    """Whether Grams of representations of these widths cost less than X_i'Y_j with `products` entries in all."""
     return n * n * (sum(widths) + len(widths) ** 2) < 2 * n * products + n * sum(d * d for d in widths)
 
 
 def _self_product(features: Features) -> float:
-    """||X'X||^2 = ||XX'||^2, half of the symmetric product computed."""
+    """||X'X||^2 = ||XX'||^2, computing half of the symmetric product."""
     wide = features.d > features.n
     parts = [features.rows().T] if wide else (features.rows(i, i + TILE_ROWS) for i in range(0, features.n, TILE_ROWS))
     blocks = list(upper_blocks(min(features.n, features.d)))
@@ -383,7 +383,7 @@ def _self_product(features: Features) -> float:
 
 
 def _gram_products(grams: Sequence[Gram]) -> np.ndarray:
-    """<K_i, K_j> for all pairs of `grams`: a strip of rows of all of them at a time, upper triangle only."""
+    """<K_i, K_j> for all pairs of `grams`, from the upper triangle, a strip of rows of all of them at a time."""
     n, x = grams[0].n, grams[0].features.x
     total = torch.zeros(len(grams), len(grams), dtype=torch.float64, device=x.device)
     work = x.new_empty(n * max(g.features.d for g in grams))

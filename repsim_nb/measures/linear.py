@@ -1,4 +1,4 @@
-"""What the whitening measures share: they see two representations only through spectra and one overlap."""
+"""Base of the measures that whiten: they see two representations only through spectra and one overlap."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from repsim_nb.measures.registry import Measure
 
 
 def svd_bytes(n: int, d: int) -> int:
-    """Bytes in work for the singular value decomposition of (n, d), beside what it returns."""
+    """Working memory in bytes of the singular value decomposition of (n, d), without what it returns."""
     return 16 * n * d + 24 * min(n, d) ** 2 + BUFFERS
 
 
@@ -18,7 +18,7 @@ class Linear(Measure):
     """A measure of the spectra of x and y and of the overlap C = U_x'U_y (r_x, r_y) of their left singular vectors.
 
     In memory these come from a singular value decomposition of each side. They also follow from second moments, as
-    X'X = V s^2 V' and C = s_x^-1 V_x' X'Y V_y s_y^-1, which can be added up over rows too many to hold.
+    X'X = V s^2 V' and C = s_x^-1 V_x' X'Y V_y s_y^-1, which can be added up over more rows than fit in memory.
     """
 
     centred: ClassVar[bool] = True
@@ -28,7 +28,7 @@ class Linear(Measure):
         return self._from_layer(Features(x, side, self.centred))
 
     def _from_layer(self, x: Layer) -> Layer:
-        _ = x.varied(self.name).spectrum  # the part that concerns one side alone
+        _ = x.varied(self.name).spectrum  # the part that needs one side only
         return x
 
     def _kept_bytes(self, n: int, d: int) -> int:

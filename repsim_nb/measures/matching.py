@@ -12,21 +12,37 @@ from torch import Tensor
 from repsim_nb.measures.features import BUFFERS, FEW_ROWS, Features
 from repsim_nb.measures.registry import Measure, register
 
-LARGEST_COPIES = 4  # up to how many times the wider side unequal widths are matched as copies
+LARGEST_COPIES = 4  # unequal widths are matched as copies up to this many times the wider side
 
 
 @register
 class PermutationProcrustes(Measure):
-    """Distance of x (n, d_x) and y (n, d_y) after the best permutation of features, not centred, not scaled.
+    """Distance of x and y after the best permutation of features, not centred, not scaled.
 
+    Raises
+    ------
+    InputError
+        All values are 0.
+
+    Notes
+    -----
         d = min_P |X P - Y|_F, the narrower padded with zeros
 
-    A metric in [0, inf); 0 = the same up to the order of features.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A metric in [0, inf), in the units of the data;
+    0 = the same up to the order of features.
 
-    Errors: all values 0. Near 0 the square root keeps half of the digits.
+    How the number misleads: a rotation of the features, which changes nothing that a linear readout could use, looks
+    like a large difference. A different mean or scale counts as well, and the value grows with n. Features of the wider
+    side without a partner add their whole norm. Near 0 the square root keeps only half of the digits.
 
-    Reference: Williams et al. (2021); Li et al. (2016).
+    References
+    ----------
+    .. [1] Williams, Kunz, Kornblith and Linderman (2021). Generalized shape metrics on neural representations. NeurIPS.
+    .. [2] Li, Yosinski, Clune, Lipson and Hopcroft (2016). Convergent learning: do different neural networks learn the
+       same representations? ICLR.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> get_measure("permutation_procrustes")([[1.0, 0.0], [0.0, 2.0]], [[0.0, 1.0], [2.0, 1.0]])
     1.0
@@ -54,21 +70,21 @@ class PermutationProcrustes(Measure):
         alone = [np.setdiff1d(np.arange(side.d), matched) for side, matched in ((p, rows), (q, columns))]
         total = 0.0
         for x, y in _blocks(p, q, unit):
-            # Differences, not squares minus products: exact where the two are equal.
+            # differences rather than squares minus products, so that equal features give exactly 0
             total += x[:, rows].sub_(y[:, columns]).square_().sum().item()
             total += sum(side[:, left].square().sum().item() for side, left in zip((x, y), alone, strict=True))
         return unit * math.sqrt(total)
 
 
 def _blocks(p: Features, q: Features, unit: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same few rows of both in float64, in one unit."""
+    """Blocks of the same rows of both, in float64 and in one unit."""
     for start in range(0, p.n, FEW_ROWS):
         x, y = (side.rows(start, start + FEW_ROWS, torch.float64).mul_(side.unit / unit) for side in (p, q))
         yield x, y
 
 
 class _Matching(Measure):
-    """What measures on the correlation r_ij of feature i of x with feature j of y share."""
+    """Base class of measures on the correlations r_ij of feature i of x with feature j of y."""
 
     direction = "similarity"
     bounds = (-1.0, 1.0)
@@ -82,7 +98,7 @@ class _Matching(Measure):
         return 24 * max(widths) ** 2
 
     def _prepare(self, x: Tensor, side: str) -> Tensor:
-        """Standardised columns; a constant feature becomes 0 and correlates 0 with everything."""
+        """Standardised columns; a constant feature becomes 0 and so correlates 0 with everything."""
         features = Features(x, side).varied(self.name)
         rows = features.rows(dtype=torch.float64)
         norms = rows.norm(dim=0)
@@ -94,17 +110,31 @@ class _Matching(Measure):
 
 @register
 class HardMatching(_Matching):
-    """Mean correlation of features of x (n, d_x) and y (n, d_y) matched one to one.
+    """Mean correlation of the features of x and y, matched one to one.
 
+    Raises
+    ------
+    InputError
+        No variance.
+
+    Notes
+    -----
         max over matchings of mean r_ij over the min(d_x, d_y) matched pairs
 
-    A similarity in [-1, 1]; 1 = the features of the narrower are among those of the wider. A constant feature
-    correlates 0 with everything (public code gives NaN).
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity in [-1, 1]; 1 = the features of
+    the narrower are among those of the wider. A constant feature correlates 0 with everything (public code gives NaN).
 
-    Errors: no variance.
+    How the number misleads: features are the unit of comparison, so rotating x makes the same information look
+    different. The matching picks the best of many correlations: unrelated data gives more than 0, the more so the fewer
+    rows and the more features there are. Features of the wider side without a partner do not count.
 
-    Reference: Li et al. (2016).
+    References
+    ----------
+    .. [1] Li, Yosinski, Clune, Lipson and Hopcroft (2016). Convergent learning: do different neural networks learn the
+       same representations? ICLR.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> get_measure("hard_matching")([[0.0, 1.0], [1.0, 1.0], [2.0, 4.0]], [[1.0, 0.0], [1.0, 1.0], [4.0, 2.0]])
     1.0
@@ -121,17 +151,32 @@ class HardMatching(_Matching):
 
 @register
 class SoftMatching(_Matching):
-    """Mean correlation of each feature of x (n, d_x) and y (n, d_y) with its best partner.
+    """Mean correlation of each feature of x and y with its best partner.
 
+    Raises
+    ------
+    InputError
+        No variance.
+
+    Notes
+    -----
         (mean_i max_j r_ij + mean_j max_i r_ij) / 2
 
-    A similarity in [-1, 1]; 1 = every feature has a perfectly correlated partner. Partners may be shared. A constant
-    feature correlates 0 with everything.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity in [-1, 1]; 1 = every feature has
+    a perfectly correlated partner. A constant feature correlates 0 with everything.
 
-    Errors: no variance.
+    How the number misleads: partners may be shared, so a representation whose features all copy one feature of the
+    other gets a high value. It is a mean of maxima: unrelated data gives more than 0, the more so the fewer rows and
+    the more features there are. Rotating x makes the same information look different. A strong negative correlation is
+    no match.
 
-    Reference: Li et al. (2016).
+    References
+    ----------
+    .. [1] Li, Yosinski, Clune, Lipson and Hopcroft (2016). Convergent learning: do different neural networks learn the
+       same representations? ICLR.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> round(get_measure("soft_matching")([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]], [[0.0], [1.0], [2.0]]), 6)
     1.0
@@ -148,17 +193,32 @@ class SoftMatching(_Matching):
 
 @register
 class TransportMatching(_Matching):
-    """Mean correlation of features of x (n, d_x) and y (n, d_y) under the best transport plan.
+    """Mean correlation of the features of x and y under the best transport plan.
 
+    Raises
+    ------
+    InputError
+        No variance.
+
+    Notes
+    -----
         max_T sum_ij T_ij r_ij,   T >= 0, rows of T sum to 1/d_x, columns to 1/d_y
 
-    A similarity in [-1, 1]; equals hard_matching where d_x = d_y, and uses every feature of both where not. With
-    standardised features the soft-matching distance is sqrt(2 - 2 s). A constant feature correlates 0 with everything.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity in [-1, 1]; the same as
+    `hard_matching` where d_x = d_y, and uses every feature of both where not. With standardised features the
+    soft-matching distance is sqrt(2 - 2 s). A constant feature correlates 0 with everything.
 
-    Errors: no variance.
+    How the number misleads: rotating x makes the same information look different. The plan picks the best of many
+    correlations, so unrelated data gives more than 0 when rows are few. With different widths some mass must go to a
+    second choice, so a representation compared with itself plus further features gets less than 1.
 
-    Reference: Khosla and Williams (2024), eq. 5.
+    References
+    ----------
+    .. [1] Khosla and Williams (2024). Soft matching distance: a metric on neural representations that captures
+       single-neuron tuning. UniReps. Equation 5.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> round(get_measure("transport_matching")([[0.0, 3.0], [1.0, 3.0], [2.0, 3.0]], [[0.0], [1.0], [2.0]]), 6)
     0.5

@@ -1,4 +1,4 @@
-"""HSIC inside batches of rows, added up: linear and RBF CKA in constant memory for any number of rows and any width."""
+"""Sums of HSIC within batches of rows: linear and RBF CKA in constant memory for any number of rows and any width."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from repsim_nb.measures.accumulation import Accumulator, Layers
 from repsim_nb.measures.features import Features
 from repsim_nb.measures.kernels import STRIP_BYTES, Gram, Kernel, kept_products
 
-LEAST = 4  # rows of a batch: HSIC1 needs them
+LEAST = 4  # rows that HSIC1 needs
 Products = tuple[np.ndarray, np.ndarray, np.ndarray]  # of a with b, of a and of b with themselves
 
 
 def unbiased_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> Products:
-    """HSIC1 of all pairs, of ps and of qs with themselves, in the data's own units."""
+    """HSIC1 of all pairs, and of ps and qs with themselves, in the units of the data."""
     pairs = ps[0].n * (ps[0].n - 3)
     units_p, units_q = (np.array([g.unit for g in side]) for side in (ps, qs))
     cross, self_p, self_q = kept_products(ps, qs)
@@ -29,11 +29,21 @@ def unbiased_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> Products:
 class BatchSums(Accumulator):
     """Sums of HSIC1 over consecutive batches of `batch` rows (the last one or two are shorter).
 
-    Args:
-        layers_a, layers_b: layer -> width; layers_b=None compares a with itself.
-        batch: rows of a batch, at least 8.
-        kernel, bandwidth: of the Gram matrices, as in cka.
-        dtype: what products are computed in.
+    Parameters
+    ----------
+    layers_a, layers_b
+        Layer -> width; layers_b=None compares a with itself.
+    batch
+        Rows of a batch, at least 8.
+    kernel, bandwidth
+        As in `CKA`.
+    dtype
+        Precision of products, float32 or float64.
+
+    Notes
+    -----
+    How the number misleads: the sums depend on which rows share a batch, and so on the order of rows. Rows of one
+    document in one batch raise HSIC.
     """
 
     kind = "HSIC of batches"
@@ -47,7 +57,7 @@ class BatchSums(Accumulator):
         bandwidth: float = 1.0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        # Holding 4 rows back leaves enough for a last batch, whenever rows end.
+        # holding 4 rows back leaves enough for a last batch, wherever the rows end
         super().__init__(layers_a, layers_b, dtype, batch + LEAST)
         self.batch, self.kernel, self.bandwidth = batch, kernel, bandwidth
         a, b = self.sides
@@ -56,7 +66,7 @@ class BatchSums(Accumulator):
 
     @property
     def nbytes(self) -> int:
-        """Memory held at most; known before the first row."""
+        """Most bytes ever held; known before the first row."""
         rows, strips = 3 * self.capacity * sum(self.widths), 2 * len(self.widths) * self.batch**2
         return self.dtype.itemsize * (rows + min(strips, STRIP_BYTES))
 
@@ -77,14 +87,16 @@ class BatchSums(Accumulator):
     def settle(self) -> None:
         """Digest all waiting rows; rows added later start a new batch.
 
-        Raises:
-            InputError: fewer than 4 rows wait, which are no batch.
+        Raises
+        ------
+        InputError
+            Fewer than 4 rows are waiting, too few for a batch.
         """
         if not self._waiting:
             return
         if self._waiting < LEAST:
             raise InputError(
-                f"{self!r} ends with {self._waiting} rows; a batch needs {LEAST}. Add more before reading."
+                f"{self!r} ends with {self._waiting} rows, but a batch needs {LEAST}. Add more rows first."
             )
         assert self._rows is not None
         for part in self._rows[: self._waiting].tensor_split(1 if self._waiting <= self.batch else 2):

@@ -1,12 +1,12 @@
-"""Second moments of two stacks of layers: one pass over any number of rows, many measures out of it.
+"""Second moments of two stacks of layers: one pass over any number of rows gives many measures.
 
 With p_i = |x_i|^2 and q_i = |y_i|^2 for row i of two layers x and y, the sums of
 
     x_i,   x_i y_i',   p_i q_i,   x_i q_i   and   y_i p_i
 
 give every linear measure exactly. They are taken about a provisional centre, the mean of the first rows, so that
-float32 products lose nothing to a mean far from 0, and they can be moved to any other centre afterwards; rows that lie
-far from that centre get one of their own.
+float32 products lose no digits to a mean far from 0, and they can be moved to any other centre afterwards. Rows far
+from that centre get a centre of their own.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from repsim_nb.errors import InputError
 from repsim_nb.measures.accumulation import Accumulator, Layers
 from repsim_nb.measures.features import Spectrum, column_sums, rounding_lengths, same_layers
 
-ROWS = 2048  # gathered before they are multiplied: adding a float32 product to a float64 sum costs some 200 rows
-HEIGHT = 512  # rows of products in work at a time
+ROWS = 2048  # multiplied at once: adding a float32 product to a float64 sum costs as much as some 200 rows
+HEIGHT = 512  # rows of products computed at a time
 WIDTH = 256  # columns of a block of a symmetric product
 FAR = 100.0  # squared distance of a centre, in variances
-SEEN = 1e-7  # of the largest singular value: what is smaller is lost among products in float64
-RANGE = 1e-30, 1e30  # of a mean square, in which float32 products neither vanish nor overflow
+SEEN = 1e-7  # of the largest singular value; smaller ones are lost in float64 products
+RANGE = 1e-30, 1e30  # of a mean square, so that float32 products neither vanish nor overflow
 
 
 class PrecisionError(InputError):
-    """Products in float32 have lost the digits that the value needs; products in float64 keep them."""
+    """float32 products have lost digits that the value needs; float64 products would keep them."""
 
 
 class Rectangle(NamedTuple):
-    """Products of features top to bottom with features left to right, counted over all layers."""
+    """Products of features `top` to `bottom` with features `left` to `right`, numbered over all layers."""
 
     top: int
     bottom: int
@@ -47,13 +47,26 @@ class Rectangle(NamedTuple):
 class Moments(Accumulator):
     """Second moments of every layer, and of every layer of a with every layer of b.
 
-    Args:
-        layers_a, layers_b: layer -> width; layers_b=None compares a with itself and stores half.
-        dtype: float32 or float64, what products are computed in (sums are float64). Measures that whiten (CCA and its
-            relatives, regression, GULP) need float64; `measure.accumulator(layers_a, layers_b)` chooses.
+    Parameters
+    ----------
+    layers_a, layers_b
+        Layer -> width; layers_b=None compares a with itself and stores half.
+    dtype
+        Precision of products, float32 or float64; sums are always float64. Measures that whiten (CCA and its relatives,
+        regression, GULP) need float64. `measure.accumulator(layers_a, layers_b)` chooses the right one.
 
-    Memory is `nbytes`, whatever the number of rows.
+    Raises
+    ------
+    InputError
+        Widths that are no positive integers, or another dtype.
 
+    Notes
+    -----
+    Memory is `nbytes`, however many rows are added. In float32 a measure may lose digits when rows are far from the
+    rest; it then raises a PrecisionError instead of returning a wrong number.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0], [5.0]])
     >>> first, second = Moments({7: 1}, {3: 1}), Moments({7: 1}, {3: 1})
@@ -74,7 +87,7 @@ class Moments(Accumulator):
 
     @cached_property
     def products(self) -> dict[Rectangle, Tensor]:
-        """Sums of products, by where they stand."""
+        """Sums of products, by their place."""
         return {r: torch.zeros(r.bottom - r.top, r.right - r.left, dtype=torch.float64) for r in self._rectangles}
 
     @cached_property
@@ -83,7 +96,7 @@ class Moments(Accumulator):
 
     @property
     def nbytes(self) -> int:
-        """Memory held at most, while rows are added or values read; known before the first row."""
+        """Most bytes ever held, while rows are added or values read; known before the first row."""
         total, count = sum(self.widths), len(self.widths)
         areas = [(r.bottom - r.top) * (r.right - r.left) for r in self._rectangles]
         small = total * (2 * count + 4) + 2 * sum(width**2 for width in self.widths)
@@ -91,7 +104,7 @@ class Moments(Accumulator):
 
     @cached_property
     def _covered(self) -> Tensor:
-        """Which pairs of layers have products, (layers, layers); the others' entries stay 0."""
+        """1 for pairs of layers that have products, 0 for others, (layers, layers)."""
         if self.layers_b is None:
             return torch.ones_like(self.quartic)
         side = torch.tensor([layer in self.sides[1] for layer in range(len(self.widths))])
@@ -118,14 +131,14 @@ class Moments(Accumulator):
         return len(rows)
 
     def _far(self, rows: Tensor) -> bool:
-        """Whether the centre lies so far from these rows that float32 products about it would lose digits."""
+        """Whether the centre is so far from these rows that float32 products about it would lose digits."""
         mean = column_sums(rows) / len(rows) + self.origin
         away = self._per_layer((mean - self.centre).square())
-        spread = self._per_layer(rows[::8].var(0, correction=0).double())  # a rough one will do
+        spread = self._per_layer(rows[::8].var(0, correction=0).double())  # a rough estimate is enough
         return bool((away > FAR * spread).any())
 
     def settle(self) -> None:
-        """Digest all waiting rows; moments stay the same however often."""
+        """Digest all waiting rows. Calling it more often changes nothing."""
         if self._waiting:
             assert self._rows is not None
             self._release(self._digest(self._rows[: self._waiting]))
@@ -155,7 +168,7 @@ class Moments(Accumulator):
         return self.sums + n * by, weighted * self._per_feature(covered), quartic * covered
 
     def _onto(self, by: Tensor) -> Tensor:
-        """Sum of x_i (y_i . by_y) for every feature of x and layer y: (features, layers)."""
+        """Sum of x_i (y_i . by_y) for every feature of x and every layer y, (features, layers)."""
         places = torch.eye(len(self.widths), dtype=torch.float64).repeat_interleave(torch.tensor(self.widths), dim=0)
         steps, onto = by[:, None] * places, torch.zeros_like(self.weighted)
         for r, total in self.products.items():
@@ -172,7 +185,7 @@ class Moments(Accumulator):
         for r, total in self.products.items():
             rows, columns = slice(r.top, r.bottom), slice(r.left, r.right)
             total += other.products[r]
-            # With x + s and y + t in place of x and y: s (sum of y)' + (sum of x) t' + n s t'.
+            # replacing x and y by x + s and y + t adds s (sum of y)' + (sum of x) t' + n s t'
             total.addr_(by[rows], other.sums[columns]).addr_(sums[rows], by[columns])
         self.sums += sums
         self.weighted += weighted
@@ -193,14 +206,16 @@ class Moments(Accumulator):
         return self._block(i, j).addr_(self.sums[self.spans[i]], self.sums[self.spans[j]] / -self._digested)
 
     def layers(self) -> tuple[list[LayerMoments], list[LayerMoments]]:
-        """Every layer of a and every layer of b as measures read them; the same list twice for a with itself.
+        """Every layer of a and of b, as measures read them; the same list twice if a is compared with itself.
 
-        Raises:
-            InputError: no rows; values that float32 products cannot hold.
+        Raises
+        ------
+        InputError
+            No rows yet, or values that float32 products cannot hold.
         """
         self.settle()
         if not self._digested:
-            raise InputError(f"{self!r} has no rows yet: add some first.")
+            raise InputError(f"{self!r} has no rows yet. Add some first.")
         every = [LayerMoments(self, index) for index in range(len(self.widths))]
         if self.dtype is torch.float32:
             for layer in every:
@@ -225,7 +240,7 @@ class Moments(Accumulator):
 
 
 def _copy_overlap(block: Tensor, rows: slice, columns: slice, values: Tensor, r: Rectangle) -> None:
-    """Copy the part of `values`, which stand at r, that lies in the block at (rows, columns)."""
+    """Copy the part of `values`, whose place is r, that lies in the block at (rows, columns)."""
     top, bottom = max(rows.start, r.top), min(rows.stop, r.bottom)
     left, right = max(columns.start, r.left), min(columns.stop, r.right)
     if top < bottom and left < right:
@@ -234,7 +249,7 @@ def _copy_overlap(block: Tensor, rows: slice, columns: slice, values: Tensor, r:
 
 
 def _rectangles(widths_a: Sequence[int], widths_b: Sequence[int]) -> Iterator[Rectangle]:
-    """What is multiplied: symmetric products once, as squares on the diagonal and what lies right of them."""
+    """What is multiplied; symmetric products only once, as squares on the diagonal and what is right of them."""
     total_a, total = sum(widths_a), sum(widths_a) + sum(widths_b)
     if widths_b:
         for top in range(0, total_a, HEIGHT):
@@ -251,9 +266,9 @@ def _rectangles(widths_a: Sequence[int], widths_b: Sequence[int]) -> Iterator[Re
 
 
 class LayerMoments:
-    """One layer, centred, as measures read it: the counterpart of `Features` without rows.
+    """One centred layer, as measures read it: the counterpart of `Features` without rows.
 
-    `weights` give every principal direction (of whitened rows) another length; None leaves the rows as they are.
+    `weights` rescale the principal directions of whitened rows; None leaves the rows as they are.
     """
 
     unit = 1.0
@@ -264,7 +279,7 @@ class LayerMoments:
 
     @cached_property
     def second(self) -> Tensor:
-        """X'X (d, d), exactly 0 where a feature is constant but for the rounding of sums."""
+        """X'X (d, d), exactly 0 where a feature is constant up to the rounding of sums."""
         second = self.moments.block(self.index, self.index)
         rounding = 4 * torch.finfo(torch.float64).eps * math.sqrt(self.n) * self._mean.abs()
         constant = second.diagonal().clamp(min=0).sqrt() <= rounding
@@ -300,16 +315,15 @@ class LayerMoments:
         return bool(self._varying.any())
 
     def varied(self, measure: str) -> Self:
-        """Itself, or an error where `measure` is undefined because nothing varies."""
+        """Return self; raise if nothing varies, so that `measure` is undefined."""
         if not self.varies:
             raise InputError(
-                f"{measure} is undefined: {self.side} has no variance beyond the rounding of its rows. Leave this one "
-                "out."
+                f"{measure} is undefined: {self.side} has no variance beyond rounding. Leave this layer out."
             )
         return self
 
     def check_precision(self) -> None:
-        """Raise where float32 products cannot have kept seven digits."""
+        """Raise if float32 products cannot have kept seven digits."""
         spread = self.second.diagonal().sum().item() / self.n
         if not math.isfinite(spread) or (self.varies and not RANGE[0] < spread / self.d < RANGE[1]):
             raise PrecisionError(
@@ -320,22 +334,22 @@ class LayerMoments:
     @cached_property
     def _eigen(self) -> tuple[Tensor, Tensor]:
         if self.moments.dtype is not torch.float64:
-            raise PrecisionError("Whitening needs products in float64: use accumulator(..., dtype=torch.float64).")
+            raise PrecisionError("Whitening needs float64 products. Use accumulator(..., dtype=torch.float64).")
         values, vectors = torch.linalg.eigh(self.second)
         s, vectors = values.flip(0).clamp(min=0).sqrt(), vectors.flip(1)
-        # Squaring has moved what was below 1e-8 of the largest out of sight, whatever the rows' own rounding.
+        # squaring has lost what was below 1e-8 of the largest, whatever the precision of the rows
         unseen = SEEN * s[0]
         lost = self._varying & (self._sizes <= unseen)
         if lost.any():
             raise InputError(
-                f"{self.side}: feature {int(lost.nonzero()[0])} varies less than {SEEN:g} of the largest direction, "
-                "which sums of products cannot tell. Compare in memory (a larger memory_limit, or fewer rows), or "
+                f"{self.side}: feature {int(lost.nonzero()[0])} varies by less than {SEEN:g} of the largest direction, "
+                "too little for sums of products. Compare in memory (a larger memory_limit, or fewer rows), or "
                 "standardize the features first."
             )
         least = rounding_lengths(vectors.T, self._sizes, self._mean, self.n, self.moments.rounding)
         kept = s > torch.maximum(least, unseen)
         if not kept.any():
-            raise InputError(f"{self.side} has no direction that varies beyond the rounding of its rows. Leave it out.")
+            raise InputError(f"{self.side} has no direction that varies beyond rounding. Leave this layer out.")
         return s[kept], vectors[:, kept]
 
     @property
@@ -346,7 +360,7 @@ class LayerMoments:
 
     @cached_property
     def _whitener(self) -> Tensor:
-        """What makes rows of X rows of U, (d, r)."""
+        """The matrix (d, r) that turns rows of X into rows of U."""
         s, vectors = self._eigen
         return vectors / s
 

@@ -1,4 +1,4 @@
-"""Measures of whether a row has the same neighbours in both representations."""
+"""Measures of whether rows have the same neighbours in both representations."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ GATHERED = 32  # rows whose neighbours are copied at once
 
 @dataclass
 class Neighbours:
-    """The k nearest other rows of every row, nearest first: indices and how near (n, k); the rows they come from."""
+    """The k nearest other rows of every row, nearest first: indices and nearness (n, k), and the rows themselves."""
 
     indices: Tensor
     nearness: Tensor
@@ -50,7 +50,7 @@ def nearest_directions(rows: Tensor, k: int) -> Neighbours:
 
 
 def _search(rows: Tensor, k: int, penalty: Tensor) -> Neighbours:
-    # What stays is made first: small tensors in between would keep malloc from using the memory of blocks again.
+    # allocate what stays first: small tensors in between would keep malloc from reusing the memory of blocks
     indices = torch.empty(len(rows), k, dtype=torch.int64, device=rows.device)
     nearness = rows.new_empty(len(rows), k)
     products = rows.new_empty(min(BLOCK, len(rows)), len(rows))
@@ -63,7 +63,7 @@ def _search(rows: Tensor, k: int, penalty: Tensor) -> Neighbours:
 
 
 def inner_products(rows: Tensor, at: Tensor, start: int) -> Tensor:
-    """Of each row from `start` on with the rows in its line of `at`."""
+    """Inner products of each row from `start` on with the rows listed for it in `at`."""
     products = rows.new_empty(at.shape)
     own = rows[start : start + len(at), :, None]
     for near, one, out in zip(at.split(GATHERED), own.split(GATHERED), products.split(GATHERED), strict=True):
@@ -72,7 +72,7 @@ def inner_products(rows: Tensor, at: Tensor, start: int) -> Tensor:
 
 
 class _Neighbourhood(Measure):
-    """What measures averaged over rows share; `_of_rows` gives one value per row."""
+    """Base class of measures averaged over rows; `_of_rows` gives one value per row."""
 
     direction = "similarity"
     bounds = (0.0, 1.0)
@@ -116,7 +116,7 @@ def jaccard_of_rows(same: Tensor) -> Tensor:
 
 
 def rank_similarity_of_rows(same: Tensor) -> Tensor:
-    """How alike the ranks of common neighbours are, 0 for rows without any."""
+    """Similarity of the ranks of common neighbours; 0 for rows without any."""
     k = same.shape[1]
     rank = torch.arange(1, k + 1, device=same.device, dtype=torch.float64)
     weight = 2 / ((1 + (rank[:, None] - rank).abs()) * (rank[:, None] + rank))
@@ -126,19 +126,40 @@ def rank_similarity_of_rows(same: Tensor) -> Tensor:
 
 @register
 class Jaccard(_Neighbourhood):
-    """Overlap of the k nearest neighbours in x (n, d_x) and y (n, d_y).
+    """Overlap of the k nearest neighbours in x and y.
 
+    Parameters
+    ----------
+    k
+        Number of nearest neighbours of each row, at least 1.
+    metric
+        "cosine" or "euclidean": the distance that decides which rows are near.
+
+    Raises
+    ------
+    InputError
+        Fewer than k + 2 rows; a row of zeros (cosine).
+
+    Notes
+    -----
         mean_i |N_x(i) and N_y(i)| / |N_x(i) or N_y(i)|
 
-    A similarity in [0, 1]; 1 = every row has the same neighbours, about k / (2n) for unrelated data. A row is never
-    its own neighbour, even if another row equals it.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity in [0, 1]; 1 = every row has the
+    same neighbours, about k / (2n) for unrelated data. A row is never its own neighbour, even if another row equals it.
 
-    metric: "cosine" or "euclidean" decides who is near.
+    How the number misleads: The value depends on k and n: compare only values with the same of both. With more rows,
+    neighbourhoods become finer and the value of the same two models falls. Only the set of neighbours counts, so any
+    change at larger distances goes unseen. Tokens of one document are often each other's neighbours in any model, which
+    raises the value.
 
-    Errors: fewer than k + 2 rows; a row of zeros (cosine).
+    References
+    ----------
+    .. [1] Schumacher, Wolf, Ritzert, Lemmerich, Grohe and Strohmaier (2021). The effects of randomness on the stability
+       of node embeddings. ECML PKDD workshops.
+    .. [2] Wang et al. (2020). Towards understanding the instability of network embedding. IEEE TKDE.
 
-    Reference: Schumacher et al. (2021); Wang et al. (2020).
-
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x, y = [[0.0], [1.0], [3.0], [7.0]], [[0.0], [1.0], [8.0], [7.0]]
     >>> get_measure("jaccard", k=1, metric="euclidean")(x, y)
@@ -152,7 +173,7 @@ class Jaccard(_Neighbourhood):
     metric: Literal["cosine", "euclidean"] = "cosine"  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        # Everywhere else `metric` says whether a measure is one; keep that meaning and the parameter apart.
+        # elsewhere `metric` says whether a measure is one, so keep the parameter under another name
         self.distance, self.metric = self.metric, False  # type: ignore[assignment]
         super().__post_init__()
         if self.distance == "euclidean":
@@ -174,16 +195,35 @@ class Jaccard(_Neighbourhood):
 
 @register
 class MutualKNN(_Neighbourhood):
-    """Share of the k nearest neighbours (cosine) that x (n, d_x) and y (n, d_y) have in common.
+    """Share of the k nearest neighbours (by cosine) that x and y have in common.
 
+    Parameters
+    ----------
+    k
+        Number of nearest neighbours of each row, at least 1.
+
+    Raises
+    ------
+    InputError
+        Fewer than k + 2 rows; a row of zeros, which has no direction.
+
+    Notes
+    -----
         mean_i |N_x(i) and N_y(i)| / k
 
-    A similarity in [0, 1]; 1 = every row has the same neighbours, k / (n - 1) on average for unrelated data.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity in [0, 1]; 1 = every row has the
+    same neighbours, k / (n - 1) on average for unrelated data.
 
-    Errors: fewer than k + 2 rows; a row of zeros.
+    How the number misleads: The value depends on k and n: compare only values with the same of both. For the same two
+    models it falls as n grows and rises with k. A low value means different nearest neighbours, not a different global
+    geometry. Tokens of one document are often each other's neighbours in any model, which raises the value.
 
-    Reference: Huh et al. (2024), appendix A.
+    References
+    ----------
+    .. [1] Huh, Cheung, Wang and Isola (2024). The Platonic representation hypothesis. ICML. Appendix A.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]
     >>> get_measure("mutual_knn", k=1)(x, [x[0], x[2], x[1], x[3]])
@@ -200,17 +240,36 @@ class MutualKNN(_Neighbourhood):
 
 @register
 class RankSimilarity(_Neighbourhood):
-    """Whether neighbours (cosine) common to x (n, d_x) and y (n, d_y) are equally near.
+    """Whether the neighbours (by cosine) that x and y have in common are equally near in both.
 
+    Parameters
+    ----------
+    k
+        Number of nearest neighbours of each row, at least 1.
+
+    Raises
+    ------
+    InputError
+        Fewer than k + 2 rows; a row of zeros, which has no direction.
+
+    Notes
+    -----
         mean_i (1 / H_m) sum_j 2 / ((1 + |r_ij - s_ij|) (r_ij + s_ij)),   H_m = 1 + 1/2 + ... + 1/m
 
-    over the m common ones of the k nearest neighbours j of row i; r and s are their ranks from 1 in x and y. Rows
-    without common neighbours count as 0. A similarity in [0, 1]; 1 = common neighbours in the same order.
+    The sum is over the m of the k nearest neighbours j of row i that both sides have in common; r and s are their ranks
+    from 1 in x and y. x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity in [0, 1]; 1 =
+    common neighbours in the same order. Rows without common neighbours count as 0.
 
-    Errors: fewer than k + 2 rows; a row of zeros.
+    How the number misleads: it does not say how many neighbours are shared. A row with a single common neighbour, first
+    on both sides, counts as 1. Ranks among nearly equal cosines are noise. The value depends on k and n: compare only
+    values with the same of both.
 
-    Reference: Wang et al. (2020).
+    References
+    ----------
+    .. [1] Wang et al. (2020). Towards understanding the instability of network embedding. IEEE TKDE.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0], [1.0, 1.0]]
     >>> get_measure("rank_similarity", k=2)(x, x)
@@ -227,14 +286,33 @@ class RankSimilarity(_Neighbourhood):
 
 @register
 class JointRankJaccard(_Neighbourhood):
-    """Overlap of neighbourhoods times rank similarity, row by row, averaged: same neighbours in the same order.
+    """Neighbour overlap times rank similarity, averaged over rows: the same neighbours in the same order.
 
-    A similarity in [0, 1] between x (n, d_x) and y (n, d_y) with cosine neighbours; see jaccard and rank_similarity.
+    Parameters
+    ----------
+    k
+        Number of nearest neighbours of each row, at least 1.
 
-    Errors: fewer than k + 2 rows; a row of zeros.
+    Raises
+    ------
+    InputError
+        Fewer than k + 2 rows; a row of zeros, which has no direction.
 
-    Reference: Wang et al. (2020).
+    Notes
+    -----
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity in [0, 1] with neighbours by
+    cosine, the row-by-row product of `jaccard` and `rank_similarity`.
 
+    How the number misleads: a low value does not tell whether other rows are near, or the same rows in another order;
+    look at the two factors. Being a product of two shares, it is far below either. The value depends on k and n:
+    compare only values with the same of both.
+
+    References
+    ----------
+    .. [1] Wang et al. (2020). Towards understanding the instability of network embedding. IEEE TKDE.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0], [1.0, 1.0]]
     >>> get_measure("joint_rank_jaccard", k=2)(x, x)
@@ -252,17 +330,38 @@ class JointRankJaccard(_Neighbourhood):
 
 @register
 class SecondOrderCosine(_Neighbourhood):
-    """Whether rows are equally similar to their neighbours in x (n, d_x) and y (n, d_y).
+    """Whether rows are equally similar to their neighbours in x and y.
 
+    Parameters
+    ----------
+    k
+        Number of nearest neighbours of each row, at least 1.
+
+    Raises
+    ------
+    InputError
+        Fewer than k + 2 rows; a row of zeros; a row that is orthogonal to all its neighbours.
+
+    Notes
+    -----
         mean_i cos(s_i, t_i),   s_i, t_i the cosines of row i with each of N_x(i) or N_y(i), in x and in y
 
-    A similarity in [-1, 1]; 1 = the same similarities up to one factor per row. Some public code takes 1 - cosine for s
-    and t; all entries are then near 1 and unrelated data gives 0.9.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity in [-1, 1]; 1 = the same
+    similarities up to one factor per row.
 
-    Errors: fewer than k + 2 rows; a row of zeros.
+    How the number misleads: where rows lie in a narrow cone about their mean, as those of language models often do, all
+    cosines are near 1, so s and t are nearly constant and the value is near 1 for any data. Compare it with its null,
+    or remove the mean or leading components first (remove_components in `compare`).
 
-    Reference: Hamilton et al. (2016), section 3.
+    Some public code takes 1 - cosine for s and t; all entries are then near 1 and unrelated data gives 0.9.
 
+    References
+    ----------
+    .. [1] Hamilton, Leskovec and Jurafsky (2016). Cultural shift or linguistic drift? Comparing two computational
+       measures of semantic change. EMNLP. Section 3.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0], [1.0, 1.0]]
     >>> round(get_measure("second_order_cosine", k=2)(x, x), 6)
@@ -278,7 +377,7 @@ class SecondOrderCosine(_Neighbourhood):
         return max(super()._work_bytes(n, widths, wide), 16 * GATHERED * self.k * max(widths))
 
     def _of_rows(self, p: Neighbours, q: Neighbours) -> Tensor:
-        # A neighbour found on both sides must count once: drop it from y's list.
+        # a neighbour on both sides must count once, so drop it from y's list
         both = torch.cat([p.indices, q.indices], dim=1)
         counts = torch.cat([torch.ones_like(p.indices, dtype=torch.bool), ~shared(p, q).any(1)], dim=1)
         s, t = (inner_products(n.rows, both, n.start) * counts for n in (p, q))
@@ -294,19 +393,38 @@ class SecondOrderCosine(_Neighbourhood):
 
 @register
 class CKNNA(_Neighbourhood):
-    """CKA between x (n, d_x) and y (n, d_y) that looks only at pairs near in both.
+    """CKA of x and y over the pairs of rows that are near in both.
 
+    Parameters
+    ----------
+    k
+        Number of nearest neighbours of each row, at least 1.
+
+    Raises
+    ------
+    InputError
+        Fewer than k + 2 rows; a row of zeros; a self term that is not positive, as with orthogonal rows.
+
+    Notes
+    -----
         HSIC(K o M, L o M) / sqrt(HSIC(K o M_x, K o M_x) HSIC(L o M_y, L o M_y)),   M = M_x o M_y
 
-    K, L are the inner products of rows of unit norm; M_x,ij = 1 where j is among the k nearest neighbours of i in x;
-    HSIC is the unbiased estimator in its form for matrices that are not symmetric. About 0 for unrelated data, 1 for
-    the same; it can leave [0, 1], and, as K o M is directed, swapping x and y changes it slightly. The original adds
-    1e-6 to the denominator; this does not.
+    K and L are the inner products of rows of unit norm; M_x,ij = 1 where j is among the k nearest neighbours of i in x;
+    HSIC is the unbiased estimator in its form for matrices that are not symmetric. x is (n, d_x) and y is (n, d_y); row
+    i of both is the same stimulus. A similarity; 1 = the same, and about 0, of the order of k / n, for unrelated data.
 
-    Errors: fewer than k + 2 rows; a row of zeros; a self term that is not positive, as of orthogonal rows.
+    How the number misleads: it is mostly the share of common neighbours (`mutual_knn`), weighted by how near they are,
+    so it depends on k and n in the same way. It can leave [0, 1], and as K o M is directed, swapping x and y changes it
+    slightly.
 
-    Reference: Huh et al. (2024), eq. 15.
+    The original adds 1e-6 to the denominator; this does not.
 
+    References
+    ----------
+    .. [1] Huh, Cheung, Wang and Isola (2024). The Platonic representation hypothesis. ICML. Equation 15.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0], [-1.0, 1.0], [-1.0, 0.9]]
     >>> round(get_measure("cknna", k=1)(x, x), 6)
@@ -347,7 +465,7 @@ def _self_hsic(neighbours: Neighbours, k: int) -> float:
     hsic = _directed_hsic(matrix, matrix)
     if hsic <= 0:
         raise InputError(
-            f"cknna is undefined: with k={k} of {n} rows a self term is {hsic:.2g}, so neighbours are no nearer than "
-            "others. Use another k, or check whether rows are orthogonal."
+            f"cknna is undefined: with k={k} and {n} rows a self term is {hsic:.2g}, so neighbours are no nearer than "
+            "other rows. Use another k, or check whether rows are orthogonal."
         )
     return hsic

@@ -14,20 +14,20 @@ from repsim_nb.measures.kernels import product_bytes
 from repsim_nb.measures.linear import svd_bytes
 from repsim_nb.measures.registry import AFFINE, EUCLIDEAN, SIMILAR, Measure, register
 
-LEFT = 1e-13  # of a row's norm: what is left of it after the directions found were taken out, by rounding alone
-TOLD = 1e-6  # of the largest singular value of a product, what smaller ones are known to
+LEFT = 1e-13  # of a row's norm: what rounding leaves of it once the directions found are removed
+TOLD = 1e-6  # of the largest singular value of a product: precision of the smaller ones
 
 
 def nuclear_norm(m: Tensor) -> float:
     """Sum of the singular values of m, in float64."""
     if m.dtype is torch.float64:
         return torch.linalg.svdvals(m).sum().item()
-    # Squaring costs 1e-8 of the largest singular value, less than float32 products already did, and is faster.
+    # squaring loses 1e-8 of the largest singular value, less than float32 products did, and is faster
     m = m.double() if m.shape[0] <= m.shape[1] else m.double().T
     small = torch.empty(len(m), len(m), dtype=m.dtype, device=m.device)
     for rows, columns in upper_blocks(len(m)):
         torch.mm(m[rows], m[columns].T, out=small[rows, columns])
-    if m.device.type == "cpu":  # LAPACK as numpy and scipy bring it takes half the time of torch's here
+    if m.device.type == "cpu":  # scipy's LAPACK takes half the time of torch's here
         values = torch.from_numpy(eigvalsh(small.numpy(), lower=False, overwrite_a=True, check_finite=False))
     else:
         values = torch.linalg.eigvalsh(small, UPLO="U")
@@ -40,7 +40,7 @@ def shape_cosines(xs: Sequence[Layer], ys: Sequence[Layer]) -> np.ndarray:
 
 
 class _Shape(Measure):
-    """What the orthogonal distances share."""
+    """Base class of the orthogonal distances."""
 
     direction = "dissimilarity"
     metric = True
@@ -64,24 +64,41 @@ class _Shape(Measure):
         return self._of_cosines(shape_cosines(ps, qs), sizes_x, sizes_y)
 
     def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
-        """The distances from shape_cosines and Frobenius norms."""
+        """Distances from `shape_cosines` and Frobenius norms."""
         raise NotImplementedError
 
 
 @register
 class Procrustes(_Shape):
-    """Orthogonal Procrustes distance of x (n, d_x) and y (n, d_y), both centred and scaled to unit Frobenius norm.
+    """Orthogonal Procrustes distance of x and y, both centred and scaled to unit Frobenius norm.
 
+    Raises
+    ------
+    InputError
+        No variance.
+
+    Notes
+    -----
         d = min_Q |X Q - Y|_F = sqrt(2 - 2 |X'Y|_*),   |.|_* the nuclear norm (sum of singular values)
 
-    A metric in [0, sqrt 2]; 0 = the same up to rotation, isotropic scale and shift. Different widths compare as if
-    the narrower were padded with zeros. Public code also gives d^2, d^2 / 2 or 1 - |X'Y|_*^2 under this name; only d
-    itself satisfies the triangle inequality.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A metric in [0, sqrt 2]; 0 = the same up to
+    rotation, isotropic scale and shift. Different widths compare as if the narrower were padded with zeros.
 
-    Errors: no variance. Near 0 the square root keeps half of the digits.
+    How the number misleads: the overall scale is divided out, so two layers of very different size can be at distance
+    0. Directions of large variance dominate, though less than in `cka`. With fewer rows than features unrelated data
+    comes closer together the wider it is, without a warning: read the value beside its null. Near 0 the square root
+    keeps only half of the digits.
 
-    Reference: Ding et al. (2021); Williams et al. (2021).
+    Public code also gives d^2, d^2 / 2 or 1 - |X'Y|_*^2 under this name; only d itself satisfies the triangle
+    inequality.
 
+    References
+    ----------
+    .. [1] Ding, Denain and Steinhardt (2021). Grounding representation similarity through statistical testing. NeurIPS.
+    .. [2] Williams, Kunz, Kornblith and Linderman (2021). Generalized shape metrics on neural representations. NeurIPS.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x = [[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]
     >>> y = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
@@ -101,16 +118,30 @@ class Procrustes(_Shape):
 
 @register
 class ProcrustesSizeAndShape(_Shape):
-    """Orthogonal Procrustes distance of x (n, d_x) and y (n, d_y), centred and not scaled.
+    """Orthogonal Procrustes distance of x and y, centred and not scaled.
 
+    Raises
+    ------
+    InputError
+        No variance.
+
+    Notes
+    -----
         d = min_Q |X Q - Y|_F = sqrt(|X|^2 + |Y|^2 - 2 |X'Y|_*)
 
-    A metric in [0, inf); 0 = the same up to rotation and shift. It grows with n and with the scale of the data.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A metric in [0, inf), in the units of the data;
+    0 = the same up to rotation and shift. This is Kendall's size-and-shape distance.
 
-    Errors: no variance. Near 0 the square root keeps half of the digits.
+    How the number misleads: it grows with n and with the scale of the data. Layers whose activations differ in size are
+    far apart even where their shapes are the same, and distances of layers with large activations are large; use
+    `procrustes` to compare shapes. Near 0 the square root keeps only half of the digits.
 
-    Reference: Kendall's size-and-shape distance, Williams et al. (2021).
+    References
+    ----------
+    .. [1] Williams, Kunz, Kornblith and Linderman (2021). Generalized shape metrics on neural representations. NeurIPS.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> round(get_measure("procrustes_size_and_shape")([[1.0], [-1.0]], [[3.0], [-3.0]]), 6)
     2.828427
@@ -123,25 +154,46 @@ class ProcrustesSizeAndShape(_Shape):
     invariances_x = invariances_y = EUCLIDEAN
 
     def _of_cosines(self, cosines: np.ndarray, sizes_x: np.ndarray, sizes_y: np.ndarray) -> np.ndarray:
-        largest = np.maximum.outer(sizes_x, sizes_y)  # squares of ratios can neither overflow nor vanish together
+        largest = np.maximum.outer(sizes_x, sizes_y)  # squares of ratios neither overflow nor both vanish
         a, b = sizes_x[:, None] / largest, sizes_y / largest
         return largest * np.sqrt(np.maximum(0, (a - b) ** 2 + 2 * a * b * (1 - cosines)))
 
 
 @register
 class AngularShape(_Shape):
-    """Angular shape metric between x (n, d_x) and y (n, d_y), optionally after partial whitening.
+    """Angular shape metric of x and y, optionally after partial whitening.
 
+    Parameters
+    ----------
+    alpha
+        From 0 (whiten fully) to 1 (default, do not whiten).
+
+    Raises
+    ------
+    InputError
+        No variance.
+
+    Notes
+    -----
         d = arccos(|X'Y|_* / (|X| |Y|)),   X centred, times alpha I + (1 - alpha) (X'X)^(-1/2)
 
-    A metric in [0, pi/2], in radians. alpha = 1 (default) does not whiten: 0 = the same up to rotation, isotropic
-    scale and shift. alpha = 0 whitens: 0 = the same up to invertible linear maps. In between, X
-    enters in its own units (as in netrep), so scale matters. Directions of no variance are left out of whitening.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A metric in [0, pi/2], in radians. With alpha =
+    1, 0 = the same up to rotation, isotropic scale and shift; with alpha = 0, 0 = the same up to invertible linear
+    maps. Directions of no variance are left out of whitening.
 
-    Errors: no variance. Near 0 the arccos keeps half of the digits.
+    How the number misleads: without whitening the directions of largest variance dominate, and unrelated data comes
+    closer together the more features there are for each row, as in `procrustes`. With alpha below 1, directions that
+    hold little but noise count too, and with no more rows than features the value is much the same for any data (a
+    DegenerateWarning). With alpha strictly between 0 and 1, X enters in its own units (as in netrep), so the scale of
+    the data matters. Near 0 the arccos keeps only half of the digits.
 
-    Reference: Williams et al. (2021), eq. 5 and 8.
+    References
+    ----------
+    .. [1] Williams, Kunz, Kornblith and Linderman (2021). Generalized shape metrics on neural representations. NeurIPS.
+       Equations 5 and 8.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x = [[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]
     >>> y = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
@@ -180,10 +232,10 @@ class AngularShape(_Shape):
 
 
 def best_rotation(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """U (d_x, r) and V (d_y, r) with orthonormal columns that make |X U - Y V|_F least, of float64.
+    """U (d_x, r) and V (d_y, r) with orthonormal columns that minimise |X U - Y V|_F, for float64 rows.
 
-    They are the singular vectors of X'Y, but products lose the directions that only rows far below the longest ones
-    have: those are sought again among the rows without the directions already found.
+    They are the singular vectors of X'Y. Products lose directions that occur only in rows far shorter than the longest
+    ones, so those are searched for again once the directions already found are removed.
     """
     least = [LEFT * side.norm(dim=1) for side in (x, y)]
     u, v = (torch.eye(side.shape[1], dtype=side.dtype, device=side.device) for side in (x, y))
@@ -194,7 +246,7 @@ def best_rotation(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             side[side.norm(dim=1) <= rounding] = 0
         sizes = left.abs().max(), right.abs().max()
         if not sizes[0] or not sizes[1]:
-            break  # nothing is left that could be turned
+            break  # nothing left to align
         a, s, bh = torch.linalg.svd(left.div_(sizes[0]).T @ right.div_(sizes[1]))
         told = max(1, int((s > TOLD * s[0]).sum()))
         found.append((u @ a[:, :told], v @ bh[:told].T))
@@ -204,17 +256,32 @@ def best_rotation(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 @register
 class AlignedCosine(Measure):
-    """Mean cosine of rows of x (n, d_x) and y (n, d_y) after the best rotation, not centred.
+    """Mean cosine of the rows of x and y after the best rotation, not centred.
 
+    Raises
+    ------
+    InputError
+        A row of zeros, whose direction is undefined.
+
+    Notes
+    -----
         mean_i cos(Q'x_i, y_i),   Q = argmin_Q |X Q - Y|_F orthogonal
 
-    A similarity in [-1, 1]; 1 = every row points the same way after one rotation. Different widths compare as if the
-    narrower were padded with zeros.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity in [-1, 1]; 1 = every row points
+    the same way after one rotation. Different widths compare as if the narrower were padded with zeros.
 
-    Errors: a row of zeros, whose direction is undefined.
+    How the number misleads: rows of language models often lie in a narrow cone about their mean. As nothing is centred,
+    rotating one mean onto the other is then enough for a value near 1, whatever the rows say. With as many features as
+    rows, a rotation also brings unrelated rows close. The rotation is fitted by length and judged by angle: long rows
+    decide Q, and every row counts alike in the mean.
 
-    Reference: Hamilton et al. (2016).
+    References
+    ----------
+    .. [1] Hamilton, Leskovec and Jurafsky (2016). Diachronic word embeddings reveal statistical laws of semantic
+       change. ACL.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> get_measure("aligned_cosine")([[1.0, 0.0], [0.0, 1.0]], [[0.0, 2.0], [-3.0, 0.0]])
     1.0

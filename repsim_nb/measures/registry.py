@@ -1,14 +1,13 @@
-"""What a measure is, and the table of all of them.
+"""The base class of measures, and the registry of all of them.
 
-A measure compares two representations of the same n stimuli: x of shape (n, d_x) and y of shape (n, d_y), row i of
-both being stimulus i. `prepare` does once what concerns one representation, `score` what concerns a pair, `grid` all
-pairs of two lists.
+A measure compares two representations of the same n stimuli: x of shape (n, d_x) and y of shape (n, d_y), where row i
+of both is stimulus i. `prepare` does the work that needs one representation only, once; `score` compares a pair, and
+`grid` all pairs of two lists.
 """
 
-import inspect
 import math
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
@@ -30,16 +29,16 @@ INVARIANCES = ("permutation", "orthogonal", "scale", "shift", "linear")
 EUCLIDEAN = frozenset({"permutation", "orthogonal", "shift"})
 SIMILAR = EUCLIDEAN | {"scale"}
 AFFINE = SIMILAR | {"linear"}
-ROUNDING = 1e-5  # how far beyond its bounds rounding can carry a value; more than that is an error of ours
+ROUNDING = 1e-5  # how far rounding can carry a value beyond its bounds; more than that is a bug
 
 
 class DegenerateWarning(UserWarning):
-    """The value is right by its formula, and says nothing about the data (too few rows)."""
+    """The value follows its formula but says nothing about the data, as there are too few rows."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """One representation, as far as `measure` can work on it alone."""
+    """One representation, with all that `measure` can compute from it alone."""
 
     measure: "Measure"
     state: Any
@@ -50,10 +49,44 @@ class Prepared:
 
 
 class Measure:
-    """A configured measure.
+    """A configured measure: call it with x (n, d_x) and y (n, d_y) for a number.
 
-    A subclass is a keyword-only dataclass of its parameters; it sets the declarations below (those that depend on
-    parameters in `__post_init__`) and implements `_prepare` and `_score`.
+    Attributes
+    ----------
+    name, title
+        What code and what readers call it.
+    direction
+        "similarity" (larger = more alike) or "dissimilarity" (0 = the same).
+    bounds
+        Lowest and highest possible value.
+    symmetric
+        Whether swapping x and y keeps the value.
+    metric
+        Whether it satisfies the triangle inequality and is 0 only between what the invariances make equal.
+    min_rows
+        Fewer rows raise an InputError.
+    cost
+        Of one pair; n rows, d features.
+    reference
+        Where it is defined.
+    invariances_x, invariances_y
+        Transformations of each side that do not change the value, among `INVARIANCES`.
+    needs_rows
+        Sides on which rows must outnumber features; otherwise the value is much the same for any data, and a
+        DegenerateWarning says so.
+    moment_dtype
+        Precision of the products that `from_moments` needs; None if the measure needs all rows at once.
+
+    Notes
+    -----
+    A subclass is a keyword-only dataclass of its parameters. It sets the attributes above, those that depend on
+    parameters in `__post_init__`, and implements `_prepare` and `_score`.
+
+    Examples
+    --------
+    >>> cka = get_measure("cka")
+    >>> round(cka([[0.0], [1.0], [2.0], [3.0], [5.0]], [[0.0], [1.0], [4.0], [9.0], [25.0]]), 6)
+    0.963087
     """
 
     name: str
@@ -61,14 +94,14 @@ class Measure:
     direction: Direction
     bounds: tuple[float, float]
     symmetric: bool = True
-    metric: bool = False  # triangle inequality, and 0 only between what the invariances make equal
+    metric: bool = False
     min_rows: int = 2
-    cost: str  # of one pair; n rows, d features
+    cost: str
     reference: str
     invariances_x: frozenset[str] = frozenset()
     invariances_y: frozenset[str] = frozenset()
-    needs_rows: frozenset[str] = frozenset()  # sides on which fewer rows than features make the value meaningless
-    moment_dtype: torch.dtype | None = None  # of the products `from_moments` needs; None: it needs all rows at once
+    needs_rows: frozenset[str] = frozenset()
+    moment_dtype: torch.dtype | None = None
 
     def __init_subclass__(cls) -> None:
         dataclass(eq=False, repr=False, kw_only=True)(cls)  # works in place
@@ -86,22 +119,49 @@ class Measure:
 
     @property
     def invariances(self) -> frozenset[str]:
-        """What both sides may undergo, each by itself, without changing the value."""
+        """Transformations that leave the value as it is, on either side."""
         return self.invariances_x & self.invariances_y
 
     def configured(self, **params: Any) -> "Measure":
-        """This measure with some parameters changed."""
+        """Return this measure with some parameters changed.
+
+        Examples
+        --------
+        >>> get_measure("rsa").configured(inner="euclidean")
+        rsa(inner='euclidean', outer='spearman')
+        """
         return get_measure(self.name, **{**self.params, **params})
 
     def __call__(self, x: Any, y: Any, **params: Any) -> float:
-        """The value for x (n, d_x) and y (n, d_y), tensors or arrays; `params` change parameters for this call."""
+        """Compare x and y.
+
+        Parameters
+        ----------
+        x, y
+            (n, d_x) and (n, d_y), tensors or arrays; row i of both is the same stimulus.
+        params
+            Parameters of the measure to change for this call.
+
+        Returns
+        -------
+        float
+            Within `bounds`.
+
+        Raises
+        ------
+        InputError
+            x or y is no matrix of finite numbers; they have different numbers of rows, or fewer than `min_rows`; or the
+            measure is undefined for them, as without variance.
+        """
         if params:
             return self.configured(**params)(x, y)
         return self.score(*self._prepare_both(x, y))
 
     def dissimilarity(self, x: Any, y: Any) -> float:
-        """The value turned so that 0 = the same up to the invariances: a dissimilarity stays as it is, a similarity s
-        becomes upper bound - s (1 - s for all that have a fixed value for x with itself).
+        """Compare x and y so that 0 = the same up to the invariances, whatever the direction of the measure.
+
+        A dissimilarity stays as it is; a similarity s becomes upper bound - s, usually 1 - s, which is rarely a metric.
+        Arguments and errors are those of a call.
         """
         p, q = self._prepare_both(x, y)
         self._check([p], [q])
@@ -118,13 +178,26 @@ class Measure:
         return np.array([[self._within_bounds(float(v), (0.0, math.inf)) for v in row] for row in values])
 
     def prepare(self, x: Any, side: str = "x") -> Prepared:
-        """Check x (n, d) and do what concerns it alone; `side` is how messages call it."""
+        """Check x and do the work that needs x alone, to compare it with many others.
+
+        Parameters
+        ----------
+        x
+            (n, d), a tensor or array.
+        side
+            "x" or "y": what messages call it.
+
+        Raises
+        ------
+        InputError
+            x is no matrix of finite numbers, has fewer than `min_rows` rows, or the measure is undefined for it.
+        """
         matrix = as_matrix(x, side)
         n, d = matrix.shape
         if n < self.min_rows:
             settings = ", ".join(f"{k}={v}" for k, v in self.params.items() if isinstance(v, int | float | str))
             raise InputError(
-                f"{self.name}({settings}) needs at least {self.min_rows} rows, {side} has {n}: give more rows."
+                f"{self.name}({settings}) needs at least {self.min_rows} rows, {side} has {n}. Give more rows."
             )
         return Prepared(self, self._prepare(matrix, side), n, d, matrix.dtype, matrix.device)
 
@@ -145,41 +218,55 @@ class Measure:
     def accumulator(
         self, layers_a: Layers, layers_b: Layers | None = None, dtype: torch.dtype | None = None
     ) -> Accumulator:
-        """An empty accumulator of what `from_moments` needs, for layers of a and b (layer -> width).
+        """Return an empty accumulator of the sums that `from_moments` needs.
 
-        `dtype` is that of products, float32 or float64; None is what the measure can do with.
+        Parameters
+        ----------
+        layers_a, layers_b
+            Layer -> width; layers_b=None compares a with itself.
+        dtype
+            Precision of products, float32 or float64; None is the lowest that the measure can use.
 
-        Raises:
-            InputError: a measure that needs all rows at once.
+        Raises
+        ------
+        InputError
+            The measure needs all rows at once.
         """
         if self.moment_dtype is None:
             able = sorted(n for n in _MEASURES if get_measure(n).moment_dtype is not None)
             raise InputError(
-                f"{self!r} needs all rows at once and cannot be added up batch by batch. Those that can: "
+                f"{self!r} needs all rows at once and cannot be computed batch by batch. These measures can: "
                 f"{', '.join(able)}."
             )
         return Moments(layers_a, layers_b, dtype or self.moment_dtype)
 
     def from_moments(self, moments: Accumulator) -> np.ndarray:
-        """The values that `grid` gives for the rows `moments` has seen: (layers of a, layers of b).
+        """Return the values that `grid` gives for the rows in `moments`: (layers of a, layers of b).
 
-        Args:
-            moments: what `self.accumulator(...)` returned, or one with products in float64, with rows added.
+        Parameters
+        ----------
+        moments
+            What `self.accumulator(...)` returned, or the same with products in float64, after rows were added.
 
-        Raises:
-            InputError: a measure that needs all rows at once, too few rows, no variance.
+        Raises
+        ------
+        InputError
+            The measure needs all rows at once, the accumulator is of another kind, or has too few rows or no variance.
         """
         suitable = self.accumulator(moments.layers_a, moments.layers_b)
         if type(suitable) is not type(moments) or moments.dtype.itemsize < suitable.dtype.itemsize:
-            raise InputError(f"{self!r} is not to be had from {moments!r}: use what its accumulator() returns.")
+            raise InputError(f"{self!r} cannot be computed from {moments!r}. Use what its accumulator() returns.")
         if moments.n < self.min_rows:
-            raise InputError(f"{self.name} needs at least {self.min_rows} rows, {moments!r} has fewer: add more.")
+            raise InputError(f"{self.name} needs at least {self.min_rows} rows, {moments!r} has fewer. Add more rows.")
         widths = {"x": moments.layers_a, "y": moments.layers_b or moments.layers_a}
         self._check_rows(moments.n, {side: max(layers.values()) for side, layers in widths.items()})
         return self._bounded(self._from_accumulator(moments))
 
     def memory(self, n: int, widths_x: Sequence[int], widths_y: Sequence[int] | None = None) -> int:
-        """Bytes that comparing layers of these widths takes at most beside their n rows; widths_y=None: with itself."""
+        """Return the most bytes that comparing layers of these widths takes, on top of their n rows.
+
+        widths_y=None compares the layers of x with themselves.
+        """
         widths = [*widths_x, *(widths_y or [])]
         wide = sum(widths_x), sum(widths_y or widths_x)
         return sum(self._kept_bytes(n, d) for d in widths) + self._work_bytes(n, widths, wide)
@@ -187,11 +274,11 @@ class Measure:
     # What a measure implements.
 
     def _kept_bytes(self, n: int, d: int) -> int:
-        """Bytes that `_prepare` keeps of one representation, beside its rows."""
+        """Bytes that `_prepare` keeps for one representation, on top of its rows."""
         return 0
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        """Bytes in work at most beside what is kept, of layers of these widths, so wide together on each side."""
+        """Most bytes of working memory, on top of what is kept; `wide` is the total width of each side."""
         return 0
 
     def _from_accumulator(self, moments: Any) -> np.ndarray:
@@ -239,14 +326,14 @@ class Measure:
         for p in [*xs, *ys]:
             if p.measure is not self:
                 raise InputError(
-                    f"Prepared by {p.measure!r}, scored by {self!r}: prepare with the measure that scores."
+                    f"Prepared with {p.measure!r} but scored with {self!r}. Prepare with the measure that scores."
                 )
             if p.n != first.n:
                 raise InputError(_unequal_rows(first.n, p.n))
             if (p.dtype, p.device) != (first.dtype, first.device):
                 raise InputError(
                     f"{self.name}: one representation is {first.dtype} on {first.device}, another {p.dtype} on "
-                    f"{p.device}. Bring them to one dtype and device first."
+                    f"{p.device}. Convert them to one dtype and device first."
                 )
         self._check_rows(first.n, {"x": max(p.d for p in xs), "y": max(q.d for q in ys)})
 
@@ -254,8 +341,8 @@ class Measure:
         for side in sorted(self.needs_rows):
             if n <= widest[side]:
                 warnings.warn(
-                    f"{self.name}: {n} rows for {widest[side]} features of {side}: with so few rows the value "
-                    "is much the same for any data. Take more rows than features.",
+                    f"{self.name}: {n} rows for {widest[side]} features of {side}. With so few rows the value is much "
+                    "the same for any data. Use more rows than features.",
                     DegenerateWarning,
                     stacklevel=4,
                 )
@@ -285,10 +372,16 @@ M = TypeVar("M", bound=type[Measure])
 
 
 def register(cls: M) -> M:
-    """Put a subclass of Measure in the table."""
+    """Class decorator: register a subclass of `Measure` under its name.
+
+    Raises
+    ------
+    InputError
+        The name is taken, or an invariance is unknown.
+    """
     if cls.name in _MEASURES:
         raise InputError(
-            f"A measure named {cls.name!r} exists already ({_MEASURES[cls.name].title}): choose another name."
+            f"A measure named {cls.name!r} already exists ({_MEASURES[cls.name].title}). Choose another name."
         )
     for invariance in sorted(cls.invariances_x | cls.invariances_y):
         if invariance not in INVARIANCES:
@@ -297,54 +390,23 @@ def register(cls: M) -> M:
     return cls
 
 
-def measure(
-    *,
-    name: str,
-    title: str,
-    direction: Direction,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
-    invariances: Collection[str] = (),
-    symmetric: bool = True,
-    metric: bool = False,
-    min_rows: int = 2,
-    cost: str = "unknown",
-    reference: str = "user-defined",
-) -> Callable[[Callable[..., float]], Callable[..., float]]:
-    """Register a function f(x, y, *, parameter=default, ...) of two tensors (n, d_x) and (n, d_y) as a measure.
-
-    The function itself is returned unchanged.
-
-    >>> @measure(name="mean_gap", title="Gap between means", direction="dissimilarity", bounds=(0, math.inf))
-    ... def mean_gap(x, y, *, power: float = 1.0):
-    ...     return abs(float(x.mean() - y.mean())) ** power
-    >>> get_measure("mean_gap", power=2)([[0.0], [0.0]], [[3.0], [3.0]])
-    9.0
-    """
-
-    def decorate(function: Callable[..., float]) -> Callable[..., float]:
-        parameters = list(inspect.signature(function).parameters.values())[2:]
-        without = [p.name for p in parameters if p.default is p.empty]
-        if without:
-            raise InputError(f"Measure {name!r}: give parameter {without[0]!r} a default value.")
-
-        def score(self: Measure, x: Tensor, y: Tensor) -> float:
-            return function(x, y, **self.params)
-
-        body: dict[str, Any] = {"name": name, "title": title, "direction": direction, "bounds": bounds}
-        body |= {"symmetric": symmetric, "metric": metric, "min_rows": min_rows, "cost": cost, "reference": reference}
-        body |= {"invariances_x": frozenset(invariances), "invariances_y": frozenset(invariances)}
-        body |= {"_score": score, "__doc__": function.__doc__, "__module__": function.__module__}
-        body["__annotations__"] = {p.name: Any if p.annotation is p.empty else p.annotation for p in parameters}
-        body |= {p.name: p.default for p in parameters}
-        register(type(name, (Measure,), body))
-        return function
-
-    return decorate
-
-
 def get_measure(name: str | Measure, **params: Any) -> Measure:
-    """The measure of this name, configured.
+    """Return the measure of this name, configured.
 
+    Parameters
+    ----------
+    name
+        A name from `list_measures()`, or a measure, which is returned with `params` changed.
+    params
+        Parameters of the measure; the others keep their defaults.
+
+    Raises
+    ------
+    InputError
+        An unknown measure or parameter, or a value that does not fit.
+
+    Examples
+    --------
     >>> cka = get_measure("cka", debiased=False)
     >>> cka.direction, cka.bounds, sorted(cka.invariances)
     ('similarity', (0.0, 1.0), ['orthogonal', 'permutation', 'scale', 'shift'])
@@ -359,21 +421,33 @@ def get_measure(name: str | Measure, **params: Any) -> Measure:
 
 
 def as_parameter(name: str, given: Mapping[str, Any]) -> str | None:
-    """How to set a parameter of the measure among the arguments `given`, where `name` is one."""
+    """How to set `name` if it is a parameter of the measure among the arguments `given`; else None."""
     measure = given.get("measure", "cka")
     if isinstance(measure, str) and measure not in _MEASURES:
         return None
     configured = get_measure(measure)
     if name not in configured.params:
         return None
-    return f'It is a parameter of the measure: give measure=get_measure("{configured.name}", {name}=...).'
+    return f'It is a parameter of the measure: pass measure=get_measure("{configured.name}", {name}=...).'
 
 
 FIRST = ("cka", "procrustes", "angular_shape")
 
 
 def list_measures() -> pd.DataFrame:
-    """All measures with their declarations under default parameters; index = name."""
+    """Return all measures with their declarations under default parameters; index = name.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each measure: title, direction, bounds, symmetric, metric, invariances, min_rows, cost, parameters
+        and reference.
+
+    Examples
+    --------
+    >>> list_measures().title["procrustes"]
+    'Orthogonal Procrustes distance'
+    """
     names = [n for n in FIRST if n in _MEASURES] + [n for n in _MEASURES if n not in FIRST]
     measures = [get_measure(name) for name in names]
     columns = {

@@ -1,4 +1,4 @@
-"""How well one representation predicts another, and how alike they are as predictors."""
+"""How well one representation predicts another, and how similar they are as predictors."""
 
 import math
 from collections.abc import Sequence
@@ -20,17 +20,32 @@ PENALTIES = torch.logspace(-6, 3, 19, dtype=torch.float64)  # times the mean eig
 
 @register
 class LinearRegression(Linear):
-    """R2 of x (n, d_x) predicted linearly from y (n, d_y), in sample.
+    """R2 of x predicted linearly from y, in sample.
 
+    Raises
+    ------
+    InputError
+        No variance.
+
+    Notes
+    -----
         R2 = |Q_y'X|_F^2 / |X|_F^2,   Q_y an orthonormal basis of the centred columns of y
 
-    A similarity in [0, 1], not symmetric; 1 = x is a linear map of y.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity in [0, 1], not symmetric; 1 = x is
+    a linear map of y.
 
-    Errors: no variance. Warns when rows are not more than features of y: then R2 is 1 for any data; ridge_predictivity
-    is the cross-validated one.
+    How the number misleads: it is fitted and evaluated on the same rows. Unrelated data gives about d_y / (n - 1), and
+    1 when rows are not more than features of y (a DegenerateWarning); `ridge_predictivity` is the cross-validated
+    version. A wider y always predicts more. The features of x count by their variance, so a few large directions of x
+    decide the value.
 
-    Reference: Kornblith et al. (2019), eq. 7.
+    References
+    ----------
+    .. [1] Kornblith, Norouzi, Lee and Hinton (2019). Similarity of neural network representations revisited. ICML.
+       Equation 7.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> get_measure("linear_regression")([[0.0], [1.0], [3.0]], [[0.0, 1.0], [1.0, 5.0], [3.0, 2.0]])
     1.0
@@ -53,18 +68,40 @@ class LinearRegression(Linear):
 
 @register
 class Gulp(Linear):
-    """GULP distance of x (n, d_x) and y (n, d_y): the largest difference between ridge predictions from x and from y.
+    """GULP distance of x and y: the largest difference between ridge predictions from x and from y.
 
+    Parameters
+    ----------
+    regularization
+        Ridge penalty, at least 0, in units of the total variance: eigenvalues of the covariance add up to 1.
+
+    Raises
+    ------
+    InputError
+        No variance.
+
+    Notes
+    -----
         d^2 = tr(P_x^2) + tr(P_y^2) - 2 tr(P_x P_y),   P = U diag(l_i / (l_i + regularization)) U'
 
-    U are the left singular vectors of the centred matrix, scaled to Frobenius norm sqrt(n), l_i the eigenvalues of its
-    covariance. A metric in [0, inf); 0 = the same up to rotation, isotropic scale and shift (with regularization=0: up
-    to invertible linear maps). Public code returns d^2, which is not a metric.
+    U are the left singular vectors of the centred matrix, scaled to Frobenius norm sqrt(n), and l_i the eigenvalues of
+    its covariance. x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A metric in [0, inf); 0 = the
+    same up to rotation, isotropic scale and shift, or with regularization=0 up to invertible linear maps.
 
-    Errors: no variance. Warns when rows are not more than features.
+    How the number misleads: the regularization decides which directions count, roughly those that hold more than that
+    share of the variance; the order of two pairs of models can change with it. The distance grows with the number of
+    such directions, so values for layers of different width or rank do not compare. With regularization=0 it is 0 for
+    any data when rows are not more than features (a DegenerateWarning).
 
-    Reference: Boix-Adsera et al. (2022), proposition 2.
+    Public code returns d^2, which is not a metric.
 
+    References
+    ----------
+    .. [1] Boix-Adsera, Lawrence, Stepaniants and Rigollet (2022). GULP: a prediction-based metric between
+       representations. NeurIPS. Proposition 2.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x, y = [[0.0], [1.0], [2.0], [4.0]], [[1.0], [0.0], [3.0], [4.0]]
     >>> round(get_measure("gulp", regularization=0)(x, y), 6)
@@ -97,7 +134,7 @@ class Gulp(Linear):
 
 
 class Folded:
-    """Rows of one representation in folds, with the second moments that ridge regression on any of them needs."""
+    """Rows of one representation in folds, with the second moments that ridge regression on them needs."""
 
     def __init__(self, features: Features, folds: list[np.ndarray]) -> None:
         rows = features.rows(dtype=torch.float64)
@@ -135,18 +172,40 @@ class Folded:
 
 @register
 class RidgePredictivity(Measure):
-    """Cross-validated R2 of x (n, d_x) predicted from y (n, d_y) by ridge regression.
+    """Cross-validated R2 of x predicted from y by ridge regression.
 
+    Parameters
+    ----------
+    folds
+        Number of folds, at least 3.
+    groups
+        One label per row, such as the document; rows with the same label stay in one fold. None: folds are contiguous
+        blocks of rows.
+
+    Raises
+    ------
+    InputError
+        No variance; fewer groups than folds; fewer than two rows per fold.
+
+    Notes
+    -----
         R2 = 1 - sum_f |X_f - prediction_f|^2 / sum_f |X_f - training mean|^2,   f the folds
 
-    A similarity in (-inf, 1], not symmetric; 0 = no better than the mean, 1 = perfect. The penalty is chosen from 19
-    values (1e-6 to 1e3 times the mean eigenvalue of y's covariance) inside the training folds, each of which validates
-    once. Folds are contiguous; with `groups` (one label per row, the document) a group is never divided.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity in (-inf, 1], not symmetric; 0 =
+    no better than the mean, 1 = perfect. The penalty is chosen from 19 values (1e-6 to 1e3 times the mean eigenvalue of
+    y's covariance) inside the training folds, each of which validates once.
 
-    Errors: no variance; fewer groups than folds; fewer than two rows per fold.
+    How the number misleads: without `groups`, a document that straddles two folds is in training and test at once,
+    which raises the value. It asks only what y holds of x: a y that contains x and much else gets 1, so compare both
+    directions. A wider y predicts more, and the largest directions of x count most.
 
-    Reference: Schrimpf et al. (2018), there with Pearson r on partial least squares.
+    References
+    ----------
+    .. [1] Schrimpf et al. (2018). Brain-Score: which artificial neural network for object recognition is most
+       brain-like? bioRxiv. There with Pearson r on partial least squares.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x = [[float(i)] for i in range(20)]
     >>> y = [[float(i), float(i % 3)] for i in range(20)]
@@ -174,7 +233,7 @@ class RidgePredictivity(Measure):
         return 8 * n * d
 
     def memory(self, n: int, widths_x: Sequence[int], widths_y: Sequence[int] | None = None) -> int:
-        """See `Measure.memory`; only what predicts keeps its moments and their eigenvectors."""
+        """As `Measure.memory`; only the predicting side keeps its moments and their eigenvectors."""
         kept = 2 * self.folds + self.folds * (self.folds - 1) // 2
         return super().memory(n, widths_x, widths_y) + 8 * kept * sum(d * d for d in widths_y or widths_x)
 
@@ -208,9 +267,9 @@ class RidgePredictivity(Measure):
 
 
 def _errors(p: Folded, q: Folded, cross: list[Tensor], left_out: frozenset[int], fold: int) -> tuple[Tensor, float]:
-    """Squared error on `fold` of ridge trained without `left_out`, for every penalty; and of the training mean.
+    """Squared errors on `fold` of ridge trained without `left_out`, for every penalty, and of the training mean.
 
-    In the eigenbasis of y's training moment a penalty only changes a diagonal: all cost little more than one.
+    In the eigenbasis of y's training moment a penalty changes only a diagonal, so all cost little more than one.
     """
     kept = p.training(left_out)
     n, n_fold = sum(p.counts[f] for f in kept), p.counts[fold]
@@ -218,7 +277,7 @@ def _errors(p: Folded, q: Folded, cross: list[Tensor], left_out: frozenset[int],
     values, vectors = q.spectrum(left_out)
     trained = vectors.T @ (torch.stack([cross[f] for f in kept]).sum(0) - n * torch.outer(mean_y, mean_x))
 
-    # Second moments of the fold about the training means.
+    # second moments of the fold about the training means
     sum_x, sum_y = p.sums[fold], q.sums[fold]
     baseline = (p.squares[fold] - 2 * mean_x @ sum_x + n_fold * mean_x @ mean_x).item()
     yx = cross[fold] - torch.outer(mean_y, sum_x) - torch.outer(sum_y, mean_x) + n_fold * torch.outer(mean_y, mean_x)

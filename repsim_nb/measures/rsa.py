@@ -28,7 +28,7 @@ Inner = Literal["correlation", "euclidean", "cosine"]
 
 
 def _similarities(x: Tensor, inner: Inner, side: str) -> np.ndarray:
-    """How alike every two rows of x are: Pearson r, cosine (up to a constant), or minus the euclidean distance."""
+    """Similarity of every two rows of x: Pearson r, cosine (up to a constant), or minus the euclidean distance."""
     if inner == "euclidean":
         values = upper_triangle(distance_blocks(Features(x, side).varied("rsa").rows(dtype=torch.float64)))
         return np.negative(np.sqrt(values, out=values), out=values)
@@ -53,7 +53,7 @@ def _product_blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def to_ranks(values: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
-    """Replace values by their ranks from 1, equal ones by the mean of theirs; a chunk at a time, as they are many.
+    """Replace values by their ranks from 1, ties by their mean rank; a chunk at a time to save memory.
 
     >>> to_ranks(np.array([5.0, 2.0, 5.0, 9.0]))
     array([2.5, 1. , 2.5, 4. ])
@@ -65,7 +65,7 @@ def to_ranks(values: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
         first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
         whole = start + size >= len(order)
         if not whole and len(first) == 1:
-            size *= 2  # all equal, and maybe more of them
+            size *= 2  # all equal, and perhaps more follow
             continue
         ends = np.append(first[1:], len(ordered)) if whole else first[1:]
         first = first[: len(ends)]
@@ -76,20 +76,41 @@ def to_ranks(values: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
 
 @register
 class RSA(Measure):
-    """Representational similarity analysis of x (n, d_x) and y (n, d_y): do the same pairs of rows lie close?
+    """Representational similarity analysis: how far x and y agree on which pairs of rows are close.
 
+    Parameters
+    ----------
+    inner
+        How alike two rows of one representation are: "correlation" (Pearson r), "euclidean" (minus the distance) or
+        "cosine". Whether S or 1 - S is used makes no difference.
+    outer
+        How the two sides are compared: "spearman", "pearson" or "kendall" (tau-b).
+
+    Raises
+    ------
+    InputError
+        Fewer than 3 rows; a row with no variance (correlation) or of zeros (cosine); all pairs equally alike.
+
+    Notes
+    -----
         corr(S_x, S_y) over pairs i < j,   S_ij how alike rows i and j of one representation are
 
-    A similarity in [-1, 1]; 1 = the same order (or proportion) of all pairs.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity in [-1, 1]; 1 = the same order of
+    all pairs, or with outer="pearson" the same proportions.
 
-    inner: "correlation" (Pearson r of two rows), "euclidean" (distance) or "cosine". Whether S or 1 - S is used makes
-        no difference, as it is the same on both sides.
-    outer: "spearman", "pearson" or "kendall" (tau-b).
+    How the number misleads: with outer="spearman" or "kendall" only the order of pairs counts, so distances may be
+    stretched at will, and most pairs are of unrelated rows whose order is noise. The n (n - 1) / 2 pairs share n rows:
+    they are not independent, and a p-value from their number is far too small. With inner="correlation" the value
+    depends on the axes, and one massive feature can decide every r. Rows in clusters, such as tokens of documents,
+    raise it: any model puts pairs within a document closer.
 
-    Errors: a row with no variance (correlation) or of zeros (cosine); all pairs equally alike.
+    References
+    ----------
+    .. [1] Kriegeskorte, Mur and Bandettini (2008). Representational similarity analysis: connecting the branches of
+       systems neuroscience. Frontiers in Systems Neuroscience 2.
 
-    Reference: Kriegeskorte et al. (2008).
-
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x, y = [[0.0], [1.0], [3.0], [7.0]], [[0.0], [1.0], [2.0], [7.0]]
     >>> round(get_measure("rsa", inner="euclidean")(x, y), 6)
@@ -139,15 +160,27 @@ class RSA(Measure):
 
 @register
 class RSMNormDifference(Measure):
-    """Difference between the euclidean distance matrices of x (n, d_x) and y (n, d_y).
+    """Difference between the euclidean distance matrices of x and y.
 
+    Notes
+    -----
         sqrt(sum_{i<j} (|x_i - x_j| - |y_i - y_j|)^2)
 
-    A metric in [0, inf); 0 = the same up to rotation and shift. It grows with n and scale. Some public code takes the
-    spectral norm of the difference matrix instead, by accident; this is the norm over the upper triangle.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A metric in [0, inf), in the units of the data;
+    0 = the same up to rotation and shift.
 
-    Reference: Yin and Shen (2018).
+    How the number misleads: it grows with n and with the scale of the data, so a layer that is merely larger is far
+    away. Large distances dominate: a few rows far from all others decide it.
 
+    Some public code takes the spectral norm of the difference matrix instead, by accident; this is the norm over the
+    upper triangle.
+
+    References
+    ----------
+    .. [1] Yin and Shen (2018). On the dimensionality of word embedding. NeurIPS.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> get_measure("rsm_norm_difference")([[0.0], [1.0]], [[0.0], [3.0]])
     2.0
@@ -174,7 +207,7 @@ class RSMNormDifference(Measure):
     def _grid(self, ps: Sequence[Features], qs: Sequence[Features]) -> np.ndarray:
         distinct, at_p, at_q = _distinct(ps, qs)
         units = np.array([f.unit if f.varies else 0.0 for f in distinct])
-        # Pairs are counted in the larger unit of the two, so that squares do not overflow.
+        # use the larger unit of each pair, so that squares do not overflow
         larger = np.maximum.outer(units, units)
         share = np.divide(units[:, None], larger, out=np.zeros_like(larger), where=larger > 0)
         cells = {(min(i, j), max(i, j)) for i in at_p for j in at_q if i != j}
@@ -188,21 +221,21 @@ class RSMNormDifference(Measure):
 
 
 def _distance_bytes(n: int, widths: Sequence[int]) -> int:
-    """In work for `_distances` of layers of these widths."""
+    """Working memory of `_distances` for layers of these widths."""
     return 8 * n * max(widths) + (len(widths) + 2) * block_bytes(n, len(widths)) + BUFFERS
 
 
 def _distinct(ps: Sequence[Any], qs: Sequence[Any]) -> tuple[list[Any], list[int], list[int]]:
-    """The different ones of both, and which of them each is."""
+    """The distinct objects of both lists, and the place of each among them."""
     distinct = list({id(p): p for p in [*ps, *qs]}.values())
     place = {id(p): k for k, p in enumerate(distinct)}
     return distinct, [place[id(p)] for p in ps], [place[id(q)] for q in qs]
 
 
 def _distances(layers: Sequence[Features]) -> Iterator[tuple[int, list[Tensor]]]:
-    """Distances of a few rows to those after them, the same rows of all layers at a time, behind the first row.
+    """Yield the first row of a block and, for every layer, distances of the block's rows to those from there on.
 
-    Each are overwritten by the next.
+    Each block overwrites the last.
     """
     n, x = layers[0].n, layers[0].x
     work = x.new_empty(n * max(f.d for f in layers), dtype=torch.float64)
@@ -215,17 +248,31 @@ def _distances(layers: Sequence[Features]) -> Iterator[tuple[int, list[Tensor]]]
 
 @register
 class DistanceCorrelation(Measure):
-    """Distance correlation of x (n, d_x) and y (n, d_y).
+    """Distance correlation of x and y.
 
+    Raises
+    ------
+    InputError
+        No variance.
+
+    Notes
+    -----
         sqrt(<A, B> / (|A| |B|)),   A and B the doubly centred euclidean distance matrices
 
-    A similarity in [0, 1]; 1 = the same up to rotation, isotropic scale and shift. This is the V-statistic: like biased
-    CKA it is high for any data when rows are fewer than features, and warns.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A similarity in [0, 1]; 1 = the same up to
+    rotation, isotropic scale and shift.
 
-    Errors: no variance.
+    How the number misleads: this is the V-statistic. Like biased CKA it is above 0 for unrelated data and tends to 1
+    for any data as features outnumber rows (a DegenerateWarning when rows are not more than features). Being a square
+    root, it looks high: 0.3 is a squared correlation of 0.09. Rows far from all others dominate the distances.
 
-    Reference: Szekely et al. (2007), definition 3.
+    References
+    ----------
+    .. [1] Székely, Rizzo and Bakirov (2007). Measuring and testing dependence by correlation of distances. Annals of
+       Statistics 35. Definition 3.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> x, y = [[0.0], [1.0], [3.0], [7.0]], [[0.0], [1.0], [2.0], [7.0]]
     >>> round(get_measure("distance_correlation")(x, y), 6)
@@ -248,7 +295,7 @@ class DistanceCorrelation(Measure):
         return _distance_bytes(n, widths) + 2 * block_bytes(n)  # of `_prepare`, which malloc may keep
 
     def _prepare(self, x: Tensor, side: str) -> tuple[Features, Tensor]:
-        """With the mean distance of every row to all rows."""
+        """The features, and the mean distance of every row to all rows."""
         features = Features(x, side).varied(self.name)
         means = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for start, (block,) in _distances([features]):
@@ -270,7 +317,7 @@ class DistanceCorrelation(Measure):
                 block.sub_(mean[start:] - mean.mean()).sub_(mean[start:stop, None])
             for i, one in enumerate(blocks):
                 for j, other in enumerate(blocks[i:], i):
-                    # What lies right of the square on the diagonal counts for its mirror image too.
+                    # what is right of the square on the diagonal counts twice, for its mirror image
                     square = one[:, : len(one)].flatten() @ other[:, : len(one)].flatten()
                     total[i, j] += (2 * one.flatten().dot(other.flatten()) - square).item()
         alone = total.diagonal()

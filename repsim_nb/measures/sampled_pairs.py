@@ -1,9 +1,9 @@
 """Linear CKA from a balanced sample of pairs of rows, with the standard error of having sampled.
 
-Exact CKA needs the sum of K_ij L_ij over all pairs i != j; all else follows from the norms of rows. Put the rows in
-random order on a ring and compare each with the next h: every row takes part in exactly 2h pairs, so that what single
-rows contribute is counted in full, and only the pairs' own deviation is sampled. That is why few partners are enough.
-Each distance along the ring, 1 to h, is such a balanced sample by itself: how much they differ gives the error.
+Exact CKA needs the sum of K_ij L_ij over all pairs i != j; everything else follows from the norms of rows. Put the rows
+in random order on a ring and compare each with the next h. Every row is then in exactly 2h pairs, so the contribution
+of single rows is counted in full and only the deviation of pairs is sampled, which is why few partners are enough. Each
+distance along the ring, 1 to h, is such a balanced sample by itself; how much they differ gives the error.
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,18 @@ from torch import Tensor
 from repsim_nb.errors import InputError
 from repsim_nb.measures.kernels import Gram
 
-ROWS = 128  # in work at a time
+ROWS = 128  # processed at a time
 PARTS = 32  # samples whose spread gives the error
-HEAVY = 0.05  # of the sum over all pairs, at most, that one pair may hold
+HEAVY = 0.05  # largest share of the sum over all pairs that one pair may hold
 
 
 def sampled_products(grams: Sequence[Gram], partners: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """(PARTS, grams, grams) estimates of what `kept_products` gives for all pairs, and the share of pairs used.
+    """Estimates (PARTS, grams, grams) of what `kept_products` gives for all pairs, and the share of pairs used.
 
-    Raises:
-        InputError: a layer in which a few pairs of rows may hold more than a sample can tell.
+    Raises
+    ------
+    InputError
+        A layer in which a few pairs of rows may hold so much that a sample could miss it.
     """
     n = grams[0].n
     ring = torch.from_numpy(rng.permutation(n))
@@ -41,18 +43,18 @@ def sampled_products(grams: Sequence[Gram], partners: int, rng: np.random.Genera
     taken = [[p.correction(q) for q in grams] for p in grams]
     kept = sampled + same - np.array(taken)
     for k, gram in enumerate(grams):
-        # No pair weighs more than the two longest rows could: K_ij^2 <= |x_i|^2 |x_j|^2.
+        # no pair weighs more than the two longest rows could: K_ij^2 <= |x_i|^2 |x_j|^2
         heaviest = 2 * gram.features.squared_rows.topk(2).values.prod().item()
         if kept[:, k, k].mean() <= 0 or heaviest > HEAVY * sampled[:, k, k].mean():
             raise InputError(
-                f"{gram.features.side}: so much of HSIC may lie in a few pairs of rows far beyond all others that a "
-                "sample of pairs does not tell it: compare all pairs instead."
+                f"{gram.features.side}: a few pairs of rows far from all others may hold so much of HSIC that a sample "
+                "of pairs would miss it. Use fast=False, which compares all pairs."
             )
     return kept, 2 * partners / (n - 1)
 
 
 def _band(gram: Gram, near: Tensor, rows: int) -> Tensor:
-    """K of each of the first `rows` of the rows `near` with those that follow it, (rows, partners)."""
+    """K between each of the first `rows` of the rows `near` and the rows that follow it, (rows, partners)."""
     features = gram.features.take(near)
     product = features[:rows] @ features.T
     reach = product.shape[1]
@@ -62,7 +64,7 @@ def _band(gram: Gram, near: Tensor, rows: int) -> Tensor:
 def ratio_with_error(
     cross: np.ndarray, self_x: np.ndarray, self_y: np.ndarray, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """CKA (x, y) from samples of <K, L> (parts, x, y), <K, K> (parts, x) and <L, L> (parts, y); its standard error."""
+    """CKA (x, y) and its standard error, from samples of <K, L> (parts, x, y), <K, K> (parts, x), <L, L> (parts, y)."""
     c, a, b = (part.mean(0) for part in (cross, self_x, self_y))
     scale = np.sqrt(np.outer(a, b))
     value = c / scale

@@ -1,4 +1,4 @@
-"""Differences between single numbers that describe how the rows of a representation are spread out."""
+"""Differences between single numbers that describe how the rows of a representation are spread."""
 
 import math
 
@@ -11,7 +11,7 @@ from repsim_nb.measures.registry import EUCLIDEAN, Measure, register
 
 
 class _Difference(Measure):
-    """|statistic of x - statistic of y|: 0 does not mean that x and y are alike in any other way."""
+    """|statistic of x - statistic of y|; 0 does not mean that x and y are similar in any other way."""
 
     direction = "dissimilarity"
     bounds = (0.0, math.inf)
@@ -25,12 +25,25 @@ class _Difference(Measure):
 
 @register
 class MagnitudeDifference(_Difference):
-    """Difference of the norms of the mean rows of x (n, d_x) and y (n, d_y): | |mean x| - |mean y| |.
+    """Difference between the norms of the mean rows of x and y.
 
-    In [0, inf), in the units of the data.
+    Notes
+    -----
+        | |mean x| - |mean y| |
 
-    Reference: Klabunde et al. (2023).
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A dissimilarity in [0, inf), in the units of
+    the data.
 
+    How the number misleads: 0 says only that two means are equally long. They may point anywhere, and rows need not
+    correspond. One massive feature often makes up most of the norm.
+
+    References
+    ----------
+    .. [1] Klabunde, Schumacher, Strohmaier and Lemmerich (2023). Similarity of neural network models: a survey of
+       functional and representational measures. arXiv.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> get_measure("magnitude_difference")([[3.0, 4.0]], [[2.0]])
     3.0
@@ -50,17 +63,30 @@ class MagnitudeDifference(_Difference):
 
 @register
 class ConcentricityDifference(_Difference):
-    """Difference in how closely the rows of x (n, d_x) and y (n, d_y) point along their mean.
+    """Difference in how closely the rows of x and y point along their mean.
 
+    Raises
+    ------
+    InputError
+        A row of zeros; a mean that is 0 to rounding, as of centred data, which points nowhere (public code then returns
+        rounding noise).
+
+    Notes
+    -----
         | mean_i cos(x_i, mean x) - mean_i cos(y_i, mean y) |
 
-    In [0, 2].
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A dissimilarity in [0, 2].
 
-    Errors: a row of zeros; a mean that is 0 to rounding, as of centred data, which points nowhere (public code then
-    returns rounding noise).
+    How the number misleads: 0 says only that both lie equally closely about a mean; rows need not correspond, and
+    shuffled rows give 0. One massive feature of constant sign brings both averages near 1 and the difference near 0.
 
-    Reference: Klabunde et al. (2023).
+    References
+    ----------
+    .. [1] Klabunde, Schumacher, Strohmaier and Lemmerich (2023). Similarity of neural network models: a survey of
+       functional and representational measures. arXiv.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> round(get_measure("concentricity_difference")([[1.0, 0.0], [0.0, 1.0]], [[1.0], [1.0]]), 6)
     0.292893
@@ -84,15 +110,24 @@ class ConcentricityDifference(_Difference):
 
 @register
 class UniformityDifference(_Difference):
-    """Difference in how uniformly the rows of x (n, d_x) and y (n, d_y) are spread.
+    """Difference in how uniformly the rows of x and y are spread.
 
+    Notes
+    -----
         | U(x) - U(y) |,   U = log mean_ij exp(-2 |x_i - x_j|^2), pairs i = j included
 
-    In [0, inf), at most log n. Made for rows of about unit norm: where all distances are well above 1, U = -log n
-    whatever the data.
+    x is (n, d_x) and y is (n, d_y); row i of both is the same stimulus. A dissimilarity in [0, log n].
 
-    Reference: Wang and Isola (2020), eq. 2.
+    How the number misleads: it is made for rows of about unit norm. Where all distances are well above 1, as in most
+    residual streams, U = -log n for any data and the difference is 0. Rows need not correspond: shuffled rows give 0.
 
+    References
+    ----------
+    .. [1] Wang and Isola (2020). Understanding contrastive representation learning through alignment and uniformity on
+       the hypersphere. ICML. Equation 2.
+
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> round(get_measure("uniformity_difference")([[0.0], [9.0]], [[0.0], [0.0]]), 6)
     0.693147

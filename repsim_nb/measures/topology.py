@@ -1,4 +1,4 @@
-"""Measures of shape that look at neighbourhood graphs and loops."""
+"""Measures of shape, from neighbourhood graphs and loops."""
 
 import math
 from typing import Annotated
@@ -19,21 +19,39 @@ TEMPERATURES = torch.logspace(-1, 1, 256, dtype=torch.float64)
 
 @register
 class IMD(Measure):
-    """Intrinsic multi-scale distance between x (n, d_x) and y (n, d_y).
+    """Intrinsic multi-scale distance of x and y.
 
+    Parameters
+    ----------
+    k
+        Number of nearest neighbours in the graph, at least 1.
+
+    Raises
+    ------
+    InputError
+        No variance; fewer than k + 2 rows.
+
+    Notes
+    -----
         max_t exp(-2 (t + 1/t)) |h_x(t) - h_y(t)|,   h(t) = mean_i exp(-t l_i)
 
     l_i are the eigenvalues of the normalised Laplacian of the k-nearest-neighbour graph (euclidean, i and j linked if
-    either is a neighbour of the other), t 256 values from 0.1 to 10. A dissimilarity in [0, exp(-4)]; 0 = graphs with
-    the same spectrum. Rows need not correspond.
+    either is a neighbour of the other), and t takes 256 values from 0.1 to 10. x is (n, d_x) and y is (n, d_y). A
+    dissimilarity in [0, exp(-4)]; 0 = graphs with the same spectrum.
 
-    The original estimates h by random vectors, whose noise exceeds the signal for similar inputs, and multiplies by
-    1e6. Here h is exact and the value repeats; the price is n^3.
+    How the number misleads: rows need not correspond, so x and its shuffled rows are at distance 0. Different graphs
+    can have the same spectrum, and only the graph counts, not how far apart its neighbours are. At most exp(-4) =
+    0.018, every value looks small. It depends on k and n.
 
-    Errors: no variance; fewer than k + 2 rows.
+    The original estimates h with random vectors, whose noise exceeds the signal for similar inputs, and multiplies by
+    1e6. Here h is exact and repeatable, at a cost of n^3.
 
-    Reference: Tsitsulin et al. (2020), eq. 2.
+    References
+    ----------
+    .. [1] Tsitsulin et al. (2020). The shape of data: intrinsic distance for data distributions. ICLR. Equation 2.
 
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> get_measure("imd", k=1)([[0.0], [1.0], [5.0], [6.0]], [[0.0], [2.0], [4.5], [6.0]])
     0.0
@@ -77,22 +95,41 @@ class IMD(Measure):
 
 @register
 class RTD(Measure):
-    """Representation topology divergence of x (n, d_x) and y (n, d_y): loops that only one of them closes.
+    """Representation topology divergence of x and y: loops that only one of them closes.
 
+    Parameters
+    ----------
+    points
+        Use at most this many rows, the same ones on both sides.
+    seed
+        Seed of the choice of rows, at least 0.
+
+    Raises
+    ------
+    InputError
+        No variance; so many equal rows that the 0.9 quantile of distances is 0; gudhi is missing.
+
+    Notes
+    -----
         [sum of bars(x, y) + sum of bars(y, x)] / 2
 
     bars(x, y) are the lengths of the H1 bars of the Rips filtration on two copies of the rows: distances 0 within the
-    first copy, min(d_x, d_y) within the second, d_x between them, each divided by its 0.9 quantile. A dissimilarity in
-    [0, inf); 0 = clusters merge at the same scales. The sum grows with the number of rows.
+    first copy, min(d_x, d_y) within the second, d_x between them, each divided by its 0.9 quantile. x is (n, d_x) and y
+    is (n, d_y); row i of both is the same stimulus. A dissimilarity in [0, inf); 0 = clusters merge at the same scales.
 
-    points: at most so many rows are used, drawn with `seed`, the same ones on both sides.
+    How the number misleads: with more rows than `points` it depends on the sample, and differences between seeds can
+    exceed those between layers; average over several. The sum grows with the number of points. 0 does not mean the same
+    geometry: distances that close no loop may differ.
 
     Needs gudhi: pip install "repsim-nb[topology]".
 
-    Errors: no variance, or so many equal rows that the 0.9 quantile is 0.
+    References
+    ----------
+    .. [1] Barannikov, Trofimov, Balabin and Burnaev (2022). Representation topology divergence: a method for comparing
+       neural network representations. ICML. Definition 1.
 
-    Reference: Barannikov et al. (2022), definition 1.
-
+    Examples
+    --------
     >>> from repsim_nb.measures import get_measure
     >>> get_measure("rtd")([[0.0], [1.0], [2.0], [3.0]], [[0.0], [2.0], [4.0], [6.0]])
     0.0
@@ -113,7 +150,7 @@ class RTD(Measure):
         return 8 * min(n, self.points) ** 2
 
     def _work_bytes(self, n: int, widths: list[int], wide: tuple[int, int]) -> int:
-        return 1600 * min(n, self.points) ** 2  # measured, of the complex
+        return 1600 * min(n, self.points) ** 2  # of the complex, measured
 
     def _prepare(self, x: Tensor, side: str) -> np.ndarray:
         if len(x) > self.points:
@@ -123,7 +160,7 @@ class RTD(Measure):
         distances = squared_distances(rows).sqrt_().numpy(force=True)
         unit = np.quantile(distances, 0.9)
         if unit == 0:
-            raise InputError(f"rtd is undefined: 0.9 of all distances in {side} are 0. Drop duplicated rows.")
+            raise InputError(f"rtd is undefined: 90% of all distances in {side} are 0. Drop duplicate rows.")
         return distances / unit
 
     def _score(self, p: np.ndarray, q: np.ndarray) -> float:
@@ -138,7 +175,7 @@ def _cross_bars(a: np.ndarray, b: np.ndarray) -> float:
         raise InputError('rtd needs gudhi: pip install "repsim-nb[topology]"') from error
     between = np.where(np.tri(len(a), dtype=bool), a, np.inf)
     doubled = np.block([[np.zeros_like(a), between.T], [between, np.minimum(a, b)]])
-    # Beyond this radius one vertex is linked to all others, so no loop is left.
+    # beyond this radius one vertex is linked to all others, so no loop is left
     tree = SimplexTree.create_from_array(doubled, max_filtration=doubled.max(1).min())
     tree.collapse_edges()
     tree.expansion(2)

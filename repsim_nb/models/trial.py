@@ -1,4 +1,4 @@
-"""A short run of a model that was just loaded: whether its parts, joined at any position, are the model."""
+"""A short run of a model that was just loaded, to check that its parts, joined at any position, are the model."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from repsim_nb.models.batch import Batch, Window
 from repsim_nb.models.model import Model, not_finite
 from repsim_nb.models.parts import tapped
 
-LENGTH = 9  # of the trial's text; odd, and short because large models are slow
-EXACT, ROUGH = 1e-4, 0.1  # of a row's largest value, in float32 and in fewer bits: what rounding may do
+LENGTH = 9  # tokens of the trial's text; odd, and short because large models are slow
+EXACT, ROUGH = 1e-4, 0.1  # rounding allowed, as a share of a row's largest value, in float32 and in lower precision
 
 State = tuple[dict[str, str], dict[str, int]]  # see `state`
 
 
 class Whole(NamedTuple):
-    """What an architecture gives when transformers runs all of it.
+    """The output of an architecture when transformers runs all of it.
 
     Attributes
     ----------
     out:
-        What the head gives.
+        The output of the head.
     hidden_states:
-        Positions 0 to n_layers, the last often behind the final norm; None where the architecture does not say.
+        Positions 0 to n_layers, the last often after the final norm; None if the architecture does not return them.
     """
 
     out: Tensor
@@ -38,7 +38,7 @@ class Whole(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A text that was read alone: its tokens, (length,), position n_layers, and what the head gives."""
+    """A text that was read alone: its tokens (length,), position n_layers, and the output of the head."""
 
     ids: np.ndarray
     hidden: Tensor
@@ -46,7 +46,7 @@ class Trial(NamedTuple):
 
 
 def run_whole(module: nn.Module, **given: Any) -> Any:
-    """What `module` gives, with its hidden states where it can say them."""
+    """Run `module`, asking for its hidden states if it can return them."""
     takes = inspect.signature(module.forward).parameters
     if "output_hidden_states" in takes or any(p.kind is p.VAR_KEYWORD for p in takes.values()):
         given["output_hidden_states"] = True
@@ -57,15 +57,16 @@ def run_whole(module: nn.Module, **given: Any) -> Any:
 def check_parts(model: Model, blocks: Sequence[nn.Module], whole: Callable[[Batch], Whole]) -> Trial:
     """Check that the model's parts, joined at any position, are the model.
 
-    Every position must pass once, as (sequences, length, d_model), and be the architecture's own hidden state. Every
-    block must give the next position when it runs alone. The head must give what the whole does. That all blocks but
-    the first give the last position is left to `check_rest`, or to a run by `in_two` that is compared with the trial.
+    Every position must occur once, as (sequences, length, d_model), and be the architecture's own hidden state. Every
+    block must give the next position when it runs alone. The head must give what the whole model does. Whether all
+    blocks but the first give the last position is left to `check_rest`, or to comparing a run by `in_two` with the
+    trial.
 
     Raises
     ------
     InputError
-        They are not the model: the architecture does more between embedding and head than run its blocks, or what a
-        block does depends on its number.
+        They are not: the architecture does more between embedding and head than run its blocks, or what a block does
+        depends on its number.
     """
     ids = random_ids(model, min(LENGTH, model.context))
     batch = batch_of(model, ids)
@@ -89,7 +90,7 @@ def check_parts(model: Model, blocks: Sequence[nn.Module], whole: Callable[[Batc
 
 
 def check_rest(model: Model, trial: Trial) -> None:
-    """Check that all blocks but the first, which then have other numbers than in the whole, give the last position.
+    """Check that all blocks but the first, numbered differently than in the whole model, give the last position.
 
     Raises
     ------
@@ -102,25 +103,25 @@ def check_rest(model: Model, trial: Trial) -> None:
 
 
 def in_two(model: Model, batch: Batch) -> Tensor:
-    """Position n_layers, by the first block and then all others."""
+    """Position n_layers, from running the first block and then all others."""
     first = model.run(model.embed(batch), 0, 1, batch)
     return model.run(first, 1, model.n_layers, batch)
 
 
 def read_alone(model: Model, ids: np.ndarray) -> Trial:
-    """What the model's parts make of a text."""
+    """Run the model's parts on a single text."""
     batch = batch_of(model, ids)
     hidden = model.run(model.embed(batch), 0, model.n_layers, batch)
     return Trial(ids, hidden, model.head(hidden, batch))
 
 
 def batch_of(model: Model, *texts: np.ndarray) -> Batch:
-    """Texts that are given as tokens."""
+    """A batch of texts given as tokens."""
     return model.collate([Window(0, ids, np.zeros((len(ids), 2), dtype=np.int64)) for ids in texts])
 
 
 def random_ids(model: Model, length: int) -> np.ndarray:
-    """Ordinary tokens, the same ones each time, however the tokenizer cuts texts."""
+    """Random ordinary tokens, the same each time, whatever the tokenizer."""
     config: Any = getattr(model.module, "config", None)
     rows = getattr(config, "vocab_size", None) or len(model.tokenizer)
     special = {*model.tokenizer.all_special_ids, getattr(config, "pad_token_id", None)}
@@ -132,12 +133,12 @@ def random_ids(model: Model, length: int) -> np.ndarray:
 
 
 def _check_stated(model: Model, own: dict[int, Tensor], stated: Sequence[Tensor] | None) -> None:
-    """Architectures state what enters each block, Mamba's what leaves it; the last is behind the final norm."""
+    """Hidden states are the input of each block, for Mamba its output; the last comes after the final norm."""
     if stated is None or len(stated) != model.n_layers + 1 or stated[0].shape != own[0].shape:
         return
     behind = 0 if distance(own[0], stated[0]) < tolerance(model) else 1
     for layer in range(behind, model.n_layers + behind):
-        what = f"position {layer} differs from the hidden state that transformers states"
+        what = f"position {layer} differs from the hidden state that transformers returns"
         _compare(model, own[layer], stated[layer - behind], what)
 
 
@@ -146,21 +147,21 @@ def _alone(k: int, m: int) -> str:
 
 
 def check_causal(model: Model, whole: Trial, start: Trial) -> None:
-    """Some are called causal whatever their config says: of Gemma 3 it may say use_bidirectional_attention."""
+    """Check that no token looks ahead; Gemma 3, for one, may have use_bidirectional_attention in its config."""
     off = distance(whole.out[:, : len(start.ids)], start.out)
     if not off < tolerance(model, 1e-3):
         raise InputError(
-            f"{model.name} ({type(model.module).__name__}) looks ahead: later tokens change its earlier logits by "
-            f"{off:.0e} of the largest, so that it is no causal language model."
+            f"{model.name} ({type(model.module).__name__}) looks ahead: later tokens change earlier logits by "
+            f"{off:.0e} of the largest, so it is not a causal language model."
         )
 
 
 class NotFiniteError(Exception):
-    """Values that nothing can be compared with."""
+    """NaN or infinite values, which cannot be compared."""
 
 
 def distance(values: Tensor, expected: Tensor) -> float:
-    """The largest difference, as a share of the largest value of its row.
+    """Return the largest difference, as a share of the largest value of its row.
 
     Raises
     ------
@@ -175,7 +176,7 @@ def distance(values: Tensor, expected: Tensor) -> float:
 
 
 def tolerance(model: Model, exact: float = EXACT) -> float:
-    """What rounding may do to `distance` in the model's precision."""
+    """The largest `distance` that rounding may cause in the model's precision."""
     return exact if torch.finfo(model.dtype).eps < 1e-6 else ROUGH
 
 
@@ -189,7 +190,7 @@ def _compare(model: Model, values: Tensor, expected: Tensor, what: str) -> None:
 
 @contextmanager
 def refusing(model: Model) -> Iterator[None]:
-    """Inside, whatever comes of running an architecture in a way that it was not made for says which one it is."""
+    """Turn any error of running an architecture part by part into an InputError that names it."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -204,7 +205,7 @@ def refusing(model: Model) -> Iterator[None]:
 
 
 def state(module: nn.Module) -> State:
-    """The kind of every module, and how often each parameter was changed in place."""
+    """The class of every module, and how often each parameter was changed in place."""
     kinds = {name: type(part).__name__ for name, part in module.named_modules()}
     return kinds, {name: p._version for name, p in module.named_parameters() if not p.is_meta}
 
@@ -212,7 +213,7 @@ def state(module: nn.Module) -> State:
 def _check_unchanged(
     before: tuple[dict[str, str], dict[str, int]], after: tuple[dict[str, str], dict[str, int]]
 ) -> None:
-    """A model that changes itself gives a text other values the next time."""
+    """Check that a run left the model unchanged; otherwise the same text would get other values the next time."""
     (kinds, versions), (kinds_now, versions_now) = before, after
     other = next((name for name, kind in kinds.items() if kinds_now.get(name) != kind), None)
     if other is not None:

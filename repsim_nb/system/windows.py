@@ -1,4 +1,4 @@
-"""What Windows does otherwise."""
+"""What is different on Windows."""
 
 import os
 import re
@@ -7,13 +7,15 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[1-9¹²³])\
 
 
 def on_windows() -> bool:
-    """Whether this is Windows; tests say so elsewhere, which is why code asks here."""
+    """Whether this is Windows. Code asks here, so that tests can simulate it."""
     return os.name == "nt"
 
 
 def is_file_name(name: str) -> bool:
-    """Whether Windows keeps the last part of a path as it is, rather than for a device or under another name.
+    """Whether Windows would store a file under exactly this name, and not take it for a device or change it.
 
+    Examples
+    --------
     >>> [is_file_name(name) for name in ("table.csv", "AUX.csv", "table.", "a:b", "console.csv")]
     [True, False, False, False, True]
     """

@@ -17,10 +17,14 @@ class Choice(anywidget.AnyWidget):
     meanwhile, as it does with every letter of a search, that is something else or nothing, without a word. This one
     tells the value itself.
 
-    Attributes:
-        options: trait, values, or pairs (text, value); a value is a str, int or None.
-        value: trait, what is chosen; with `multiple` a list. Not checked against the options.
-        description, tooltip: traits, its label, and more words.
+    Attributes
+    ----------
+    options
+        Trait, values, or pairs (text, value); a value is a str, int or None.
+    value
+        Trait, what is chosen; with `multiple` a list. Not checked against the options.
+    description, tooltip
+        Traits, its label, and more words.
     """
 
     _esm = Path(__file__).with_name("choice.js")

@@ -25,21 +25,31 @@ SOURCES = [("the models' own", OWN), ("my own text", PASTED), ("a file or folder
 class CorpusPicker(Picker):
     """An embedded corpus, own text, a file or folder, or a dataset on the hub; choosing downloads nothing.
 
-    Args:
-        value: as the attribute.
-        split: of a corpus that has splits; None is "test", or all of a hub dataset.
-        n_rows, seed, rows: as in `extract`.
-        title: the heading.
+    Parameters
+    ----------
+    value
+        As the attribute.
+    split
+        Of a corpus that has splits; None is "test", or all of a hub dataset.
+    n_rows, seed, rows
+        As in `extract`.
+    title
+        The heading.
 
-    Attributes:
-        value: trait; what `load_corpus` takes: a name, a path, the id of a hub dataset or a tuple of texts. None is
-            the corpus that the models were made for.
-        split, n_rows, seed, rows: traits.
+    Attributes
+    ----------
+    value
+        Trait; what `load_corpus` takes: a name, a path, the id of a hub dataset or a tuple of texts. None is the corpus
+        that the models were made for.
+    split, n_rows, seed, rows
+        Traits.
 
-    Raises:
-        InputError: an unknown corpus, split or kind of rows, empty text, numbers out of range, a path that may not be
-            read.
-        FileNotFoundError: a path that does not exist.
+    Raises
+    ------
+    InputError
+        An unknown corpus, split or kind of rows, empty text, numbers out of range, a path that may not be read.
+    FileNotFoundError
+        A path that does not exist.
     """
 
     value = traitlets.Any(None, allow_none=True, help="what load_corpus takes, or None")

@@ -127,8 +127,10 @@ class StitchPanel(widgets.VBox):
     def arguments(self) -> dict[str, Any]:
         """Of `stitch`, as they are chosen.
 
-        Raises:
-            InputError: no prompt, which would be missed only after the fit.
+        Raises
+        ------
+        InputError
+            No prompt, which would be missed only after the fit.
         """
         if not self.prompt.value.strip(" /"):
             raise InputError("The prompt is empty. Write some text that the models are to go on from.")

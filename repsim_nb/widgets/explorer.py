@@ -202,8 +202,10 @@ class Explorer(Parts):
     def run(self) -> xr.DataArray:
         """Compare, wait, and return the result of the map in focus.
 
-        Raises:
-            InputError: or whatever else stood in the way; the widget shows it as well.
+        Raises
+        ------
+        InputError
+            Or whatever else stood in the way; the widget shows it as well.
         """
         self.start()
         try:
@@ -279,8 +281,10 @@ class Explorer(Parts):
     def from_state(cls, text: str) -> Explorer:
         """An explorer as it was when its `state` was saved; what was selected is selected again after the run.
 
-        Raises:
-            InputError: text that is no saved state, or one that names what does not exist.
+        Raises
+        ------
+        InputError
+            Text that is no saved state, or one that names what does not exist.
         """
         explorer = cls()
         explorer.state = text
@@ -289,15 +293,21 @@ class Explorer(Parts):
     def export(self, folder: str | os.PathLike[str] | None = None) -> list[Path]:
         """Write the maps as SVG and PNG with a caption, and their numbers as CSV and NetCDF.
 
-        Args:
-            folder: made if it is missing; None is the folder of the present run, as notebooks use it, or in the app its
-                folder's "results".
+        Parameters
+        ----------
+        folder
+            Made if it is missing; None is the folder of the present run, as notebooks use it, or in the app its
+            folder's "results".
 
-        Returns:
+        Returns
+        -------
+        list[Path]
             The files written.
 
-        Raises:
-            InputError: nothing has been run, or a folder that cannot be written to.
+        Raises
+        ------
+        InputError
+            Nothing has been run, or a folder that cannot be written to.
         """
         return write(self.results, folder)
 

@@ -50,13 +50,20 @@ def _as_exception(error: BaseException) -> Exception:
 class Job(Thread):
     """Runs `work()` in a thread of its own.
 
-    Args:
-        work: what is to be done.
-        done: called with what it returned and the warnings it gave.
-        failed: called with the exception that it or `done` raised, whatever it is: a tokenizer's panic and SystemExit,
-            which are no Exceptions, as the cause of a RuntimeError that names them.
-        step: called before each step with (what is done, steps done, steps in all).
+    Parameters
+    ----------
+    work
+        What is to be done.
+    done
+        Called with what it returned and the warnings it gave.
+    failed
+        Called with the exception that it or `done` raised, whatever it is: a tokenizer's panic and SystemExit, which
+        are no Exceptions, as the cause of a RuntimeError that names them.
+    step
+        Called before each step with (what is done, steps done, steps in all).
 
+    Notes
+    -----
     A job that was given up calls nothing any more, from the moment on when `give_up` returns; its thread ends at the
     next step of the work.
     """

@@ -18,18 +18,27 @@ UNKNOWN = 4  # positions beyond the embedding that are offered of a model of unk
 class LayerPicker(Picker):
     """All layers, a range or a single one; each is named with its relative depth.
 
-    Args:
-        n_layers: blocks of the model; positions run from 0, the embedding, to n_layers. None where it is not known:
-            any position may be set, and a few are offered.
-        value: "all" or positions.
-        title: the heading.
+    Parameters
+    ----------
+    n_layers
+        Blocks of the model; positions run from 0, the embedding, to n_layers. None where it is not known: any position
+        may be set, and a few are offered.
+    value
+        "all" or positions.
+    title
+        The heading.
 
-    Attributes:
-        value: trait, "all" or a tuple of positions in rising order.
-        n_layers: trait; where it changes, the choice stays at its relative depth; where it was not known, as it is.
+    Attributes
+    ----------
+    value
+        Trait, "all" or a tuple of positions in rising order.
+    n_layers
+        Trait; where it changes, the choice stays at its relative depth; where it was not known, as it is.
 
-    Raises:
-        InputError: positions that the model does not have.
+    Raises
+    ------
+    InputError
+        Positions that the model does not have.
     """
 
     value = traitlets.Any("all", help='"all" or a tuple of positions')

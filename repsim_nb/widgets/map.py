@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 class LayerMap(anywidget.AnyWidget):
     """A heatmap of what `compare` returned, coloured as `figures.heatmap` is.
 
-    Attributes:
-        selected: trait, [row, column] of the chosen cell counted from 0, or [] for none.
-        view: trait, all that is shown.
+    Attributes
+    ----------
+    selected
+        Trait, [row, column] of the chosen cell counted from 0, or [] for none.
+    view
+        Trait, all that is shown.
     """
 
     _esm = Path(__file__).with_name("map.js")

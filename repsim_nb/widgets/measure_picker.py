@@ -22,17 +22,26 @@ OF_LOGITS = "repsim_nb.measures.functional"  # measures of predictions say nothi
 class MeasurePicker(Picker):
     """A measure with what is declared of it, and its parameters as controls.
 
-    Args:
-        value: name of the measure.
-        title: the heading.
-        params: parameters of the measure.
+    Parameters
+    ----------
+    value
+        Name of the measure.
+    title
+        The heading.
+    params
+        Parameters of the measure.
 
-    Attributes:
-        value: trait, the name; setting it sets the parameters back to their defaults.
-        params: trait, the parameters that differ from their defaults.
+    Attributes
+    ----------
+    value
+        Trait, the name; setting it sets the parameters back to their defaults.
+    params
+        Trait, the parameters that differ from their defaults.
 
-    Raises:
-        InputError: an unknown measure or parameter, or a value that does not fit.
+    Raises
+    ------
+    InputError
+        An unknown measure or parameter, or a value that does not fit.
     """
 
     value = traitlets.Any("cka", help="name of the measure")

@@ -31,16 +31,24 @@ class ModelPicker(Picker):
     Whatever is typed into the search field and names no model of the catalogue, but a hub id or a folder, can be
     chosen as well.
 
-    Args:
-        value: a name, checkpoint (`name@revision`), hub id or folder; with `multiple` a sequence of them.
-        multiple: several may be chosen.
-        title: the heading.
+    Parameters
+    ----------
+    value
+        A name, checkpoint (`name@revision`), hub id or folder; with `multiple` a sequence of them.
+    multiple
+        Several may be chosen.
+    title
+        The heading.
 
-    Attributes:
-        value: trait, str; with `multiple` a tuple of str, never empty.
+    Attributes
+    ----------
+    value
+        Trait, str; with `multiple` a tuple of str, never empty.
 
-    Raises:
-        InputError: a value that names no model.
+    Raises
+    ------
+    InputError
+        A value that names no model.
     """
 
     value = traitlets.Any(help="name of the model, or a tuple of names")
@@ -154,8 +162,10 @@ def _catalogue() -> pd.DataFrame:
 def check_name(name: Any) -> str:
     """`name`, if a model can be loaded by it; nothing is loaded.
 
-    Raises:
-        InputError: it names no model, or a folder that may not be read.
+    Raises
+    ------
+    InputError
+        It names no model, or a folder that may not be read.
     """
     if not isinstance(name, str):
         raise InputError(f"Expected the name of a model; received {type(name).__name__}.")

@@ -27,17 +27,26 @@ class Setup(widgets.Box):
     Options that no picker has are carried from the question that was chosen to the one that is asked, and named in a
     line of text.
 
-    Args:
-        question: what is chosen at first.
-        depth: tells how many layers a model has that the catalogue does not know; None where it cannot.
+    Parameters
+    ----------
+    question
+        What is chosen at first.
+    depth
+        Tells how many layers a model has that the catalogue does not know; None where it cannot.
 
-    Attributes:
-        model_a, models_b, layers_a, layers_b, measure, corpus: the pickers, each with a trait `value`.
-        uncertainty: a checkbox, whether null and interval are asked for.
-        also: the line of text.
+    Attributes
+    ----------
+    model_a, models_b, layers_a, layers_b, measure, corpus
+        The pickers, each with a trait `value`.
+    uncertainty
+        A checkbox, whether null and interval are asked for.
+    also
+        The line of text.
 
-    Raises:
-        InputError: an unknown model, measure, corpus or parameter; layers that do not exist.
+    Raises
+    ------
+    InputError
+        An unknown model, measure, corpus or parameter; layers that do not exist.
     """
 
     def __init__(self, question: Question, depth: Callable[[str], int | None]):

@@ -24,8 +24,10 @@ Pair = tuple[int, int]
 class Maps(widgets.HBox):
     """One map per model on the side of b, all on one scale.
 
-    Args:
-        chosen: called with (model, pair of layers) when somebody clicks on a cell or walks to it.
+    Parameters
+    ----------
+    chosen
+        Called with (model, pair of layers) when somebody clicks on a cell or walks to it.
     """
 
     def __init__(self, chosen: Callable[[str, Pair], None]):

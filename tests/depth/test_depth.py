@@ -136,7 +136,7 @@ def test_training_says_what_has_no_steps():
     [
         ({"layers_a": [1]}, "no argument 'layers_a'. Did you mean 'layers'"),
         ({"groups": [0, 1]}, "no argument 'groups'"),
-        ({"debiased": False}, r'a parameter of the measure: give measure=get_measure\("cka", debiased='),
+        ({"debiased": False}, r'a parameter of the measure: pass measure=get_measure\("cka", debiased='),
         ({"rows": "mean", "rows_per_document": 3}, "rows_per_document would have no effect"),
         ({"packing": "pakced"}, "Did you mean 'packed'"),
         ({"null": 3}, "at least 19"),

@@ -1,6 +1,8 @@
 """What measures declare about themselves, proved both ways: it holds where declared, and fails where not."""
 
+import inspect
 import math
+import re
 
 import numpy as np
 import pytest
@@ -184,8 +186,20 @@ def test_declarations_are_complete(measure: Measure) -> None:
     assert measure.bounds[0] < measure.bounds[1]
     assert measure.direction in ("similarity", "dissimilarity")
     assert measure.invariances_x | measure.invariances_y <= set(INVARIANCES)
-    for word in ("Reference:", ">>>"):
-        assert word in (type(measure).__doc__ or "")
+
+
+@every_measure
+def test_docstrings_document_every_parameter_and_how_the_number_misleads(measure: Measure) -> None:
+    doc = inspect.getdoc(type(measure)) or ""
+    summary, *rest = doc.splitlines()
+    assert summary.endswith(".")
+    assert rest[0] == ""
+    sections = re.findall(r"^(\w+)\n-+$", doc, re.MULTILINE)
+    assert {"Notes", "References", "Examples"} <= set(sections)
+    assert sections == [s for s in ("Parameters", "Raises", "Notes", "References", "Examples") if s in sections]
+    assert "How the number misleads:" in doc
+    documented = re.search(r"^Parameters\n-+\n(.*?)\n\n\w+\n-", doc, re.MULTILINE | re.DOTALL)
+    assert re.findall(r"^(\w+)$", documented[1] if documented else "", re.MULTILINE) == list(measure.params)
 
 
 @every_measure

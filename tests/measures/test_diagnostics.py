@@ -23,7 +23,7 @@ def test_monotonicity_counts_triples_in_order():
     assert monotonicity(grid([[1, 0.5, 0.5], [0.5, 1, 0.9], [0.5, 0.9, 1]])) == 0.75
     with pytest.raises(InputError, match="a value in every cell"):
         monotonicity(grid(np.full((4, 4), np.nan)))
-    with pytest.raises(InputError, match="square map of three layers"):
+    with pytest.raises(InputError, match="square map of at least three layers"):
         monotonicity(grid(np.ones((2, 2))))
 
 
@@ -34,9 +34,9 @@ def test_agreement_turns_distances_round_and_knows_only_order():
     )
     assert table.loc["a"].tolist() == pytest.approx([1, 1, -1, 1])
     assert (table.to_numpy() == table.to_numpy().T).all()
-    with pytest.raises(InputError, match="two or more maps"):
+    with pytest.raises(InputError, match="at least two maps"):
         agreement({"a": grid(values)})
-    with pytest.raises(InputError, match="one value in all cells"):
+    with pytest.raises(InputError, match="the same value in all cells"):
         agreement({"a": grid(values), "b": grid(np.ones((3, 4)))})
 
 

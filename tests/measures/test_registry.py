@@ -74,18 +74,18 @@ def test_a_user_adds_a_measure_with_one_decorator(own_measures: None) -> None:
     assert list_measures().loc["cosine_of_means", "parameters"] == "power=1.0, plain=2"
     assert type(ours).__doc__ == "Cosine of the mean rows."
     assert cosine_of_means(torch.ones(2, 2), torch.ones(2, 2)) == pytest.approx(1)
-    with pytest.raises(InputError, match=r"exists already \(Cosine of means\)"):
+    with pytest.raises(InputError, match=r"already exists \(Cosine of means\)"):
         measure(name="cosine_of_means", title="t", direction="similarity")(lambda x, y: 0.0)
     with pytest.raises(InputError, match="power must be a finite number"):
         get_measure("cosine_of_means", power="big")
 
 
 def test_a_measure_is_declared_wrongly(own_measures: None) -> None:
-    with pytest.raises(InputError, match="'cka' exists already"):
+    with pytest.raises(InputError, match="'cka' already exists"):
         measure(name="cka", title="t", direction="similarity")(lambda x, y: 0.0)
     with pytest.raises(InputError, match="Did you mean 'scale'"):
         measure(name="m", title="t", direction="similarity", invariances={"scaling"})(lambda x, y: 0.0)
-    with pytest.raises(InputError, match="give parameter 'k' a default"):
+    with pytest.raises(InputError, match="parameter 'k' needs a default"):
         measure(name="m", title="t", direction="similarity")(lambda x, y, k: 0.0)
     measure(name="liar", title="t", direction="similarity", bounds=(0, 1))(lambda x, y: 1.5)
     with pytest.raises(ArithmeticError, match=r"liar = 1.5 is outside its bounds"):
@@ -106,9 +106,9 @@ WRONG = [
     ("cka", {"bandwidth": 0}, "bandwidth must be a number greater than 0, got 0"),
     ("cka", {"bandwidth": True}, "bandwidth must be a number"),
     ("cka", {"batch": 4}, "batch must be an integer at least 8 or None, got 4"),
-    ("cka", {"batch": 10, "debiased": False}, "groups and batch are for the debiased estimator"),
+    ("cka", {"batch": 10, "debiased": False}, "groups and batch need the debiased estimator"),
     ("cka", {"groups": LABELS, "batch": 10}, "groups and batch exclude each other"),
-    ("cka", {"groups": LABELS}, "names 2 groups, at least 4"),
+    ("cka", {"groups": LABELS}, "has 2 different labels; at least 4"),
     ("cka", {"groups": [1, 2, 3]}, "expected one label for each of the 20 rows"),
     ("svcca", {"variance": 1.5}, "variance must be a number from 0 to 1, got 1.5"),
     ("svcca", {"components": 2.0}, "components must be an integer at least 1 or None"),
@@ -141,7 +141,7 @@ BAD_INPUT = [
     ("cka", np.array([["a"]]), X, "got ndarray <U1"),
     ("cka", X[0], X, r"x has shape \(4,\), expected \(rows, features\)"),
     ("cka", X, X[None], r"y has shape \(1, 20, 4\)"),
-    ("cka", X[:, :0], X, "none of them empty"),
+    ("cka", X[:, :0], X, "at least one of each"),
     ("cka", X[:7], X, "x has 7 rows, y has 20: row i of both must be the same stimulus"),
     ("cka", X[:3], X[:3], r"cka\(kernel=linear, debiased=True, bandwidth=1.0, .*\) needs at least 4 rows, x has 3"),
     ("cka", X, 0 * X + 3, r"cka is undefined: y has no variance \(all 20 rows are equal\)"),
@@ -155,9 +155,9 @@ BAD_INPUT = [
     ("jensen_shannon", X, X[:, :3], "x has 4 classes, y has 3"),
     ("disagreement", X, X[:, :1], "y has one column"),
     ("hsic", 1e200 * X, X * 1e200, "not a finite number"),
-    ("cknna", np.eye(20), X, "with k=10 of 20 rows a self term is 0"),
+    ("cknna", np.eye(20), X, "with k=10 and 20 rows a self term is 0"),
     ("second_order_cosine", np.eye(20), X, "row 0 is orthogonal to all its neighbours on one side"),
-    ("rtd", X[np.maximum(np.arange(20), 18)], X, "0.9 of all distances in x are 0"),
+    ("rtd", X[np.maximum(np.arange(20), 18)], X, "90% of all distances in x are 0"),
 ]
 
 
@@ -175,7 +175,7 @@ def test_wrong_inputs_that_need_parameters() -> None:
 def test_what_is_prepared_wrongly() -> None:
     cka, procrustes = get_measure("cka"), get_measure("procrustes")
     p = cka.prepare(X)
-    with pytest.raises(InputError, match=r"Prepared by cka\(.*scored by procrustes\(\)"):
+    with pytest.raises(InputError, match=r"Prepared with cka\(.*scored with procrustes\(\)"):
         procrustes.score(p, p)
     with pytest.raises(InputError, match="x has 20 rows, y has 9"):
         cka.score(p, cka.prepare(X[:9]))
@@ -196,5 +196,5 @@ def test_statistics_of_one_representation() -> None:
         anisotropy(X[:1])
     with pytest.raises(InputError, match=r"needs 10 different rows and 0 <= discard < 1, got 4 and 0\.1"):
         intrinsic_dimension(X[np.arange(20) % 4])
-    with pytest.raises(InputError, match="as far from its second neighbour as its first"):
+    with pytest.raises(InputError, match="as far from its second neighbour as from its first"):
         intrinsic_dimension(np.eye(12))

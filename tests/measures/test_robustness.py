@@ -76,7 +76,7 @@ def test_rows_just_enough_and_one_too_few(measure: Measure) -> None:
     for n in (measure.min_rows, measure.min_rows - 1):
         x, y = (m[:n] for m in pair(measure, 1))
         if n < measure.min_rows or n == 0:
-            with pytest.raises(InputError, match=r"needs at least|none of them empty"):
+            with pytest.raises(InputError, match=r"needs at least|at least one of each"):
                 measure(x, y)
         else:
             check_value_or_error(measure, x, y)

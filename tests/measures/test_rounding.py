@@ -93,7 +93,7 @@ def test_one_feature_of_large_variance_hides_no_direction():
     sums = cca.accumulator({0: 4}, {0: 4}).add({0: single(x)}, {0: single(y)})
     assert cca.from_moments(sums)[0, 0] == pytest.approx(expected, rel=1e-6)
     sums = cca.accumulator({0: 4}, {0: 4}).add({0: x * [1e6, 1, 1, 1]}, {0: y})
-    with pytest.raises(InputError, match="feature 1 varies less than 1e-07 of the largest direction"):
+    with pytest.raises(InputError, match="feature 1 varies by less than 1e-07 of the largest direction"):
         cca.from_moments(sums)
 
 

@@ -76,10 +76,10 @@ def test_wrong_use_is_named() -> None:
     with pytest.raises(InputError, match="a multiple of 32"):
         get_measure("cka", fast=True, partners=50)
     for params in ({"kernel": "rbf"}, {"batch": 100}, {"groups": np.arange(N) // 3}):
-        with pytest.raises(InputError, match="is for the linear kernel without groups and batch"):
+        with pytest.raises(InputError, match="needs the linear kernel without groups and batch"):
             get_measure("cka", fast=True, **params)
     for params in ({"seed": 1}, {"partners": 64}):
-        with pytest.raises(InputError, match="would have no effect: they are of fast=True"):
+        with pytest.raises(InputError, match="would have no effect: they belong to fast=True"):
             get_measure("cka", **params)
 
 
@@ -87,5 +87,5 @@ def test_a_few_rows_far_beyond_all_others_are_refused() -> None:
     far = side(1)
     for x in far:
         x[:2] *= 100
-    with pytest.raises(InputError, match="layer 0: so much of HSIC may lie in a few pairs of rows far beyond"):
+    with pytest.raises(InputError, match="layer 0: a few pairs of rows far from all others may hold so much of HSIC"):
         sampled(far, partners=32)

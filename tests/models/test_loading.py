@@ -196,7 +196,7 @@ def test_code_of_a_model_is_not_run_whatever_stdin_answers(tmp_path, monkeypatch
 
 
 def test_options_and_device_do_not_contradict_each_other():
-    with pytest.raises(InputError, match="device='cpu' and the options device_map both say where"):
+    with pytest.raises(InputError, match="device='cpu' and the options device_map both place the model"):
         rs.load_model(NAME, device="cpu", options={"device_map": "cpu"})
     with pytest.raises(InputError, match="TransformerLens' format"):
         rs.load_model("tiny-gelu-3l-s0", options={"device_map": "cpu"})
@@ -218,7 +218,7 @@ def test_the_device_is_chosen_and_said_once(caplog):
 def test_a_device_that_is_not_there_says_so(device):
     if (device == "cuda" and torch.cuda.is_available()) or (device == "mps" and torch.backends.mps.is_available()):
         pytest.skip(f"{device} is there")
-    with pytest.raises(InputError, match=rf"device='{device}' is not there: this machine and PyTorch have .*cpu"):
+    with pytest.raises(InputError, match=rf"device='{device}' is not available: this machine and PyTorch have .*cpu"):
         rs.load_model(NAME, device=device)
 
 

@@ -92,14 +92,14 @@ def test_extract_gives_rows_of_texts_alone_where_padding_reaches(kind, rows):
 def test_model_batch_refuses_padding_that_reaches_and_runs_each_text_alone(auto):
     module = random_module("fnet", auto)
     model = loaded(module)
-    with pytest.raises(InputError, match=r"gives a text other values there than alone: .*model\.batch\(\[text\]\)"):
+    with pytest.raises(InputError, match=r"gives a text other values in a batch than alone: .*model\.batch\(\[text\]\)"):
         model.batch(TEXTS[:2])
     with torch.no_grad():
         tokens = model.tokenizer(TEXTS[0], return_tensors="pt")
         assert (model.logits(model.batch(TEXTS[:1])) - module(input_ids=tokens.input_ids).logits).abs().max() < 1e-4
     batch = loaded(random_module("bert")).batch(TEXTS[:2])  # one that was made for another model
     for run in (model.logits, lambda b: model.residuals(b, [1], print)):
-        with pytest.raises(InputError, match="other values there than alone"):
+        with pytest.raises(InputError, match="other values in a batch than alone"):
             run(batch)
 
 

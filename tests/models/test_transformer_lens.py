@@ -153,12 +153,12 @@ def test_load_model_knows_a_hooked_transformer_by_its_class_and_refuses_what_it_
     with pytest.raises(InputError, match=r"has bidirectional attention; expected a causal language model\. Give"):
         rs.load_model(HookedTransformer(bridge, attention_dir="bidirectional"))
     hooked.tokenizer = None
-    with pytest.raises(InputError, match="has no tokenizer: pass tokenizer="):
+    with pytest.raises(InputError, match="has no tokenizer. Pass tokenizer="):
         rs.load_model(hooked)
     assert rs.load_model(hooked, tokenizer=tokenizer).n_layers == 3
     with pytest.raises(InputError, match="options are for loading"):
         rs.load_model(hooked, tokenizer=tokenizer, options={"device_map": "auto"})
-    with pytest.raises(InputError, match="TransformerBridge or HookedTransformer; received Linear"):
+    with pytest.raises(InputError, match="TransformerBridge or HookedTransformer, got Linear"):
         rs.load_model(nn.Linear(2, 2), tokenizer=tokenizer)
 
 
