@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from repsim_nb.errors import InputError
 
-_BETWEEN = "\0"  # a name and its value, where no word of a command line can hold it
+_BETWEEN = "\0"  # between a name and its value; no word of a command line can contain it
 _NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
 
 
 def with_values(arguments: Sequence[str]) -> list[str]:
-    """Arguments in which no value looks like an option: `-p NAME VALUE` in one word, and `--seed -1` as `--seed=-1`."""
+    """Rewrite arguments so that no value looks like an option: `-p N V` as one word, `--seed -1` as `--seed=-1`."""
     found, rest = [], list(arguments)
     while rest and rest[0] != "--":
         word = rest.pop(0)
@@ -24,7 +24,7 @@ def with_values(arguments: Sequence[str]) -> list[str]:
 
 
 def name_and_value(word: str) -> tuple[str, str]:
-    """Both of a `-p NAME VALUE` that `with_values` has joined."""
+    """Split a `-p NAME VALUE` that `with_values` has joined."""
     name, between, value = word.partition(_BETWEEN)
     if "=" in name:
         raise argparse.ArgumentTypeError(f"write -p {name.replace('=', ' ', 1)}, without the equals sign")
@@ -34,10 +34,16 @@ def name_and_value(word: str) -> tuple[str, str]:
 
 
 def parsed_layers(text: str) -> str | list[int]:
-    """`all` or comma-separated positions."""
+    """Parse `all` or comma-separated positions.
+
+    Examples
+    --------
+    >>> parsed_layers("0,2,4")
+    [0, 2, 4]
+    """
     if text == "all":
         return text
     try:
         return [int(layer) for layer in text.split(",")]
     except ValueError:
-        raise InputError(f"Layers are 'all' or numbers such as 0,2,4; received {text!r}.") from None
+        raise InputError(f"Layers are 'all' or numbers such as 0,2,4; got {text!r}.") from None

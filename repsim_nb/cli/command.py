@@ -1,6 +1,6 @@
 """The command `repsim-nb`.
 
-Bad input is one line on stderr and exit code 2, a notebook that failed 1, Ctrl-C 130.
+Bad input prints one line on stderr and exits with code 2, a failed notebook with 1, Ctrl-C with 130.
 """
 
 import argparse
@@ -26,10 +26,10 @@ from repsim_nb.system.memory import available_memory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
+    """Run the command line and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # of pipes on Windows, whose code page lacks some of the characters
+            stream.reconfigure(errors="replace")  # on Windows, the code page of a pipe lacks some characters
     try:
         with interruptible():
             options = parser().parse_args(with_values(sys.argv[1:] if arguments is None else arguments))
@@ -37,10 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except KeyboardInterrupt:
-        logging.disable()  # the process ends; what the client of the killed kernel still complains about is no news
+        logging.disable()  # the process is ending; complaints from the client of a killed kernel are noise
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (InputError, OSError) as error:
@@ -53,7 +53,7 @@ def _complain(message: str) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Gets the options that are read from heavy modules when it parses, so that other commands start at once."""
+    """Reads options that need heavy modules only when it parses, so that other commands start at once."""
 
     late: Callable[[argparse.ArgumentParser], None] | None = None
 
@@ -69,7 +69,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the command `repsim-nb`."""
+    """Return the parser of the command `repsim-nb`."""
     whole = _Parser(prog="repsim-nb", description="Measure how much representations of language models differ.")
     whole.add_argument("--version", action="version", version=f"repsim-nb {repsim_nb.__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
@@ -79,9 +79,9 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(do=do)
         return sub
 
-    sub = command("list", _list, "list what there is")
+    sub = command("list", _list, "list the models, corpora, measures or notebooks available")
     sub.add_argument("what", choices=["models", "corpora", "measures", "notebooks"])
-    sub.add_argument("--csv", action="store_true", help="comma-separated, nothing cut")
+    sub.add_argument("--csv", action="store_true", help="comma-separated, without shortening")
 
     sub = command("show", _show, "show what a notebook claims and which parameters it takes")
     sub.add_argument("notebook", metavar="NOTEBOOK", help="a name from `repsim-nb list notebooks`, or an .ipynb file")
@@ -96,9 +96,9 @@ def parser() -> argparse.ArgumentParser:
         type=name_and_value,
         action="append",
         default=[],
-        help="set a parameter, in every chosen notebook that has it; may be repeated",
+        help="set a parameter in every chosen notebook that has it; may be repeated",
     )
-    sub.add_argument("--jobs", metavar="N", type=int, default=1, help="notebooks at a time (default: 1)")
+    sub.add_argument("--jobs", metavar="N", type=int, default=1, help="notebooks to run at a time (default: 1)")
     sub.add_argument("--out", metavar="DIR", type=Path, default=Path("results"), help="default: results")
 
     sub = command("sweep", _sweep, "run a notebook over a grid of parameter values; resumes when interrupted")
@@ -110,16 +110,16 @@ def parser() -> argparse.ArgumentParser:
         type=name_and_value,
         action="append",
         required=True,
-        help="a parameter and its values; may be repeated, all combinations are run. Values of a parameter that is a "
-        "list are separated by semicolons: -p measures 'cka,procrustes;rsa'",
+        help="a parameter and its values; may be repeated, all combinations are run. Separate values of a parameter "
+        "that is a list by semicolons: -p measures 'cka,procrustes;rsa'",
     )
-    sub.add_argument("--jobs", metavar="N", type=int, help="cells at a time (default: the number of cores)")
-    sub.add_argument("--memory", metavar="BYTES", type=float, help="for all cells together (default: what is free)")
+    sub.add_argument("--jobs", metavar="N", type=int, help="cells to run at a time (default: the number of cores)")
+    sub.add_argument("--memory", metavar="BYTES", type=float, help="for all cells together (default: the free memory)")
     sub.add_argument("--out", metavar="DIR", type=Path, default=Path("results", "sweep"), help="default: results/sweep")
 
     sub = command("compare", compare, "compare two models, layer by layer")
     sub.add_argument("model_a", metavar="MODEL_A", help="a name from `repsim-nb list models`, a hub id, or a folder")
-    sub.add_argument("model_b", metavar="MODEL_B", help="the same name compares it with itself")
+    sub.add_argument("model_b", metavar="MODEL_B", help="the same name compares the model with itself")
     sub.add_argument("--out", metavar="FILE", required=True, help=f"a table or a heatmap: {', '.join(SUFFIXES)}")
     sub.late = _comparison_options
 
@@ -135,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("results", "models"), help="default: results/models"
     )
-    sub.add_argument("--csv", action="store_true", help="with list: comma-separated, nothing cut")
+    sub.add_argument("--csv", action="store_true", help="with list: comma-separated, without shortening")
     return whole
 
 
@@ -159,7 +159,7 @@ def _comparison_options(parser: argparse.ArgumentParser) -> None:
         help="set a parameter of the measure; may be repeated",
     )
     _add_corpus(parser)
-    parser.add_argument("--split", metavar="NAME", help="of a corpus that has splits (default: test)")
+    parser.add_argument("--split", metavar="NAME", help="part of a corpus that has splits (default: test)")
     for side in ("layers_a", "layers_b"):
         word = f"--{side.replace('_', '-')}"
         parser.add_argument(
@@ -219,7 +219,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _in_turn(chosen: list[Notebook], values: dict[str, dict[str, Any]], options: argparse.Namespace) -> list[str]:
-    """Run notebooks one after the other, here; the names of those that failed."""
+    """Run notebooks one after the other in this process; return the names of those that failed."""
     failed = []
     for number, notebook in enumerate(chosen, start=1):
         try:
@@ -234,7 +234,7 @@ def _in_turn(chosen: list[Notebook], values: dict[str, dict[str, Any]], options:
 
 
 def _side_by_side(chosen: list[Notebook], values: dict[str, dict[str, Any]], options: argparse.Namespace) -> list[str]:
-    """Run several at a time, each in a process of its own; the names of those that failed."""
+    """Run several at a time, each in its own process; return the names of those that failed."""
     from repsim_nb.runs.cells import Cell, run_cells
 
     cells = [Cell(notebook, values[notebook.name], options.out / notebook.name) for notebook in chosen]
@@ -246,23 +246,23 @@ def _side_by_side(chosen: list[Notebook], values: dict[str, dict[str, Any]], opt
 
 def _chosen(options: argparse.Namespace) -> list[Notebook]:
     if options.all == bool(options.notebooks):
-        raise InputError("Say which notebooks to run: either their names or --all. See: repsim-nb list notebooks")
+        raise InputError("Name the notebooks to run, or give --all. See: repsim-nb list notebooks")
     chosen = notebooks() if options.all else [find_notebook(name) for name in options.notebooks]
     if not chosen:
         raise InputError("There are no notebooks to run: the notebooks folder of this installation is empty.")
     paths: dict[str, Path] = {}
     for notebook in chosen:
-        other = paths.setdefault(notebook.name.casefold(), notebook.path)  # some file systems know no case
+        other = paths.setdefault(notebook.name.casefold(), notebook.path)  # some file systems ignore case
         if other is not notebook.path:
             raise InputError(
-                f"The results of {other} and of {notebook.path} would be in the same folder, "
-                f"{options.out / notebook.name}. Run each into a folder of its own: --out."
+                f"The results of {other} and of {notebook.path} would go to the same folder, "
+                f"{options.out / notebook.name}. Give each its own with --out."
             )
     return chosen
 
 
 def _values(chosen: list[Notebook], given: list[tuple[str, str]]) -> dict[str, dict[str, Any]]:
-    """For each notebook the values of those given parameters that it has."""
+    """Values for each notebook, of those given parameters that it has."""
     everything = tuple({p.name: p for notebook in chosen for p in notebook.parameters}.values())
     match(everything, dict(given), ", ".join(notebook.name for notebook in chosen))
     texts = dict(given)
@@ -310,7 +310,7 @@ def _zoo(options: argparse.Namespace) -> int:
         _print_frame(zoo.list_recipes(), options)
         return 0
     if not options.recipes:
-        raise InputError("Say which recipes to build. See: repsim-nb zoo list")
+        raise InputError("Name the recipes to build. See: repsim-nb zoo list")
     for recipe in options.recipes:
         print(zoo.build(recipe, out=options.out), flush=True)
     return 0

@@ -14,12 +14,12 @@ from repsim_nb.system.netcdf import netcdf_bytes
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Compare what the options name, write the result; the exit code. Raises InputError before the heavy work."""
+    """Run the comparison, write the result and return the exit code; bad input raises before the heavy work."""
     from repsim_nb.runs.command_options import COMPARISON, configured, given
 
     out = writable(options.out)
     if out.suffix not in SUFFIXES:
-        raise OutputError(f"Cannot write {out}: its suffix is {out.suffix!r}, expected one of {', '.join(SUFFIXES)}.")
+        raise OutputError(f"Cannot write {out}: its suffix is {out.suffix!r}; expected one of {', '.join(SUFFIXES)}.")
     if SUFFIXES[out.suffix] is _write_heatmap:
         needs(f"A heatmap ({out.suffix})", "matplotlib", "seaborn")
     measure = configured(options.measure, options.parameters)
@@ -27,7 +27,7 @@ def compare(options: argparse.Namespace) -> int:
     how |= {side: parsed_layers(getattr(options, side)) for side in ("layers_a", "layers_b")}
     a, b = options.model_a, None if options.model_b == options.model_a else options.model_b
     corpus = _corpus(options)
-    kept = how.pop("store")  # an estimate is of a run that finds nothing there
+    kept = how.pop("store")  # the estimate is for a run that finds nothing stored
     print(repsim_nb.estimate(a, b, corpus, measure, **how), flush=True)
     result = repsim_nb.compare(a, b, corpus, measure, store=kept, **how)  # by name: at a time what fits
     with atomic(out) as path:
@@ -58,7 +58,7 @@ def _write_csv(result: Any, path: Path) -> None:
 
 
 def _write_heatmap(result: Any, path: Path) -> None:
-    os.environ.setdefault("MPLBACKEND", "agg")  # a file is written, no window is opened
+    os.environ.setdefault("MPLBACKEND", "agg")  # write a file, open no window
     import matplotlib.pyplot as plt
 
     repsim_nb.figures.heatmap(result)

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 
 _GAP = "  "
-_NARROWEST = 12  #: no column is cut below this
+_NARROWEST = 12  # columns are not shortened below this
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[object]], width: int | None = None) -> str:
-    """Columns side by side, the widest cut with an ellipsis until a line fits `width`.
+    """Format columns side by side, shortening the widest with an ellipsis until a line fits `width`.
 
-    By default that is the terminal's; nothing is cut in a pipe or a file.
+    By default that is the width of the terminal; nothing is shortened in a pipe or a file.
     """
     lines = [[_text(value) for value in row] for row in [header, *rows]]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -25,7 +25,7 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[object]], width: int 
 
 
 def comma_separated(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """The same as CSV, nothing cut."""
+    """Format the same table as CSV, without shortening."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue().rstrip("\n")

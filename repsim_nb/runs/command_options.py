@@ -1,7 +1,7 @@
-"""Options of commands, read from where they are declared, and written again as words of a command line.
+"""Options of commands, read from where they are declared, and written back as words of a command line.
 
-Those of `compare` are the fields of the objects in which they travel, those of `stitch` the arguments of
-`stitching_table`: an option that is added there is an option here, by the same name with the same default.
+Those of `compare` are the fields of the objects that carry them, those of `stitch` the arguments of `stitching_table`.
+An option added there is an option here, with the same name and default.
 """
 
 import argparse
@@ -24,33 +24,33 @@ from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
 
 OBJECTS = (Sampling, Uncertainty, Controls, Resources)
-NOT_WRITTEN = ("corpus", "groups")  # the corpus is loaded first; groups are one value for each row of an array
-WRITTEN = {"packing": Packing, "store": bool | str | None}  # what words can say where Python takes more
+NOT_WRITTEN = ("corpus", "groups")  # the corpus is loaded first; groups is one value per row of an array
+WRITTEN = {"packing": Packing, "store": bool | str | None}  # what words can express where Python accepts more
 HELP = {
     "site": "resid_post, attn_out, mlp_out or pre_residual",
     "rows": "tokens, last, mean, cls or padded",
-    "n_rows": "rows compared, at most",
-    "rows_per_document": "tokens of one document, at most",
-    "seed": "of everything that is drawn at random",
-    "packing": "documents or packed, with the length of windows and bos or no-bos where wanted: packed:128:bos",
+    "n_rows": "most rows to compare",
+    "rows_per_document": "most tokens from one document",
+    "seed": "seed of everything that is random",
+    "packing": "documents or packed, optionally with the length of windows and bos or no-bos: packed:128:bos",
     "null": "permutation, moments, or a number of permutations",
     "interval": "a level such as 0.95",
     "between_documents": "leave out pairs of rows of one document",
-    "leave_out_first": "leave out rows among so many first tokens of their sequence",
-    "leave_out_norms": "leave out rows whose norm exceeds so many times the median",
+    "leave_out_first": "leave out this many first tokens of every sequence",
+    "leave_out_norms": "leave out rows whose norm exceeds this many times the median",
     "standardize": "divide every feature by its standard deviation",
-    "remove_components": "take out so many first principal components",
-    "store": "a folder to keep activations in; true is the user's cache",
-    "memory_limit": "bytes that activations and the work on them may take, such as 4e9",
+    "remove_components": "remove this many first principal components",
+    "store": "a folder to store activations in; true is the user's cache",
+    "memory_limit": "bytes that activations and work on them may take, such as 4e9",
     "batch_tokens": "tokens run through a model at once",
     "map": "identity, orthogonal, affine, affine_norm or low_rank",
     "fit": "gradient or least_squares",
-    "rank": "of a low_rank map",
-    "steps": "of the gradient fit, at most",
+    "rank": "rank of a low_rank map",
+    "steps": "most steps of the gradient fit",
     "warmup": "steps over which the learning rate rises",
     "n_fit": "windows of text that the map is fitted on",
     "n_report": "windows of text that the loss is reported on",
-    "shuffle": "shuffle the rows that the sender sends, as a control",
+    "shuffle": "shuffle the sender's rows, as a control",
 }
 
 
@@ -64,11 +64,11 @@ class Option:
 
     @property
     def word(self) -> str:
-        """How a command line spells it."""
+        """Its spelling on a command line."""
         return f"--{self.name.replace('_', '-')}"
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Have the parser know it."""
+        """Add it to a parser."""
         if self.kind is bool:
             parser.add_argument(self.word, action="store_true", help=HELP[self.name])
             return
@@ -82,7 +82,7 @@ class Option:
         return "N" if self.kind in (int, int | None, float | None) else "VALUE"
 
     def _parsed(self, text: str) -> Any:
-        """The value of a text; a whole number may be written as 4e9."""
+        """Parse a text; an integer may be written as 4e9."""
         try:
             if self.kind is Packing:
                 return _packing(text)
@@ -92,12 +92,12 @@ class Option:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     def words(self, value: Any) -> list[str]:
-        """The words that give it this value."""
+        """The words that set it to this value."""
         return [self.word] if self.kind is bool else [self.word, written(value)]
 
 
 def _declared() -> dict[str, Option]:
-    """Of the objects in which options travel."""
+    """Options declared by the objects that carry them."""
     found: dict[str, Option] = {}
     for of in OBJECTS:
         hints = get_type_hints(of) | WRITTEN
@@ -107,7 +107,7 @@ def _declared() -> dict[str, Option]:
 
 
 def _arguments(function: Callable[..., Any], *apart: str) -> dict[str, Option]:
-    """Of a function, apart from those that a command takes in a way of its own."""
+    """Options declared by a function, except those that a command handles itself."""
     bare = inspect.unwrap(function)
     known = {name: p for name, p in inspect.signature(bare).parameters.items() if name not in apart}
     hints = get_type_hints(
@@ -128,12 +128,12 @@ STITCHES = _arguments(stitching_table, "senders", "receivers", "layers", "corpus
 
 
 def given(options: argparse.Namespace, declared: Mapping[str, Option]) -> dict[str, Any]:
-    """The values of options, by their names in Python."""
+    """The values of options, by their Python names."""
     return {name: getattr(options, name) for name in declared}
 
 
 def configured(name: str, parameters: list[tuple[str, str]]) -> Measure:
-    """The measure of this name, its parameters read from texts as it declares them.
+    """Return the measure of this name, with parameters parsed from texts as the measure declares them.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def configured(name: str, parameters: list[tuple[str, str]]) -> Measure:
     for parameter, text in texts.items():
         kind = hints[parameter]
         if kind is Any:
-            raise InputError(f"{parameter} of {name} is one value for each row, which only Python can give.")
+            raise InputError(f"{parameter} of {name} is one value per row, which can only be given in Python.")
         try:
             values[parameter] = Parameter(parameter, _named(kind), measure.params[parameter], kind=kind).parse(text)
         except ParameterError as error:
@@ -158,7 +158,7 @@ def configured(name: str, parameters: list[tuple[str, str]]) -> Measure:
 
 
 def written(value: Any) -> str:
-    """A value as a word, which is read as the same value."""
+    """Write a value as a word that is read back as the same value."""
     if isinstance(value, Packing):
         bos = {None: [], True: ["bos"], False: ["no-bos"]}[value.bos]
         return ":".join([value.kind, *([] if value.length is None else [str(value.length)]), *bos])
@@ -172,7 +172,7 @@ def _named(kind: Any) -> str:
 
 
 def _packing(text: str) -> Packing:
-    """A kind, and after colons the length of windows and whether they begin with a beginning-of-text token."""
+    """Parse a kind and, after colons, the length of windows and whether they start with a beginning-of-text token."""
     kind, *more = text.split(":")
     how: dict[str, Any] = {}
     for part in more:
@@ -184,7 +184,7 @@ def _packing(text: str) -> Packing:
 
 
 def _whole(text: str) -> str:
-    """A number such as 4e9 in digits; any other text as it is."""
+    """Write a number such as 4e9 in digits; return any other text as it is."""
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Pickers and the explorer: state in, selection out. What they show is computed elsewhere in the package."""
+"""Pickers and the explorer. What they show is computed elsewhere in the package."""
 
 from repsim_nb.errors import needs
 

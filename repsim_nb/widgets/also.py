@@ -1,4 +1,4 @@
-"""What a question asks for that no picker shows, in words: nothing that makes a map is hidden."""
+"""Describe the options of a question that no picker shows, so that nothing behind a map is hidden."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PICKED = ("rows", "n_rows", "seed", "null", "interval")  # the last two by the c
 
 
 def also_asked(question: Question) -> list[str]:
-    """Options that are not their defaults and that no picker shows, each in a few words."""
+    """Options that differ from their defaults and that no picker shows, each in a few words."""
     q = question
     asked = changed(q.sampling, q.uncertainty, q.controls)
     words = [_words(name, value) for name, value in asked.items() if name not in PICKED]
@@ -26,19 +26,19 @@ def _words(name: str, value: Any) -> str:
         case "site":
             return f"site {value}"
         case "rows_per_document":
-            return f"at most {value} {'token' if value == 1 else 'tokens'} of one document"
+            return f"at most {value} {'token' if value == 1 else 'tokens'} per document"
         case "packing":
             return _packing(value)
         case "between_documents":
-            return "no pairs of rows of one document"
+            return "pairs of rows of one document left out"
         case "leave_out_first":
             return f"the first {_count(value, 'token')} of every sequence left out"
         case "leave_out_norms":
-            return f"rows of more than {value:g} times the median norm left out"
+            return f"rows with more than {value:g} times the median norm left out"
         case "standardize":
             return "features standardized"
         case "remove_components":
-            return f"first {_count(value, 'principal component')} taken out"
+            return f"first {_count(value, 'principal component')} removed"
     return f"{name} = {value!r}"
 
 
@@ -55,7 +55,7 @@ def _packing(packing: Packing) -> str:
 
 
 def _resampled(uncertainty: Uncertainty) -> list[str]:
-    """Null and interval where they are not those of the checkbox."""
+    """Null and interval, if they differ from those of the checkbox."""
     u = uncertainty
     if changed(replace(u, seed=0, between_documents=False)) == changed(BOTH):
         return []

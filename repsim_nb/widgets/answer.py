@@ -1,4 +1,4 @@
-"""The answer to a question, from models, texts and activations that are kept from one question to the next."""
+"""Answer a question, from models, texts and activations that are kept from one question to the next."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ KEPT_BYTES = 10**9
 KEPT_MODELS = KEPT_TEXTS = 6
 
 
-class Kept:
-    """Models, texts and activations used lately, up to a number of each and of bytes; the oldest go first.
+class Cache:
+    """A cache of recently used models, texts and activations, limited in number and bytes; the oldest go first.
 
     Parameters
     ----------
     limit
-        Bytes of activations that are kept.
+        Most bytes of activations to keep.
     resources
-        What finding an answer may use.
+        The resources that finding an answer may use.
     """
 
     def __init__(self, limit: int = KEPT_BYTES, resources: Resources = Resources()):  # noqa: B008
@@ -44,11 +44,11 @@ class Kept:
 
     @property
     def nbytes(self) -> int:
-        """Of all activations that are kept."""
+        """Bytes of all activations kept."""
         return sum(t.nbytes for pair in self._pairs.values() for acts in pair for t in acts.values())
 
     def model(self, name: str) -> Model:
-        """The model of this name, loaded unless it is kept."""
+        """The model of this name, loaded if it is not in the cache."""
         if name not in self._models:
             self._models[name] = load_model(contained(name))
             while len(self._models) > KEPT_MODELS:
@@ -57,7 +57,7 @@ class Kept:
         return self._models[name]
 
     def text(self, question: Question, anew: bool = False) -> Corpus | None:
-        """The corpus, loaded unless it is kept; `anew` reads files again, which may have changed, but no dataset."""
+        """The corpus, loaded if it is not in the cache; `anew` rereads files, which may have changed, not datasets."""
         q = question
         if q.corpus is None:
             return None
@@ -74,15 +74,15 @@ class Kept:
         return question.corpus is None or (question.corpus, question.split) in self._texts
 
     def depth(self, name: str) -> int | None:
-        """Layers of a model that is kept; None of others."""
+        """Number of layers of a model in the cache; None for others."""
         return self._models[name].n_layers if name in self._models else None
 
     def models(self, question: Question, b: str) -> list[Model]:
-        """Both models; one where the same layers of one model are on both sides."""
+        """Both models, or one if the same layers of one model are on both sides."""
         return [self.model(name) for name in ([b] if question.same_sides(b) else [question.model_a, b])]
 
     def activations(self, question: Question, b: str) -> list[Activations]:
-        """One for each of `models`, at the same rows; extracted unless they are kept."""
+        """Activations of each of `models`, at the same rows; extracted if they are not in the cache."""
         sampling, key = question.sampling.of(self.text(question)), self._key(question, b)
         if key not in self._pairs:
             models = self.models(question, b)
@@ -102,22 +102,22 @@ class Kept:
         return (q.model_a, b, sha256, q.sampling.of(None), q.layers_a, q.layers_b)
 
 
-def answers(question: Question, kept: Kept) -> dict[str, xr.DataArray]:
-    """`answer` for every model on the side of b, of one text that is read once."""
-    kept.text(question, anew=True)
-    return {b: answer(question, b, kept) for b in question.models_b}
+def answers(question: Question, cache: Cache) -> dict[str, xr.DataArray]:
+    """`answer` for every model B, on one text that is read once."""
+    cache.text(question, anew=True)
+    return {b: answer(question, b, cache) for b in question.models_b}
 
 
-def answer(question: Question, b: str, kept: Kept) -> xr.DataArray:
-    """What `compare` says of `question.model_a` and `b`, from activations that are kept where they fit in memory."""
-    q, measure, models = question, question.configured, kept.models(question, b)
+def answer(question: Question, b: str, cache: Cache) -> xr.DataArray:
+    """What `compare` returns for `question.model_a` and `b`, from cached activations if they fit in memory."""
+    q, measure, models = question, question.configured, cache.models(question, b)
     layers = [m.positions(q.layers(side), q.sampling.site) for m, side in zip(models, "ab", strict=False)]
-    shapes, sampling = [shape_of(model) for model in models], q.sampling.of(kept.text(q))
-    cost = expected_bytes(shapes, layers, measure, sampling, q.uncertainty, q.controls, kept.resources)
+    shapes, sampling = [shape_of(model) for model in models], q.sampling.of(cache.text(q))
+    cost = expected_bytes(shapes, layers, measure, sampling, q.uncertainty, q.controls, cache.resources)
     if cost.route == "stream":
         first, second = sides(models)
-        return compare(first, second, kept.text(q), measure, **q.options, **changed(kept.resources))
-    pair = kept.activations(q, b)
+        return compare(first, second, cache.text(q), measure, **q.options, **changed(cache.resources))
+    pair = cache.activations(q, b)
     uncertainty = q.uncertainty if q.uncertainty.resampled else replace(q.uncertainty, seed=0)  # which is of rows then
     how = changed(uncertainty, q.controls)
     first, second = sides(pair)
@@ -125,5 +125,5 @@ def answer(question: Question, b: str, kept: Kept) -> xr.DataArray:
 
 
 def sides(found: list[Any]) -> tuple[Any, Any]:
-    """As `compare` takes them: None for a second side that is the first."""
+    """Both sides as `compare` takes them: None for a second side that is the same as the first."""
     return found[0], found[1] if len(found) == 2 else None

@@ -1,4 +1,4 @@
-"""What may be assigned to a widget of this package: what it declares, and nothing else without a word."""
+"""Restrict assignments to widgets of this package to what they declare; anything else raises."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from repsim_nb.errors import InputError, unknown
 
 
 class _Closing(type(widgets.VBox)):  # type: ignore[misc]
-    """Closes a widget as soon as it is made; what its own `__init__` and those of subclasses assign is declared."""
+    """Closes a widget once it is made: only what its `__init__` and those of subclasses assigned is declared."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         made = super().__call__(*args, **kwargs)
@@ -21,10 +21,10 @@ class _Closing(type(widgets.VBox)):  # type: ignore[misc]
 
 
 class Parts(widgets.VBox, metaclass=_Closing):
-    """A box whose public parts cannot be replaced, and to which none can be added by a slip of the pen.
+    """A box whose public parts cannot be replaced or added to by mistake.
 
-    Traits and properties that can be set are set as ever. An assignment to anything else would change the object and
-    not what it shows or asks: it is an InputError, which says what to assign to instead.
+    Traits and settable properties work as usual. Assigning to anything else would change the object but not what it
+    shows, so it raises an InputError that says what to assign to instead.
     """
 
     _closed = False
@@ -52,9 +52,9 @@ class Parts(widgets.VBox, metaclass=_Closing):
             given = getattr(value, "value", value) if isinstance(value, widgets.Widget) else value
             raise InputError(f"{kind}.{name} is a control. Set its value: .{name}.value = {reprlib.repr(given)}")
         which = ", ".join(filter(self._settable, filter(self._own, dir(self))))
-        raise InputError(f"{kind}.{name} can be read, not set. What can be set: {which}.")
+        raise InputError(f"{kind}.{name} is read-only. What can be set: {which}.")
 
     @staticmethod
     def _own(name: str) -> bool:
-        """Whether this package has made it; boxes of ipywidgets have dozens more."""
+        """Whether an attribute is from this package; boxes of ipywidgets have dozens more."""
         return not name.startswith("_") and name not in dir(widgets.VBox)

@@ -1,4 +1,4 @@
-"""The bar of an explorer: run and cancel, how far a run has come, and what it would take."""
+"""The bar of an explorer: run, cancel, progress, and the estimated cost of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 
 class Bar(widgets.Box):
-    """Two buttons, a bar of progress, and two lines of text.
+    """Two buttons, a progress bar, and two lines of text.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ class Bar(widgets.Box):
 
     def __init__(self, run: Callable[[], None], cancel: Callable[[], None]):
         self.run = widgets.Button(description="Run", tooltip="Compare all chosen layers", button_style="primary")
-        self.cancel = widgets.Button(description="Cancel", tooltip="Stop; the last result stays", disabled=True)
+        self.cancel = widgets.Button(description="Cancel", tooltip="Stop; the last result is kept", disabled=True)
         self.progress = widgets.FloatProgress(0.0, min=0.0, max=1.0)
         self.said, self.estimate = widgets.HTML(), widgets.HTML()
         self.progress.layout.display = "none"
@@ -34,7 +34,7 @@ class Bar(widgets.Box):
 
     @property
     def busy(self) -> bool:
-        """Whether there is something to cancel; setting it begins or ends the bar of progress."""
+        """Whether there is something to cancel; setting it shows or hides the progress bar."""
         return not self.cancel.disabled
 
     @busy.setter
@@ -44,14 +44,14 @@ class Bar(widgets.Box):
         self.progress.layout.display = "" if busy else "none"
 
     def say(self, text: str) -> None:
-        """What is under way, or has been done."""
+        """Show what is running, or has been done."""
         self.said.value = f'<div role="status">{escape(text)}</div>'
 
     def step(self, what: str, at: int, of: int) -> None:
-        """How far it has come."""
+        """Show progress."""
         self.progress.value = at / of if of else 0.0
         self.say(f"{what}: {at} of {of}")
 
     def tell_cost(self, words: str) -> None:
-        """What a run would take."""
+        """Show the estimated cost of a run."""
         self.estimate.value = f'<span class="repsim-note">{escape(words)}</span>'

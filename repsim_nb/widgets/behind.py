@@ -1,4 +1,4 @@
-"""What lies behind the selected cell, found beside the notebook and shown as soon as it is there."""
+"""Details of the selected cell, computed in the background and shown when ready."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from repsim_nb.errors import InputError
-from repsim_nb.widgets.answer import Kept
+from repsim_nb.widgets.answer import Cache
 from repsim_nb.widgets.details import Closeup, StitchPanel, look, run_stitch
 from repsim_nb.widgets.question import Question
 from repsim_nb.widgets.views import Pair, box, heading
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
     import xarray as xr
 
 TOO_LARGE = (
-    '<p class="repsim-note">Activations of this size are not kept, so there is no close-up. '
+    '<p class="repsim-note">Activations of this size are not kept in memory, so there is no close-up. '
     "Choose fewer rows or layers.</p>"
 )
 
 
 class Behind(widgets.Box):
-    """Which pair of layers is selected, its close-up, and a stitch on demand; out of sight until `show`.
+    """The selected pair of layers, its close-up, and a stitch on demand; hidden until `show`.
 
     Parameters
     ----------
     work
-        Where close-ups and stitches are made.
+        Runs close-ups and stitches.
     kept
-        Models and activations.
+        The cache of models and activations.
     changed
         Called when a stitch has been made.
 
     Attributes
     ----------
     stitched
-        The arguments of the stitch that is shown; None where there is none.
+        The arguments of the stitch shown; None if there is none.
     """
 
-    def __init__(self, work: Work, kept: Kept, changed: Callable[[], None]):
-        self._work, self._kept, self._changed = work, kept, changed
+    def __init__(self, work: Work, cache: Cache, changed: Callable[[], None]):
+        self._work, self._cache, self._changed = work, cache, changed
         self._asked: tuple[Question, str, Pair] | None = None
         self.pair, self.closeup, self.stitch = widgets.HTML(), Closeup(), StitchPanel(self._start_stitch)
         self.pair.add_class("repsim-pair")
@@ -52,7 +52,7 @@ class Behind(widgets.Box):
         self.clear()
 
     def clear(self) -> None:
-        """No pair is selected; what is under way for the last one is given up."""
+        """Select no pair, and stop what is running for the last one."""
         self._work.give_up("look", "stitch")
         self._asked = None
         self.stitched: dict[str, Any] | None = None
@@ -60,13 +60,13 @@ class Behind(widgets.Box):
         self.closeup.clear()
 
     def show(self, question: Question, b: str, pair: Pair, cell: xr.DataArray) -> None:
-        """A pair of layers with its value; its close-up comes when it is found."""
+        """Show a pair of layers with its value, and its close-up when it is ready."""
         self._asked = question, b, pair
         labels = f"{question.model_a}, layer {pair[0]}", f"{b}, layer {pair[1]}"
         self.stitch.reset(*labels)
         self.pair.value = heading(labels, cell)
         self.layout.display = ""
-        if not self._kept.holds(question, b):
+        if not self._cache.holds(question, b):
             self.closeup.points.value = TOO_LARGE
             return
 
@@ -74,7 +74,7 @@ class Behind(widgets.Box):
             with self._work.guard():
                 self.closeup.show(labels, question.sampling.rows, *found)
 
-        self._work.start("look", lambda: look(question, b, pair, self._kept), done)
+        self._work.start("look", lambda: look(question, b, pair, self._cache), done)
 
     def _start_stitch(self) -> None:
         """Stitch the selected pair in the background."""
@@ -82,7 +82,7 @@ class Behind(widgets.Box):
         work.clear()
         with work.guard():
             if self._asked is None:
-                raise InputError("Select a cell of the map first: its layers are stitched.")
+                raise InputError("Select a cell of the map first. Its layers are stitched.")
             question, b, pair = self._asked
             how, prompt = self.stitch.arguments(), self.stitch.prompt.value
 
@@ -101,6 +101,6 @@ class Behind(widgets.Box):
             try:
                 bar.busy = True
                 bar.say("Stitching")
-                work.start("stitch", lambda: run_stitch(question, b, pair, self._kept, how), done, failed)
+                work.start("stitch", lambda: run_stitch(question, b, pair, self._cache, how), done, failed)
             except Exception as error:
                 failed(error)

@@ -1,4 +1,4 @@
-"""Which files an explorer may read and write: all, unless it has been limited to a folder."""
+"""Which files an explorer may read and write: all, unless it is limited to a folder."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from repsim_nb.errors import InputError
 
-_limits: list[Path | None] = []  # of this process: none, or one folder, or one None for no files at all
+_limits: list[Path | None] = []  # of this process: empty, or one folder, or one None for no files at all
 
 
 def limit(folder: str | os.PathLike[str] | None) -> None:
-    """Let explorers of this process read and write below `folder` alone; with None no files at all."""
+    """Let explorers of this process read and write only below `folder`; with None no files at all."""
     _limits[:] = [None if folder is None else Path(folder).resolve(strict=True)]
 
 
@@ -21,12 +21,13 @@ def limited() -> bool:
 
 
 def reachable(path: str | os.PathLike[str]) -> Path:
-    """The path, absolute where there is a limit, with all links and ".." followed.
+    """Return the path; under a limit it is absolute, with all links and ".." resolved.
 
     Raises
     ------
     InputError
-        It, or a link below it, leads out of the folder, or there is none. Whether it exists is not told.
+        The path, or a link below it, leads out of the folder, or the app has no folder. The message does not say
+        whether the path exists.
     """
     if not _limits:
         return Path(path).expanduser()
@@ -41,7 +42,7 @@ def reachable(path: str | os.PathLike[str]) -> Path:
         inside = found.is_relative_to(folder) and all(
             link.resolve().is_relative_to(folder) for link in found.rglob("*") if link.is_symlink()
         )
-    except (OSError, RuntimeError, ValueError):  # a circle of links, no such user, a name that can be none
+    except (OSError, RuntimeError, ValueError):  # a circle of links, no such user, an impossible name
         inside = False
     if not inside:
         raise InputError(f"'{path}' leads out of the folder of this app. Give a path inside it, such as 'mine'.")
@@ -49,12 +50,12 @@ def reachable(path: str | os.PathLike[str]) -> Path:
 
 
 def contained(given: str) -> str:
-    """What may be a name, an id on the hub or a path: a path as `reachable` has it, anything else as it is.
+    """Check a name, a hub id or a path: a path as in `reachable`, anything else is returned as it is.
 
     Raises
     ------
     InputError
-        As `reachable`.
+        As in `reachable`.
     """
     if not _limits:
         return given

@@ -1,4 +1,4 @@
-"""A list or a menu whose options may change while somebody chooses."""
+"""A list or a menu whose options may change while the user is choosing."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from repsim_nb.widgets.picker import STYLE
 class Choice(anywidget.AnyWidget):
     """A list of `rows` lines, or a menu of one.
 
-    The widgets of ipywidgets tell Python the place of what was chosen in the list. Where the list has changed
-    meanwhile, as it does with every letter of a search, that is something else or nothing, without a word. This one
-    tells the value itself.
+    The lists of ipywidgets send Python the position of the chosen option. If the list has changed in the meantime, as
+    with every letter of a search, that is silently another option or none. This one sends the value itself.
 
     Attributes
     ----------
     options
-        Trait, values, or pairs (text, value); a value is a str, int or None.
+        Trait: values, or pairs (text, value); a value is a str, int or None.
     value
-        Trait, what is chosen; with `multiple` a list. Not checked against the options.
+        Trait: what is chosen, with `multiple` a list. Not checked against the options.
     description, tooltip
-        Traits, its label, and more words.
+        Traits: the label and the tooltip.
     """
 
     _esm = Path(__file__).with_name("choice.js")

@@ -1,4 +1,4 @@
-"""Text to take away: shown and copied by one button."""
+"""Text to copy, shown and copied with one button."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from repsim_nb.widgets.picker import STYLE
 
 
 class CodeButton(anywidget.AnyWidget):
-    """A button that shows `text` below itself and copies it; disabled while there is none."""
+    """A button that shows `text` below itself and copies it; disabled while `text` is empty."""
 
     _esm = Path(__file__).with_name("code.js")
     _css = STYLE

@@ -1,4 +1,4 @@
-"""Pick the text, and which rows of it."""
+"""Pick the text, and the rows to compare."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.picker import FULL, Picker
 
 OWN, PASTED, PATH, HUB = "own", "pasted", "path", "hub"
-ROWS = tuple(kind for kind in KINDS if kind != "padded")  # rows that stand for text
+ROWS = tuple(kind for kind in KINDS if kind != "padded")  # rows that represent text
 SOURCES = [("the models' own", OWN), ("my own text", PASTED), ("a file or folder", PATH), ("hub", HUB)]
 
 
@@ -30,7 +30,7 @@ class CorpusPicker(Picker):
     value
         As the attribute.
     split
-        Of a corpus that has splits; None is "test", or all of a hub dataset.
+        Part of a corpus that has splits; None is "test", or all of a hub dataset.
     n_rows, seed, rows
         As in `extract`.
     title
@@ -39,7 +39,7 @@ class CorpusPicker(Picker):
     Attributes
     ----------
     value
-        Trait; what `load_corpus` takes: a name, a path, the id of a hub dataset or a tuple of texts. None is the corpus
+        Trait: what `load_corpus` takes: a name, a path, the id of a hub dataset or a tuple of texts. None is the corpus
         that the models were made for.
     split, n_rows, seed, rows
         Traits.
@@ -72,7 +72,7 @@ class CorpusPicker(Picker):
         self._source = widgets.Dropdown(
             options=[SOURCES[0], *named, *SOURCES[1:]],
             description="text",
-            tooltip="Where the text is from",
+            tooltip="Where the text comes from",
             layout=FULL,
         )
         self._pasted = widgets.Textarea(
@@ -84,7 +84,7 @@ class CorpusPicker(Picker):
             layout=FULL,
         )
         self._place = widgets.Text(continuous_update=False, layout=FULL)
-        self._split = Choice(description="split", tooltip="Which part of the corpus", layout=FULL)
+        self._split = Choice(description="split", tooltip="Part of the corpus", layout=FULL)
         self._rows = widgets.Dropdown(
             options=ROWS,
             description="rows are",
@@ -92,10 +92,10 @@ class CorpusPicker(Picker):
             layout=FULL,
         )
         self._n_rows = widgets.BoundedIntText(
-            n_rows, 2, 10**7, description="how many", tooltip="Rows compared, at most", layout=FULL
+            n_rows, 2, 10**7, description="how many", tooltip="Most rows to compare", layout=FULL
         )
         self._seed = widgets.BoundedIntText(
-            seed, 0, 2**31 - 1, description="seed", tooltip="Of the choice of rows", layout=FULL
+            seed, 0, 2**31 - 1, description="seed", tooltip="Seed of the choice of rows", layout=FULL
         )
         self._n_rows.continuous_update = self._seed.continuous_update = False
         controls = [self._source, self._pasted, self._place, self._split, self._rows, self._n_rows, self._seed]
@@ -124,10 +124,10 @@ class CorpusPicker(Picker):
             if "/" in given or Path(given).suffix:
                 raise FileNotFoundError(f"No text file or folder at '{given}'. Give a path that exists.")
             raise unknown("corpus", given, list_corpora().index, "Or give the path of a text file or folder.")
-        whole = hasattr(given, "keys") or not hasattr(given, "__iter__")  # a mapping or table would give its keys
+        whole = hasattr(given, "keys") or not hasattr(given, "__iter__")  # a mapping or table would yield its keys
         texts = () if whole else tuple(given)
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-            raise InputError("A text of one's own is one or more strings, none of them empty. Give some text.")
+            raise InputError("Your own text must be one or more strings, none of them empty. Give some text.")
         return texts
 
     @traitlets.validate("split")
@@ -150,7 +150,7 @@ class CorpusPicker(Picker):
         name, given = proposal["trait"].name, proposal["value"]
         least = 2 if name == "n_rows" else 0
         if isinstance(given, bool) or not isinstance(given, int) or given < least:
-            raise InputError(f"{name}={given!r}; expected a whole number from {least} up.")
+            raise InputError(f"{name}={given!r}; expected an integer of at least {least}.")
         return given
 
     @traitlets.observe("value")
@@ -160,7 +160,7 @@ class CorpusPicker(Picker):
 
     @traitlets.observe("value", "split", "n_rows", "seed", "rows")
     def _show(self, change: Any = None) -> None:
-        # A source chosen whose field is still empty stays chosen while other things change.
+        # a chosen source whose field is still empty stays chosen while other things change
         source = self._kind(self.value) if change is None or change.name == "value" else self._source.value
         with self._updating():
             self._source.value = source
@@ -175,7 +175,7 @@ class CorpusPicker(Picker):
 
     @staticmethod
     def _kind(value: Any) -> str:
-        """The source that a value is of."""
+        """The source that a value comes from."""
         if value is None:
             return OWN
         if isinstance(value, tuple):
@@ -193,10 +193,10 @@ class CorpusPicker(Picker):
         self._place.tooltip = self._place.placeholder
 
     def _choose_source(self, change: Any) -> None:
-        """A corpus by its name at once; the others as soon as their field is filled in."""
+        """Choose a named corpus at once, and other sources as soon as their field is filled in."""
         place, pasted = self._place.value.strip(), tuple(paragraphs(self._pasted.value))
         if change.new in (PATH, HUB) and (not place or self._kind(place) != change.new):
-            place = ""  # a dataset is no path
+            place = ""  # a dataset is not a path
             with self._updating():
                 self._place.value = ""
         self._show_source(change.new)
@@ -211,10 +211,10 @@ class CorpusPicker(Picker):
         try:
             self.split = change.new
         finally:
-            self._show()  # what was refused is not chosen
+            self._show()  # a refused choice is undone
 
 
 def splits(corpus: Any) -> list[str]:
-    """The splits of a corpus by its name; none for the user's own text and for what is not known beforehand."""
+    """The splits of a named corpus; none for the user's own text or where they are not known in advance."""
     table = list_corpora()
     return table.splits[corpus].split(", ") if isinstance(corpus, str) and corpus in table.index else []

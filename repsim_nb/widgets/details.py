@@ -1,4 +1,4 @@
-"""What lies behind one cell of the map: both representations, the tokens they differ on, and a stitch on demand."""
+"""Details of one cell of the map: both representations, the tokens they differ on, and a stitch on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from repsim_nb.figures import projection
 from repsim_nb.models.positions import RESIDUAL
 from repsim_nb.stitching import stitch
 from repsim_nb.stitching.maps import MAPS
-from repsim_nb.widgets.answer import Kept
+from repsim_nb.widgets.answer import Cache
 from repsim_nb.widgets.picker import FULL
 from repsim_nb.widgets.picture import empty, inline_svg
 from repsim_nb.widgets.question import Question
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from repsim_nb.stitching.stitched import Stitched
 
 PROMPT = "import numpy as"
-WINDOWS = {"n_fit": 128, "n_report": 48}  # of text; enough for a first look, in seconds
+WINDOWS = {"n_fit": 128, "n_report": 48}  # of text; enough for a first look within seconds
 
 
 class Closeup:
@@ -60,13 +60,13 @@ class Closeup:
         )
 
 
-def look(question: Question, b: str, selected: Pair, kept: Kept) -> tuple[SharedAxes, pd.DataFrame]:
+def look(question: Question, b: str, selected: Pair, cache: Cache) -> tuple[SharedAxes, pd.DataFrame]:
     """The close-up of a pair of layers whose activations are kept, and the tokens that differ most."""
-    pair: Sequence[Any] = kept.activations(question, b)
+    pair: Sequence[Any] = cache.activations(question, b)
     if question.controls:
         pair, _ = question.controls.applied(*pair)
     closeup = shared_axes(pair[0][selected[0]], pair[-1][selected[1]], seed=question.sampling.seed)
-    return closeup, most_different(closeup, kept.models(question, b)[0], pair[0], kept.text(question))
+    return closeup, most_different(closeup, cache.models(question, b)[0], pair[0], cache.text(question))
 
 
 def _token_table(tokens: pd.DataFrame, title: str) -> str:
@@ -83,7 +83,7 @@ def _token_table(tokens: pd.DataFrame, title: str) -> str:
 
 
 def _visible(text: str) -> str:
-    """Line breaks as a sign of their own, the rest as text of a page."""
+    """Escape text for a page, showing line breaks and tabs as symbols."""
     return escape(text.replace("\n", "⏎").replace("\t", "→"))
 
 
@@ -103,7 +103,7 @@ class StitchPanel(widgets.VBox):
         self.prompt = widgets.Text(
             PROMPT,
             description="prompt",
-            tooltip="What the three models go on from",
+            tooltip="Text that the three models continue",
             continuous_update=False,
             layout=FULL,
         )
@@ -119,25 +119,25 @@ class StitchPanel(widgets.VBox):
         self.reset("", "")
 
     def reset(self, sender: str, receiver: str) -> None:
-        """Another pair; what was found of the last one goes."""
+        """Start with another pair, and clear the result of the last one."""
         self.found.value = ""
         pair = f": {escape(sender)} into {escape(receiver)}" if sender else ""
         self.heading.value = f'<h3 class="repsim-h3">Stitching{pair}</h3>'
 
     def arguments(self) -> dict[str, Any]:
-        """Of `stitch`, as they are chosen.
+        """Return the chosen arguments of `stitch`.
 
         Raises
         ------
         InputError
-            No prompt, which would be missed only after the fit.
+            There is no prompt, which would otherwise be noticed only after the fit.
         """
         if not self.prompt.value.strip(" /"):
-            raise InputError("The prompt is empty. Write some text that the models are to go on from.")
+            raise InputError("The prompt is empty. Write some text for the models to continue.")
         return {**WINDOWS, "map": self.map.value, "fit": self.fit.value}
 
     def show(self, stitched: Stitched, given: str) -> None:
-        """What stitching costs and on which text, and what the three models predict after the prompt `given`."""
+        """Show what stitching costs, on which text, and what the three models predict after the prompt `given`."""
         corpora = stitched.ground.corpora
         report = corpora["report"]
         unseen = ", none of which the map was fitted on" if "fit" in corpora else ""
@@ -153,13 +153,13 @@ class StitchPanel(widgets.VBox):
 
 
 def _as_pair(prompt: str) -> tuple[str, str]:
-    """Premise and hypothesis, which a full stop or a slash parts."""
+    """Premise and hypothesis, separated by a slash; without one, the prompt is both."""
     first, _, second = prompt.partition("/")
     return first.strip(), second.strip() or first.strip()
 
 
 def _predictions(table: pd.DataFrame, prompt: str) -> str:
-    """Sender, receiver and stitched side by side."""
+    """Predictions of sender, receiver and stitched model, side by side."""
     if table.columns.nlevels == 1:  # of classifiers: labels x models
         head = "".join(f"<th>{escape(str(c))}</th>" for c in table.columns)
         body = "".join(
@@ -185,24 +185,24 @@ def _predictions(table: pd.DataFrame, prompt: str) -> str:
     )
 
 
-def run_stitch(question: Question, b: str, selected: Pair, kept: Kept, how: dict[str, Any]) -> Stitched:
+def run_stitch(question: Question, b: str, selected: Pair, cache: Cache, how: dict[str, Any]) -> Stitched:
     """Stitch layer selected[0] of a into layer selected[1] of b.
 
-    Of a corpus that has splits, `stitch` takes its own, to fit on and to report on.
+    If the corpus has splits, `stitch` uses its own for fitting and for reporting.
 
     Raises
     ------
     InputError
-        A map of another site than the residual stream, and what `stitch` raises.
+        The map is of another site than the residual stream, or `stitch` refuses.
     """
     site = question.sampling.site
     if site != RESIDUAL:
         raise InputError(f"Models are stitched at the residual stream; this map is of {site}. Ask for resid_post.")
     return stitch(
-        kept.model(question.model_a),
-        kept.model(b),
+        cache.model(question.model_a),
+        cache.model(b),
         selected[0],
-        question.corpus if question.named else kept.text(question),
+        question.corpus if question.named else cache.text(question),
         into=selected[1],
         seed=question.sampling.seed,
         **how,

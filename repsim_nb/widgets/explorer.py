@@ -1,4 +1,4 @@
-"""Two models or more, a measure and a text in; the map, and what lies behind its cells, out."""
+"""The explorer: from two or more models, a measure and a text to the map and the details of its cells."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from repsim_nb.measures.registry import as_parameter
 from repsim_nb.models import Packing
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
-from repsim_nb.widgets.answer import Kept, answers
+from repsim_nb.widgets.answer import Cache, answers
 from repsim_nb.widgets.assignment import Parts
 from repsim_nb.widgets.bar import Bar
 from repsim_nb.widgets.behind import Behind
@@ -41,17 +41,17 @@ IDLE, RUNNING, DONE, CANCELLED, FAILED = "idle", "running", "done", "cancelled",
 
 
 def _spelled(name: str, given: Mapping[str, Any]) -> str | None:
-    """How an argument is written now."""
+    """How to write an argument that has moved or been renamed."""
     if name == "uncertainty":
         return f'Give null="{BOTH.null}" and interval={BOTH.interval} instead.'
     return as_parameter(name, given)
 
 
 class Explorer(Parts):
-    """Pickers, the map, and linked views of what lies behind the cell that is selected.
+    """Pickers, the map, and linked views of the details of the selected cell.
 
-    Nothing is downloaded before `Run` is pressed, or `run()` called. A displayed explorer tries for about a second, in
-    the background, how long a run will take.
+    Nothing is downloaded before `Run` is pressed or `run()` is called. Once displayed, an explorer estimates the time
+    of a run from a trial of about a second in the background.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ class Explorer(Parts):
     measure
         A name, or a configured measure.
     layers_a, layers_b, site, rows, n_rows, rows_per_document, seed, packing
-        As in `compare`, but for fewer rows: the first map is to appear within seconds.
+        As in `compare`, but with fewer rows, so that the first map appears within seconds.
     null, interval, between_documents
-        As in `compare`. The checkbox is checked where null or interval is asked for; checked by hand it asks for these,
-        or for null="permutation" and interval=0.95.
+        As in `compare`. The checkbox is checked if null or interval is given; checked by hand it asks for these, or for
+        null="permutation" and interval=0.95.
     leave_out_first, leave_out_norms, standardize, remove_components
-        As in `compare`. Options without a picker are named in a line of text.
+        As in `compare`. A line of text names the options without a picker.
     store, memory_limit, batch_tokens
-        What a run may use, as in `compare`. They are this explorer's and not part of what is saved.
+        What a run may use, as in `compare`. They belong to this explorer and are not saved with its state.
 
     Attributes
     ----------
@@ -80,13 +80,13 @@ class Explorer(Parts):
     uncertainty
         The checkbox "null and interval".
     status
-        Trait, to be read: "idle", "running", "done", "cancelled" or "failed".
+        Read-only trait: "idle", "running", "done", "cancelled" or "failed".
     error
-        Trait, to be read: what the widget says went wrong; "" while all is well.
+        Read-only trait: the error that the widget shows; "" if there is none.
     selected
-        Trait, (layer of a, layer of b) or None.
+        Trait: (layer of a, layer of b) or None.
     against
-        Trait, that of models_b whose map is in focus.
+        Trait: the one of models_b whose map is in focus.
 
     Raises
     ------
@@ -141,26 +141,26 @@ class Explorer(Parts):
             Controls(leave_out_first, leave_out_norms, standardize, remove_components),
         )
         self._results: dict[str, xr.DataArray] = {}
-        self._asked: Question | None = None  # what `_results` answer
-        self._kept = Kept(resources=Resources(store, memory_limit, batch_tokens))
+        self._asked: Question | None = None  # the question that `_results` answer
+        self._cache = Cache(resources=Resources(store, memory_limit, batch_tokens))
         self._displayed = False
         self._wanted: tuple[str, Pair | None] | None = None  # to be selected after the next run
 
-        self._setup = Setup(asked, self._kept.depth)
+        self._setup = Setup(asked, self._cache.depth)
         self.model_a, self.models_b = self._setup.model_a, self._setup.models_b
         self.layers_a, self.layers_b = self._setup.layers_a, self._setup.layers_b
         self.measure, self.corpus, self.uncertainty = self._setup.measure, self._setup.corpus, self._setup.uncertainty
 
         self._bar, self.alert = Bar(self.start, self.cancel), Alert()
         self._work = Work(self._bar, self.alert, lambda text: self.set_trait("error", text))
-        self._forecast = Forecast(self._work, self._kept)
+        self._forecast = Forecast(self._work, self._cache)
         self._maps, self._curves = Maps(self._select_cell), widgets.HTML()
         self._curves.add_class("repsim-curves")
-        self._behind = Behind(self._work, self._kept, self._refresh)
+        self._behind = Behind(self._work, self._cache, self._refresh)
         self._take_away = TakeAway()
         results = box("repsim-results", self._maps, self._curves)
         parts = [self._setup, self._bar, self.alert, results, self._behind, self._take_away]
-        super().__init__([Frame("Explorer"), *parts])  # top to bottom, which is the order under the Tab key
+        super().__init__([Frame("Explorer"), *parts])  # top to bottom, the order of the Tab key
         self.add_class("repsim")
         self.add_class("repsim-explorer")
         self._setup.on_change(self._changed)
@@ -178,7 +178,7 @@ class Explorer(Parts):
 
     @property
     def results(self) -> dict[str, xr.DataArray]:
-        """Model -> what `compare` returned, of all of `models_b`; empty before the first run."""
+        """Model -> what `compare` returned, for all of `models_b`; empty before the first run."""
         return dict(self._results)
 
     @property
@@ -188,13 +188,13 @@ class Explorer(Parts):
 
     @property
     def code(self) -> str:
-        """Python that gives the results and the close-up shown; of what the pickers ask before the first run."""
+        """Python code for the results and close-up shown; before the first run, for what the pickers ask."""
         question = self._asked or self.question
         return as_python(question, self.against or question.models_b[0], self.selected, self._behind.stitched)
 
     @property
     def command(self) -> str:
-        """The same as commands for a shell."""
+        """The same as shell commands."""
         if self._asked is None:
             return as_commands(self.question, self.state)
         return as_commands(self._asked, to_json(self._asked, against=self.against, selected=self.selected))
@@ -205,7 +205,7 @@ class Explorer(Parts):
         Raises
         ------
         InputError
-            Or whatever else stood in the way; the widget shows it as well.
+            Or any other error of the run; the widget shows it as well.
         """
         self.start()
         try:
@@ -221,7 +221,7 @@ class Explorer(Parts):
         return result
 
     def start(self) -> None:
-        """What the Run button does: compare in the background. A run that is under way is given up."""
+        """Compare in the background, as the Run button does. A run in progress is stopped."""
         self._work.clear()
         with self._work.guard():
             question = self.question
@@ -241,20 +241,20 @@ class Explorer(Parts):
             try:
                 self.set_trait("status", RUNNING)
                 self._bar.say("Starting")
-                self._work.start("run", lambda: answers(question, self._kept), done, failed)
+                self._work.start("run", lambda: answers(question, self._cache), done, failed)
             except Exception as error:
                 failed(error)
 
     def cancel(self) -> None:
-        """Stop a run, a stitch or a close-up that is under way; what was found before stays."""
+        """Stop a run, stitch or close-up in progress; earlier results are kept."""
         self._work.give_up("run", "look", "stitch")
         if self.status == RUNNING:
             self.set_trait("status", CANCELLED)
         self._bar.busy = False
-        self._bar.say("Cancelled. The last result stands." if self.results else "Cancelled.")
+        self._bar.say("Cancelled. The last result is kept." if self.results else "Cancelled.")
 
     def wait(self) -> None:
-        """Until nothing runs in the background any more."""
+        """Wait until nothing runs in the background."""
         self._work.wait()
 
     # Saving and restoring.
@@ -279,12 +279,12 @@ class Explorer(Parts):
 
     @classmethod
     def from_state(cls, text: str) -> Explorer:
-        """An explorer as it was when its `state` was saved; what was selected is selected again after the run.
+        """Return an explorer as it was when its `state` was saved; its selection is restored after the run.
 
         Raises
         ------
         InputError
-            Text that is no saved state, or one that names what does not exist.
+            The text is not a saved state, or names something that does not exist.
         """
         explorer = cls()
         explorer.state = text
@@ -296,8 +296,8 @@ class Explorer(Parts):
         Parameters
         ----------
         folder
-            Made if it is missing; None is the folder of the present run, as notebooks use it, or in the app its
-            folder's "results".
+            Created if it is missing. None is the folder of the current run, as in notebooks, or in the app "results" in
+            its folder.
 
         Returns
         -------
@@ -314,7 +314,7 @@ class Explorer(Parts):
     # Inside: callbacks, all of them under the guard.
 
     def _changed(self, change: Any = None) -> None:
-        """Something was picked: say what a run would take, and keep the texts to take away up to date."""
+        """Update the estimate and the texts to copy after a choice."""
         with self._work.guard():
             self._setup.renumber()
             self._refresh()
@@ -325,7 +325,7 @@ class Explorer(Parts):
         self._take_away.state.value = self.state
 
     def _try(self) -> None:
-        """Say what a run will take; once displayed, see in the background how long."""
+        """Show what a run will take; once displayed, measure the time in the background."""
         self._forecast.tell(self.question)
         if self._displayed and self.status != RUNNING:
             self._forecast.try_out(self.question)
@@ -345,7 +345,7 @@ class Explorer(Parts):
             self._draw_curves()
         self._setup.renumber()
         self._refresh()
-        self._maps.appear()  # last: from now on it can be clicked on
+        self._maps.appear()  # last: from now on the maps can be clicked
 
     def _draw_curves(self) -> None:
         self._curves.value = curves_as_html(self.results, self.against, self.selected)
@@ -363,7 +363,7 @@ class Explorer(Parts):
         return proposal["value"]
 
     def _select_cell(self, b: str, pair: Pair) -> None:
-        """A cell was clicked on or walked to."""
+        """Select a cell that was clicked or reached with the arrow keys."""
         with self._work.guard():
             self.against, self.selected = b, pair
 
@@ -374,7 +374,7 @@ class Explorer(Parts):
     @traitlets.observe("selected")
     def _show_pair(self, change: Any) -> None:
         with self._work.guard():
-            if self.status != RUNNING and self._bar.busy:  # a stitch was under way
+            if self.status != RUNNING and self._bar.busy:  # a stitch was running
                 self._bar.busy = False
                 self._bar.say("")
             self._maps.mark(self.against, self.selected)

@@ -1,4 +1,4 @@
-"""Work that runs beside the notebook, can be watched, and can be given up at once."""
+"""Work in the background that can be watched, and stopped at once."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _HEARD = local()  # `said`: warnings of this thread, in threads of jobs
 
 
 def _listen() -> None:
-    """Have warnings of jobs kept for their status, and all others shown as before.
+    """Collect warnings of jobs for their status, and show all others as before.
 
-    `warnings.catch_warnings` will not do: it records those of every thread, and two of them that overlap leave the
+    `warnings.catch_warnings` does not work here: it records warnings of every thread, and two that overlap leave the
     recording on for good.
     """
     before = warnings.showwarning
@@ -35,11 +35,11 @@ def _listen() -> None:
 
 
 class GivenUp(BaseException):
-    """Ends a job that was given up, at its next step."""
+    """Ends a stopped job at its next step."""
 
 
 def _as_exception(error: BaseException) -> Exception:
-    """The error, or what stands for one that would end more than the job if it were raised again."""
+    """The error, wrapped if it is no Exception and raising it again would end more than the job."""
     if isinstance(error, Exception):
         return error
     standing = RuntimeError(f"{type(error).__name__}: {error}")
@@ -53,19 +53,18 @@ class Job(Thread):
     Parameters
     ----------
     work
-        What is to be done.
+        The function to run.
     done
         Called with what it returned and the warnings it gave.
     failed
-        Called with the exception that it or `done` raised, whatever it is: a tokenizer's panic and SystemExit, which
-        are no Exceptions, as the cause of a RuntimeError that names them.
+        Called with any exception that `work` or `done` raised. Those that are no Exception, such as a tokenizer's panic
+        or SystemExit, are the cause of a RuntimeError that names them.
     step
-        Called before each step with (what is done, steps done, steps in all).
+        Called before each step with (description, steps done, steps in all).
 
     Notes
     -----
-    A job that was given up calls nothing any more, from the moment on when `give_up` returns; its thread ends at the
-    next step of the work.
+    Once `give_up` has returned, the job calls nothing any more; its thread ends at the next step of the work.
     """
 
     def __init__(
@@ -78,10 +77,10 @@ class Job(Thread):
         super().__init__(daemon=True, name="repsim-nb explorer")
         self._work, self._done, self._failed, self._step = work, done, failed, step
         self.given_up = False
-        self._telling = RLock()  # not to be given up while `done` or `failed` is under way; those give up other jobs
+        self._telling = RLock()  # held while `done` or `failed` runs; those may stop other jobs
 
     def give_up(self) -> None:
-        """Stop at the next step, and say nothing any more."""
+        """Stop at the next step, without calling anything."""
         with self._telling:
             self.given_up = True
 

@@ -12,7 +12,7 @@ from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.picker import FULL, Picker
 
 ALL, RANGE, ONE = "all", "range", "one"
-UNKNOWN = 4  # positions beyond the embedding that are offered of a model of unknown depth
+UNKNOWN = 4  # positions after the embedding to offer for a model of unknown depth
 
 
 class LayerPicker(Picker):
@@ -21,8 +21,8 @@ class LayerPicker(Picker):
     Parameters
     ----------
     n_layers
-        Blocks of the model; positions run from 0, the embedding, to n_layers. None where it is not known: any position
-        may be set, and a few are offered.
+        Blocks of the model; positions run from 0, the embedding, to n_layers. None if unknown: any position may be set,
+        and a few are offered.
     value
         "all" or positions.
     title
@@ -31,14 +31,14 @@ class LayerPicker(Picker):
     Attributes
     ----------
     value
-        Trait, "all" or a tuple of positions in rising order.
+        Trait: "all" or a tuple of positions in ascending order.
     n_layers
-        Trait; where it changes, the choice stays at its relative depth; where it was not known, as it is.
+        Trait: when it changes, the choice keeps its relative depth, or its positions if the depth was unknown.
 
     Raises
     ------
     InputError
-        Positions that the model does not have.
+        The model does not have these positions.
     """
 
     value = traitlets.Any("all", help='"all" or a tuple of positions')
@@ -48,7 +48,7 @@ class LayerPicker(Picker):
         self._which = widgets.Dropdown(
             options=[("all layers", ALL), ("a range", RANGE), ("one layer", ONE)],
             description="layers",
-            tooltip="Which positions of the residual stream; 0 is the embedding, l comes after block l",
+            tooltip="Positions in the residual stream; 0 is the embedding, l comes after block l",
             layout=FULL,
         )
         self._first = Choice(description="from", tooltip="First layer, with its relative depth", layout=FULL)
@@ -68,7 +68,7 @@ class LayerPicker(Picker):
 
     @property
     def _top(self) -> int:
-        """The last position to be offered."""
+        """The last position to offer."""
         if self.n_layers is not None:
             return self.n_layers
         return UNKNOWN if self.value == ALL else max(UNKNOWN, *self.value)
@@ -110,7 +110,7 @@ class LayerPicker(Picker):
     def _renumber(self, change: Any) -> None:
         kept = self.value
         if kept != ALL and change.new is not None:
-            scale = change.new / change.old if change.old else 1  # not known before: the same positions
+            scale = change.new / change.old if change.old else 1  # depth was unknown: keep the positions
             kept = tuple(sorted({min(change.new, round(p * scale)) for p in kept}))
         self._offer()
         self.value = kept
@@ -139,7 +139,7 @@ class LayerPicker(Picker):
         try:
             self._take(change)
         finally:
-            self._show()  # what was refused is not chosen
+            self._show()  # a refused choice is undone
 
     def _take(self, change: Any) -> None:
         if self._which.value == ALL:

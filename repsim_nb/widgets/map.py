@@ -1,4 +1,4 @@
-"""The layer x layer map as a grid of cells that can be pointed at, clicked on and walked through with arrow keys."""
+"""The layer x layer map as a grid of cells, to point at, click, or walk through with the arrow keys."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class LayerMap(anywidget.AnyWidget):
-    """A heatmap of what `compare` returned, coloured as `figures.heatmap` is.
+    """An interactive heatmap of a result of `compare`, coloured like `figures.heatmap`.
 
     Attributes
     ----------
     selected
-        Trait, [row, column] of the chosen cell counted from 0, or [] for none.
+        Trait: [row, column] of the chosen cell, from 0, or [] for none.
     view
-        Trait, all that is shown.
+        Trait: everything that is shown.
     """
 
     _esm = Path(__file__).with_name("map.js")
@@ -38,7 +38,7 @@ class LayerMap(anywidget.AnyWidget):
 
 
 def view_of(result: xr.DataArray, limits: tuple[float, float] | None = None) -> dict[str, Any]:
-    """A result as words and colours, cell by cell."""
+    """A result as texts and colours, cell by cell."""
     check(result, "LayerMap")
     low, high = limits or limits_of(result)
     painted, scale = colours(result, (low, high))
@@ -54,7 +54,7 @@ def view_of(result: xr.DataArray, limits: tuple[float, float] | None = None) -> 
     return {
         "title": f"{a} and itself" if a == b else f"{a} and {b}",
         "label": f"{result.attrs.get('long_name', result.name)} of every layer of {a} (rows) and {b} (columns)",
-        "hint": "Point at a cell for its value; click, or use the arrow keys, for what lies behind it.",
+        "hint": "Point at a cell for its value; click, or use the arrow keys, for details.",
         "y_axis": f"layer of {a}",
         "x_axis": f"layer of {b}",
         "rows": rows,
@@ -81,14 +81,14 @@ def _meaning(end: float, similarity: bool) -> str:
 
 
 def _number(value: Any, decimals: int) -> str:
-    """With so many decimals, or where those say nothing with three significant digits."""
+    """Format with this many decimals, or with three significant digits if that would give 0."""
     value = float(value)
     fixed = f"{value:.{decimals}f}"
     return f"{value:.3g}" if float(fixed) == 0 != value else fixed
 
 
 def in_words(cell: xr.DataArray) -> str:
-    """The value with its interval and null as far as it has them."""
+    """The value, with its interval and null if it has them."""
     words = [_number(cell, 3)]
     if "low" in cell.coords:
         words.append(f"95% interval {_number(cell.low, 3)} to {_number(cell.high, 3)}")

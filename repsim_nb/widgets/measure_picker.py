@@ -16,11 +16,11 @@ from repsim_nb.errors import unknown
 from repsim_nb.measures import Measure, get_measure, list_measures
 from repsim_nb.widgets.picker import FULL, Picker, facts
 
-OF_LOGITS = "repsim_nb.measures.functional"  # measures of predictions say nothing about layers
+OF_LOGITS = "repsim_nb.measures.functional"  # measures of predictions do not apply to layers
 
 
 class MeasurePicker(Picker):
-    """A measure with what is declared of it, and its parameters as controls.
+    """A measure with its declared properties, and controls for its parameters.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ class MeasurePicker(Picker):
     Attributes
     ----------
     value
-        Trait, the name; setting it sets the parameters back to their defaults.
+        Trait: the name; setting it resets the parameters to their defaults.
     params
-        Trait, the parameters that differ from their defaults.
+        Trait: the parameters that differ from their defaults.
 
     Raises
     ------
@@ -80,7 +80,7 @@ class MeasurePicker(Picker):
 
     @traitlets.observe("value")
     def _rebuild(self, change: Any = None) -> None:
-        self._by_name = {}  # those of another measure are gone
+        self._by_name = {}  # drop those of another measure
         self.params = {}
         measure = get_measure(self.value)
         with self._updating():
@@ -121,7 +121,7 @@ def _choices() -> list[tuple[str, str]]:
 
 
 def _control(name: str, hint: Any, value: Any) -> widgets.Widget | None:
-    """For a parameter of this annotation; None for values that cannot be entered, such as one label per row."""
+    """A control for a parameter with this annotation; None if values cannot be entered, such as one label per row."""
     about = {"description": name, "tooltip": f"Parameter {name}", "layout": FULL}
     if get_origin(hint) is Literal:
         return widgets.Dropdown(options=get_args(hint), value=value, **about)
@@ -141,7 +141,7 @@ def _control(name: str, hint: Any, value: Any) -> widgets.Widget | None:
 
 def _first_line(measure: Measure) -> str:
     line = (type(measure).__doc__ or measure.title).strip().splitlines()[0]
-    return re.sub(r" \(n, d_[xy]\)", "", line)  # shapes matter to callers alone
+    return re.sub(r" \(n, d_[xy]\)", "", line)  # shapes matter only in code
 
 
 def _meaning(measure: Measure) -> str:

@@ -28,27 +28,26 @@ SIZES = {"under 0.2 M": (0.0, 0.2e6), "0.2 to 0.4 M": (0.2e6, 0.4e6), "over 0.4 
 class ModelPicker(Picker):
     """Search and filter the catalogue; choosing downloads nothing.
 
-    Whatever is typed into the search field and names no model of the catalogue, but a hub id or a folder, can be
-    chosen as well.
+    A hub id or a folder that is not in the catalogue can be chosen by typing it into the search field.
 
     Parameters
     ----------
     value
         A name, checkpoint (`name@revision`), hub id or folder; with `multiple` a sequence of them.
     multiple
-        Several may be chosen.
+        Whether several may be chosen.
     title
         The heading.
 
     Attributes
     ----------
     value
-        Trait, str; with `multiple` a tuple of str, never empty.
+        Trait: a str, with `multiple` a tuple of str, never empty.
 
     Raises
     ------
     InputError
-        A value that names no model.
+        The value does not name a model.
     """
 
     value = traitlets.Any(help="name of the model, or a tuple of names")
@@ -99,12 +98,12 @@ class ModelPicker(Picker):
             return check_name(given)
         names = (given,) if isinstance(given, str) else given
         if not isinstance(names, list | tuple) or not names:
-            raise InputError(f"Expected one or more names of models; received {given!r}.")
+            raise InputError(f"Expected one or more names of models, got {given!r}.")
         return tuple(dict.fromkeys(check_name(name) for name in names))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The chosen ones, also where it is only one."""
+        """The chosen models as a tuple, even if it is only one."""
         return self.value if self.multiple else (self.value,)
 
     @traitlets.observe("value")
@@ -113,7 +112,7 @@ class ModelPicker(Picker):
         self._about.value = "".join(map(_about, self.names)) if len(self.names) == 1 else _about_many(self.names)
 
     def _filter(self, change: Any = None) -> None:
-        """Offer what passes the filters, what is chosen among them, and what was typed if it is not in the list."""
+        """List what passes the filters, what is chosen, and what was typed if it is not in the catalogue."""
         frame = _catalogue()
         for column, control in self._filters.items():
             if control.value != ANY:
@@ -136,7 +135,7 @@ class ModelPicker(Picker):
         try:
             self.value = change.new
         finally:
-            self._filter()  # what was refused is not chosen
+            self._filter()  # a refused choice is undone
 
 
 def _filter(name: str, choices: Any) -> widgets.Dropdown:
@@ -146,7 +145,7 @@ def _filter(name: str, choices: Any) -> widgets.Dropdown:
 
 @cache
 def _catalogue() -> pd.DataFrame:
-    """The models and, behind each, its checkpoints."""
+    """The models, each followed by its checkpoints."""
     import pandas as pd
 
     frame = list_models()
@@ -154,21 +153,21 @@ def _catalogue() -> pd.DataFrame:
     for name, row in frame.iterrows():
         rows.append(row)
         for revision in str(row.revisions).split(", ") if isinstance(row.revisions, str) and row.revisions else []:
-            if revision != "...":  # which stands for what a long list leaves out
+            if revision != "...":  # stands for entries left out of a long list
                 rows.append(row.rename(f"{name}@{revision}"))
     return pd.DataFrame(rows).convert_dtypes()
 
 
 def check_name(name: Any) -> str:
-    """`name`, if a model can be loaded by it; nothing is loaded.
+    """Return `name` if a model can be loaded by it; nothing is loaded.
 
     Raises
     ------
     InputError
-        It names no model, or a folder that may not be read.
+        It does not name a model, or is a folder that may not be read.
     """
     if not isinstance(name, str):
-        raise InputError(f"Expected the name of a model; received {type(name).__name__}.")
+        raise InputError(f"Expected the name of a model, got {type(name).__name__}.")
     if name in _catalogue().index:
         return name
     if _is_elsewhere(name):
@@ -177,7 +176,7 @@ def check_name(name: Any) -> str:
 
 
 def _is_elsewhere(name: str) -> bool:
-    """A hub id, another name of one, or a folder with a model in it that may be read."""
+    """Whether `name` is a hub id, an alias of one, or a readable folder with a model."""
     name = contained(name)
     base = name.partition("@")[0]
     return (
@@ -188,7 +187,7 @@ def _is_elsewhere(name: str) -> bool:
 
 
 def described(name: str) -> dict[str, Any]:
-    """What the catalogue says of a model, also by another name or revision; nothing for those that are not in it."""
+    """What the catalogue says about a model, also by alias or revision; empty for models that are not in it."""
     frame, base = _catalogue(), name.partition("@")[0]
     for known in (name, base, *frame.index[frame.repository == repositories().get(base, "")][:1]):
         if known in frame.index:
@@ -197,7 +196,7 @@ def described(name: str) -> dict[str, Any]:
 
 
 def depth_of(name: str) -> int | None:
-    """Layers of a model of the catalogue or in a folder, of which the config alone is read; None where not known."""
+    """Layers of a model in the catalogue or in a folder, from its config; None if unknown."""
     known = described(name).get("n_layers")
     config = Path(name).expanduser() / "config.json"
     if known is None and config.is_file():
@@ -207,12 +206,12 @@ def depth_of(name: str) -> int | None:
 
 @cache
 def _depth_in_folder(name: str, written: int) -> int | None:
-    """Of a config.json that was written then."""
+    """Depth from a config.json; `written`, its time, keys the cache."""
     from repsim_nb.models.shape import shape_of
 
     try:
         return shape_of(name).n_layers
-    except (InputError, OSError):  # the run will say what is wrong with it
+    except (InputError, OSError):  # the run will say what is wrong
         return None
 
 
@@ -224,7 +223,7 @@ def needs_download(name: str) -> bool:
 def _about(name: str) -> str:
     row = described(name)
     if not row:
-        where = "download when run; size not known before" if needs_download(name) else "a folder, no download"
+        where = "downloaded when run; size unknown until then" if needs_download(name) else "a folder, no download"
         return facts({"source": where})
     checkpoint = "@" in name
     loss = row.get("loss")

@@ -1,4 +1,4 @@
-"""What all pickers share: a box with a style, a heading and one `value` that Python reads, sets and observes."""
+"""Base of all pickers: a styled box with a heading and a `value` that Python can read, set and observe."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from repsim_nb.widgets.assignment import Parts
 from repsim_nb.widgets.guard import Alert
 
 STYLE = Path(__file__).with_name("style.css")
-FULL = {"width": "100%", "min_width": "0"}  # a layout for each control: a shared Layout would be hidden by all
+FULL = {"width": "100%", "min_width": "0"}  # a dict, so that each control has its own Layout
 NARROW = {"description_width": "initial"}
 
 
 class Picker(Parts):
-    """A titled group of controls. A subclass has a trait `value` and keeps it and its controls alike.
+    """A titled group of controls. A subclass has a trait `value`, and keeps it and its controls in sync.
 
-    Its controls are laid out one below the other, which is their order under the Tab key. Bad values raise when they
-    are set from Python, and are shown in `alert` when they are entered.
+    Controls are one below the other, which is also the order of the Tab key. Bad values raise when set from Python, and
+    are shown in `alert` when entered.
     """
 
     def __init__(self, title: str, kind: str, controls: list[widgets.Widget]):
@@ -38,7 +38,7 @@ class Picker(Parts):
 
     @contextmanager
     def _updating(self) -> Iterator[None]:
-        """Controls are set from the value within, and do not set it in turn."""
+        """Inside, controls are set from the value and do not set it in turn."""
         before, self._busy = self._busy, True
         try:
             yield
@@ -46,7 +46,7 @@ class Picker(Parts):
             self._busy = before
 
     def _when(self, control: widgets.Widget, do: Callable[[Any], None]) -> None:
-        """Call `do(change)` when somebody changes the control."""
+        """Call `do(change)` when the user changes the control."""
 
         def entered(change: Any) -> None:
             if not self._busy:
@@ -58,7 +58,7 @@ class Picker(Parts):
 
 
 class Frame(anywidget.AnyWidget):
-    """The package's style, and keys and a name for the widget it stands in; takes no room itself."""
+    """An invisible widget that gives the one around it the package's style, key handling and a name."""
 
     _esm = Path(__file__).with_name("frame.js")
     _css = STYLE

@@ -1,4 +1,4 @@
-"""matplotlib figures as part of the page: in its font and in its colours, light or dark."""
+"""matplotlib figures as part of the page, in its font and colours, light or dark."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": None}
-_SAVING = Lock()  # settings are of the process: these two alone are set back, and what a cell sets meanwhile stays
+_SAVING = Lock()  # rcParams are global: only these two are reset, so that settings made by a cell meanwhile are kept
 
 
 def empty(width: float, height: float) -> Axes:
-    """New Axes, of a figure that no window and no notebook shows by itself."""
+    """New Axes, in a figure that neither a window nor a notebook shows by itself."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -26,7 +26,7 @@ def empty(width: float, height: float) -> Axes:
 
 
 def inline_svg(ax: Axes, label: str) -> str:
-    """The figure of some Axes as SVG for a page, `label` its name; what is black takes the colour of text."""
+    """The figure of `ax` as SVG for a page, with `label` as its name; black becomes the colour of text."""
     import matplotlib as mpl
 
     settings: Any = mpl.rcParams
@@ -41,7 +41,7 @@ def inline_svg(ax: Axes, label: str) -> str:
             settings.update(before)
     svg = written.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<[^>]+>", lambda tag: tag[0].replace("#000000", "currentColor"), svg)  # in tags, not in names
+    svg = re.sub(r"<[^>]+>", lambda tag: tag[0].replace("#000000", "currentColor"), svg)  # in tags only, not in text
     svg = re.sub(r'<g id="[a-z]+(?:\\.[a-z]+)*_\d+"', "<g", svg)  # the same in every figure of a page
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     named = f'role="img" aria-label="{escape(label)}"'

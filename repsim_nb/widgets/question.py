@@ -1,4 +1,4 @@
-"""What an explorer asks: the arguments of `compare`, with several models on the side of b."""
+"""What an explorer asks: the arguments of `compare`, with one or more models B."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.uncertainty import Uncertainty
 
-APART = ("corpus", "groups")  # fields that are no options of a question: the text, and what arrays alone need
+APART = ("corpus", "groups")  # fields that are not options of a question: the text, and what only arrays need
 
 
 @dataclass(frozen=True)
 class Question:
-    """Models, layers, measure and text as the pickers have them, and the objects in which options travel.
+    """Models, layers, measure and text as in the pickers, and the objects that carry options.
 
-    `split` is of the corpus of `sampling`, which stays as it was given. Null and interval have the seed of the rows.
+    `split` belongs to the corpus of `sampling`, which is kept as given. Null and interval use the seed of the rows.
 
     Raises
     ------
     InputError
-        A parameter of the measure that is one value for each row.
+        A parameter of the measure is one value per row.
     """
 
     model_a: str
@@ -44,7 +44,7 @@ class Question:
         for name, value in self.params.items():
             if not isinstance(value, str | int | float | bool | None):
                 raise InputError(
-                    f"{name} of {self.measure} is one value for each row, which an explorer cannot ask for. Use "
+                    f"{name} of {self.measure} is one value per row, which an explorer cannot set. Use "
                     "compare, or between_documents=True for pairs of rows of one document."
                 )
         given = self.uncertainty
@@ -53,7 +53,7 @@ class Question:
 
     @property
     def corpus(self) -> Any:
-        """As the picker has it: a name, a path, a tuple of texts, or None."""
+        """The corpus as in the picker: a name, a path, a tuple of texts, or None."""
         return self.sampling.corpus
 
     @property
@@ -77,7 +77,7 @@ class Question:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Arguments of `compare` that are not its defaults, models, measure and corpus apart."""
+        """Arguments of `compare` that differ from its defaults, except models, measure and corpus."""
         layers = {f"layers_{side}": self.layers(side) for side in "ab" if self.layers(side) != "all"}
         return changed(self.sampling, self.uncertainty, self.controls) | layers
 
@@ -85,6 +85,8 @@ class Question:
 def changed(*objects: Any) -> dict[str, Any]:
     """The settings of objects that differ from their defaults, by name.
 
+    Examples
+    --------
     >>> changed(Sampling(n_rows=100), Controls(standardize=True), get_measure("cka", debiased=False))
     {'n_rows': 100, 'standardize': True, 'debiased': False}
     """
@@ -97,7 +99,7 @@ def changed(*objects: Any) -> dict[str, Any]:
 
 
 def settings(*objects: Any) -> dict[str, Any]:
-    """The parameters of measures, and the fields of other dataclasses that are options of a question, by name."""
+    """Parameters of measures, and fields of other dataclasses that are options of a question, by name."""
     found: dict[str, Any] = {}
     for each in objects:
         own = [f.name for f in fields(each) if isinstance(each, Measure) or f.name not in APART]

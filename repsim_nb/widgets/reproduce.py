@@ -1,4 +1,4 @@
-"""A question as Python and as commands that answer it in the same way."""
+"""Write a question as Python code and as shell commands that give the same answer."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def as_python(
     selected: tuple[int, int] | None = None,
     stitched: dict[str, Any] | None = None,
 ) -> str:
-    """Python that gives the maps of the explorer and, for a selected pair of layers, its close-up.
+    """Python code for the maps of the explorer and, for a selected pair of layers, its close-up.
 
-    `stitched` are the arguments of a stitch that was made of that pair.
+    `stitched` holds the arguments of a stitch of that pair.
     """
     q, lines = question, ["import repsim_nb as rs", ""]
     corpus = repr(q.corpus)
@@ -49,7 +49,7 @@ def as_python(
 
 
 def as_commands(question: Question, state: str) -> str:
-    """Lines for a shell: the notebook with this state and, unless the texts are given one by one, comparisons."""
+    """Shell commands: the notebook with this state and, unless the corpus is a tuple of texts, the comparisons."""
     q = question
     lines = [f"repsim-nb run {NOTEBOOK} -p state {shlex.quote(state)}"]
     if not isinstance(q.corpus, tuple):
@@ -60,14 +60,14 @@ def as_commands(question: Question, state: str) -> str:
 
 
 class _Code(str):
-    """A piece of Python that stands for itself."""
+    """A piece of Python code whose repr is itself."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 def _call(function: str, *values: Any, **named: Any) -> _Code:
-    """The call of a function, every value as Python has it."""
+    """The code of a function call, every value as Python code."""
     arguments = [*map(_python, values), *(f"{name}={_python(value)}" for name, value in named.items())]
     return _Code(f"{function}({', '.join(arguments)})")
 
@@ -79,7 +79,7 @@ def _python(value: Any) -> str:
 
 
 def _measure(q: Question) -> dict[str, Any]:
-    """The argument `measure`, where it is not the default."""
+    """The argument `measure`, if it is not the default."""
     if q.params:
         return {"measure": _call("rs.get_measure", q.measure, **q.params)}
     return {} if q.measure == COMPARED.measure else {"measure": q.measure}
@@ -117,4 +117,4 @@ def _words(q: Question) -> list[str]:
     return words
 
 
-COMPARED = Question("", ())  # what a question asks by default
+COMPARED = Question("", ())  # the defaults of a question

@@ -1,4 +1,4 @@
-"""What an explorer is asked: pickers for models and their layers, a measure and a text, side by side."""
+"""The pickers of an explorer, side by side: models and their layers, a measure and a text."""
 
 from __future__ import annotations
 
@@ -22,26 +22,25 @@ PICKED = ("value", "params", "split", "rows", "n_rows", "seed")  # traits of pic
 
 
 class Setup(widgets.Box):
-    """Pickers, whose choices together are a `Question`.
+    """Pickers whose choices together make a `Question`.
 
-    Options that no picker has are carried from the question that was chosen to the one that is asked, and named in a
-    line of text.
+    Options without a picker are carried over from the question that was chosen, and named in a line of text.
 
     Parameters
     ----------
     question
-        What is chosen at first.
+        The initial choice.
     depth
-        Tells how many layers a model has that the catalogue does not know; None where it cannot.
+        Returns the number of layers of a model that is not in the catalogue, or None.
 
     Attributes
     ----------
     model_a, models_b, layers_a, layers_b, measure, corpus
         The pickers, each with a trait `value`.
     uncertainty
-        A checkbox, whether null and interval are asked for.
+        A checkbox: whether to compute null and interval.
     also
-        The line of text.
+        The line of text that names other options.
 
     Raises
     ------
@@ -62,7 +61,7 @@ class Setup(widgets.Box):
         self.uncertainty = widgets.Checkbox(
             q.uncertainty.resampled,
             description="null and interval",
-            tooltip="Compare with unrelated documents, and leave documents out in turn; takes longer",
+            tooltip="Compare with unrelated documents, and leave documents out one at a time; takes longer",
             indent=False,
         )
         self.also = widgets.HTML()
@@ -83,7 +82,7 @@ class Setup(widgets.Box):
 
     @property
     def question(self) -> Question:
-        """What the pickers ask, with what was asked for besides."""
+        """What the pickers ask, with the options that have no picker."""
         text, before = self.corpus, self._chosen
         per_document = before.sampling.rows_per_document if text.rows == "tokens" else None
         how = self._checked if self.uncertainty.value else Uncertainty()
@@ -112,7 +111,7 @@ class Setup(widgets.Box):
         q = question
         self._chosen = q
         self._checked = q.uncertainty if q.uncertainty.resampled else self._checked
-        self.layers_a.value = self.layers_b.value = ALL  # so that none of another model is rescaled
+        self.layers_a.value = self.layers_b.value = ALL  # so that layers of another model are not rescaled
         self.model_a.value, self.models_b.value = q.model_a, q.models_b
         self.renumber()
         self.layers_a.value, self.layers_b.value = q.layers_a, q.layers_b
@@ -125,20 +124,20 @@ class Setup(widgets.Box):
         self._tell()
 
     def renumber(self) -> None:
-        """Layers to choose from are those of A, and those of the shallowest B, as far as they are known."""
+        """Offer the layers of A and those of the shallowest B, as far as they are known."""
         for picker, names in ((self.layers_a, self.model_a.names), (self.layers_b, self.models_b.names)):
             depths = [self._depth(name) or depth_of(name) for name in names]
             picker.n_layers = min((depth for depth in depths if depth), default=None)
 
     def on_change(self, handler: Callable[[Any], None]) -> None:
-        """Call `handler` whenever something else is picked."""
+        """Call `handler` whenever a choice changes."""
         for picker in (self.model_a, self.models_b, self.layers_a, self.layers_b, self.measure, self.corpus):
             picker.observe(handler, [name for name in picker.trait_names() if name in PICKED])
         self.uncertainty.observe(handler, "value")
 
     def _tell(self) -> None:
         words = ", ".join(also_asked(self.question))
-        self.also.value = f'<p class="repsim-note">Also asked for: {escape(words)}</p>' if words else ""
+        self.also.value = f'<p class="repsim-note">Other options: {escape(words)}</p>' if words else ""
 
 
 def _card(*pickers: widgets.Widget) -> widgets.VBox:

@@ -1,4 +1,4 @@
-"""The state of an explorer as one line of JSON, flat and readable, and back with every value checked."""
+"""Write the state of an explorer as one line of flat, readable JSON, and read it back with every value checked."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from repsim_nb.models import Packing
 from repsim_nb.uncertainty import Uncertainty
 from repsim_nb.widgets.question import Question, changed, settings
 
-BOTH = Uncertainty("permutation", 0.95)  # what the checkbox "null and interval" asks for by itself
+BOTH = Uncertainty("permutation", 0.95)  # the default of the checkbox "null and interval"
 
 
 def to_json(question: Question, **more: Any) -> str:
-    """One line of JSON of a question and of whatever else is to be saved with it."""
+    """Write a question, and anything else to save with it, as one line of JSON."""
     q = question
     saved = {
         "model_a": q.model_a,
@@ -37,19 +37,19 @@ def to_json(question: Question, **more: Any) -> str:
 
 
 def from_json(text: str) -> tuple[Question, dict[str, Any]]:
-    """The question and whatever else was saved with it.
+    """Read the question and anything else that was saved with it.
 
     Raises
     ------
     InputError
-        Text that `to_json` has not written, or values out of range.
+        The text was not written by `to_json`, or a value is out of range.
     """
     try:
         saved = json.loads(text)
     except (TypeError, ValueError) as error:
-        raise InputError(f"This is no saved state: {error}. Give the whole text that was saved.") from None
+        raise InputError(f"This is not a saved state: {error}. Give the whole text that was saved.") from None
     if not isinstance(saved, dict) or not {"model_a", "models_b"} <= saved.keys():
-        raise InputError("This is no saved state of an explorer: it names no models. Give the whole text.")
+        raise InputError("This is not a saved state of an explorer: it names no models. Give the whole text.")
     if set(saved) - EXPECTED.keys():
         raise unknown("entry of a saved state", min(set(saved) - EXPECTED.keys()), EXPECTED)
     saved = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
@@ -66,7 +66,7 @@ def from_json(text: str) -> tuple[Question, dict[str, Any]]:
 
 
 def _taken(of: type, saved: dict[str, Any]) -> Any:
-    """The object of the entries that are its fields; those are gone then, but for the seed, which two objects share."""
+    """Build an object from the entries that are its fields, removing them, except the seed, which two objects share."""
     own = {f.name: saved[f.name] for f in fields(of) if f.name in saved and f.name != "groups"}
     for name in own:
         if name != "seed" or of is Uncertainty:
@@ -84,7 +84,7 @@ def _packing(entries: dict[str, Any]) -> Packing:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no word for: a packing by its name where that says it all, and numbers of numpy."""
+    """JSON for a packing, by its name if that is enough, and for numpy numbers."""
     if isinstance(value, Packing):
         return value.kind if value == Packing(value.kind) else asdict(value)
     return value.item()
@@ -102,9 +102,9 @@ def _either(*checks: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: any(check(value) for check in checks)
 
 
-_NAME, _NUMBER, _FLAG = (_is(str), "a text"), (_is(int), "a whole number"), (_is(bool), "true or false")
+_NAME, _NUMBER, _FLAG = (_is(str), "a string"), (_is(int), "an integer"), (_is(bool), "true or false")
 _LAYERS = _either(_is(str), _all(int)), '"all" or a list of positions'
-# What each entry of a saved state may be, lists as tuples.
+# what each entry of a saved state may be, with lists as tuples
 EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model_a": _NAME,
     "models_b": (_either(_is(str), _all(str)), "a list of names"),
@@ -117,7 +117,7 @@ EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "site": _NAME,
     "rows": _NAME,
     "n_rows": _NUMBER,
-    "rows_per_document": (_is(int, NoneType), "a whole number or null"),
+    "rows_per_document": (_is(int, NoneType), "an integer or null"),
     "seed": _NUMBER,
     "packing": (_is(str, dict), "a name, or kind, length and bos"),
     "null": (_is(str, int, NoneType), "a name, a number of permutations or null"),

@@ -1,4 +1,4 @@
-"""What can be taken from an explorer: code, commands, files, its state."""
+"""What an explorer exports: code, commands, files and its state."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
 
 class TakeAway(widgets.Box):
-    """Buttons and fields in a row; the explorer says what they hold and do."""
+    """A row of buttons and fields; the explorer decides what they hold and do."""
 
     def __init__(self) -> None:
         self.code = CodeButton(
-            label="Copy as code", css_class="repsim-code-button", hint="Python that gives what is shown"
+            label="Copy as code", css_class="repsim-code-button", hint="Python code for what is shown"
         )
         self.command = CodeButton(
-            label="Run as notebook", css_class="repsim-command-button", hint="Commands that give what is shown"
+            label="Run as notebook", css_class="repsim-command-button", hint="Commands for what is shown"
         )
         self.folder = widgets.Text(
             description="folder", placeholder="results of this notebook", tooltip="Where files are written"
         )
         self.export = widgets.Button(description="Export", tooltip="Figure as SVG and PNG, numbers as CSV and NetCDF")
         self.state = widgets.Text(
-            description="state", tooltip="All that is chosen, as one line: copy it to save, paste one to restore"
+            description="state", tooltip="All choices as one line: copy it to save, paste one to restore"
         )
-        self.restore = widgets.Button(description="Restore", tooltip="Choose what the saved state says")
+        self.restore = widgets.Button(description="Restore", tooltip="Restore the choices of the saved state")
         named = {"folder": self.folder, "export-button": self.export}
         named |= {"state-text": self.state, "restore-button": self.restore}
         for name, control in named.items():
@@ -50,7 +50,7 @@ class TakeAway(widgets.Box):
 
 
 def _free(stem: str, result: xr.DataArray, folder: Path) -> str:
-    """The stem, numbered where another result was written under it."""
+    """The stem, numbered if another result was written under it."""
     names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     return next(name for name in names if not _holds_another(folder / f"{name}.nc", result))
 
@@ -65,14 +65,14 @@ def _holds_another(file: Path, result: xr.DataArray) -> bool:
 
 
 def write(results: Mapping[str, xr.DataArray], to: str | os.PathLike[str] | None = None) -> list[Path]:
-    """Every map as SVG and PNG with a caption, its numbers as CSV and NetCDF; the files written.
+    """Write every map as SVG and PNG with a caption, and its numbers as CSV and NetCDF; return the files.
 
-    `to` is a folder; None is that of the present run, or in the app its folder's "results".
+    `to` is a folder; None is that of the current run, or in the app "results" in its folder.
 
     Raises
     ------
     InputError
-        No maps, or a folder that cannot be written to.
+        There are no maps, or the folder cannot be written to.
     """
     if not results:
         raise InputError("There is nothing to export yet. Run a comparison first.")

@@ -22,12 +22,12 @@ Pair = tuple[int, int]
 
 
 class Maps(widgets.HBox):
-    """One map per model on the side of b, all on one scale.
+    """One map for each model B, all on one scale.
 
     Parameters
     ----------
     chosen
-        Called with (model, pair of layers) when somebody clicks on a cell or walks to it.
+        Called with (model, pair of layers) when the user clicks a cell or reaches it with the arrow keys.
     """
 
     def __init__(self, chosen: Callable[[str, Pair], None]):
@@ -80,12 +80,12 @@ def on_map(result: xr.DataArray, pair: Pair) -> bool:
 
 
 def pair_of(result: xr.DataArray | None, given: Any) -> Pair:
-    """What was given for `selected`, checked.
+    """Check a value for `selected`.
 
     Raises
     ------
     InputError
-        It is no pair of layers on the map, or there is none yet.
+        It is not a pair of layers on the map, or there is no map yet.
     """
     if result is None:
         raise InputError("There is no map to select from yet. Run a comparison first.")
@@ -100,7 +100,7 @@ def pair_of(result: xr.DataArray | None, given: Any) -> Pair:
 
 
 def curves_as_html(results: Mapping[str, xr.DataArray], against: str, selected: Pair | None) -> str:
-    """The layers that models share, or the selected layer of A against all of B; "" where there are none."""
+    """Curves of layers with the same number, or of the selected layer of A against all of B; "" if there are none."""
     ax = empty(3.9, 3.2)
     if selected is not None:
         curves(results[against], ax, layer_a=selected[0])
@@ -119,7 +119,7 @@ def curves_as_html(results: Mapping[str, xr.DataArray], against: str, selected: 
 
 
 def heading(labels: tuple[str, str], cell: xr.DataArray) -> str:
-    """Which pair of layers is selected and how alike its layers are."""
+    """The selected pair of layers and the value of the measure."""
     a, b = map(escape, labels)
     measure = escape(str(cell.attrs.get("long_name", cell.name)))
     return (

@@ -1,4 +1,4 @@
-"""What an explorer does beside the notebook, and where it tells how that goes."""
+"""Background work of an explorer, and where its progress and errors are shown."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from repsim_nb.widgets.job import Job
 
 
 class Work:
-    """Jobs by name, each in place of the last of its name; errors of jobs and of callbacks are shown alike.
+    """Jobs by name, each replacing the last of its name; errors of jobs and callbacks are shown in the same way.
 
     Parameters
     ----------
     bar
-        Tells how far a job has come.
+        Shows the progress of a job.
     alert
         Shows what went wrong.
     told
@@ -30,14 +30,14 @@ class Work:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Every callback runs in here: what it raises is shown."""
+        """Show whatever is raised inside. Every callback runs in here."""
         with self.alert.guarding():
             yield
         if self.alert.error is not None:
             self._told(self.alert.text)
 
     def clear(self) -> None:
-        """Something new is tried: what went wrong before is no news."""
+        """Remove the last error, as something new is tried."""
         self.alert.clear()
         self._told("")
 
@@ -54,20 +54,20 @@ class Work:
         failed: Callable[[Exception], None] | None = None,
         quiet: bool = False,
     ) -> None:
-        """Start a job, see `Job`; the bar tells how far it is, unless it is a quiet one."""
+        """Start a job, see `Job`; the bar shows its progress unless `quiet`."""
         self.give_up(name)
         job = Job(work, done, failed or self.fail, (lambda *_: None) if quiet else self.bar.step)
         job.start()
         self._jobs[name] = job
 
     def give_up(self, *names: str) -> None:
-        """Stop these jobs, as far as there are any."""
+        """Stop these jobs, if they are running."""
         for name in names:
             if name in self._jobs:
                 self._jobs[name].give_up()
 
     def wait(self) -> None:
-        """Until nothing runs any more."""
+        """Wait until nothing is running."""
         while any(job.is_alive() for job in [*self._jobs.values()]):
             for job in [*self._jobs.values()]:
                 job.join()

@@ -169,7 +169,7 @@ def test_a_long_run_is_cancelled_and_leaves_the_last_result(explorer):
     explorer.get_by_role("button", name="Run", exact=True).click()
     status(explorer, re.compile(r"\d+ of \d+")).wait_for()
     explorer.get_by_role("button", name="Cancel").click()
-    status(explorer, "Cancelled. The last result stands.").wait_for()
+    status(explorer, "Cancelled. The last result is kept.").wait_for()
     assert grid(explorer, OTHER, SMALL).is_visible()
     assert size(explorer) == 3 * 3
     explorer.get_by_label("null and interval").uncheck()
@@ -182,7 +182,7 @@ def test_an_error_is_shown_with_what_to_do_and_goes_with_the_next_run(explorer):
     explorer.get_by_role("button", name="Run", exact=True).click()
     alert = explorer.get_by_role("alert").filter(has_text="nobody/nothing")
     alert.wait_for()
-    assert size(explorer) > 0, "the last result stands"
+    assert size(explorer) > 0, "the last result is kept"
     compare(explorer, SMALL, OTHER)
     alert.wait_for(state="hidden")
 

@@ -152,7 +152,7 @@ def test_stitch_takes_every_option_of_the_table(monkeypatch, tmp_path):
         ({"--measure": "rtd", "-p": ("sed", "3")}, "Unknown parameter of rtd 'sed'. Did you mean 'seed'?"),
         ({"--measure": "rtd", "-p": ("seed", "x")}, "'seed' expects int, received 'x'"),
         ({"--measure": "rtd", "-p": ("seed", "-1")}, "seed must be an integer at least 0"),
-        ({"--measure": "cka", "-p": ("groups", "3")}, "one value for each row"),
+        ({"--measure": "cka", "-p": ("groups", "3")}, "one value per row"),
         ({"--standardise": "yes"}, "--standardise"),
     ],
 )

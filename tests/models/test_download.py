@@ -197,7 +197,7 @@ def test_a_pickle_gives_its_tensors_and_nothing_else(online):
     assert found["some/pickled"]["weights_sha256"] == own.weights_sha256
     assert found["some/pickled"]["pickled"]
     assert not found["some/neox"]["pickled"]
-    assert "'some/pickled' holds its weights as a pickle only" in done.stderr
+    assert "'some/pickled' has its weights only as a pickle" in done.stderr
     assert "SHOUT" not in done.stdout + done.stderr
 
 
@@ -219,7 +219,7 @@ def test_a_toy_model_loads_by_its_short_name_with_the_tokenizer_it_names(hub, on
         ("some/neox@step1", "'some/neox': it has no revision 'step1'. See ENDPOINT/some/neox/tree/main"),
         ("some/gated", "'some/gated': it is gated. Ask for access at ENDPOINT/some/gated, then log in with"),
         ("some/private", "'some/private': the hub does not accept your token. To replace it, log in with"),
-        ("some/empty", "'some/empty' is no model checkpoint: it holds no config.json"),
+        ("some/empty", "'some/empty' is not a model checkpoint: it has no config.json"),
         ("some/code", "'some/code': its weights are broken or contain more than tensors, so nothing was read."),
         ("EleutherAI/pythia-71m", "it is private. Did you mean 'EleutherAI/pythia-70m'? If it is private, log in with"),
         (

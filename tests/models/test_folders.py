@@ -151,7 +151,7 @@ def test_load_model_names_the_package_that_a_quantisation_needs(tmp_path):
             rs.load_model(folder)
 
 
-@pytest.mark.filterwarnings("ignore:.*(holds its weights as a pickle only|has its weights only as a pickle)")
+@pytest.mark.filterwarnings("ignore:.*has its weights only as a pickle")
 @pytest.mark.parametrize("sharded", [False, True])
 def test_load_model_looks_at_pickles_as_at_safetensors(tmp_path, good, sharded):
     folder = copied(tmp_path / "model")

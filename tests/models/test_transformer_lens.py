@@ -150,7 +150,7 @@ def test_load_model_knows_a_hooked_transformer_by_its_class_and_refuses_what_it_
     model = rs.load_model(hooked)
     batch = model.batch(TEXTS)
     assert (model.logits(batch) - bridge(batch.ids))[batch.mask].abs().max() <= 1e-5
-    with pytest.raises(InputError, match=r"has bidirectional attention; expected a causal language model\. Give"):
+    with pytest.raises(InputError, match=r"has bidirectional attention; expected a causal language model\. Pass"):
         rs.load_model(HookedTransformer(bridge, attention_dir="bidirectional"))
     hooked.tokenizer = None
     with pytest.raises(InputError, match=r"has no tokenizer\. Pass tokenizer="):

@@ -15,7 +15,7 @@ import repsim_nb as rs
 from repsim_nb.activations import Sampling
 from repsim_nb.errors import InputError
 from repsim_nb.system.shipped import data_dir, notebooks_dir
-from repsim_nb.widgets.answer import Kept, answer
+from repsim_nb.widgets.answer import Cache, answer
 from repsim_nb.widgets.forecast import activation_bytes
 from repsim_nb.widgets.map import view_of
 from repsim_nb.widgets.question import Question
@@ -136,13 +136,13 @@ def test_a_file_that_was_changed_is_read_again_by_the_next_run(tmp_path):
 
 
 def test_what_is_kept_is_bounded_in_bytes():
-    kept = Kept(limit=100_000)
+    cache = Cache(limit=100_000)
     for seed in range(4):
         question = Question(A, (B,), sampling=Sampling(TEXTS, n_rows=80, seed=seed))
-        answer(question, B, kept)
-        assert kept.holds(question, B)
-    assert kept.nbytes <= 100_000
-    assert not kept.holds(Question(A, (B,), sampling=Sampling(TEXTS, n_rows=80)), B)
+        answer(question, B, cache)
+        assert cache.holds(question, B)
+    assert cache.nbytes <= 100_000
+    assert not cache.holds(Question(A, (B,), sampling=Sampling(TEXTS, n_rows=80)), B)
 
 
 @pytest.mark.filterwarnings("always")  # too few rows are told in the status, unless somebody makes that an error
@@ -348,16 +348,16 @@ def test_explorer_says_how_to_set_what_a_picker_asks(shown, part):
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("result", None, "Explorer.result can be read, not set. What can be set: against, selected, state"),
-        ("results", {}, "can be read, not set"),
-        ("question", None, "can be read, not set"),
-        ("code", "", "can be read, not set"),
-        ("command", "", "can be read, not set"),
-        ("status", "done", "can be read, not set"),
-        ("error", "", "can be read, not set"),
-        ("alert", None, "can be read, not set"),
-        ("run", None, "can be read, not set"),
-        ("export", None, "can be read, not set"),
+        ("result", None, "Explorer.result is read-only. What can be set: against, selected, state"),
+        ("results", {}, "is read-only"),
+        ("question", None, "is read-only"),
+        ("code", "", "is read-only"),
+        ("command", "", "is read-only"),
+        ("status", "done", "is read-only"),
+        ("error", "", "is read-only"),
+        ("alert", None, "is read-only"),
+        ("run", None, "is read-only"),
+        ("export", None, "is read-only"),
         ("model", A, "Unknown attribute of Explorer 'model'. Did you mean 'model_a'"),
         ("models_a", A, "Did you mean 'model"),
         ("n_rows", 5, "Unknown attribute of Explorer 'n_rows'"),
@@ -367,7 +367,7 @@ def test_explorer_says_how_to_set_what_a_picker_asks(shown, part):
         ("against", 3, "'against'"),
         ("selected", (9, 9), "not on the map"),
         ("selected", "all", "expected None or"),
-        ("state", 3, "no saved state"),
+        ("state", 3, "not a saved state"),
     ],
 )
 def test_explorer_takes_no_assignment_without_an_effect(shown, name, value, says):

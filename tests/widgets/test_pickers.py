@@ -63,7 +63,7 @@ def test_models_are_chosen_by_name_checkpoint_hub_id_or_folder(tmp_path):
     with pytest.raises(InputError, match=f"Did you mean '{SMALL}'"):
         picker.value = "tiny-neoxw32-d2"
     assert picker.value == str(tmp_path)
-    with pytest.raises(InputError, match="received int"):
+    with pytest.raises(InputError, match="got int"):
         picker.value = 3
 
 
@@ -73,7 +73,7 @@ def test_choosing_a_model_downloads_and_loads_nothing(monkeypatch):
     picker = rs.ModelPicker("gelu-3l")
     assert "needed, at the first run" in picker._about.value
     picker.value = "some/model"
-    assert "download when run" in picker._about.value
+    assert "downloaded when run" in picker._about.value
     picker.value = SMALL
     assert "<dd>none</dd>" in picker._about.value
 
@@ -351,18 +351,18 @@ def test_rows_and_seed_follow_their_controls():
     ("make", "name", "value", "says"),
     [
         (rs.ModelPicker, "values", SMALL, "Unknown attribute of ModelPicker 'values'. Did you mean 'value'"),
-        (rs.ModelPicker, "multiple", True, "can be read, not set. What can be set: value."),
-        (rs.ModelPicker, "names", (SMALL,), "can be read, not set"),
-        (rs.ModelPicker, "heading", "A", "can be read, not set"),
+        (rs.ModelPicker, "multiple", True, "is read-only. What can be set: value."),
+        (rs.ModelPicker, "names", (SMALL,), "is read-only"),
+        (rs.ModelPicker, "heading", "A", "is read-only"),
         (rs.ModelPicker, "title", "A", "Unknown attribute"),
-        (rs.LayerPicker, "positions", (1,), "can be read, not set. What can be set: depth, n_layers, value."),
+        (rs.LayerPicker, "positions", (1,), "is read-only. What can be set: depth, n_layers, value."),
         (rs.LayerPicker, "n_layers", "four", "n_layers"),
         (rs.LayerPicker, "n_layers", -1, "n_layers"),
         (rs.LayerPicker, "layers", [1], "Did you mean 'n_layers'"),
         (rs.LayerPicker, "depth", (2, 3), "expected two shares"),
         (rs.LayerPicker, "depth", "all", "expected two shares"),
         (rs.LayerPicker, "depth", 0.5, "expected two shares"),
-        (rs.MeasurePicker, "measure", "cka", "can be read, not set. What can be set: params, value."),
+        (rs.MeasurePicker, "measure", "cka", "is read-only. What can be set: params, value."),
         (rs.MeasurePicker, "param", {}, "Did you mean 'params'"),
         (rs.MeasurePicker, "params", ["debiased"], "params"),
         (rs.MeasurePicker, "value", ["cka"], "Unknown measure"),
@@ -390,6 +390,6 @@ def test_pickers_can_be_extended():
 
     picker = Mine()
     picker.value = 2
-    with pytest.raises(InputError, match="can be read"):
+    with pytest.raises(InputError, match="is read-only"):
         picker.mine = 2
     assert (picker.mine, picker.value) == (1, (2,))

@@ -20,7 +20,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.models import Packing
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
-from repsim_nb.widgets.answer import Kept, answer, answers
+from repsim_nb.widgets.answer import Cache, answer, answers
 from repsim_nb.widgets.details import run_stitch
 from repsim_nb.widgets.question import APART, Question
 from repsim_nb.widgets.reproduce import as_commands, as_python
@@ -28,7 +28,7 @@ from repsim_nb.widgets.state import EXPECTED, from_json, to_json
 
 A, B, C = "tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w64-d4"
 TEXTS = tuple(f"Document {i} says: import module_{i} as m{i}; the value of x is {i * 7}." for i in range(12))
-KEPT = Kept()
+CACHE = Cache()
 SMALL = {"corpus": TEXTS, "n_rows": 60}
 # Arguments of an explorer, each with what no picker shows of them in words.
 ASKED = {
@@ -38,17 +38,17 @@ ASKED = {
     "null and interval": ({"measure": "procrustes", "null": "permutation", "interval": 0.95, "layers_a": (2,)}, ""),
     "null": ({"null": 19}, "null of 19 permutations, no interval"),
     "interval": ({"interval": 0.8, "seed": 4}, "no null, 0.8 interval"),
-    "between documents": ({"between_documents": True}, "no pairs of rows of one document"),
+    "between documents": ({"between_documents": True}, "pairs of rows of one document left out"),
     "controls": (
         {"leave_out_first": 5, "leave_out_norms": 5, "standardize": True, "remove_components": 1},
-        "the first 5 tokens of every sequence left out, rows of more than 5 times the median norm left out, "
-        "features standardized, first principal component taken out",
+        "the first 5 tokens of every sequence left out, rows with more than 5 times the median norm left out, "
+        "features standardized, first principal component removed",
     ),
-    "components": ({"remove_components": 2, "null": 19}, "first 2 principal components taken out"),
+    "components": ({"remove_components": 2, "null": 19}, "first 2 principal components removed"),
     "packed": ({"packing": "packed"}, "documents packed into windows"),
     "windows": ({"packing": Packing("packed", 16)}, "documents packed into windows of 16 tokens"),
     "short": ({"packing": Packing(length=8)}, "windows of one document of at most 8 tokens"),
-    "few": ({"rows_per_document": 3, "n_rows": 24, "seed": 1}, "at most 3 tokens of one document"),
+    "few": ({"rows_per_document": 3, "n_rows": 24, "seed": 1}, "at most 3 tokens per document"),
     "mean": ({"rows": "mean", "n_rows": 10, "measure": rs.get_measure("jaccard", k=3)}, ""),
 }
 
@@ -68,7 +68,7 @@ def asked(request):
 
 def test_explorer_gives_what_compare_and_its_code_give(asked):
     explorer, how, _ = asked
-    found = answers(explorer.question, KEPT)[B]  # as a run does
+    found = answers(explorer.question, CACHE)[B]  # as a run does
     direct = rs.compare(A, B, list(TEXTS), **{"n_rows": 60} | how)
     made = {}
     exec(explorer.code.replace("ax = rs.figures.heatmap(result)", ""), made)
@@ -80,7 +80,7 @@ def test_explorer_gives_what_compare_and_its_code_give(asked):
 def test_explorer_says_what_no_picker_shows_and_saves_it(asked):
     explorer, _, words = asked
     assert words in explorer._setup.also.value
-    assert bool(words) == ("Also asked for:" in explorer._setup.also.value)
+    assert bool(words) == ("Other options:" in explorer._setup.also.value)
     again = rs.Explorer.from_state(explorer.state)
     assert again.question == explorer.question
     assert again._setup.also.value == explorer._setup.also.value
@@ -127,7 +127,7 @@ def test_as_commands_gives_the_map_of_the_explorer(tmp_path, monkeypatch):
     with redirect_stdout(StringIO()):
         assert main(shlex.split(line)[1:]) == 0
     with xr.open_dataarray(tmp_path / f"{A}--{B}.nc", engine="h5netcdf") as written:
-        np.testing.assert_allclose(written.values, answer(question, B, KEPT).values, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(written.values, answer(question, B, CACHE).values, rtol=0, atol=1e-12)
 
 
 def test_as_commands_leaves_texts_to_the_notebook():
@@ -166,11 +166,11 @@ def test_explorer_keeps_what_it_may_use_to_itself(tmp_path):
 
 def test_explorer_streams_what_would_take_more_than_its_limit():
     question = rs.Explorer(A, B, n_rows=500).question  # 5.3 MB in memory, 3 MB as sums
-    kept = Kept(resources=Resources(memory_limit=4 * 10**6))
-    streamed = answer(question, B, kept)
-    assert not kept.holds(question, B)
+    cache = Cache(resources=Resources(memory_limit=4 * 10**6))
+    streamed = answer(question, B, cache)
+    assert not cache.holds(question, B)
     np.testing.assert_allclose(streamed, rs.compare(A, B, n_rows=500, memory_limit=4 * 10**6), rtol=0, atol=1e-12)
-    np.testing.assert_allclose(streamed, answer(question, B, KEPT), atol=1e-5)
+    np.testing.assert_allclose(streamed, answer(question, B, CACHE), atol=1e-5)
 
 
 def test_the_checkbox_asks_for_null_and_interval_or_for_what_was_given():
@@ -232,8 +232,8 @@ WRONG += [("n_rows", True), ("layers_b", [0.5]), ("corpus", 1), ("models_b", [])
 WRONG += [("null", 0.5), ("interval", "yes"), ("between_documents", 1), ("leave_out_first", 0.5)]
 WRONG += [("leave_out_norms", "5"), ("standardize", None), ("remove_components", True), ("rows_per_document", "3")]
 BAD = {
-    "{": "no saved state",
-    "[]": "no saved state",
+    "{": "not a saved state",
+    "[]": "not a saved state",
     '{"model_a": "tiny"}': "names no models",
     json.dumps({"model_a": A, "models_b": [B], "mesure": "cka"}): "Did you mean 'measure'",
     json.dumps({"model_a": A, "models_b": [B], "standardise": True}): "Did you mean 'standardize'",
@@ -259,7 +259,7 @@ def test_a_bad_state_changes_nothing():
         assert explorer.question == before
     explorer._take_away.state.value = "{"
     explorer._take_away.restore.click()
-    assert "no saved state" in explorer.error
+    assert "not a saved state" in explorer.error
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_a_bad_state_changes_nothing():
         ({"debiased": False}, r'measure=get_measure\("cka", debiased=...\)'),
         ({"measure": "rtd", "points": 20}, r'measure=get_measure\("rtd", points=...\)'),
         ({"nrows": 20}, "Explorer has no argument 'nrows'. Did you mean 'n_rows'"),
-        ({"measure": rs.get_measure("cka", groups=[0, 0, 1, 1])}, "groups of cka is one value for each row"),
+        ({"measure": rs.get_measure("cka", groups=[0, 0, 1, 1])}, "groups of cka is one value per row"),
         ({"null": 3}, "at least 19"),
         ({"rows": "mean", "rows_per_document": 3}, "no effect"),
         ({"remove_components": -1}, "0 or more"),
@@ -288,7 +288,7 @@ def test_explorer_of_another_site_says_so_and_stitches_nothing(monkeypatch):
     assert "60 rows · 46.1 kB" in explorer._bar.estimate.value  # 4 bytes x 60 rows x (2 x 32 + 2 x 64), no layer 0
     assert "site='mlp_out'" in explorer.code
     with pytest.raises(InputError, match="Models are stitched at the residual stream; this map is of mlp_out"):
-        run_stitch(explorer.question, B, (1, 1), KEPT, {})
+        run_stitch(explorer.question, B, (1, 1), CACHE, {})
 
 
 def test_as_python_names_every_model_on_the_side_of_b():
@@ -296,5 +296,5 @@ def test_as_python_names_every_model_on_the_side_of_b():
     made = {}
     exec(as_python(question, A), made)
     for b in (A, B):
-        np.testing.assert_allclose(made["results"][b], answer(question, b, KEPT), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(made["results"][b], answer(question, b, CACHE), rtol=0, atol=1e-12)
     assert made["result"] is made["results"][A]
