@@ -117,9 +117,9 @@ def test_an_argument_that_does_not_exist_names_the_nearest_or_how_to_configure_t
     for call in (rs.compare, rs.estimate, rs.stream, rs.extract):
         with pytest.raises(InputError, match=rf"{call.__name__} has no argument 'nrows'\. Did you mean 'n_rows'"):
             call(NAME, nrows=100)
-    with pytest.raises(InputError, match=r'give measure=get_measure\("cka", fast=\.\.\.\)'):
+    with pytest.raises(InputError, match=r'pass measure=get_measure\("cka", fast=\.\.\.\)'):
         rs.compare(NAME, fast=True)
-    with pytest.raises(InputError, match=r'give measure=get_measure\("jaccard", k=\.\.\.\)'):
+    with pytest.raises(InputError, match=r'pass measure=get_measure\("jaccard", k=\.\.\.\)'):
         rs.compare(NAME, None, None, "jaccard", k=5)
     with pytest.raises(InputError, match=r"stitch has no argument 'step'\. Did you mean 'steps'"):
         rs.stitch(NAME, NAME, 1, step=3)

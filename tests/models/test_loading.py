@@ -71,7 +71,7 @@ def test_a_tokenizer_that_is_given_is_in_the_provenance():
 
 def test_what_cannot_be_taken_from_memory_says_why():
     module, tokenizer = random_causal(), word_tokenizer("bert")
-    with pytest.raises(InputError, match="pass tokenizer"):
+    with pytest.raises(InputError, match="Pass tokenizer"):
         rs.load_model(module)
     with pytest.raises(InputError, match="options are for loading"):
         rs.load_model(module, tokenizer=tokenizer, options={"device_map": "cpu"})

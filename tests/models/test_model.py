@@ -154,7 +154,7 @@ def test_local_directories_load_like_names(tmp_path, model):
     [
         ("tiny-neox-w32-d22", "Did you mean 'tiny-neox-w32-d2'"),
         ("tiny-neox-w32-d2@step1", "Did you mean 'step0'"),
-        (torch.nn.Linear(2, 2), "must be a transformers PreTrainedModel or TransformerLens.*received Linear"),
+        (torch.nn.Linear(2, 2), "must be a transformers PreTrainedModel or TransformerLens.*got Linear"),
     ],
 )
 def test_unknown_models_say_what_is_near(given, message):
@@ -169,7 +169,7 @@ def test_bad_arguments_say_what_is_wrong(tmp_path, reference):
         rs.load_model("tiny-neox-w32-d2", device="abacus")
     with pytest.raises(InputError, match="Got two revisions"):
         rs.load_model("tiny-neox-w32-d2@step0", revision="main")
-    with pytest.raises(InputError, match="pass tokenizer"):
+    with pytest.raises(InputError, match="Pass tokenizer"):
         rs.load_model(reference)
     with pytest.raises(FileNotFoundError, match="No model directory"):
         rs.load_model(tmp_path / "nowhere")
