@@ -222,7 +222,7 @@ class RSMNormDifference(Measure):
 
 def _distance_bytes(n: int, widths: Sequence[int]) -> int:
     """Working memory of `_distances` for layers of these widths."""
-    return 8 * n * max(widths) + (len(widths) + 2) * block_bytes(n, len(widths)) + BUFFERS
+    return 8 * n * max(widths) + (len(widths) + 2) * block_bytes(n, len(widths)) + BUFFERS // 2
 
 
 def _distinct(ps: Sequence[Any], qs: Sequence[Any]) -> tuple[list[Any], list[int], list[int]]:
