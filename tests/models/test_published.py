@@ -8,6 +8,7 @@ import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.models import checkpoints
 from repsim_nb.models.native import Native, NativeConfig
+from repsim_nb.models.packaged import PACKAGED
 from repsim_nb.models.published import HUB_MODELS, PYTHIA, TOYS, repositories
 
 HEADS = {  # Brown et al. 2023, Table 1: dimension of a head, and how much of it rotates
@@ -41,9 +42,13 @@ def models():
 def test_models_of_the_hub_are_listed_after_the_embedded_ones(models):
     hub = models[models.source == "hub"]
     assert hub.index.tolist() == [known.name for known in HUB_MODELS] == models.index.tolist()[-len(HUB_MODELS) :]
-    assert set(models.source[: -len(HUB_MODELS)]) == {"embedded"}
+    others = models[: -len(HUB_MODELS)]
+    packaged = others[others.source == "package index"]
+    assert packaged.index.tolist() == [*PACKAGED] == others.index.tolist()[-len(PACKAGED) :]
+    assert packaged[["licence", "note", "n_parameters", "bytes"]].notna().all(axis=None)
+    assert set(others.source[: -len(PACKAGED)]) == {"embedded"}
     assert hub.needs_download.all()
-    assert not models.needs_download[: -len(HUB_MODELS)].any()
+    assert not others.needs_download[: -len(PACKAGED)].any()
     assert set(hub.kind) == {"causal"}
     assert hub[["n_layers", "d_model", "d_head", "n_parameters"]].notna().all(axis=None)
     assert hub[["loss", "accuracy", "tokens_seen"]].isna().all(axis=None)
