@@ -2,15 +2,15 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import repsim_nb as rs
+from tests.support.realdata import realdata
 
-STORIES = Path(__file__).parents[2] / "shared" / "realdata" / "stories260k"
+STORIES = realdata("stories260k")
 
 
 @pytest.fixture(scope="module")

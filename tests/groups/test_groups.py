@@ -4,7 +4,6 @@ Models are points and dissimilarities their distances, layer by layer, so that w
 """
 
 from itertools import combinations, permutations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -30,10 +29,11 @@ from repsim_nb.groups import (
 )
 from repsim_nb.groups.clustering import adjusted_rand
 from repsim_nb.groups.dispersion import centroid_distances
+from tests.support.realdata import FOLDER, realdata
 
 FEW = {"n_permutations": 199}
 DRAWS = 200  # of simulated levels
-SHARED = [p / "shared" / "realdata" / "berts_of_a_feather_accuracies_by_run.csv" for p in Path(__file__).parents]
+FEATHER = "berts_of_a_feather_accuracies_by_run.csv"
 
 
 def array(values, models=None, layers=None):
@@ -85,9 +85,9 @@ def test_extremes_are_the_best_and_the_worst_and_ties_go_by_order():
 @pytest.fixture(scope="module")
 def feather():
     """Accuracies of the 100 fine-tuned BERTs of McCoy, Min and Linzen 2020."""
-    path = next((p for p in SHARED if p.exists()), None)
-    if path is None:
-        pytest.skip("the published accuracies of the feather BERTs are not here")
+    path = realdata(FEATHER)
+    if not path.exists():
+        pytest.skip(f"needs {FEATHER} (github.com/tommccoy1/hans) in a folder named by {FOLDER}")
     table = pd.read_csv(path, encoding="utf-8-sig", index_col="Run")
     return table[table.index.str.match(r"Run \d+$", na=False)]  # below them are summaries
 

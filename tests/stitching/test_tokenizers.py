@@ -16,7 +16,8 @@ from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Windows
 from repsim_nb.stitching.ground import Ground, logits_from
 from repsim_nb.stitching.shared import SUBTOKENS, collated, paired_tokens, states_at_receiver, stretches
-from tests.support.real_tokenizers import REAL, model, needs_realdata, tokenizer
+from tests.support.real_tokenizers import model, needs_realdata, tokenizer
+from tests.support.realdata import realdata
 
 SMALL = "tiny-neox-w32-d2"
 FEW = {"n_fit": 96, "n_report": 48}
@@ -241,7 +242,7 @@ def test_tokenizers_that_share_too_little_are_refused():
 
 @pytest.fixture(scope="module")
 def stories():
-    return rs.load_model(REAL / "stories260k")
+    return rs.load_model(realdata("stories260k"))
 
 
 @needs_realdata
@@ -249,7 +250,7 @@ def test_a_model_of_another_tokenizer_that_nobody_here_trained(stories):
     """It stitches into itself at no cost, and a model from here reads it far better than one that says nothing."""
     for layer in (0, 3, 5):
         assert rs.stitch(stories, stories, layer, TEXTS[:4], map="identity").penalty == 0
-    lines = (REAL / "wikitext2_valid.txt").read_text(encoding="utf-8").splitlines()
+    lines = realdata("wikitext2_valid.txt").read_text(encoding="utf-8").splitlines()
     lines = [line.strip() for line in lines if len(line) > 400][:60]
     how = {"into": 2, "corpus": lines, "fit": "least_squares", "n_fit": 48, "n_report": 16}
     said, unsaid = (rs.stitch(stories, "tiny-neox-w64-d4", 3, shuffle=s, **how) for s in (False, True))

@@ -1,14 +1,17 @@
 """Tokenizers that nobody here made, and small untrained models around their vocabularies."""
 
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
 
-REAL = next((p / "shared" / "realdata" for p in Path(__file__).parents if (p / "shared" / "realdata").is_dir()), None)
+from tests.support.realdata import FOLDER, realdata
+
 FILES = {"gpt2": "gpt2_tokenizer.json", "neox": "neox_tokenizer.json", "llama": "stories260k/tokenizer.json"}
-needs_realdata = pytest.mark.skipif(REAL is None, reason="needs shared/realdata, which is not part of the project")
+needs_realdata = pytest.mark.skipif(
+    not all(realdata(name).exists() for name in FILES.values()),
+    reason=f"needs published tokenizers ({', '.join(FILES.values())}) in a folder named by {FOLDER}",
+)
 
 
 @cache
@@ -18,7 +21,7 @@ def tokenizer(kind):
     ends = {"eos_token": "</s>", "bos_token": "<s>"} if kind == "llama" else {"eos_token": "<|endoftext|>"}
     if kind == "gpt2":
         ends["bos_token"] = "<|endoftext|>"
-    return PreTrainedTokenizerFast(tokenizer_file=str(REAL / FILES[kind]), model_max_length=64, **ends)
+    return PreTrainedTokenizerFast(tokenizer_file=str(realdata(FILES[kind])), model_max_length=64, **ends)
 
 
 @cache
