@@ -12,7 +12,7 @@ from repsim_nb.activations import Sampling, Store
 from repsim_nb.activations.extraction import aligned
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.comparison.cost import expected_bytes
-from repsim_nb.comparison.rows import Rows, check_memory
+from repsim_nb.comparison.rows import Rows, check_memory, check_sampled
 from repsim_nb.comparison.sides import Layers, as_side, layers_of, shapes_and_positions, two_sides
 from repsim_nb.comparison.streaming import streamed
 from repsim_nb.errors import InputError, check_effect, named_arguments
@@ -132,6 +132,7 @@ def compare(
     uncertainty = Uncertainty(null, interval, groups, between_documents, seed)
     controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
     resources = Resources(store, memory_limit, batch_tokens)
+    check_sampled(chosen, uncertainty)
     check_order(a, b)
     sides, layers = two_sides(as_side(a, "a"), None if b is None else as_side(b, "b"), layers_a, layers_b)
     here = [isinstance(side, Mapping) for side in sides]
@@ -141,7 +142,7 @@ def compare(
         extracted |= {} if uncertainty.resampled else {"seed": seed}
         check_effect(compare, extracted, "activations already have their rows. Pass it to extract instead.")
         given = [layers_of(side, which) for side, which in zip(sides, layers, strict=True)]
-        return _of_activations(given, chosen, uncertainty, controls, resources)
+        return compare_activations(given, chosen, uncertainty, controls, resources)
     if any(here):
         raise InputError(
             "One side is a model and the other is activations. Extract both first, with the same arguments."
@@ -172,17 +173,17 @@ def _of_models(
         return streamed(models, layers, measure, sampling, resources)
     acts = aligned(models, layers, sampling, resources)
     resources = replace(resources, memory_limit=cost.limit)  # the limit from before activations took their share
-    return _of_activations(acts, measure, uncertainty, controls, resources)
+    return compare_activations(acts, measure, uncertainty, controls, resources)
 
 
-def _of_activations(
+def compare_activations(
     sides: Sequence[Mapping[int, Any]],
     measure: Measure,
     uncertainty: Uncertainty,
     controls: Controls,
     resources: Resources,
 ) -> xr.DataArray:
-    """`compare` for activations: two sides, or one with itself."""
+    """`compare` for activations, its options as they travel: two sides, or one with itself."""
     rows = Rows.of(dict(zip("ab", sides, strict=False)), uncertainty.groups, controls)
     measure = rows.measure(measure, uncertainty.between_documents)
     check_memory(measure, [side.tensors for side in rows.sides], resources.memory_limit, uncertainty)
@@ -244,11 +245,12 @@ def compare_all(
     chosen = get_measure(measure)
     uncertainty = Uncertainty(null, interval, groups, between_documents, seed)
     controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
+    check_sampled(chosen, uncertainty)
     if not uncertainty.resampled:
         check_effect(compare_all, {"seed": seed}, "it only seeds null and interval, and neither is requested.")
     if not isinstance(activations, Mapping) or not activations:
         raise InputError("compare_all needs activations of at least one model, as {name: activations}.")
-    sides = {str(name): layers_of(as_side(acts, str(name)), "all") for name, acts in activations.items()}
+    sides = {name: layers_of(as_side(acts, str(name)), "all") for name, acts in activations.items()}
     rows = Rows.of(sides, uncertainty.groups, controls)
     chosen = rows.measure(chosen, between_documents)
     check_memory(chosen, [[x for side in rows.sides for x in side.tensors]], memory_limit, uncertainty)

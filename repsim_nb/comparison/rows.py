@@ -107,11 +107,6 @@ class Rows:
         how = {} if errors is None else {"estimator": "sampled pairs of rows"}
         result = labelled(values, measure, a.acts, b.acts, uncertainty.between_documents, **how)
         if errors is not None:
-            if uncertainty:
-                raise InputError(
-                    f"{measure.name} with fast=True comes with its own standard error. Leave out null, interval and "
-                    "between_documents, or leave out fast."
-                )
             return result.assign_coords(standard_error=(result.dims, errors))
         if not uncertainty.resampled:
             return result
@@ -121,6 +116,15 @@ class Rows:
             else Recomputed(measure, a.tensors, b.tensors, self.documents)
         )
         return _with_uncertainty(result, measure, grids, self.documents, uncertainty)
+
+
+def check_sampled(measure: Measure, uncertainty: Uncertainty) -> None:
+    """Raise if a measure that samples pairs of rows is asked for another uncertainty than its own."""
+    if uncertainty and getattr(measure, "fast", False):
+        raise InputError(
+            f"{measure.name} with fast=True comes with its own standard error. Leave out null, interval and "
+            "between_documents, or leave out fast."
+        )
 
 
 def check_memory(

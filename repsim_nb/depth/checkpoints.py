@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from repsim_nb.activations import Sampling, Store
 from repsim_nb.activations.extraction import aligned
-from repsim_nb.comparison import compare
 from repsim_nb.comparison.controls import Controls
+from repsim_nb.comparison.layers import compare_activations
 from repsim_nb.comparison.result import as_json
+from repsim_nb.comparison.rows import check_sampled
 from repsim_nb.comparison.sides import Layers
 from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.measures import Measure, get_measure
@@ -106,12 +107,9 @@ def over_training(
     chosen = get_measure(measure)
     sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
     resources = Resources(store, memory_limit, batch_tokens)
-    how: dict[str, Any] = {"null": null, "interval": interval, "between_documents": between_documents}
-    how |= {"leave_out_first": leave_out_first, "leave_out_norms": leave_out_norms, "standardize": standardize}
-    how |= {"remove_components": remove_components, "memory_limit": memory_limit}
-    if Uncertainty(null, interval, None, between_documents, seed).resampled:
-        how["seed"] = seed
-    Controls(leave_out_first, leave_out_norms, standardize, remove_components)  # fail before running anything
+    uncertainty = Uncertainty(null, interval, None, between_documents, seed)
+    controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
+    check_sampled(chosen, uncertainty)
     names = checkpoints(model) if revisions is None else list(revisions)
     steps = [_step(name) for name in names]
     if not names:
@@ -126,7 +124,7 @@ def over_training(
     made = []
     for place, name in enumerate(watched_steps(names, model, "checkpoint")):
         (acts,) = aligned([load_model(model, revision=name)], [layers], sampling, resources)
-        result = compare(acts, end, measure=chosen, **how)
+        result = compare_activations([acts, end], chosen, uncertainty, controls, resources)
         for part, values in {"similarity_to_final": result, **result.coords}.items():
             if values.ndim == 2:
                 by_part.setdefault(str(part), np.empty_like(ranks))[place] = np.diag(values)

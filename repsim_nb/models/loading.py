@@ -21,13 +21,14 @@ from repsim_nb.models.checkpoint import (
     as_tensor,
     listed,
     not_weights,
+    read_metadata,
     shards,
     weight_files,
 )
 from repsim_nb.models.checkpoint_folder import ADAPTER, MODULES, check_folder, inside, naming, refusing
 from repsim_nb.models.config import read_config
 from repsim_nb.models.download import download
-from repsim_nb.models.gguf import SUFFIX, converted, sha256_of
+from repsim_nb.models.gguf import SUFFIX, converted
 from repsim_nb.models.model import Model
 from repsim_nb.models.native import ARCHITECTURE
 from repsim_nb.models.native_files import OLDER_WEIGHTS, TOKENIZER_FILES, load_native
@@ -151,8 +152,9 @@ def _from_place(place: Place, how: How) -> Model:
         return _from_hub(place, how)
     about = {"source": place.source, "revision": place.revision or "main"}
     if place.folder.suffix == SUFFIX and place.folder.is_file():
-        about |= {"gguf_sha256": sha256_of(place.folder)}
-        return _from_directory(place, converted(place.folder, cache_folder()), how, about)
+        folder = converted(place.folder, cache_folder())
+        about |= {"gguf_sha256": read_metadata(folder / WEIGHTS)["gguf_sha256"]}
+        return _from_directory(place, folder, how, about)
     return _from_directory(place, place.folder, how, about)
 
 

