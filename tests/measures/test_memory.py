@@ -61,6 +61,7 @@ GROWING += ["concentricity_difference", "magnitude_difference"]
 GROWTH = """
 import json, sys
 from pathlib import Path
+from statistics import median
 import numpy as np
 from repsim_nb.measures import get_measure
 
@@ -68,11 +69,14 @@ def resident(field):
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
-def peak(measure, x, y):
+def once(measure, x, y):
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = resident("VmRSS")
     measure(x, y)
     return resident("VmHWM") - before
+
+def peak(measure, x, y):  # the median: a busy system drops pages of libraries and reads them again
+    return median(once(measure, x, y) for _ in range(5))
 
 x, y = np.random.default_rng(0).standard_normal((2, 3000, 192), dtype="float32")
 for measure in map(get_measure, sys.argv[1:]):
@@ -87,13 +91,14 @@ def test_memory_grows_as_what_is_taken_does():
     """In a process that gives back at once what is freed, so that only what is in use counts."""
     if not os.access(PEAK, os.W_OK):
         pytest.skip("this system does not tell a process its peak")
-    alone = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**16), "OMP_NUM_THREADS": "1"}
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    alone |= {"MALLOC_MMAP_THRESHOLD_": str(2**16), "OMP_NUM_THREADS": "1"}
     run = [sys.executable, "-W", "ignore", "-c", GROWTH, *GROWING]
     lines = subprocess.run(run, env=alone, check=True, capture_output=True, text=True).stdout.splitlines()
     found = {name: (taken, expected) for name, taken, expected in map(json.loads, lines)}
     assert list(found) == GROWING
     for name, (taken, expected) in found.items():
-        assert taken == pytest.approx(expected, rel=0.25), name
+        assert taken == pytest.approx(expected, rel=0.4), name
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=NAMES)
