@@ -280,6 +280,8 @@ class Plan:
     def provenance(self) -> dict[str, Any]:
         """Everything that determines the values."""
         how = self.sampling.settings | {"n_rows": len(self), "coverage": self.selection.coverage}
+        if self.selection.rows_per_document is not None:
+            how["rows_per_document"] = self.selection.rows_per_document
         return {"model": self.model.provenance, **how, "corpus": self.sampling.text.provenance}
 
     @cached_property

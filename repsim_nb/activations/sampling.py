@@ -43,8 +43,10 @@ class Sampling:
     n_rows
         Maximum number of rows. A smaller corpus is used completely, with a FewerRowsWarning for "tokens" and "padded".
     rows_per_document
-        Maximum number of tokens from one document, for rows="tokens" only. Documents are then drawn at random until
-        there are enough rows. None spreads the rows over all documents.
+        Rows to take from each document, for rows="tokens" only. Documents are drawn at random until there are enough
+        rows; if there are not enough documents, each gives more, so 1 spreads the rows over as many as there are.
+        None chooses by cost: the fewest for which a model runs at most six tokens per row, and no more than leaves 64
+        documents (see docs/cost.md). Rows of one document are alike, so intervals over documents widen with it.
     seed
         Seed for sampling rows.
     packing

@@ -7,6 +7,7 @@ tokenizers share the places at which both end a token.
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -20,6 +21,9 @@ from repsim_nb.models import Model, Packing
 from repsim_nb.models.window import WindowTable
 
 TOKENS_AT_ONCE = 2**18  # tokens
+# Both from the curve in docs/cost.md: up to 16 rows of a document widen the interval little and save most of the cost.
+TOKENS_PER_ROW = 6  # tokens that the default choice of rows runs for each of them, at most
+FEWEST_DOCUMENTS = 64  # documents from which it takes rows all the same; three for each block of the jackknife
 MIN_COVERAGE = 0.1  # minimum share of token boundaries that different tokenizers must have in common
 
 
@@ -45,6 +49,8 @@ class Selection:
     coverage
         Share of the coarsest tokenizer's token boundaries that all tokenizers have in common, 0 to 1. For rows="mean"
         and "cls" with different tokenizers: share of the documents that fit one window in every model.
+    rows_per_document
+        Rows that were to come from each document, given or chosen by cost; None for other kinds than "tokens".
     """
 
     windows: WindowTable
@@ -53,6 +59,7 @@ class Selection:
     document: np.ndarray
     char_end: np.ndarray
     coverage: float = 1.0
+    rows_per_document: int | None = None
 
     def __len__(self) -> int:
         return len(self.window)
@@ -72,8 +79,9 @@ class Selection:
 def select(models: Sequence[Model], sampling: Sampling, memory_limit: int | None = None) -> list[Selection]:
     """Select rows for every model: row i is the same place of the same document in each. The corpus must be loaded.
 
-    Rows are spread evenly over documents, or over as many as `rows_per_document` requires. Within a document they are
-    drawn at random from as few windows as possible. The selection does not depend on the order of models. Windows are
+    Documents are drawn at random, as many as `rows_per_document` requires; if there are not enough, each gives more
+    rows, as equally as their sizes allow. Without it the number is chosen by cost (`_rows_by_cost`). Within a document
+    rows are drawn at random from as few windows as possible. The selection does not depend on the order of models. Windows are
     as long as the shortest context, or as the packing says.
 
     Raises
@@ -113,12 +121,15 @@ def select(models: Sequence[Model], sampling: Sampling, memory_limit: int | None
         keys, coverage = _whole_documents(models, corpus, list(by_tokenizer.values()), keys, kind)
     if not len(keys):
         raise _no_rows_error(models, corpus)
-    available = _count_available(keys, sampling.rows_per_document)
-    if available < n_rows and kind == "tokens":
-        _warn_fewer_rows(n_rows, corpus, available)
+    if len(keys) < n_rows and kind == "tokens":
+        _warn_fewer_rows(n_rows, corpus, len(keys))
     any_order = by_tokenizer[min(by_tokenizer)]  # draw from these windows whatever the order of models
-    chosen = _spread_over_documents(any_order, keys, sampling)
-    selections = [replace(table.at(chosen), coverage=coverage) for table in tables]
+    each = sampling.rows_per_document
+    if each is None:
+        each = _rows_by_cost(any_order, keys, n_rows) if kind == "tokens" else 1
+    chosen = _draw(any_order, keys, n_rows, each, np.random.default_rng(sampling.seed))
+    about = {"coverage": coverage, "rows_per_document": each if kind == "tokens" else None}
+    selections = [replace(table.at(chosen), **about) for table in tables]
     return [replace(s, position=np.zeros_like(s.position)) for s in selections] if kind == "cls" else selections
 
 
@@ -281,20 +292,29 @@ def _whole_documents(
     return keys[whole], float(whole.sum() / len(corpus))
 
 
-def _count_available(keys: np.ndarray, rows_per_document: int | None) -> int:
-    """Number of rows available."""
-    if rows_per_document is None:
-        return len(keys)
-    return int(np.minimum(np.unique(keys >> 32, return_counts=True)[1], rows_per_document).sum())
+def _rows_by_cost(table: _Places, keys: np.ndarray, n_rows: int) -> int:
+    """Rows to take from each document: the fewest for which a model runs at most `TOKENS_PER_ROW` tokens a row.
+
+    One row per document says most about a text for its number of rows, and costs a whole window each. The first few
+    further rows of a document are nearly free and say nearly as much (docs/cost.md). At least `FEWEST_DOCUMENTS`
+    documents give rows if there are as many, whatever that costs.
+    """
+    available = np.unique(keys >> 32, return_counts=True)[1]
+    window = np.unique(table.window[np.searchsorted(table.key, keys)])
+    around = len(table.windows.before) + len(table.windows.after)
+    tokens = (table.windows.counts[window].mean() + around) * len(available)
+    most = max(1, n_rows // min(FEWEST_DOCUMENTS, len(available)))
+
+    def affordable(each: int) -> bool:
+        return bool(tokens <= TOKENS_PER_ROW * np.minimum(available, each).sum())
+
+    return 1 + bisect_left(range(1, most), True, key=affordable)
 
 
-def _spread_over_documents(table: _Places, keys: np.ndarray, sampling: Sampling) -> np.ndarray:
-    document, rng = keys >> 32, np.random.default_rng(sampling.seed)
+def _draw(table: _Places, keys: np.ndarray, n_rows: int, each: int, rng: np.random.Generator) -> np.ndarray:
+    document = keys >> 32
     _, start, available = np.unique(document, return_index=True, return_counts=True)
-    if sampling.rows_per_document is None:
-        quota = _quotas(available, sampling.n_rows, rng)
-    else:
-        quota = _quotas_with_cap(available, sampling.n_rows, sampling.rows_per_document, rng)
+    quota = _quotas(available, n_rows, each, rng)
     window = table.window[np.searchsorted(table.key, keys)]
     chosen = []
     for first, count, wanted in zip(start, available, quota, strict=True):
@@ -304,7 +324,18 @@ def _spread_over_documents(table: _Places, keys: np.ndarray, sampling: Sampling)
     return np.sort(np.concatenate(chosen))
 
 
-def _quotas(available: np.ndarray, n_rows: int, rng: np.random.Generator) -> np.ndarray:
+def _quotas(available: np.ndarray, n_rows: int, each: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows per document: `each` from randomly drawn documents, or from all of them as equally as their sizes allow."""
+    if each == 1 or np.minimum(available, each).sum() <= n_rows:
+        return _equal_quotas(available, n_rows, rng)
+    order = rng.permutation(len(available))
+    mine = np.minimum(available[order], each)
+    quota = np.zeros_like(available)
+    quota[order] = np.clip(n_rows - (np.cumsum(mine) - mine), 0, mine)
+    return quota
+
+
+def _equal_quotas(available: np.ndarray, n_rows: int, rng: np.random.Generator) -> np.ndarray:
     """Rows per document: as equal as the documents' sizes allow, with the remainder assigned at random."""
     quota = np.zeros_like(available)
     while (left := min(n_rows, available.sum()) - quota.sum()) > 0:
@@ -314,15 +345,6 @@ def _quotas(available: np.ndarray, n_rows: int, rng: np.random.Generator) -> np.
             quota[rng.choice(open_, left, replace=False)] += 1
         else:
             quota[open_] = np.minimum(quota[open_] + share, available[open_])
-    return quota
-
-
-def _quotas_with_cap(available: np.ndarray, n_rows: int, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows per document: up to `most` each, from randomly drawn documents until there are n_rows."""
-    order = rng.permutation(len(available))
-    before = np.cumsum(np.minimum(available[order], most)) - np.minimum(available[order], most)
-    quota = np.zeros_like(available)
-    quota[order] = np.clip(n_rows - before, 0, np.minimum(available[order], most))
     return quota
 
 

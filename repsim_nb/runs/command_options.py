@@ -30,7 +30,7 @@ HELP = {
     "site": "resid_post, attn_out, mlp_out or pre_residual",
     "rows": "tokens, last, mean, cls or padded",
     "n_rows": "most rows to compare",
-    "rows_per_document": "most tokens from one document",
+    "rows_per_document": "tokens to take from each document",
     "seed": "seed of everything that is random",
     "packing": "documents or packed, optionally with the length of windows and bos or no-bos: packed:128:bos",
     "null": "permutation, moments, or a number of permutations",

@@ -26,7 +26,7 @@ def _words(name: str, value: Any) -> str:
         case "site":
             return f"site {value}"
         case "rows_per_document":
-            return f"at most {value} {'token' if value == 1 else 'tokens'} per document"
+            return f"{_count(value, 'token')} per document"
         case "packing":
             return _packing(value)
         case "between_documents":

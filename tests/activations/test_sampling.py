@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import repsim_nb as rs
-from repsim_nb.activations.selection import FewerRowsWarning, _quotas_with_cap
+from repsim_nb.activations.extraction import plan_aligned
+from repsim_nb.activations.selection import FEWEST_DOCUMENTS, TOKENS_PER_ROW, FewerRowsWarning, _quotas
 from repsim_nb.errors import InputError
 from repsim_nb.system.resources import Resources
 
@@ -18,21 +19,26 @@ TEXTS = [f"Document {number} says: " + "one word after the other, " * (1 + numbe
     st.lists(st.integers(1, 30), min_size=1, max_size=20), st.integers(1, 200), st.integers(1, 12), st.integers(0, 9)
 )
 @settings(max_examples=200, deadline=None)
-def test_rows_come_from_as_few_documents_as_it_takes(available, n_rows, most, seed):
+def test_quotas_take_so_many_rows_of_each_document_or_of_all_documents_more(available, n_rows, each, seed):
     available = np.array(available)
-    quota = _quotas_with_cap(available, n_rows, most, np.random.default_rng(seed))
-    each = np.minimum(available, most)
-    assert (quota <= each).all()
+    quota = _quotas(available, n_rows, each, np.random.default_rng(seed))
+    assert (quota <= available).all()
     assert (quota >= 0).all()
-    assert quota.sum() == min(n_rows, each.sum())
-    assert ((quota == each) | (quota == 0)).sum() >= len(available) - 1  # only the last one drawn is not used up
+    assert quota.sum() == min(n_rows, available.sum())
+    wanted = np.minimum(available, each)
+    if wanted.sum() >= n_rows:
+        assert ((quota == wanted) | (quota == 0)).sum() >= len(available) - 1  # all but the last one drawn
+    else:
+        assert (quota >= wanted).all()
+        open_ = quota < available
+        assert not open_.any() or quota[open_].min() >= quota.max() - 1  # as equal as the sizes allow
 
 
 def test_rows_per_document_is_kept_and_the_seed_draws_the_documents():
     few = rs.extract(NAME, TEXTS, n_rows=30, rows_per_document=5).rows
     assert (few.document.value_counts() == 5).all()
     assert few.document.nunique() == 6
-    spread = rs.extract(NAME, TEXTS, n_rows=30).rows
+    spread = rs.extract(NAME, TEXTS, n_rows=30, rows_per_document=1).rows
     assert spread.document.nunique() == 30
     other = rs.extract(NAME, TEXTS, n_rows=30, rows_per_document=5, seed=1).rows
     assert set(other.document) != set(few.document)
@@ -42,25 +48,57 @@ def test_rows_per_document_is_kept_and_the_seed_draws_the_documents():
 
 def test_rows_per_document_reads_no_other_document():
     """What is run grows with the documents that are drawn, not with the corpus."""
-    from repsim_nb.activations.extraction import plan_aligned
-
-    (few,), (spread,) = (
-        plan_aligned([NAME], None, rs.Sampling(TEXTS, n_rows=30, rows_per_document=each)) for each in (10, None)
-    )
+    few, spread = (_plan(TEXTS, n_rows=30, rows_per_document=each) for each in (10, 1))
     assert few.tokens() < spread.tokens() / 4
 
 
-def test_rows_per_document_says_when_there_are_fewer():
-    with pytest.warns(FewerRowsWarning, match="Requested 1,000 rows, but .* has only 80"):
-        acts = rs.extract(NAME, TEXTS, n_rows=1000, rows_per_document=2)
-    assert len(acts.rows) == 80
+def test_rows_per_document_of_one_spreads_more_rows_than_documents_over_all_of_them():
+    rows = rs.extract(NAME, TEXTS, n_rows=100, rows_per_document=1).rows
+    assert sorted(set(rows.document.value_counts())) == [2, 3]
+    with pytest.warns(FewerRowsWarning, match="Requested 5,000 rows"):
+        assert len(rs.extract(NAME, TEXTS[:9], n_rows=5000, rows_per_document=1).rows) < 5000
+
+
+def _plan(texts, name=NAME, **how):
+    return plan_aligned([name], None, rs.Sampling(rs.load_corpus(texts), **how))[0]
+
+
+WORDS = "a few words that come one after the other until the end of this text is reached "
+
+
+@pytest.mark.parametrize("n_rows", [256, 2000])
+@pytest.mark.parametrize(("name", "lengths"), [(NAME, (1, 2, 3)), (NAME, (9,)), ("tiny-bert-nli-00", (1,))])
+def test_rows_per_document_is_chosen_by_cost(name, lengths, n_rows):
+    texts = [f"{i} {WORDS * lengths[i % len(lengths)]}" for i in range(1200)]
+    plan = _plan(texts, name, n_rows=n_rows)
+    each = plan.selection.rows_per_document
+    documents = plan.rows.document.nunique()
+    assert documents >= FEWEST_DOCUMENTS
+    assert plan.rows.document.value_counts().max() == each
+    if documents > 1.2 * FEWEST_DOCUMENTS:  # cost decides, and the next smaller number would cost too much
+        assert plan.tokens() <= 1.05 * TOKENS_PER_ROW * len(plan)
+        further = _plan(texts, name, n_rows=n_rows, rows_per_document=max(1, each // 2))
+        assert further.tokens() > TOKENS_PER_ROW * len(further)
+
+
+def test_rows_per_document_by_default_uses_all_documents_where_there_are_few():
+    rows = rs.extract(NAME, TEXTS[:20], n_rows=200).rows
+    assert rows.document.nunique() == 20
 
 
 def test_rows_per_document_is_in_the_provenance_and_the_rows_are_the_same_in_every_model():
     a, b = rs.extract_aligned([NAME, "tiny-neox-w64-d2"], TEXTS, n_rows=24, rows_per_document=4)
     assert a.rows[["document", "char_end"]].equals(b.rows[["document", "char_end"]])
     assert a.provenance["rows_per_document"] == 4
-    assert "rows_per_document" not in rs.extract(NAME, TEXTS, n_rows=4).provenance
+
+
+def test_rows_per_document_chosen_by_cost_is_in_the_provenance_and_gives_the_same_rows_when_it_is_given():
+    texts = [f"{i} {WORDS * 3}" for i in range(300)]
+    chosen = rs.extract(NAME, texts, n_rows=1000)
+    each = chosen.provenance["rows_per_document"]
+    assert each > 1
+    assert rs.extract(NAME, texts, n_rows=1000, rows_per_document=each).rows.equals(chosen.rows)
+    assert "rows_per_document" not in rs.extract(NAME, texts, n_rows=4, rows="last").provenance
 
 
 @pytest.mark.parametrize(
