@@ -364,7 +364,12 @@ def _run(
     progress: bool = True,
 ) -> dict[int, Tensor]:
     kept = {layer: torch.empty(len(selection), model.d_model) for layer in layers}
-    batches = steps(_batches(model, selection, batch_tokens), model.name, shown=progress)
+    planned = _batches(model, selection, batch_tokens)
+    tokens_of = [sum(end for _, end in batch) for batch in planned]
+    each = selection.rows_per_document
+    more = "" if each is None else f"more rows of each document (rows_per_document, now {each}), "
+    cheaper = f"Cheaper: fewer rows (n_rows, now {len(selection):,}), {more}or no layers above those you need."
+    batches = steps(planned, model.name, "token", progress, sizes=tokens_of, cheaper=cheaper)
     filled = dict.fromkeys(layers, 0)
     by_window = selection.by_window()
     for batch in batches:

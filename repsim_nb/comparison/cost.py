@@ -23,6 +23,7 @@ from repsim_nb.models import Model, Packing
 from repsim_nb.models.shape import Shape
 from repsim_nb.models.tokenizing import sizes, text_bytes
 from repsim_nb.system.memory import limit_bytes, most_rows, readable_size
+from repsim_nb.system.progress import SLOW
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
 
@@ -166,9 +167,17 @@ class Estimate:
         ]
         if route != "over the limit":
             lines.append(f"  peak       about {readable_size(self.peak)}")
-        if self.forward_seconds is not None and self.measure_seconds is not None:
-            lines.append(f"  time       about {self.seconds:.0f} s (models {self.forward_seconds:.0f} s)")
-        return "\n".join(lines)
+        return "\n".join([*lines, *([self.time] if self.time else [])])
+
+    @property
+    def time(self) -> str:
+        """The line about seconds, and what would be cheaper where they are many; empty without a trial."""
+        if self.seconds is None or self.forward_seconds is None:
+            return ""
+        line = f"  time       about {self.seconds:.0f} s (models {self.forward_seconds:.0f} s)"
+        if self.forward_seconds < SLOW:
+            return line
+        return f"{line}\n  cheaper    fewer rows, more rows of each document, or no layers above those you need"
 
 
 @named_arguments(as_parameter)
@@ -195,9 +204,9 @@ def estimate(
     remove_components: int = 0,
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
-    trial: bool = False,
+    trial: bool | None = None,
 ) -> Estimate:
-    """Estimate what `compare` with the same arguments needs, from the models' configs, without loading weights.
+    """Estimate what `compare` with the same arguments needs: bytes from the models' configs, seconds from a trial.
 
     Parameters
     ----------
@@ -210,7 +219,9 @@ def estimate(
     memory_limit, batch_tokens
         As in `compare`.
     trial
-        Load the models and run them for about a second to estimate the total time, without null and interval.
+        Run the models for about a second to estimate the total time, without null and interval. True loads models
+        that are given by name; None runs only models that are
+        loaded already, and reads no corpus by name.
 
     Returns
     -------
@@ -246,7 +257,8 @@ def estimate(
         one_at_a_time=one_at_a_time(models, layers, sampling, resources),
         text=text_bytes(_texts_in_memory(corpus) or []),
     )
-    if not trial:
+    at_hand = all(isinstance(model, Model) for model in models) and not isinstance(corpus, str)
+    if not (at_hand if trial is None else trial):
         return about
     plans = plan_aligned(models, layers, sampling, resources)
     forward = sum(_forward_seconds(plan) for plan in plans)

@@ -1,8 +1,18 @@
 """Model stitching: maps between layers of two models, the stitched model and its penalty."""
 
 from repsim_nb.stitching.asymmetry import asymmetry, penalties_by_kind
+from repsim_nb.stitching.cost import StitchEstimate, estimate_stitch
 from repsim_nb.stitching.shipped_tables import shipped_table
 from repsim_nb.stitching.stitched import Stitched, stitch
 from repsim_nb.stitching.table import stitching_table
 
-__all__ = ["Stitched", "asymmetry", "penalties_by_kind", "shipped_table", "stitch", "stitching_table"]
+__all__ = [
+    "StitchEstimate",
+    "Stitched",
+    "asymmetry",
+    "estimate_stitch",
+    "penalties_by_kind",
+    "shipped_table",
+    "stitch",
+    "stitching_table",
+]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError, check_effect, unknown
 from repsim_nb.models import Model
-from repsim_nb.stitching.ground import Ground, logits_from
+from repsim_nb.stitching.ground import CHEAPER, Ground, logits_from
 from repsim_nb.stitching.maps import MAPS, CrossProducts, Map
 from repsim_nb.stitching.shared import paired_tokens
 from repsim_nb.system.progress import steps
@@ -115,7 +115,7 @@ def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFra
     history, kept, waited = [(0, float("nan"), best)], _copy(map_), 0
     recent: list[float] = []
     order: list[int] = []
-    for step in steps(range(1, method.steps + 1), "fitting the map", "step", shown=False):
+    for step in steps(range(1, method.steps + 1), "fitting the map", "step", cheaper=CHEAPER):
         order = order or rng.permutation(len(batches)).tolist()
         i = order.pop()
         for group in optimizer.param_groups:

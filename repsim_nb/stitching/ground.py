@@ -6,9 +6,9 @@ import hashlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,12 +22,27 @@ from repsim_nb.models.identity import UntraceableError
 from repsim_nb.models.neutral import NEUTRAL
 from repsim_nb.stitching.shared import collated, states_at_receiver, stretches, window_of
 from repsim_nb.stitching.task import KINDS, Losses, Task, predicted
+from repsim_nb.system.progress import steps
 
 PARTS = ("fit", "stop", "report")
 MATCH_TOKENS = 2**16  # used by a least-squares fit; a gradient fit needs more
 CACHE_BYTES = 2**30  # of activations kept for the next stitch
 CACHE_BYTES_PER_PASS = CACHE_BYTES // 16  # kept from one pass, so that other models are not evicted
+CHEAPER = "Cheaper: less text (n_fit, n_report), or fit='least_squares'."
 STOP_SHARE = 0.15  # of the fit windows, held out for early stopping
+
+
+class Joint(Protocol):
+    """The layers that a stitch joins."""
+
+    @property
+    def sender(self) -> Model: ...
+    @property
+    def receiver(self) -> Model: ...
+    @property
+    def layer(self) -> int: ...
+    @property
+    def into(self) -> int: ...
 
 
 class Ground:
@@ -48,8 +63,8 @@ class Ground:
         Seed for the split and the sample of windows.
     fits
         Whether anything is fitted; otherwise all documents are for reporting.
-    layers
-        Layers that will be needed, which are then computed together.
+    seams
+        The stitches to come. Layers of one model that they need are computed together.
 
     Attributes
     ----------
@@ -78,9 +93,9 @@ class Ground:
         n_report: int | None,
         seed: int,
         fits: bool = True,
-        layers: Sequence[int] = (),
+        seams: Sequence[Joint] = (),
     ) -> None:
-        self.models, self.seed, self.layers = list(models), seed, layers
+        self.models, self.seed, self.seams = list(models), seed, seams
         self.corpora = _split_corpus(models[0].made_for if corpus is None else corpus, seed, fits)
         self.task: Task = KINDS[models[0].kind](self.corpora.values())
         self.matched = "match" if fits else "report"
@@ -189,22 +204,34 @@ class Ground:
             computed = _LazyActivations(model, layer, self.batches_of(model)[part])
             if computed.nbytes > CACHE_BYTES:
                 return computed
-            self._cache_pass(model, self._layers_to_cache(layer, max(1, CACHE_BYTES_PER_PASS // computed.nbytes)), part)
+            wanted = [layer, *self._needed_too(model, layer, part)]
+            self._cache_pass(model, wanted[: max(1, CACHE_BYTES_PER_PASS // computed.nbytes)], part)
             while sum(t.nbytes for tensors in self._cache.values() for t in tensors) > CACHE_BYTES:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)
         return self._cache[key]
 
-    def _layers_to_cache(self, layer: int, most: int) -> list[int]:
-        """The layer and, if there is room, those that will be needed next."""
-        others = sorted({*self.layers} - {layer}, key=lambda other: (other < layer, other))
-        return [layer, *others][:most]
+    def _needed_too(self, model: Model, layer: int, part: str) -> list[int]:
+        """Other layers that the stitches need, those after `layer` first; the top only for losses, which come last."""
+        others = self._needs.get(self.identity(model), set()) - {layer}
+        judged = part == "report" and any(self.identity(seam.receiver) == self.identity(model) for seam in self.seams)
+        top = {model.n_layers} - {layer, *others} if judged else ()
+        return [*sorted(others, key=lambda other: (other < layer, other)), *top]
+
+    @cached_property
+    def _needs(self) -> dict[str, set[int]]:
+        needs: dict[str, set[int]] = {}
+        for seam in self.seams:
+            for model, layer in ((seam.sender, seam.layer), (seam.receiver, seam.into)):
+                needs.setdefault(self.identity(model), set()).add(layer)
+        return needs
 
     @torch.no_grad()
     def _cache_pass(self, model: Model, layers: Sequence[int], part: str) -> None:
         """Run the model once and cache several layers, the first one last so that it is evicted last."""
         kept: dict[int, list[Tensor]] = {layer: [] for layer in reversed(layers)}
-        for batch in self.batches_of(model)[part]:
+        batches = self.batches_of(model)[part]
+        for batch in steps(batches, f"{model.name}, {part}", "token", sizes=_tokens(batches), cheaper=CHEAPER):
             model.residuals(_on(model, batch), layers, lambda layer, hidden: kept[layer].append(hidden))
         self._cache.update({(self.identity(model), layer, part): tensors for layer, tensors in kept.items()})
 
@@ -225,13 +252,13 @@ class Ground:
         if key not in self._losses:
             mean = self._mean(receiver, into)
             batches = self.batches_of(receiver)["report"]
-            self._losses[key] = self.losses(receiver, (_logits_of_constant(receiver, mean, into, b) for b in batches))
+            self._losses[key] = self.losses(receiver, _logits_of_constant(receiver, mean, into, batches))
         return self._losses[key]
 
     def _mean(self, model: Model, layer: int) -> Tensor:
         """Mean activation over the tokens used for fitting, (d_model,)."""
         if (self.identity(model), layer) not in self._means:
-            for each in {layer, *self.layers}:
+            for each in {layer} | self._needs.get(self.identity(model), set()):
                 matched = zip(self.hidden(model, each, self.matched), self.batches_of(model)[self.matched], strict=True)
                 rows = torch.cat([hidden[batch.mask] for hidden, batch in matched])
                 self._means[self.identity(model), each] = rows.mean(0)
@@ -244,7 +271,9 @@ class Ground:
 
     def losses(self, receiver: Model, logits: Iterable[Tensor]) -> Losses:
         """Losses from the logits of every report batch, in order."""
-        return self.task.losses(receiver, logits, self.batches_of(receiver)["report"], self.corpora["report"])
+        batches = self.batches_of(receiver)["report"]
+        watched = steps(logits, f"losses of {receiver.name}", "token", sizes=_tokens(batches), cheaper=CHEAPER)
+        return self.task.losses(receiver, watched, batches, self.corpora["report"])
 
     def sent(self, sender: Model, layer: int, receiver: Model, part: str, shuffle: bool = False) -> Sequence[Tensor]:
         """The sender's states at the receiver's tokens, (sequences, length, d_sender) for every batch.
@@ -290,14 +319,29 @@ def logits_from(receiver: Model, hidden: Tensor, into: int, batch: Batch) -> Ten
     return receiver.head(receiver.run(hidden, into, receiver.n_layers, batch), batch)
 
 
-def _logits_of_constant(receiver: Model, row: Tensor, into: int, batch: Batch) -> Tensor:
-    """Logits of the receiver with the same row at all positions. Sequences of equal length are computed once."""
-    lengths = batch.mask.sum(1).tolist()
-    last = {length: place for place, length in enumerate(lengths)}
-    few = batch.take(list(last.values()))
-    logits = logits_from(receiver, row.expand(*few.ids.shape, -1), into, few)
-    order = list(last)
-    return logits[[order.index(length) for length in lengths]]
+def _logits_of_constant(receiver: Model, row: Tensor, into: int, batches: Sequence[Batch]) -> Iterator[Tensor]:
+    """Logits of the receiver with the same row at all positions, batch by batch, each length computed once.
+
+    A causal model computes only the longest sequence: the others are its beginnings.
+    """
+    lengths = [batch.mask.sum(1).tolist() for batch in batches]
+    longest = max(map(max, lengths))
+    if receiver.kind == "causal" and receiver.neutral.cut(longest):
+        place, number = next((of.index(longest), i) for i, of in enumerate(lengths) if longest in of)
+        one = batches[number].take([place])
+        logits = logits_from(receiver, row.expand(*one.ids.shape, -1), into, one)
+        yield from (logits[:, : batch.ids.shape[1]].expand(len(batch), -1, -1) for batch in batches)
+        return
+    for batch, of in zip(batches, lengths, strict=True):
+        last = {length: place for place, length in enumerate(of)}
+        few = batch.take(list(last.values()))
+        logits = logits_from(receiver, row.expand(*few.ids.shape, -1), into, few)
+        order = list(last)
+        yield logits[[order.index(length) for length in of]]
+
+
+def _tokens(batches: Sequence[Batch]) -> list[int]:
+    return [batch.ids.numel() for batch in batches]
 
 
 def _on(model: Model, batch: Batch) -> Batch:

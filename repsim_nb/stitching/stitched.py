@@ -359,7 +359,7 @@ def stitch(
     """
     method = Method(map, fit, rank, steps, warmup)
     seam = join(load_model(sender), load_model(receiver), layer, into, shuffle)
-    ground = common_ground([seam.sender, seam.receiver], corpus, n_fit, n_report, seed, method.fits)
+    ground = common_ground([seam.sender, seam.receiver], corpus, n_fit, n_report, seed, method.fits, [seam])
     return stitch_on(ground, seam, method)
 
 
@@ -414,13 +414,13 @@ def common_ground(
     n_report: int | None,
     seed: int,
     fits: bool = True,
-    layers: Sequence[int] = (),
+    seams: Sequence[Seam] = (),
 ) -> Ground:
-    """Windows that suit all of these models; `layers` are those that will be needed."""
+    """Windows that suit all of these models, for `seams`."""
     for name, number in (("n_fit", n_fit), ("n_report", 1 if n_report is None else n_report)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InputError(f"{name}={number!r}; expected a positive whole number.")
-    ground = Ground(corpus, models, n_fit, n_report, seed, fits, layers)
+    ground = Ground(corpus, models, n_fit, n_report, seed, fits, seams)
     for model in models:
         ground.task.key(model)  # raises if the labels of model and corpus do not match
     return ground

@@ -100,7 +100,7 @@ def stitching_table(
     shallowest = min(models.values(), key=lambda m: m.n_layers)
     positions = shallowest.positions(layers)
     seams = [join(s, r, layer, layer, shuffle) for s in lower for layer in positions for r in higher]
-    ground = common_ground(list(models.values()), corpus, n_fit, n_report, seed, method.fits, positions)
+    ground = common_ground(list(models.values()), corpus, n_fit, n_report, seed, method.fits, seams)
     for model in (*lower, *higher):
         if ground.identity(model) != ground.identity(models[model.name]):
             raise _duplicate_name(model.name)

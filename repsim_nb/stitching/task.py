@@ -25,6 +25,7 @@ from repsim_nb.stitching.shared import SharedBatch
 
 ENTAILMENT, NON_ENTAILMENT = LABELS
 SEQUENCES = 8  # windows of running text per batch
+PADDED = 1.25  # most positions of a batch, relative to its tokens, where nothing depends on what a batch holds
 EXAMPLES = 64  # per gradient step
 TOKENS = 8192  # per batch of examples, padding included
 
@@ -167,8 +168,8 @@ class NextToken(Task):
         return _windows(cut, corpus.texts, length)
 
     def groups(self, windows: list[Window], part: str) -> list[list[Window]]:
-        """Group windows of similar length."""
-        return _groups(sorted(windows, key=len), SEQUENCES)
+        """Group windows of similar length; a gradient step always sees `SEQUENCES` of them."""
+        return _groups(sorted(windows, key=len), SEQUENCES, padded=None if part == "fit" else PADDED)
 
     def key(self, model: Model) -> str:
         """Empty: losses depend on the logits alone."""
@@ -327,15 +328,21 @@ def _windows(cut: Windows, texts: tuple[Any, ...], length: int) -> list[Window]:
     return list(cut(texts, length))
 
 
-def _groups(windows: list[Window], sequences: int, tokens: float = float("inf")) -> list[list[Window]]:
-    """Group windows in order, limiting sequences and padded tokens per group; a group has at least one window."""
+def _groups(
+    windows: list[Window], sequences: int, tokens: float = float("inf"), padded: float | None = None
+) -> list[list[Window]]:
+    """Group windows in order, limiting sequences and padded tokens per group; a group has at least one window.
+
+    `padded` limits the padded tokens relative to those of the windows.
+    """
     groups: list[list[Window]] = []
-    longest = 0
+    longest = held = 0
     for window in windows:
-        longest = max(longest, len(window))
-        if not groups or len(groups[-1]) == sequences or longest * (len(groups[-1]) + 1) > tokens:
+        longest, held = max(longest, len(window)), held + len(window)
+        most = tokens if padded is None else min(tokens, padded * held)
+        if not groups or len(groups[-1]) == sequences or longest * (len(groups[-1]) + 1) > most:
             groups.append([])
-            longest = len(window)
+            longest = held = len(window)
         groups[-1].append(window)
     return groups
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from html import escape
 
@@ -29,6 +30,7 @@ class Bar(widgets.Box):
             part.add_class(f"repsim-{name}")
         super().__init__([*named.values()])
         self.add_class("repsim-bar")
+        self._begun = time.monotonic()
         self.run.on_click(lambda _: run())
         self.cancel.on_click(lambda _: cancel())
 
@@ -48,9 +50,12 @@ class Bar(widgets.Box):
         self.said.value = f'<div role="status">{escape(text)}</div>'
 
     def step(self, what: str, at: int, of: int) -> None:
-        """Show progress."""
+        """Show progress, and the seconds that are left once there is something to tell them from."""
         self.progress.value = at / of if of else 0.0
-        self.say(f"{what}: {at} of {of}")
+        if at == 0:
+            self._begun = time.monotonic()
+        left = (time.monotonic() - self._begun) * (of - at) / at if at else 0.0
+        self.say(f"{what}: {at:,} of {of:,}" + (f", about {left:.0f} s left" if left >= 1 else ""))
 
     def tell_cost(self, words: str) -> None:
         """Show the estimated cost of a run."""
