@@ -43,8 +43,8 @@ def test_shapes_dtype_and_order(model, acts):
     assert (acts.rows.position > 0).all()  # position 0 holds the special token
 
 
-def test_rows_spread_over_as_many_documents_as_there_are(acts):
-    per_document = acts.rows.groupby("document").size()
+def test_one_row_per_document_spreads_over_as_many_documents_as_there_are(model):
+    per_document = rs.extract(model, n_rows=1000, rows_per_document=1).rows.groupby("document").size()
     assert len(per_document) == len(rs.load_corpus("python-docs"))
     assert per_document.max() - per_document.min() <= 1
 

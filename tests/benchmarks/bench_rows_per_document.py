@@ -1,12 +1,13 @@
 """What rows per document cost and what they tell: width of the interval against tokens run.
 
-    python -m tests.benchmarks.bench_rows_per_document [--real] [--out docs/tables/rows_per_document.csv]
+    python -m tests.benchmarks.bench_rows_per_document [--real] [--out docs/rows_per_document.csv]
 
 The same number of rows is drawn from ever fewer documents: 1, 2, 4, 8, 16 and 32 rows from each. Every position of the
 text is run once; the rows of each draw are then taken from it, as `compare` would choose them. For each: the tokens
 that a language model would run per row, the mean width of the 95% jackknife interval of debiased CKA over layer pairs
 and draws, and the standard deviation of CKA over the draws. --real adds the pretrained models of the package index
-on WikiText-2, where that lies beside the checkout (tests/support/realdata.py); that takes some ten minutes.
+on WikiText-2, where that lies beside the checkout (tests/support/realdata.py); that takes some ten minutes. --out
+writes the table and, beside it, the figure of docs/cost.md.
 """
 
 import argparse
@@ -86,6 +87,31 @@ def wikitext(documents: int) -> Corpus:
     return rs.load_corpus([paragraphs[i] for i in chosen])
 
 
+def draw(table: pd.DataFrame, file: Path) -> None:
+    """Width of the interval against tokens run, both relative to one row per document."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    figure, ax = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
+    colours = sns.color_palette("colorblind")
+    for (names, of), colour, marker in zip(table.groupby(["models", "text"], sort=False), colours, "osD", strict=False):
+        cost, width = (of[column] / of[column].iloc[0] for column in ("tokens_per_row", "interval_width"))
+        ax.plot(cost, width, marker=marker, color=colour, label=f"{names[0]}\n{names[1]}, {of.rows.iloc[0]:,.0f} rows")
+    for each, x, y in zip(of.rows_per_document, cost, width, strict=True):
+        ax.annotate(str(each), (x, y), (3, 6), textcoords="offset points", fontsize="small", color=colour)
+    ax.set_xscale("log")
+    ax.set_xticks([0.05, 0.1, 0.2, 0.5, 1], ["1/20", "1/10", "1/5", "1/2", "1"])
+    ax.minorticks_off()
+    ax.set(xlabel="tokens run, relative to one row per document", ylabel="width of the 95% interval, relative")
+    ax.legend(frameon=False, fontsize="x-small")
+    sns.despine(figure)
+    plt.rcParams["svg.hashsalt"] = "repsim-nb"
+    figure.savefig(file, metadata={"Date": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--real", action="store_true")
@@ -105,6 +131,7 @@ def main() -> None:
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         table.round(5).to_csv(given.out, index=False)
+        draw(table, given.out.with_suffix(".svg"))
 
 
 if __name__ == "__main__":
