@@ -10,6 +10,7 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +25,7 @@ TOKENS_AT_ONCE = 2**18  # tokens
 # Both from the curve in docs/cost.md: up to 16 rows of a document widen the interval little and save most of the cost.
 TOKENS_PER_ROW = 6  # tokens that the default choice of rows runs for each of them, at most
 FEWEST_DOCUMENTS = 64  # documents from which it takes rows all the same; three for each block of the jackknife
+SURVEYED = 1024  # documents that are tokenized to choose rows, if they hold enough
 MIN_COVERAGE = 0.1  # minimum share of token boundaries that different tokenizers must have in common
 
 
@@ -80,9 +82,10 @@ def select(models: Sequence[Model], sampling: Sampling, memory_limit: int | None
     """Select rows for every model: row i is the same place of the same document in each. The corpus must be loaded.
 
     Documents are drawn at random, as many as `rows_per_document` requires; if there are not enough, each gives more
-    rows, as equally as their sizes allow. Without it the number is chosen by cost (`_rows_by_cost`). Within a document
-    rows are drawn at random from as few windows as possible. The selection does not depend on the order of models. Windows are
-    as long as the shortest context, or as the packing says.
+    rows, as equally as their sizes allow. Without it the number is chosen by cost (`_rows_by_cost`). Of a large corpus
+    only some documents are tokenized then. Within a document rows are drawn at random from as few windows as possible.
+    The selection does not depend on the order of models. Windows are as long as the shortest context, or as the
+    packing says.
 
     Raises
     ------
@@ -104,32 +107,26 @@ def select(models: Sequence[Model], sampling: Sampling, memory_limit: int | None
         )
     if kind == "padded":
         return [_padded(models, sampling, length, memory_limit)] * len(models)
-    cuts = [model.windows.key_for(packing) for model in models]
-    by_tokenizer: dict[str, _Places] = {}
-    for model, cut in zip(models, cuts, strict=True):
-        if cut not in by_tokenizer:
-            by_tokenizer[cut] = _places(model.windows(corpus.inputs, length, packing, memory_limit))
-        model.windows.check(by_tokenizer[cut].windows)
-    tables = [by_tokenizer[cut] for cut in cuts]
-    keys = tables[0].key
-    for table in tables[1:]:
-        keys = np.intersect1d(keys, table.key, assume_unique=True)
-    coverage = check_coverage(models, [len(table.key) for table in tables], len(keys))
-    if kind != "tokens":
-        keys = _last_of_each_document(keys)
-    if kind in ("mean", "cls") and len(by_tokenizer) > 1:  # the window must hold the same text in every model
-        keys, coverage = _whole_documents(models, corpus, list(by_tokenizer.values()), keys, kind)
-    if not len(keys):
+    order = np.random.default_rng(sampling.seed).permutation(len(corpus))  # in which documents are drawn
+
+    @lru_cache(maxsize=1)
+    def first(count: int) -> _Shared:
+        return _Shared.of(models, sampling, order[:count], length, memory_limit)
+
+    count = min(SURVEYED, len(corpus)) if packing.kind == "documents" else len(corpus)
+    each = 1 if kind != "tokens" else sampling.rows_per_document or _rows_by_cost(first(count), n_rows)
+    if each == 1:
+        count = len(corpus)
+    while count < len(corpus) and np.minimum(first(count).available, each).sum() < n_rows:
+        count = min(4 * count, len(corpus))
+    shared = first(count)
+    if not len(shared.keys):
         raise _no_rows_error(models, corpus)
-    if len(keys) < n_rows and kind == "tokens":
-        _warn_fewer_rows(n_rows, corpus, len(keys))
-    any_order = by_tokenizer[min(by_tokenizer)]  # draw from these windows whatever the order of models
-    each = sampling.rows_per_document
-    if each is None:
-        each = _rows_by_cost(any_order, keys, n_rows) if kind == "tokens" else 1
-    chosen = _draw(any_order, keys, n_rows, each, np.random.default_rng(sampling.seed))
-    about = {"coverage": coverage, "rows_per_document": each if kind == "tokens" else None}
-    selections = [replace(table.at(chosen), **about) for table in tables]
+    if len(shared.keys) < n_rows and kind == "tokens":
+        _warn_fewer_rows(n_rows, corpus, len(shared.keys))
+    chosen = _draw(shared, n_rows, each, order, np.random.default_rng(sampling.seed))
+    about = {"coverage": shared.coverage, "rows_per_document": each if kind == "tokens" else None}
+    selections = [replace(table.at(chosen), **about) for table in shared.tables]
     return [replace(s, position=np.zeros_like(s.position)) for s in selections] if kind == "cls" else selections
 
 
@@ -190,6 +187,66 @@ def _padded(models: Sequence[Model], sampling: Sampling, length: int, memory_lim
 
 
 @dataclass(frozen=True)
+class _Shared:
+    """The rows that all models share, among which to choose.
+
+    Attributes
+    ----------
+    tables
+        The token boundaries of each model.
+    drawn
+        The table from whose windows rows are drawn, whatever the order of models.
+    keys
+        (document, character) of every row, sorted.
+    """
+
+    tables: list[_Places]
+    drawn: _Places
+    keys: np.ndarray
+    coverage: float
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[Model],
+        sampling: Sampling,
+        documents: np.ndarray,
+        length: int,
+        memory_limit: int | None,
+    ) -> _Shared:
+        """Those of some documents of the corpus."""
+        corpus, kind, packing = sampling.text, sampling.rows, sampling.packing
+        documents = np.sort(documents)
+        inputs = [corpus.inputs[i] for i in documents]
+        cuts = [model.windows.key_for(packing) for model in models]
+        by_tokenizer: dict[str, _Places] = {}
+        for model, cut in zip(models, cuts, strict=True):
+            if cut not in by_tokenizer:
+                by_tokenizer[cut] = _places(model.windows(inputs, length, packing, memory_limit), documents)
+            model.windows.check(by_tokenizer[cut].windows)
+        tables = [by_tokenizer[cut] for cut in cuts]
+        keys = tables[0].key
+        for table in tables[1:]:
+            keys = np.intersect1d(keys, table.key, assume_unique=True)
+        coverage = check_coverage(models, [len(table.key) for table in tables], len(keys))
+        if kind != "tokens":
+            keys = _last_of_each_document(keys)
+        if kind in ("mean", "cls") and len(by_tokenizer) > 1:  # the window must hold the same text in every model
+            keys, coverage = _whole_documents(models, corpus, list(by_tokenizer.values()), keys, kind)
+        return cls(tables, by_tokenizer[min(by_tokenizer)], keys, coverage)
+
+    @property
+    def available(self) -> np.ndarray:
+        """Rows of each document that has any."""
+        return np.unique(self.keys >> 32, return_counts=True)[1]
+
+    @property
+    def window(self) -> np.ndarray:
+        """The window of each row that is drawn from."""
+        return self.drawn.window[np.searchsorted(self.drawn.key, self.keys)]
+
+
+@dataclass(frozen=True)
 class _Places:
     """All token boundaries, sorted by key = (document, character)."""
 
@@ -204,9 +261,12 @@ class _Places:
         return Selection(self.windows, window, position, keys >> 32, keys & 0xFFFFFFFF)
 
 
-def _places(windows: WindowTable) -> _Places:
-    """All token boundaries. Works on `TOKENS_AT_ONCE` tokens at a time, since intermediates are many times larger."""
-    text = windows.text_of
+def _places(windows: WindowTable, documents: np.ndarray) -> _Places:
+    """All token boundaries of the windows of these documents, whose numbers in the corpus ascend.
+
+    Works on `TOKENS_AT_ONCE` tokens at a time, since intermediates are many times larger.
+    """
+    text = documents[windows.text_of]
     begins = np.append(np.flatnonzero(np.diff(text)) + 1, len(text))
     about = np.arange(TOKENS_AT_ONCE, len(text), TOKENS_AT_ONCE)
     cuts = np.unique([0, *begins[np.searchsorted(begins, about)], len(text)]).tolist()
@@ -292,17 +352,19 @@ def _whole_documents(
     return keys[whole], float(whole.sum() / len(corpus))
 
 
-def _rows_by_cost(table: _Places, keys: np.ndarray, n_rows: int) -> int:
+def _rows_by_cost(shared: _Shared, n_rows: int) -> int:
     """Rows to take from each document: the fewest for which a model runs at most `TOKENS_PER_ROW` tokens a row.
 
     One row per document says most about a text for its number of rows, and costs a whole window each. The first few
     further rows of a document are nearly free and say nearly as much (docs/cost.md). At least `FEWEST_DOCUMENTS`
     documents give rows if there are as many, whatever that costs.
     """
-    available = np.unique(keys >> 32, return_counts=True)[1]
-    window = np.unique(table.window[np.searchsorted(table.key, keys)])
-    around = len(table.windows.before) + len(table.windows.after)
-    tokens = (table.windows.counts[window].mean() + around) * len(available)
+    available = shared.available
+    if not len(available):
+        return 1
+    windows = shared.drawn.windows
+    around = len(windows.before) + len(windows.after)
+    tokens = (windows.counts[np.unique(shared.window)].mean() + around) * len(available)
     most = max(1, n_rows // min(FEWEST_DOCUMENTS, len(available)))
 
     def affordable(each: int) -> bool:
@@ -311,11 +373,14 @@ def _rows_by_cost(table: _Places, keys: np.ndarray, n_rows: int) -> int:
     return 1 + bisect_left(range(1, most), True, key=affordable)
 
 
-def _draw(table: _Places, keys: np.ndarray, n_rows: int, each: int, rng: np.random.Generator) -> np.ndarray:
-    document = keys >> 32
-    _, start, available = np.unique(document, return_index=True, return_counts=True)
-    quota = _quotas(available, n_rows, each, rng)
-    window = table.window[np.searchsorted(table.key, keys)]
+def _draw(shared: _Shared, n_rows: int, each: int, order: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    keys, window = shared.keys, shared.window
+    document, start, available = np.unique(keys >> 32, return_index=True, return_counts=True)
+    if each == 1 or np.minimum(available, each).sum() <= n_rows:
+        quota = _equal_quotas(available, n_rows, rng)
+    else:
+        drawn = order[np.isin(order, document)]
+        quota = _quotas_in_order(available, n_rows, each, np.searchsorted(document, drawn))
     chosen = []
     for first, count, wanted in zip(start, available, quota, strict=True):
         if wanted:
@@ -324,11 +389,8 @@ def _draw(table: _Places, keys: np.ndarray, n_rows: int, each: int, rng: np.rand
     return np.sort(np.concatenate(chosen))
 
 
-def _quotas(available: np.ndarray, n_rows: int, each: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows per document: `each` from randomly drawn documents, or from all of them as equally as their sizes allow."""
-    if each == 1 or np.minimum(available, each).sum() <= n_rows:
-        return _equal_quotas(available, n_rows, rng)
-    order = rng.permutation(len(available))
+def _quotas_in_order(available: np.ndarray, n_rows: int, each: int, order: np.ndarray) -> np.ndarray:
+    """Rows per document: `each` from one after the other, in this order, until there are n_rows."""
     mine = np.minimum(available[order], each)
     quota = np.zeros_like(available)
     quota[order] = np.clip(n_rows - (np.cumsum(mine) - mine), 0, mine)

@@ -150,9 +150,9 @@ def _seconds(seam: Seam, ground: Ground, method: Method, tokens: dict[str, int])
     trunk, head = _per_token(receiver, batch)
     same = ground.identity(sender) == ground.identity(receiver)
     own = trunk if same else _per_token(sender, ground.batches_of(sender)["report"][place])[0]
-    lower, upper, before = seam.layer / sender.n_layers, 1 - seam.into / receiver.n_layers, seam.into / receiver.n_layers
+    lower, before = seam.layer / sender.n_layers, seam.into / receiver.n_layers
     longest = max(batch.ids.shape[1] for batch in report)
-    suffix = upper * trunk + head
+    suffix = (1 - before) * trunk + head
     sends = 0.0 if same else lower * own  # one pass serves both
     forward = tokens["report"] * (sends + trunk + head + suffix) + longest * suffix
     if method.fits:

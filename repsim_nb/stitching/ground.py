@@ -33,16 +33,12 @@ STOP_SHARE = 0.15  # of the fit windows, held out for early stopping
 
 
 class Joint(Protocol):
-    """The layers that a stitch joins."""
+    """The layers of two models that a stitch joins."""
 
-    @property
-    def sender(self) -> Model: ...
-    @property
-    def receiver(self) -> Model: ...
-    @property
-    def layer(self) -> int: ...
-    @property
-    def into(self) -> int: ...
+    sender: Model
+    receiver: Model
+    layer: int
+    into: int
 
 
 class Ground:

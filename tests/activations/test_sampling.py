@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import repsim_nb as rs
+from repsim_nb.activations import selection
 from repsim_nb.activations.extraction import plan_aligned
-from repsim_nb.activations.selection import FEWEST_DOCUMENTS, TOKENS_PER_ROW, FewerRowsWarning, _quotas
+from repsim_nb.activations.selection import FEWEST_DOCUMENTS, TOKENS_PER_ROW, FewerRowsWarning, _quotas_in_order
 from repsim_nb.errors import InputError
+from repsim_nb.models.batch import Windows
 from repsim_nb.system.resources import Resources
 
 NAME = "tiny-neox-w32-d2"
@@ -19,19 +21,15 @@ TEXTS = [f"Document {number} says: " + "one word after the other, " * (1 + numbe
     st.lists(st.integers(1, 30), min_size=1, max_size=20), st.integers(1, 200), st.integers(1, 12), st.integers(0, 9)
 )
 @settings(max_examples=200, deadline=None)
-def test_quotas_take_so_many_rows_of_each_document_or_of_all_documents_more(available, n_rows, each, seed):
+def test_quotas_take_so_many_rows_of_each_document_until_there_are_enough(available, n_rows, each, seed):
     available = np.array(available)
-    quota = _quotas(available, n_rows, each, np.random.default_rng(seed))
-    assert (quota <= available).all()
-    assert (quota >= 0).all()
-    assert quota.sum() == min(n_rows, available.sum())
+    order = np.random.default_rng(seed).permutation(len(available))
+    quota = _quotas_in_order(available, n_rows, each, order)
     wanted = np.minimum(available, each)
-    if wanted.sum() >= n_rows:
-        assert ((quota == wanted) | (quota == 0)).sum() >= len(available) - 1  # all but the last one drawn
-    else:
-        assert (quota >= wanted).all()
-        open_ = quota < available
-        assert not open_.any() or quota[open_].min() >= quota.max() - 1  # as equal as the sizes allow
+    assert (quota >= 0).all()
+    assert quota.sum() == min(n_rows, wanted.sum())
+    used = quota[order] == wanted[order]
+    assert used[: np.flatnonzero(quota[order])[-1]].all()  # all but the last one drawn
 
 
 def test_rows_per_document_is_kept_and_the_seed_draws_the_documents():
@@ -81,6 +79,32 @@ def test_rows_per_document_is_chosen_by_cost(name, lengths, n_rows):
         assert further.tokens() > TOKENS_PER_ROW * len(further)
 
 
+def test_rows_of_a_large_corpus_do_not_depend_on_how_much_of_it_was_read(monkeypatch):
+    texts = [f"{i} {WORDS * (1 + i % 3)}" for i in range(400)]
+    names = [NAME, "tiny-gelu-3l-s0"]
+    chosen = {}
+    for read in (64, 10**6):
+        monkeypatch.setattr(selection, "SURVEYED", read)
+        chosen[read] = rs.extract_aligned(names, texts, n_rows=800, rows_per_document=8)[1]
+    few, whole = chosen.values()
+    assert few.rows[["document", "char_end"]].equals(whole.rows[["document", "char_end"]])
+    assert (few[3] - whole[3]).abs().max() < 1e-4
+
+
+def test_rows_read_no_more_of_a_large_corpus_than_it_takes(monkeypatch):
+    monkeypatch.setattr(selection, "SURVEYED", 64)
+    read, windows = [], Windows.__call__
+
+    def counted(self, texts, *more):
+        read.append(len(texts))
+        return windows(self, texts, *more)
+
+    monkeypatch.setattr(Windows, "__call__", counted)
+    texts = [f"{i} {WORDS}" for i in range(2000)]
+    rs.extract(NAME, texts, n_rows=400, rows_per_document=4)
+    assert read == [64, 256]
+
+
 def test_rows_per_document_by_default_uses_all_documents_where_there_are_few():
     rows = rs.extract(NAME, TEXTS[:20], n_rows=200).rows
     assert rows.document.nunique() == 20
@@ -119,8 +143,6 @@ def test_a_sampling_that_makes_no_sense_says_so(how, message):
 
 
 def test_batch_tokens_is_how_much_is_run_at_once_and_moves_values_within_rounding():
-    from repsim_nb.activations.extraction import plan_aligned
-
     sampling = rs.Sampling(TEXTS, n_rows=200)
     small, large = (plan_aligned([NAME], None, sampling, Resources(batch_tokens=n))[0] for n in (60, 10**6))
     assert len(small.batches()) > 10

@@ -73,7 +73,9 @@ def cpu(work: Callable[[], Any]) -> tuple[float, Any]:
 @torch.no_grad()
 def bare(model: Model, tokens: int) -> float:
     """CPU seconds of the network without its head, in windows of 1,024."""
-    ids = torch.randint(0, 50000, (max(1, tokens // 1024), min(1024, tokens)), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(
+        0, 50000, (max(1, tokens // 1024), min(1024, tokens)), generator=torch.Generator().manual_seed(0)
+    )
     trunk = model.module.base_model
     trunk(input_ids=ids[:, :128], use_cache=False)
     return cpu(lambda: trunk(input_ids=ids, use_cache=False))[0]
