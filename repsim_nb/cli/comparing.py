@@ -28,12 +28,8 @@ def compare(options: argparse.Namespace) -> int:
     a, b = options.model_a, None if options.model_b == options.model_a else options.model_b
     corpus = _corpus(options)
     kept = how.pop("store")  # the estimate is for a run that finds nothing stored
-    about = repsim_nb.estimate(a, b, corpus, measure, **how)
-    print(about, flush=True)
-    if not about.one_at_a_time:  # otherwise they stay names, and are loaded one after the other
-        a, b = repsim_nb.load_model(a), b and repsim_nb.load_model(b)
-        print(repsim_nb.estimate(a, b, corpus, measure, **how).time, flush=True)
-    result = repsim_nb.compare(a, b, corpus, measure, store=kept, **how)
+    print(repsim_nb.estimate(a, b, corpus, measure, **how), flush=True)
+    result = repsim_nb.compare(a, b, corpus, measure, store=kept, **how)  # by name: at a time what fits
     with atomic(out) as path:
         SUFFIXES[out.suffix](result, path)
     print(_summary(result, options))

@@ -26,7 +26,7 @@ def _words(name: str, value: Any) -> str:
         case "site":
             return f"site {value}"
         case "rows_per_document":
-            return f"{_count(value, 'token')} per document"
+            return f"{value} {'token' if value == 1 else 'tokens'} of each document"
         case "packing":
             return _packing(value)
         case "between_documents":

@@ -48,7 +48,7 @@ ASKED = {
     "packed": ({"packing": "packed"}, "documents packed into windows"),
     "windows": ({"packing": Packing("packed", 16)}, "documents packed into windows of 16 tokens"),
     "short": ({"packing": Packing(length=8)}, "windows of one document of at most 8 tokens"),
-    "few": ({"rows_per_document": 3, "n_rows": 24, "seed": 1}, "at most 3 tokens per document"),
+    "few": ({"rows_per_document": 3, "n_rows": 24, "seed": 1}, "3 tokens of each document"),
     "mean": ({"rows": "mean", "n_rows": 10, "measure": rs.get_measure("jaccard", k=3)}, ""),
 }
 
