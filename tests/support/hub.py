@@ -62,7 +62,7 @@ class Hub:
         """The folder of a revision, which is a name or the commit that was handed out for it."""
         main = self.folder / repository
         for path in (main, *main.parent.glob(f"{main.name}@*")):
-            name = path.name.partition("@")[2] or "main"
+            name = unquote(path.name).partition("@")[2] or "main"
             if path.is_dir() and revision in (name, commit(path)):
                 return path
         return None
@@ -70,17 +70,23 @@ class Hub:
 
 def commit(folder: Path) -> str:
     """What stands for the commit of a revision: it differs where the files do."""
-    return sha1("".join(f"{file.name}{file.stat().st_size}" for file in files(folder)).encode()).hexdigest()
+    names = (folder.name, *(f"{file.name}{file.stat().st_size}" for file in files(folder)))
+    return sha1("".join(names).encode()).hexdigest()
 
 
 def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def pointing_at(endpoint: str, home: Path) -> dict[str, str]:
+    """Variables of a process that sees `endpoint` as the hub and has a cache of its own."""
+    own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    return own | {"HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
 def run(program: str, endpoint: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """A Python program that sees `endpoint` as the hub and has a cache of its own."""
-    own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-    own |= {"HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE), "HF_TOKEN": TOKEN}
+    own = pointing_at(endpoint, home) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE), "HF_TOKEN": TOKEN}
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
     return subprocess.run(
         [sys.executable, "-c", program], env=kept | own | environment, capture_output=True, text=True, timeout=300

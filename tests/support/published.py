@@ -1,0 +1,193 @@
+"""Stand-ins for what the paper presets download: names, architectures, files and columns as published, tiny widths.
+
+Numbers of layers, rows of embeddings, types of weights, formats of files and columns of datasets are those of the real
+ones, as far as they are known without them. The weights are random, and the texts are from this package or made up.
+"""
+
+import json
+import random
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save_file
+
+import repsim_nb as rs
+from repsim_nb.models.published import PYTHIA, repositories
+from repsim_nb.system.shipped import data_dir
+from tests.support.native_checkpoints import older, older_weights, write
+
+NEOX = data_dir() / "tiny-neox-w32-d2"  # its tokenizer
+WIDTH, CONTEXT = 16, 128
+STRING = {"dtype": "string", "_type": "Value"}
+LABELS = ["entailment", "neutral", "contradiction"]
+FEATHERS = (99, 8, 37, 6, 95, 10, 39, 31, 67, 98, 44, 73, 89, 48, 26, 70, 42, 15, 63, 25)
+NOUNS = ("doctor", "lawyer", "judge", "actor", "senator", "student")
+VERBS = ("saw", "helped", "paid", "met", "called")
+
+
+def copy_tokenizer(folder: Path, **config: object) -> None:
+    """Put the tokenizer of the embedded GPT-NeoX models there, as the published ones have theirs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    own = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
+    (folder / "tokenizer.json").write_bytes((NEOX / "tokenizer.json").read_bytes())
+    (folder / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": False} | own | config))
+    (folder / "special_tokens_map.json").write_text(json.dumps(own))
+
+
+def write_pythia(hub: Path, size: str, suffix: str = "", steps: tuple[str, ...] = (), pickled: bool = False) -> None:
+    """EleutherAI/pythia-SIZE: float16 with the masks of its blocks, beside the same as a pickle; its checkpoints.
+
+    With `pickled` the checkpoints have the pickle only.
+    """
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    name = f"EleutherAI/pythia-{size}{suffix}"
+    published = next(known for known in PYTHIA if known.name == name)
+    config = GPTNeoXConfig(
+        architectures=["GPTNeoXForCausalLM"],
+        vocab_size=2048 + published.vocabulary - 50_277,  # as many rows beyond the tokenizer as the real one
+        hidden_size=WIDTH,
+        num_hidden_layers=published.n_layers,
+        num_attention_heads=2,
+        intermediate_size=2 * WIDTH,
+        initializer_range=0.2,
+        max_position_embeddings=CONTEXT,
+        rotary_pct=0.25,
+    )
+    torch.manual_seed(len(name) + published.n_layers)
+    final, start = (GPTNeoXForCausalLM(config).state_dict() for _ in range(2))
+    for revision in ("main", *steps):
+        folder = hub / (name if revision == "main" else f"{name}@{revision}")
+        copy_tokenizer(folder, tokenizer_class="GPTNeoXTokenizer")
+        (folder / "config.json").write_text(json.dumps(config.to_dict() | {"torch_dtype": "float16", "dtype": None}))
+        done = 1.0 if revision == "main" else (1 + steps.index(revision)) / (1 + len(steps))
+        weights = {key: torch.lerp(start[key].float(), final[key].float(), done).half() for key in final}
+        for layer in range(published.n_layers):
+            mask = f"gpt_neox.layers.{layer}.attention."
+            weights |= {
+                mask + "bias": torch.ones(1, 1, 16, 16, dtype=torch.bool).tril(),
+                mask + "masked_bias": torch.tensor(-1e9),
+            }
+        if revision == "main" or not pickled:
+            save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        if revision == "main":
+            (folder / "pytorch_model.bin").write_bytes(b"not needed where there are safetensors")
+        elif pickled:
+            torch.save(weights, folder / "pytorch_model.bin")
+
+
+def write_toys(hub: Path) -> None:
+    """The GeLU and SoLU models of 3 and 4 layers: TransformerLens' older format, a pickle, the tokenizer elsewhere."""
+    tokenizer = "NeelNanda/gpt-neox-tokenizer-digits"
+    copy_tokenizer(hub / tokenizer, tokenizer_class="GPTNeoXTokenizer")
+    for depth in (3, 4):
+        for number, (name, act_fn) in enumerate({"gelu": "gelu", "solu": "solu_ln"}.items()):
+            config = older(act_fn) | {"n_layers": depth, "tokenizer_name": tokenizer}
+            folder = hub / repositories()[f"{name}-{depth}l"]
+            write(
+                folder,
+                config,
+                older_weights(act_fn, seed=10 * depth + number, layers=depth),
+                f"{name}_{depth}L_final.pth",
+            )
+            (folder / "checkpoints").mkdir()
+            (folder / "checkpoints" / f"{name}_{depth}L_000000.pth").write_bytes(b"not needed")
+
+
+def write_feathers(hub: Path, numbers: tuple[int, ...] = FEATHERS) -> None:
+    """connectivity/feather_berts_N: 12 layers, a pickle, no tokenizer, nameless classes. And where the tokenizer is."""
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertForSequenceClassification
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", ".", *NOUNS, *VERBS]
+    words += [start + letter for start in ("", "##") for letter in "abcdefghijklmnopqrstuvwxyz"]
+    base = hub / "google-bert" / "bert-base-uncased"
+    base.mkdir(parents=True)
+    (base / "vocab.txt").write_text("\n".join(words))
+    BertWordPieceTokenizer(str(base / "vocab.txt"), lowercase=True).save(str(base / "tokenizer.json"))
+    (base / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "model_max_length": 512}))
+    config = BertConfig(
+        architectures=["BertForSequenceClassification"],
+        vocab_size=len(words),
+        hidden_size=24,
+        num_hidden_layers=12,
+        num_attention_heads=2,
+        intermediate_size=32,
+        initializer_range=0.3,
+        num_labels=3,
+    )
+    (base / "config.json").write_text(json.dumps(config.to_dict() | {"architectures": ["BertForMaskedLM"]}))
+    torch.manual_seed(0)
+    encoder = BertForSequenceClassification(config).state_dict()
+    for number in numbers:
+        generator = torch.Generator().manual_seed(number)
+        own = {key: value + 0.05 * torch.randn(value.shape, generator=generator) for key, value in encoder.items()}
+        folder = hub / "connectivity" / f"feather_berts_{number}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config.to_dict()))
+        (folder / f"hans_eval_bert_{number}.json").write_text("{}")
+        torch.save(own | {"bert.embeddings.position_ids": torch.arange(512)[None]}, folder / "pytorch_model.bin")
+
+
+def write_rows(file: Path, columns: dict[str, list[object]], **features: object) -> None:
+    """A parquet file that declares its columns as the hub's do; text unless `features` says something else."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    about = {"info": {"features": {name: features.get(name, STRING) for name in columns}}}
+    table = pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
+    pq.write_table(table.replace_schema_metadata({b"huggingface": json.dumps(about).encode()}), file)
+
+
+def write_pile(hub: Path, documents: int = 400) -> None:
+    """NeelNanda/pile-10k: one split, a column of texts and one of where they come from."""
+    texts = [text[:600] for text in rs.load_corpus("python-docs", "train", limit=documents).texts]
+    source = {"pile_set_name": STRING}
+    rows = {"text": texts, "meta": [{"pile_set_name": "Pile-CC"}] * len(texts)}
+    write_rows(
+        hub / "datasets" / "NeelNanda" / "pile-10k" / "data" / "train-00000-of-00001-4746b8785c874cc7.parquet",
+        rows,
+        meta=source,
+    )
+
+
+def sentence(draw: random.Random) -> str:
+    first, second = draw.sample(NOUNS, 2)
+    return f"The {first} {draw.choice(VERBS)} the {second}."
+
+
+def write_mnli(hub: Path, rows: int = 60) -> None:
+    """nyu-mll/multi_nli: three splits, labels as numbers with names."""
+    draw = random.Random(0)
+    folder = hub / "datasets" / "nyu-mll" / "multi_nli"
+    splits = ("train", "validation_matched", "validation_mismatched")
+    for split in splits:
+        premises, hypotheses = ([sentence(draw) for _ in range(rows)] for _ in range(2))
+        columns = {"promptID": [*range(rows)], "pairID": [f"{i}n" for i in range(rows)], "premise": premises}
+        columns |= {f"premise_{parse}": premises for parse in ("binary_parse", "parse")} | {"hypothesis": hypotheses}
+        columns |= {f"hypothesis_{parse}": hypotheses for parse in ("binary_parse", "parse")}
+        columns |= {"genre": ["fiction"] * rows, "label": [i % 3 for i in range(rows)]}
+        label = {"names": LABELS, "_type": "ClassLabel"}
+        number = {"dtype": "int32", "_type": "Value"}
+        write_rows(folder / "data" / f"{split}-00000-of-00001.parquet", columns, label=label, promptID=number)
+    files = "".join(f"  - split: {split}\n    path: data/{split}-*\n" for split in splits)
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
+
+
+def write_hans(hub: Path, rows: int = 120) -> None:
+    """jhu-cogsci/hans: a script, which nobody runs, and the parquet that the hub made of it on a branch of its own."""
+    draw = random.Random(1)
+    main = hub / "datasets" / "jhu-cogsci" / "hans"
+    main.mkdir(parents=True)
+    (main / "hans.py").write_text("raise SystemExit('run')")
+    for split in ("train", "validation"):
+        premises, hypotheses = ([sentence(draw) for _ in range(rows)] for _ in range(2))
+        kinds = [("lexical_overlap", "ln_preposition"), ("subsequence", "sn_NP/S"), ("constituent", "cn_adverb")]
+        parses = ("parse_premise", "parse_hypothesis", "binary_parse_premise", "binary_parse_hypothesis")
+        columns = {"premise": premises, "hypothesis": hypotheses, "label": [i // 3 % 2 for i in range(rows)]}
+        columns |= dict.fromkeys(parses, premises) | {"heuristic": [kinds[i % 3][0] for i in range(rows)]}
+        columns |= {"subcase": [kinds[i % 3][1] for i in range(rows)], "template": ["temp1"] * rows}
+        label = {"names": ["entailment", "non-entailment"], "_type": "ClassLabel"}
+        folder = main.parent / "hans@refs%2Fconvert%2Fparquet"
+        write_rows(folder / "plain_text" / split / "0000.parquet", columns, label=label)
