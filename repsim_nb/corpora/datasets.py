@@ -74,7 +74,7 @@ def read_hub(
         contains no text.
     """
     needs(f"The dataset '{name}' of the hub", "datasets", "pyarrow")
-    commit = _commit(name, revision)
+    commit = find_commit(name, revision)
     try:
         configs = _configs(name, commit)
         config = _chosen(name, config, *configs)
@@ -96,7 +96,14 @@ def read_hub(
     return HubText(documents, commit, config, wanted.column or "pairs")
 
 
-def _commit(name: str, revision: str | None) -> str:
+def find_commit(name: str, revision: str | None = None) -> str:
+    """The commit of a dataset on the hub; nothing is downloaded.
+
+    Raises
+    ------
+    InputError
+        If the dataset or revision does not exist, or there is no access or network.
+    """
     from huggingface_hub import HfApi
 
     try:

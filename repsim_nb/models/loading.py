@@ -31,11 +31,12 @@ from repsim_nb.models.download import download
 from repsim_nb.models.gguf import SUFFIX, converted
 from repsim_nb.models.model import Model
 from repsim_nb.models.native import ARCHITECTURE
-from repsim_nb.models.native_files import OLDER_WEIGHTS, TOKENIZER_FILES, load_native
+from repsim_nb.models.native_files import OLDER_WEIGHTS, TOKENIZER_FILES, load_native, native_tokenizer
 from repsim_nb.models.packaged import PACKAGED, SOURCE, cache_folder, fetch
-from repsim_nb.models.place import Place, find
+from repsim_nb.models.place import HUB_ID, Place, find
 from repsim_nb.models.pretrained import How, as_model, check_options, kind_of, load_pretrained
 from repsim_nb.models.sentence_files import Layout, read_layout
+from repsim_nb.models.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +53,7 @@ def load_model(
     device: str = "auto",
     dtype: str = "float32",
     revision: str | None = None,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a causal language model, a sequence classifier or a text encoder as a `Model`.
@@ -78,7 +79,8 @@ def load_model(
     revision
         Checkpoint or commit; `name@revision` says the same.
     tokenizer
-        Needed for a transformers model in memory; otherwise replaces the model's own.
+        A tokenizer, or the folder or hub id of one. Needed for a transformers model in memory; otherwise replaces the
+        model's own.
     options
         Passed to transformers for models in its format: "device_map" and "max_memory" (several GPUs), "offload_folder",
         "quantization_config" (fewer bits), "attn_implementation" (a kernel from the hub is code: it runs only if it is
@@ -104,7 +106,7 @@ def load_model(
         raise unknown("dtype", dtype, DTYPES)
     options = dict(options or {})
     check_options(options)
-    how = How(_device(device), dtype, tokenizer, options)
+    how = How(_device(device), dtype, _tokenizer(tokenizer), options)
     if how.placed_by_transformers and device != "auto":
         raise InputError(
             f"device={device!r} and the options {', '.join(options)} both place the model. Give one of them."
@@ -142,6 +144,17 @@ def _automatic() -> torch.device:
     kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     logging.getLogger("repsim_nb").info("device='auto' is %s on this machine.", kind)
     return torch.device(kind)
+
+
+def _tokenizer(given: PreTrainedTokenizerBase | str | os.PathLike[str] | None) -> PreTrainedTokenizerBase | None:
+    if not isinstance(given, str | os.PathLike):
+        return given
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        if not HUB_ID.fullmatch(os.fspath(given)):
+            raise FileNotFoundError(f"No folder of a tokenizer at '{given}'. Use an existing path, or a hub id.")
+        folder = download(os.fspath(given), None, ["config.json", *TOKENIZER_FILES])
+    return load_tokenizer(folder)
 
 
 def _from_place(place: Place, how: How) -> Model:
@@ -259,6 +272,27 @@ def find_config(place: Place) -> tuple[Path, dict[str, Any]]:
         root = place.folder or download(place.repository, place.revision, CONFIGS)
     folder, config, _ = _opened(root, place.repository or str(root))
     return folder, config
+
+
+def find_model(name: str) -> None:
+    """Check that a model exists, by name, folder or hub id; for a hub id config.json is downloaded.
+
+    For TransformerLens' older models this includes the repository of their tokenizer.
+
+    Raises
+    ------
+    InputError
+        If the name or revision is unknown, the folder is not a checkpoint, or a download fails.
+    FileNotFoundError
+        If the path does not exist.
+    """
+    place = find(name)
+    if place.source in ("embedded", SOURCE):
+        return
+    folder, config = find_config(place)
+    if place.source == "hub" and is_native(config):
+        download(place.repository, folder.name, TOKENIZER_FILES)
+        native_tokenizer(folder, config, place.full, from_hub=True)
 
 
 def _native(folder: Path, config: Mapping[str, Any], name: str, how: How, about: dict[str, Any]) -> Model:

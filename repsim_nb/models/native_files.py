@@ -42,7 +42,7 @@ def load_native(
     """
     with naming(f"Cannot load {name!r}", f"See the files in '{folder}'."):
         network = _network(folder, config)
-    tokenizer = tokenizer or _tokenizer(folder, config, name, about["source"] == "hub")
+    tokenizer = tokenizer or native_tokenizer(folder, config, name, about["source"] == "hub")
     check_tokenizer(name, tokenizer, network.config.d_vocab)
     return NativeModel(name, network.to(device, getattr(torch, dtype)), tokenizer, about)
 
@@ -69,8 +69,14 @@ def _network(folder: Path, config: Mapping[str, Any]) -> Native:
     return network
 
 
-def _tokenizer(folder: Path, config: Mapping[str, Any], name: str, from_hub: bool) -> PreTrainedTokenizerBase:
-    """The tokenizer next to the weights, else the one that config.json names, as for the toy models."""
+def native_tokenizer(folder: Path, config: Mapping[str, Any], name: str, from_hub: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer next to the weights, else the one that config.json names, as for the toy models.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it cannot be downloaded.
+    """
     from transformers import AutoTokenizer
 
     named = config.get("tokenizer_name")

@@ -7,6 +7,7 @@ from repsim_nb.runs.notebooks import list_notebooks
 from repsim_nb.runs.outputs import save_figure, save_table
 from repsim_nb.runs.presets import settle
 from repsim_nb.runs.results_folder import RUN_DIR, output_dir
+from repsim_nb.runs.sources import check_sources
 from repsim_nb.runs.sweep import sweep_notebook
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "ParameterError",
     "Run",
     "RunError",
+    "check_sources",
     "list_notebooks",
     "output_dir",
     "run_notebook",

@@ -140,7 +140,7 @@ def write_rows(file: Path, columns: dict[str, list[object]], **features: object)
     pq.write_table(table.replace_schema_metadata({b"huggingface": json.dumps(about).encode()}), file)
 
 
-def write_pile(hub: Path, documents: int = 400) -> None:
+def write_pile(hub: Path, documents: int = 120) -> None:
     """NeelNanda/pile-10k: one split, a column of texts and one of where they come from."""
     texts = [text[:600] for text in rs.load_corpus("python-docs", "train", limit=documents).texts]
     source = {"pile_set_name": STRING}
