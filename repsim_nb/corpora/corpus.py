@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from repsim_nb.corpora import nli_heuristics, python_docs
-from repsim_nb.corpora.datasets import HUB_ID, find_commit, read_hub
+from repsim_nb.corpora.datasets import HUB_ID, read_hub
 from repsim_nb.corpora.reading import DocumentsRead, Wanted
 from repsim_nb.errors import InputError, unknown
 
@@ -276,23 +276,6 @@ def hub_id(given: Any) -> str | None:
         return None
     like_a_file = Path(given).suffix[1:2].isalpha()
     return None if like_a_file or _exists(Path(given)) else given
-
-
-def find_corpus(given: str) -> None:
-    """Check that a corpus exists, by name, path or hub id, without downloading or reading it.
-
-    Raises
-    ------
-    InputError
-        If the name is unknown, or the hub has no such dataset or revision, or cannot be reached.
-    FileNotFoundError
-        If the path does not exist.
-    """
-    if hub := hub_id(given):
-        name, _, revision = hub.partition("@")
-        find_commit(name, revision or None)
-    elif given not in _NAMED and not _exists(Path(given)):
-        _plain(given, None, 1)  # raises
 
 
 def _no_split(split: str | None) -> None:
