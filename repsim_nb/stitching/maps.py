@@ -48,6 +48,11 @@ class Map(nn.Module, ABC):
     def __init__(self, *_: int) -> None:
         super().__init__()
 
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map rows in float32, whatever the precision of the sender."""
+        mapped: Tensor = super().__call__(x.float())
+        return mapped
+
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Map sender rows into the receiver's space."""
@@ -141,7 +146,7 @@ class AffineNorm(Affine):
 
     def prepared(self, x: Tensor) -> Tensor:
         """x with every row scaled to mean 0 and variance 1."""
-        return F.layer_norm(x, x.shape[-1:])
+        return F.layer_norm(x.float(), x.shape[-1:])
 
     def forward(self, x: Tensor) -> Tensor:
         """LayerNorm(x) W + b."""

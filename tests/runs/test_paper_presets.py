@@ -13,14 +13,26 @@ from tests.support.hub import Hub, pointing_at
 pytestmark = pytest.mark.slow
 COUNTS = {  # the only parameters that are not the preset's own: fewer rows, documents and models
     "00_start_here": {"n_rows": 256},
+    "01_activation_asymmetry": {"n_fit": 48, "n_report": 16, "steps": 10},
+    "02_locating_generalization": {"size": 3, "n_rows": 64, "pairs": 50, "measures": ["procrustes"]},
+    "03_scaling_families": {"n_rows": 64, "n_sequences": 4, "length": 32, "n_null": 19},
+    "04_measures_compared": {"n_rows": 64, "measures": ["cka", "procrustes", "cca", "rsa", "mutual_knn"]},
 }
+STEPS = ("step0", *(f"step{2**power}" for power in range(10)), "step1000", "step10000", "step143000")
+DEDUPED = ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b")
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hub")
-    published.write_pythia(folder, "70m", steps=("step0",))
-    published.write_pythia(folder, "160m", steps=("step0",), pickled=True)
+    published.write_pythia(folder, "70m", steps=STEPS)
+    published.write_pythia(folder, "160m", steps=STEPS, pickled=True)
+    for size in DEDUPED:
+        published.write_pythia(folder, size, "-deduped", steps=("step0",) if size in DEDUPED[:3] else ())
+    published.write_toys(folder)
+    published.write_feathers(folder, (*published.FEATHERS[:3], *published.FEATHERS[10:13]))
+    for write in (published.write_pile, published.write_mnli, published.write_hans):
+        write(folder)
     with Hub(folder) as served:
         yield served
 
@@ -35,6 +47,12 @@ def environment(hub, tmp_path, monkeypatch):
     own = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     for name, value in (pointing_at(hub.endpoint, tmp_path / "home") | own).items():
         monkeypatch.setenv(name, value)
+
+
+def test_every_paper_preset_is_rehearsed():
+    books = rs.list_notebooks()
+    with_one = {name for name, path in books.path.items() if '"paper": {' in Path(path).read_text().replace("\\", "")}
+    assert with_one == set(COUNTS)
 
 
 @pytest.mark.parametrize("name", COUNTS)

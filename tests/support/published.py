@@ -1,7 +1,8 @@
 """Stand-ins for what the paper presets download: names, architectures, files and columns as published, tiny widths.
 
-Numbers of layers, rows of embeddings, types of weights, formats of files and columns of datasets are those of the real
-ones, as far as they are known without them. The weights are random, and the texts are from this package or made up.
+Rows beyond the tokenizer, types of weights, formats of files and columns of datasets are those of the real ones, as far
+as they are known without them; so are the numbers of layers, except of BERT and of Pythia from 410m on, which have
+fewer. The weights are random, and the texts are from this package or made up.
 """
 
 import json
@@ -21,6 +22,7 @@ from tests.support.native_checkpoints import older, older_weights, write
 
 NEOX = data_dir() / "tiny-neox-w32-d2"  # its tokenizer
 WIDTH, CONTEXT = 16, 128
+DEEPEST, BERT_LAYERS = 12, 6
 STRING = {"dtype": "string", "_type": "Value"}
 LABELS = ["entailment", "neutral", "contradiction"]
 FEATHERS = (99, 8, 37, 6, 95, 10, 39, 31, 67, 98, 44, 73, 89, 48, 26, 70, 42, 15, 63, 25)
@@ -46,11 +48,12 @@ def write_pythia(hub: Path, size: str, suffix: str = "", steps: tuple[str, ...] 
 
     name = f"EleutherAI/pythia-{size}{suffix}"
     published = next(known for known in PYTHIA if known.name == name)
+    layers = published.n_layers if published.n_layers <= DEEPEST else 8
     config = GPTNeoXConfig(
         architectures=["GPTNeoXForCausalLM"],
         vocab_size=2048 + published.vocabulary - 50_277,  # as many rows beyond the tokenizer as the real one
         hidden_size=WIDTH,
-        num_hidden_layers=published.n_layers,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=2 * WIDTH,
         initializer_range=0.2,
@@ -65,7 +68,7 @@ def write_pythia(hub: Path, size: str, suffix: str = "", steps: tuple[str, ...] 
         (folder / "config.json").write_text(json.dumps(config.to_dict() | {"torch_dtype": "float16", "dtype": None}))
         done = 1.0 if revision == "main" else (1 + steps.index(revision)) / (1 + len(steps))
         weights = {key: torch.lerp(start[key].float(), final[key].float(), done).half() for key in final}
-        for layer in range(published.n_layers):
+        for layer in range(layers):
             mask = f"gpt_neox.layers.{layer}.attention."
             weights |= {
                 mask + "bias": torch.ones(1, 1, 16, 16, dtype=torch.bool).tril(),
@@ -98,7 +101,7 @@ def write_toys(hub: Path) -> None:
 
 
 def write_feathers(hub: Path, numbers: tuple[int, ...] = FEATHERS) -> None:
-    """connectivity/feather_berts_N: 12 layers, a pickle, no tokenizer, nameless classes. And where the tokenizer is."""
+    """connectivity/feather_berts_N: a pickle, no tokenizer, nameless classes. And where the tokenizer is."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -113,7 +116,7 @@ def write_feathers(hub: Path, numbers: tuple[int, ...] = FEATHERS) -> None:
         architectures=["BertForSequenceClassification"],
         vocab_size=len(words),
         hidden_size=24,
-        num_hidden_layers=12,
+        num_hidden_layers=BERT_LAYERS,
         num_attention_heads=2,
         intermediate_size=32,
         initializer_range=0.3,
@@ -140,9 +143,9 @@ def write_rows(file: Path, columns: dict[str, list[object]], **features: object)
     pq.write_table(table.replace_schema_metadata({b"huggingface": json.dumps(about).encode()}), file)
 
 
-def write_pile(hub: Path, documents: int = 120) -> None:
+def write_pile(hub: Path, documents: int = 80) -> None:
     """NeelNanda/pile-10k: one split, a column of texts and one of where they come from."""
-    texts = [text[:600] for text in rs.load_corpus("python-docs", "train", limit=documents).texts]
+    texts = [text[:400] for text in rs.load_corpus("python-docs", "train", limit=documents).texts]
     source = {"pile_set_name": STRING}
     rows = {"text": texts, "meta": [{"pile_set_name": "Pile-CC"}] * len(texts)}
     write_rows(
