@@ -43,7 +43,8 @@ file or folder. To use another, set the parameter corpus of this notebook.
                 try:
                     find(name)
                 except (InputError, FileNotFoundError) as error:
-                    raise InputError(f"{error} To use another, set the parameter {parameter} of this notebook.") from None
+                    advice = f"To use another, set the parameter {parameter} of this notebook."
+                    raise InputError(f"{error} {advice}") from None
 
 
 def _find_corpus(name: str) -> None:

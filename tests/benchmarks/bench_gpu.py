@@ -120,9 +120,11 @@ def difference(job: str, values: dict[int, torch.Tensor], reference: dict[int, t
     return max(float((values[layer] - of).abs().max() / scale[layer]) for layer, of in reference.items())
 
 
-def measure(name: str, device: str, n_rows: int = 2048, documents: int = 32) -> pd.DataFrame:
+def measure(
+    name: str, device: str, corpus: str | list[str] = "python-docs", n_rows: int = 2048, documents: int = 32
+) -> pd.DataFrame:
     """The table for one model; device="cpu" stands in for an accelerator."""
-    sampling = Sampling(rs.load_corpus("python-docs"), n_rows=n_rows)
+    sampling = Sampling(rs.load_corpus(corpus), n_rows=n_rows)
     lines: list[dict[str, Any]] = []
     references: dict[str, dict[int, torch.Tensor]] = {}
     for where, dtype in (("cpu", "float32"), (device, "float32"), (device, "bfloat16")):

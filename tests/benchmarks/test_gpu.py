@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+import repsim_nb as rs
 from tests.benchmarks import bench_gpu
 
 MODEL = "tiny-neox-w32-d2"
@@ -11,7 +12,8 @@ MODEL = "tiny-neox-w32-d2"
 
 @pytest.fixture(scope="module")
 def table():
-    return bench_gpu.measure(MODEL, "cpu", n_rows=128, documents=12)
+    texts = [text[:150] for text in rs.load_corpus("python-docs", limit=30).texts]
+    return bench_gpu.measure(MODEL, "cpu", texts, n_rows=128, documents=12)
 
 
 def test_measure_has_one_line_per_job_device_and_dtype(table):
