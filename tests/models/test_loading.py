@@ -13,6 +13,7 @@ import repsim_nb as rs
 from repsim_nb.errors import InputError
 from repsim_nb.models import loading
 from repsim_nb.models.shape import shape_of
+from repsim_nb.system.shipped import data_dir
 from tests.models.test_classifiers import random_classifier, word_tokenizer
 from tests.models.test_encoders import random_module
 
@@ -261,3 +262,14 @@ def test_numbers_agree_between_devices(name, expected, device):
     if not there:
         pytest.skip(f"this machine has no {device}")
     assert largest_difference(rows(name, device=device), expected) < 1e-3
+
+
+def test_load_model_takes_the_folder_of_a_tokenizer_instead_of_the_tokenizer():
+    folder = data_dir() / "tiny-bert-nli-00"
+    given = rs.load_model("tiny-bert-nli-01", tokenizer=folder)
+    loaded = rs.load_model("tiny-bert-nli-01", tokenizer=rs.load_model("tiny-bert-nli-00").tokenizer)
+    pairs = [("the doctor saw the judge .", "the judge saw the doctor .")]
+    assert torch.equal(given.batch(pairs).ids, loaded.batch(pairs).ids)
+    assert given.provenance["tokenizer_sha256"] == loaded.provenance["tokenizer_sha256"]
+    with pytest.raises(FileNotFoundError, match="No folder of a tokenizer at 'nowhere'"):
+        rs.load_model("tiny-bert-nli-01", tokenizer="nowhere")
