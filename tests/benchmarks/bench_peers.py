@@ -1,0 +1,247 @@
+"""Ours beside what users would pick instead: time and peak memory of the same work, in one run.
+
+    python -m tests.benchmarks.bench_peers [--seconds 60] [--only cka extraction] [--quick] [--out docs]
+
+Two parts. Debiased linear CKA of all pairs of layers, against the packages of the index that are installed
+(`pip install pytorch-cka ckatorch repsim torch_cka cka-pytorch`) and two loops that people write. Extraction: two
+models of GPT-2's size with random weights on the same tokens, against bare forward passes and a loop over
+`output_hidden_states`. WikiText-2's validation text and GPT-2's tokenizer where the folder REALDATA has them, else the
+embedded corpus and tokenizer.
+
+One thread. Seconds are CPU seconds of the process: contenders take turns, and the ratio to ours is the median over
+rounds, because a shared machine changes its speed from one second to the next. Peak memory is beyond the inputs, each
+in a process of its own that gives freed memory back at once. --out writes benchmarks.csv and benchmarks.svg.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"], os.environ["TOKENIZERS_PARALLELISM"] = "1", "false"
+
+import argparse
+import ctypes
+import importlib
+import multiprocessing
+import platform
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from torch import Tensor
+
+from tests.benchmarks.peers import CONTENDERS, OURS, Contender
+
+ROUNDS = 5
+ENOUGH = 10.0  # seconds of one contender in one size, after which it is not run again
+SHARE = 0.8  # of the memory that is free
+KEEP = 16 * 10**6  # bytes that imports and BLAS may take besides
+
+
+class Size(NamedTuple):
+    """Rows, width, and layers on each side."""
+
+    rows: int
+    width: int
+    layers: int
+
+
+BASE = Size(1000, 256, 12)
+FULL = {
+    "rows": [Size(n, 256, 12) for n in (1_000, 3_000, 10_000, 30_000, 100_000)],
+    "width": [Size(1_000, d, 12) for d in (256, 768, 2_048, 4_096)],
+    "layers": [Size(2_000, 768, count) for count in (2, 4, 8, 12, 33)],
+    "more": [Size(1_000, 256, 33), Size(10_000, 256, 33), Size(1_000, 4_096, 33), Size(10_000, 768, 12)],
+    "left out": [Size(10_000, 4_096, 33), Size(100_000, 768, 33), Size(100_000, 4_096, 33)],
+}
+QUICK = {"rows": [Size(60, 8, 2), Size(120, 8, 2)], "width": [Size(60, 16, 2)], "layers": [Size(60, 8, 3)]}
+
+
+def layers(size: Size) -> tuple[list[Tensor], list[Tensor]]:
+    """Two sides whose layers share 40 directions, with a spectrum that falls and a mean that is not 0."""
+    n, d, count = size
+    rng = torch.Generator().manual_seed(0)
+    shared = torch.randn(n, 40, generator=rng)
+    noise = torch.randn(n, d, generator=rng) / torch.arange(1, d + 1).sqrt()
+
+    def layer(k: int) -> Tensor:
+        x = noise.roll(7 * k + 1, 0)
+        x.addmm_(shared, torch.randn(40, d, generator=rng), alpha=0.2)
+        return x.add_(torch.randn(d, generator=rng))
+
+    every = [layer(k) for k in range(2 * count)]
+    return every[:count], every[count:]
+
+
+def apart(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What `work` returns in a process of its own, which starts with what this one holds; None if it was killed."""
+    context = multiprocessing.get_context("fork")
+    results, ours = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: ours.send(work(*arguments)))
+    process.start()
+    ours.close()
+    try:
+        return results.recv()
+    except EOFError:
+        return None
+    finally:
+        process.join()
+
+
+def peak(work: Callable[[], Any], warm: Callable[[], Any]) -> float:
+    """Bytes at the peak of `work` beyond those held before; what is freed goes back to the system at once."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(-3, 2**16)  # M_MMAP_THRESHOLD
+    warm()
+    libc.malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = _status("VmRSS")
+    work()
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+class Taken(NamedTuple):
+    """CPU seconds and wall seconds (medians), CPU seconds relative to the first's, and what came out."""
+
+    cpu: float
+    wall: float
+    ratio: float
+    result: Any
+
+
+def turns(works: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, Taken]:
+    """Run all in turn, as often as `rounds` and ENOUGH allow; ratios are to the first, in the same round."""
+    first = next(iter(works))
+    cpu: dict[str, list[float]] = {name: [] for name in works}
+    wall: dict[str, list[float]] = {name: [] for name in works}
+    results = {}
+    for turn in range(rounds):
+        due = [name for name in works if not turn or sum(wall[name]) < ENOUGH]
+        if turn and due in ([], [first]):
+            break
+        for name in dict.fromkeys([first, *due]):
+            start, began = time.process_time(), time.perf_counter()
+            results[name] = works[name]()
+            cpu[name].append(time.process_time() - start)
+            wall[name].append(time.perf_counter() - began)
+    return {
+        name: Taken(
+            median(cpu[name]),
+            median(wall[name]),
+            median(t / o for t, o in zip(cpu[name], cpu[first], strict=False)),
+            results[name],
+        )
+        for name in works
+    }
+
+
+def left_out(contender: Contender, size: Size, seconds: float) -> str:
+    """Why this contender is not run at this size; empty if it is."""
+    if contender.version is None:
+        return "not installed"
+    inputs = 4 * 2 * size.layers * size.rows * size.width
+    free = SHARE * psutil.virtual_memory().available
+    if inputs > free / 2:
+        return f"the layers alone take {inputs / 1e9:.0f} GB"
+    taken = contender.bytes(*size)
+    if inputs + taken > free:
+        return f"needs {taken / 1e9:.0f} GB of memory"
+    expected = contender.seconds(*size)
+    return f"would take about {expected:,.0f} s" if expected > seconds else ""
+
+
+def grids(size: Size, contenders: Sequence[Contender], seconds: float) -> list[dict[str, Any]]:
+    """One line of the table for every contender."""
+    reasons = {c.name: left_out(c, size, seconds) for c in contenders}
+    running = [c for c in contenders if not reasons[c.name]]
+    taken, peaks = {}, {}
+    if OURS in running and len(running) > 1:
+        xs, ys = layers(size)
+
+        def warm(contender: Contender) -> None:  # both routes
+            for small in (layers(Size(64, 128, 2)), layers(Size(600, 32, 2))):
+                contender.grid(*small)
+
+        def timed() -> dict[str, Taken]:
+            for c in running:
+                warm(c)
+            return turns({c.name: lambda c=c: c.grid(xs, ys) for c in running})
+
+        for c in running:
+            peaks[c.name] = apart(peak, lambda c=c: c.grid(xs, ys), lambda c=c: warm(c))
+        taken = apart(timed)
+    lines = []
+    for c in contenders:
+        line = {"part": "cka", **size._asdict(), "contender": c.name, "version": c.version}
+        if c.name in taken:
+            t = taken[c.name]
+            line |= {"cpu_seconds": t.cpu, "wall_seconds": t.wall, "ratio": t.ratio, "peak_mb": peaks[c.name] / 1e6}
+            line["difference"] = float(np.abs(t.result - taken[OURS.name].result).max())
+        lines.append(line | {"left_out": reasons[c.name]})
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60, help="a contender that would take longer is left out")
+    parser.add_argument("--only", nargs="+", choices=["cka", "extraction"], default=["cka", "extraction"])
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    parser.add_argument("--out", type=Path, help="folder for benchmarks.csv and benchmarks.svg")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    table = pd.DataFrame(lines(options.only, options.quick, options.seconds))
+    if options.out:
+        write(table, options.out)
+
+
+def imported() -> None:
+    """Import what contenders need, before processes fork."""
+    for contender in CONTENDERS:
+        if contender.module and contender.version:
+            importlib.import_module(contender.module)
+
+
+def lines(parts: Sequence[str], quick: bool, seconds: float) -> list[dict[str, Any]]:
+    """The whole table, printed as it grows."""
+    imported()
+    found = []
+    if "extraction" in parts:
+        from tests.benchmarks.peers_extraction import extraction
+
+        found += shown(apart(extraction, quick))
+    if "cka" in parts:
+        for size in dict.fromkeys(size for sizes in (QUICK if quick else FULL).values() for size in sizes):
+            found += shown(grids(size, CONTENDERS, seconds))
+    return found
+
+
+def shown(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for line in lines:
+        where = f"{line['part']:<11}{line['rows']:>8,} x {line['width']:<5,} {line['layers']:>3} layers"
+        name = f"{line['contender']:<34}"
+        if line["left_out"]:
+            print(f"{where}  {name} left out: {line['left_out']}", flush=True)
+            continue
+        numbers = f"{line['cpu_seconds']:9.3f} s {line['ratio']:8.3f}"
+        if "peak_mb" in line:
+            numbers += f" {line['peak_mb']:8.1f} MB  {line['difference']:.0e}"
+        print(f"{where}  {name}{numbers}", flush=True)
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Extraction beside bare forward passes and a loop over `output_hidden_states`: the same models, the same tokens."""
+
+import time
+from collections.abc import Callable
+from functools import cache
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+import repsim_nb as rs
+from repsim_nb.activations import Sampling
+from repsim_nb.activations.extraction import _batches, plan_aligned
+from repsim_nb.models import Model
+from tests.benchmarks.peers import CONTENDERS, loop_over_features
+from tests.support.realdata import realdata
+
+ALL = 10**6  # more rows than there are
+TOKENS = 2048
+
+
+def tokenizer() -> Any:
+    """That of GPT-2 where it is present, else the embedded one."""
+    file = realdata("gpt2_tokenizer.json")
+    if not file.exists():
+        return rs.load_model("tiny-neox-w32-d2").tokenizer
+    end = "<|endoftext|>"
+    return PreTrainedTokenizerFast(tokenizer_file=str(file), bos_token=end, eos_token=end, model_max_length=1024)
+
+
+def texts(count: Callable[[str], int], tokens: int) -> list[str]:
+    """Whole paragraphs, as many as have about so many tokens."""
+    file = realdata("wikitext2_valid.txt")
+    corpus = rs.load_corpus(file) if file.exists() else rs.load_corpus("python-docs")
+    found = [text for text in corpus.texts[:400] if 30 < count(text) < 900]
+    ends = accumulate(map(count, found))
+    return [text for text, end in zip(found, ends, strict=False) if end <= tokens]
+
+
+def model(seed: int, small: bool) -> Model:
+    """GPT-2 with random weights."""
+    words = tokenizer()
+    torch.manual_seed(seed)
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2} if small else {}
+    return rs.load_model(GPT2LMHeadModel(GPT2Config(vocab_size=len(words), **sizes)), tokenizer=words)
+
+
+def sampling(corpus: list[str]) -> Sampling:
+    return Sampling(corpus, n_rows=ALL, rows_per_document=ALL).loaded("python-docs")
+
+
+def bare(models: list[Model], corpus: list[str]) -> Callable[[], None]:
+    """Forward passes of transformers' own trunk over the batches that ours runs, made beforehand; nothing is kept."""
+    prepared = []
+    for plan in plan_aligned(models, None, sampling(corpus)):
+        for batch in _batches(plan.model, plan.selection, plan.batch_tokens):
+            windows = [plan.selection.windows[w].truncated(end) for w, end in batch]
+            prepared.append((plan.model.module.transformer, plan.model.collate(windows).ids))
+
+    @torch.no_grad()
+    def run() -> None:
+        for trunk, ids in prepared:
+            trunk(input_ids=ids, use_cache=False)  # padding is on the right: a causal model needs no mask
+
+    return run
+
+
+@torch.no_grad()
+def loop(models: list[Model], corpus: list[str]) -> list[list[Tensor]]:
+    """What people write: a text at a time, every hidden state of every token."""
+    found = []
+    for model in models:
+        states: list[list[Tensor]] = []
+        for text in corpus:
+            ids = model.tokenizer(text, return_tensors="pt")["input_ids"]
+            out = model.module.transformer(input_ids=ids, output_hidden_states=True, use_cache=False)
+            states.append([hidden[0] for hidden in out.hidden_states])
+        found.append([torch.cat(layer) for layer in zip(*states, strict=True)])
+    return found
+
+
+def ours(models: list[Model], corpus: list[str]) -> list[list[Tensor]]:
+    return [list(rs.extract(m, corpus, n_rows=ALL, rows_per_document=ALL).values()) for m in models]
+
+
+def compared(models: list[Model], corpus: list[str]) -> np.ndarray:
+    return rs.compare(*models, corpus, n_rows=ALL, rows_per_document=ALL).values
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def difference(one: list[list[Tensor]], other: list[list[Tensor]]) -> float:
+    """Largest difference in any layer but the last, relative to the layer's largest value.
+
+    The last of transformers' hidden states is after the final norm, ours before it. Rows are the same where every token
+    ends a character, as in these texts.
+    """
+    pairs = [(x, y) for a, b in zip(one, other, strict=True) for x, y in zip(a[:-1], b[:-1], strict=True)]
+    if any(x.shape != y.shape for x, y in pairs):
+        return float("nan")
+    return max(((x - y).abs().max() / y.abs().max()).item() for x, y in pairs)
+
+
+def extraction(quick: bool) -> list[dict[str, Any]]:
+    """Lines of the table."""
+    from tests.benchmarks.bench_peers import apart, peak, turns
+
+    models = [model(seed, quick) for seed in (0, 1)]
+    words = tokenizer()
+    corpus = texts(lambda text: len(words(text)["input_ids"]), 300 if quick else TOKENS)
+    package = next(c for c in CONTENDERS if c.name == "pytorch-cka")
+    passes = bare(models, corpus)
+    works: dict[str, Callable[[], Any]] = {
+        "bare forward passes": passes,
+        "loop over output_hidden_states": lambda: loop(models, corpus),
+        "repsim-nb extract": lambda: ours(models, corpus),
+        "loop, then loop over X'Y": lambda: loop_over_features(*loop(models, corpus)),
+        "repsim-nb compare": lambda: compared(models, corpus),
+    }
+    if package.version:
+        works["loop, then pytorch-cka"] = lambda: package.grid(*loop(models, corpus))
+    for work in works.values():
+        work()
+    peaks = {name: apart(peak, work, work) for name, work in works.items()}
+    taken = turns(works)
+    forward = taken["bare forward passes"].cpu
+    shares = {
+        "of it: tokenizing, choosing rows": lambda: [plan_aligned([m], None, sampling(corpus)) for m in models],
+        "of it: hashing": lambda: [m.hashed() for m in models],
+        "of it: embeddings": lambda: [m.embed(m.batch(corpus[:1])) for m in models],
+    }
+    size = {"part": "extraction", "rows": len(ours(models, corpus)[0][0]), "width": models[0].d_model}
+    size["layers"] = models[0].n_layers + 1
+    values = {name: t.result for name, t in taken.items()}
+    reference = {"e": values["loop over output_hidden_states"], "c": values["loop, then loop over X'Y"]}
+    lines = []
+    for name, t in taken.items():
+        line = size | {"contender": name, "version": "", "cpu_seconds": t.cpu, "wall_seconds": t.wall}
+        line |= {"ratio": t.ratio, "peak_mb": peaks[name] / 1e6, "difference": 0.0, "left_out": ""}
+        if name == "repsim-nb extract":
+            line["difference"] = difference(t.result, reference["e"])
+        elif isinstance(t.result, np.ndarray):  # the last layer is after the final norm in transformers
+            line["difference"] = float(np.abs(t.result - reference["c"])[:-1, :-1].max())
+        lines.append(line)
+    for name, work in shares.items():
+        once = sorted(seconds(work) for _ in range(3))[1]
+        lines.append(size | {"contender": name, "cpu_seconds": once, "ratio": once / forward, "left_out": ""})
+    if not package.version:
+        lines.append(size | {"contender": "loop, then pytorch-cka", "left_out": "not installed"})
+    return lines
