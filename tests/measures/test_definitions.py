@@ -132,7 +132,7 @@ def test_every_route_and_tiling_gives_the_same(
         monkeypatch.setattr(features, "TILE_BYTES", 4096)
         monkeypatch.setattr(features, "TILE_ROWS", 17)
         monkeypatch.setattr(kernels, "TILE_ROWS", 17)
-        monkeypatch.setattr(kernels, "STRIP_BYTES", 4096)
+        monkeypatch.setattr(kernels, "TILE", (16, 32))
         monkeypatch.setattr(kernels, "WIDTH", 8)
         xs, ys = ([measure.prepare(a) for a in layers] for _ in "xy")
         assert measure.grid(xs, ys) == pytest.approx(whole, abs=3e-6 if dtype is torch.float32 else 1e-12)
