@@ -261,7 +261,7 @@ def product_bytes(n: int, wide_x: int, wide_y: int, widest: int, after: int = 0)
 
 def work_bytes(n: int, widths: Sequence[int], wide_x: int, wide_y: int, kernel: Kernel = "linear") -> int:
     """Most working memory, in bytes, of `kept_products` for layers of these widths; `wide_x`, `wide_y` are totals."""
-    size, wide, layers = (4 if kernel == "linear" else 8), max(widths), len(widths)
+    size, wide = (4 if kernel == "linear" else 8), max(widths)
     if kernel == "linear" and not gram_route_is_cheaper(n, widths, wide_x * wide_y):
         return product_bytes(n, wide_x, wide_y, wide)
     total = tile_bytes(n, widths, size) + SLACK
@@ -409,7 +409,7 @@ def _gram_products(grams: Sequence[Gram]) -> np.ndarray:
 
 
 def _tiles(n: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of tiles that cover the upper triangle of (n, n): squares on the diagonal, and what is beside."""
+    """Rows and columns of tiles that cover the upper triangle of (n, n): squares on the diagonal, and the rest."""
     for rows in _parts(0, n, TILE[0]):
         for columns in [rows, *_parts(rows.stop, n, TILE[1])]:
             yield rows, columns

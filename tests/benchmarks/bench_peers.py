@@ -1,6 +1,6 @@
 """Ours beside what users would pick instead: time and peak memory of the same work, in one run.
 
-    python -m tests.benchmarks.bench_peers [--seconds 60] [--only cka extraction] [--quick] [--out docs]
+    python -m tests.benchmarks.bench_peers [--seconds 40] [--only cka extraction] [--quick] [--out docs]
 
 Two parts. Debiased linear CKA of all pairs of layers, against the packages of the index that are installed
 (`pip install pytorch-cka ckatorch repsim torch_cka cka-pytorch`) and two loops that people write. Extraction: two
@@ -15,6 +15,7 @@ in a process of its own that gives freed memory back at once. --out writes bench
 
 import os
 
+# ruff: noqa: E402
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"], os.environ["TOKENIZERS_PARALLELISM"] = "1", "false"
 
@@ -41,9 +42,9 @@ from torch import Tensor
 from tests.benchmarks.peers import CONTENDERS, OURS, Contender
 
 ROUNDS = 5
-ENOUGH = 10.0  # seconds of one contender in one size, after which it is not run again
+LONG = 2.0  # seconds; what is expected to take longer is run once, where its peak is measured
+ENOUGH = 6.0  # seconds of one contender in one size, after which it is not run again
 SHARE = 0.8  # of the memory that is free
-KEEP = 16 * 10**6  # bytes that imports and BLAS may take besides
 
 
 class Size(NamedTuple):
@@ -54,13 +55,12 @@ class Size(NamedTuple):
     layers: int
 
 
-BASE = Size(1000, 256, 12)
 FULL = {
     "rows": [Size(n, 256, 12) for n in (1_000, 3_000, 10_000, 30_000, 100_000)],
-    "width": [Size(1_000, d, 12) for d in (256, 768, 2_048, 4_096)],
-    "layers": [Size(2_000, 768, count) for count in (2, 4, 8, 12, 33)],
-    "more": [Size(1_000, 256, 33), Size(10_000, 256, 33), Size(1_000, 4_096, 33), Size(10_000, 768, 12)],
-    "left out": [Size(10_000, 4_096, 33), Size(100_000, 768, 33), Size(100_000, 4_096, 33)],
+    "width": [Size(1_000, d, 12) for d in (256, 1_024, 4_096)],
+    "layers": [Size(2_000, 768, count) for count in (2, 12, 33)],
+    "more": [Size(1_000, 256, 33), Size(10_000, 256, 33)],
+    "too large": [Size(10_000, 4_096, 33), Size(100_000, 768, 33), Size(100_000, 4_096, 33)],
 }
 QUICK = {"rows": [Size(60, 8, 2), Size(120, 8, 2)], "width": [Size(60, 16, 2)], "layers": [Size(60, 8, 3)]}
 
@@ -96,23 +96,6 @@ def apart(work: Callable[..., Any], *arguments: Any) -> Any:
         process.join()
 
 
-def peak(work: Callable[[], Any], warm: Callable[[], Any]) -> float:
-    """Bytes at the peak of `work` beyond those held before; what is freed goes back to the system at once."""
-    libc = ctypes.CDLL(None)
-    libc.mallopt(-3, 2**16)  # M_MMAP_THRESHOLD
-    warm()
-    libc.malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = _status("VmRSS")
-    work()
-    return _status("VmHWM") - before
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
-
-
 class Taken(NamedTuple):
     """CPU seconds and wall seconds (medians), CPU seconds relative to the first's, and what came out."""
 
@@ -120,6 +103,28 @@ class Taken(NamedTuple):
     wall: float
     ratio: float
     result: Any
+
+
+def alone(work: Callable[[], Any], warm: Callable[[], Any]) -> tuple[float, Taken]:
+    """Bytes at the peak of `work` beyond those held before, and what else one run takes.
+
+    What is freed goes back to the system at once.
+    """
+    libc = ctypes.CDLL(None)
+    libc.mallopt(-3, 2**16)  # M_MMAP_THRESHOLD
+    warm()
+    libc.malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = _status("VmRSS")
+    start, began = time.process_time(), time.perf_counter()
+    result = work()
+    cpu, wall = time.process_time() - start, time.perf_counter() - began
+    return _status("VmHWM") - before, Taken(cpu, wall, float("nan"), result)
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
 def turns(works: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, Taken]:
@@ -167,7 +172,8 @@ def grids(size: Size, contenders: Sequence[Contender], seconds: float) -> list[d
     """One line of the table for every contender."""
     reasons = {c.name: left_out(c, size, seconds) for c in contenders}
     running = [c for c in contenders if not reasons[c.name]]
-    taken, peaks = {}, {}
+    taken: dict[str, Taken] = {}
+    peaks = {}
     if OURS in running and len(running) > 1:
         xs, ys = layers(size)
 
@@ -175,14 +181,18 @@ def grids(size: Size, contenders: Sequence[Contender], seconds: float) -> list[d
             for small in (layers(Size(64, 128, 2)), layers(Size(600, 32, 2))):
                 contender.grid(*small)
 
-        def timed() -> dict[str, Taken]:
-            for c in running:
+        def timed(short: list[Contender]) -> dict[str, Taken]:
+            for c in short:
                 warm(c)
-            return turns({c.name: lambda c=c: c.grid(xs, ys) for c in running})
+            return turns({c.name: lambda c=c: c.grid(xs, ys) for c in short})
 
         for c in running:
-            peaks[c.name] = apart(peak, lambda c=c: c.grid(xs, ys), lambda c=c: warm(c))
-        taken = apart(timed)
+            peaks[c.name], taken[c.name] = apart(alone, lambda c=c: c.grid(xs, ys), lambda c=c: warm(c))
+        if OURS.seconds(*size) < LONG:
+            taken |= apart(timed, [c for c in running if c.seconds(*size) < LONG])
+        for name, t in taken.items():
+            if np.isnan(t.ratio):
+                taken[name] = t._replace(ratio=t.cpu / taken[OURS.name].cpu)
     lines = []
     for c in contenders:
         line = {"part": "cka", **size._asdict(), "contender": c.name, "version": c.version}
@@ -196,16 +206,15 @@ def grids(size: Size, contenders: Sequence[Contender], seconds: float) -> list[d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60, help="a contender that would take longer is left out")
+    parser.add_argument("--seconds", type=float, default=40, help="a contender that would take longer is left out")
     parser.add_argument("--only", nargs="+", choices=["cka", "extraction"], default=["cka", "extraction"])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--out", type=Path, help="folder for benchmarks.csv and benchmarks.svg")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    table = pd.DataFrame(lines(options.only, options.quick, options.seconds))
-    if options.out:
-        write(table, options.out)
+    sizes = QUICK if options.quick else FULL
+    lines(options.only, sizes, options.seconds, options.out)
 
 
 def imported() -> None:
@@ -215,18 +224,74 @@ def imported() -> None:
             importlib.import_module(contender.module)
 
 
-def lines(parts: Sequence[str], quick: bool, seconds: float) -> list[dict[str, Any]]:
-    """The whole table, printed as it grows."""
+def lines(
+    parts: Sequence[str], sizes: Mapping[str, Sequence[Size]], seconds: float, out: Path | None = None
+) -> list[dict[str, Any]]:
+    """The whole table, printed and written as it grows; at the first size every contender has 1.5 times as long."""
     imported()
-    found = []
+    found: list[dict[str, Any]] = []
     if "extraction" in parts:
         from tests.benchmarks.peers_extraction import extraction
 
-        found += shown(apart(extraction, quick))
+        found += shown(apart(extraction, sizes is QUICK))
     if "cka" in parts:
-        for size in dict.fromkeys(size for sizes in (QUICK if quick else FULL).values() for size in sizes):
-            found += shown(grids(size, CONTENDERS, seconds))
+        for place, size in enumerate(dict.fromkeys(size for along in sizes.values() for size in along)):
+            found += shown(grids(size, CONTENDERS, seconds * (1 if place else 1.5)))
+            if out:
+                write(pd.DataFrame(found), sizes, out)
+    elif out:
+        write(pd.DataFrame(found), sizes, out)
     return found
+
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")  # Okabe and Ito
+MARKS = "os^DvPX*"
+AXES = {"rows": "rows", "width": "features of a layer", "layers": "layers of each model"}
+SWEEPS = {"rows": "{width:,} features, {layers} layers", "width": "{rows:,} rows, {layers} layers"}
+SWEEPS |= {"layers": "{rows:,} rows, {width:,} features"}
+
+
+def write(table: pd.DataFrame, sizes: Mapping[str, Sequence[Size]], folder: Path) -> None:
+    """The table with its provenance, and how cost grows."""
+    cpu = next((x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model n" in x), "")
+    packages = [f"{p} {version(p)}" for p in ("repsim-nb", "torch", "numpy", "transformers")]
+    about = f"# {date.today()}; {cpu}, one thread; Python {platform.python_version()}, {', '.join(packages)}\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = {"cpu_seconds": 4, "wall_seconds": 4, "ratio": 3, "peak_mb": 1}
+    rows = table.round(numbers).to_csv(index=False, float_format="%.4g")
+    (folder / "benchmarks.csv").write_text(about + rows, encoding="utf-8")
+    if (table.part == "cka").any():
+        draw(table[table.part == "cka"], sizes, folder / "benchmarks.svg")
+
+
+def draw(table: pd.DataFrame, sizes: Mapping[str, Sequence[Size]], path: Path) -> None:
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter
+
+    fig, axes = plt.subplots(2, 3, figsize=(10, 6), sharey="row", layout="constrained")
+    for column, (along, title) in enumerate(SWEEPS.items()):
+        wanted = set(sizes[along])
+        part = table[[Size(*size) in wanted for size in zip(table.rows, table.width, table.layers, strict=True)]]
+        for row, (field, label) in enumerate({"cpu_seconds": "CPU time (s)", "peak_mb": "peak memory (MB)"}.items()):
+            ax = axes[row, column]
+            for c, colour, mark in zip(CONTENDERS, COLOURS, MARKS, strict=True):
+                own = part[(part.contender == c.name) & part[field].notna()].sort_values(along)
+                width = 2.5 if c is OURS else 1
+                ax.loglog(own[along], own[field], mark + "-", color=colour, linewidth=width, label=c.name, markersize=5)
+            ax.set_xticks(sorted(part[along].unique()), minor=False)
+            ax.minorticks_off()
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            if not row:
+                ax.set_title(title.format(**sizes[along][0]._asdict()), fontsize=10)
+            else:
+                ax.set_xlabel(AXES[along])
+            if not column:
+                ax.set_ylabel(label)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "benchmarks"}):
+        fig.savefig(path, metadata={"Date": None})
+    plt.close(fig)
 
 
 def shown(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -238,7 +303,9 @@ def shown(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         numbers = f"{line['cpu_seconds']:9.3f} s {line['ratio']:8.3f}"
         if "peak_mb" in line:
-            numbers += f" {line['peak_mb']:8.1f} MB  {line['difference']:.0e}"
+            numbers += f" {line['peak_mb']:8.1f} MB"
+        if "difference" in line:
+            numbers += f"  {line['difference']:.0e}"
         print(f"{where}  {name}{numbers}", flush=True)
     return lines
 

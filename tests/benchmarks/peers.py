@@ -1,7 +1,7 @@
 """Ways to compute debiased linear CKA of all pairs of layers: ours, packages from the index, loops that people write.
 
-Packages are optional; a contender whose package is missing says so. Seconds and bytes are rough, to leave out beforehand
-what would not end or not fit.
+Packages are optional; a contender whose package is missing says so. Seconds and bytes are rough, to leave out what
+would not end or not fit.
 """
 
 import importlib.metadata

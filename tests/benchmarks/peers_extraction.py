@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -18,8 +17,8 @@ from repsim_nb.models import Model
 from tests.benchmarks.peers import CONTENDERS, loop_over_features
 from tests.support.realdata import realdata
 
-ALL = 10**6  # more rows than there are
-TOKENS = 2048
+TOKENS = 512  # few, so that contenders take turns often
+MOST = 10**6  # more rows than there are
 
 
 def tokenizer() -> Any:
@@ -48,8 +47,8 @@ def model(seed: int, small: bool) -> Model:
     return rs.load_model(GPT2LMHeadModel(GPT2Config(vocab_size=len(words), **sizes)), tokenizer=words)
 
 
-def sampling(corpus: list[str]) -> Sampling:
-    return Sampling(corpus, n_rows=ALL, rows_per_document=ALL).loaded("python-docs")
+def sampling(corpus: list[str], n_rows: int = MOST) -> Sampling:
+    return Sampling(corpus, n_rows=n_rows, rows_per_document=n_rows).loaded("python-docs")
 
 
 def bare(models: list[Model], corpus: list[str]) -> Callable[[], None]:
@@ -82,12 +81,12 @@ def loop(models: list[Model], corpus: list[str]) -> list[list[Tensor]]:
     return found
 
 
-def ours(models: list[Model], corpus: list[str]) -> list[list[Tensor]]:
-    return [list(rs.extract(m, corpus, n_rows=ALL, rows_per_document=ALL).values()) for m in models]
+def ours(models: list[Model], corpus: list[str], n_rows: int) -> list[list[Tensor]]:
+    return [list(rs.extract(m, corpus, n_rows=n_rows, rows_per_document=n_rows).values()) for m in models]
 
 
-def compared(models: list[Model], corpus: list[str]) -> np.ndarray:
-    return rs.compare(*models, corpus, n_rows=ALL, rows_per_document=ALL).values
+def compared(models: list[Model], corpus: list[str], n_rows: int) -> np.ndarray:
+    return rs.compare(*models, corpus, n_rows=n_rows, rows_per_document=n_rows).values
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -96,62 +95,66 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
+def kept(model: Model, corpus: list[str], n_rows: int) -> np.ndarray:
+    """Which of all tokens are rows: those that end a character."""
+    selection = plan_aligned([model], None, sampling(corpus, n_rows))[0].selection
+    starts = np.concatenate([[0], np.cumsum(selection.windows.counts)])
+    return starts[selection.window] + selection.position
+
+
 def difference(one: list[list[Tensor]], other: list[list[Tensor]]) -> float:
     """Largest difference in any layer but the last, relative to the layer's largest value.
 
-    The last of transformers' hidden states is after the final norm, ours before it. Rows are the same where every token
-    ends a character, as in these texts.
+    The last of transformers' hidden states is after the final norm, ours before it.
     """
     pairs = [(x, y) for a, b in zip(one, other, strict=True) for x, y in zip(a[:-1], b[:-1], strict=True)]
-    if any(x.shape != y.shape for x, y in pairs):
-        return float("nan")
     return max(((x - y).abs().max() / y.abs().max()).item() for x, y in pairs)
 
 
 def extraction(quick: bool) -> list[dict[str, Any]]:
     """Lines of the table."""
-    from tests.benchmarks.bench_peers import apart, peak, turns
+    from tests.benchmarks.bench_peers import alone, apart, turns
 
     models = [model(seed, quick) for seed in (0, 1)]
     words = tokenizer()
-    corpus = texts(lambda text: len(words(text)["input_ids"]), 300 if quick else TOKENS)
+    corpus = texts(lambda text: len(words(text)["input_ids"]), 200 if quick else TOKENS)
+    n = len(plan_aligned(models[:1], None, sampling(corpus))[0])
     package = next(c for c in CONTENDERS if c.name == "pytorch-cka")
-    passes = bare(models, corpus)
     works: dict[str, Callable[[], Any]] = {
-        "bare forward passes": passes,
+        "bare forward passes": bare(models, corpus),
         "loop over output_hidden_states": lambda: loop(models, corpus),
-        "repsim-nb extract": lambda: ours(models, corpus),
+        "repsim-nb extract": lambda: ours(models, corpus, n),
         "loop, then loop over X'Y": lambda: loop_over_features(*loop(models, corpus)),
-        "repsim-nb compare": lambda: compared(models, corpus),
+        "repsim-nb compare": lambda: compared(models, corpus, n),
     }
     if package.version:
         works["loop, then pytorch-cka"] = lambda: package.grid(*loop(models, corpus))
+    hashing = seconds(lambda: [m.weights_sha256 for m in models])  # once per model, then remembered
     for work in works.values():
         work()
-    peaks = {name: apart(peak, work, work) for name, work in works.items()}
+    peaks = {name: apart(alone, work, lambda: None)[0] for name, work in works.items()}
     taken = turns(works)
-    forward = taken["bare forward passes"].cpu
-    shares = {
-        "of it: tokenizing, choosing rows": lambda: [plan_aligned([m], None, sampling(corpus)) for m in models],
-        "of it: hashing": lambda: [m.hashed() for m in models],
-        "of it: embeddings": lambda: [m.embed(m.batch(corpus[:1])) for m in models],
+    parts = {
+        "tokenizing, choosing rows": seconds(lambda: plan_aligned(models, None, sampling(corpus, n))),
+        "embeddings": seconds(lambda: [m.embed(m.batch([text])) for m in models for text in corpus]),
+        "hashing, once per model": hashing,
     }
-    size = {"part": "extraction", "rows": len(ours(models, corpus)[0][0]), "width": models[0].d_model}
-    size["layers"] = models[0].n_layers + 1
-    values = {name: t.result for name, t in taken.items()}
-    reference = {"e": values["loop over output_hidden_states"], "c": values["loop, then loop over X'Y"]}
+    size = {"part": "extraction", "rows": n, "width": models[0].d_model, "layers": models[0].n_layers + 1}
+    at = kept(models[0], corpus, n)
+    reference = [[layer[at] for layer in layers] for layers in taken["loop over output_hidden_states"].result]
+    values = loop_over_features(*reference)
     lines = []
     for name, t in taken.items():
         line = size | {"contender": name, "version": "", "cpu_seconds": t.cpu, "wall_seconds": t.wall}
-        line |= {"ratio": t.ratio, "peak_mb": peaks[name] / 1e6, "difference": 0.0, "left_out": ""}
+        line |= {"ratio": t.ratio, "peak_mb": peaks[name] / 1e6, "left_out": ""}
         if name == "repsim-nb extract":
-            line["difference"] = difference(t.result, reference["e"])
-        elif isinstance(t.result, np.ndarray):  # the last layer is after the final norm in transformers
-            line["difference"] = float(np.abs(t.result - reference["c"])[:-1, :-1].max())
+            line["difference"] = difference(t.result, reference)
+        elif name == "repsim-nb compare":  # the last layer is after the final norm in transformers
+            line["difference"] = float(np.abs(t.result - values)[:-1, :-1].max())
         lines.append(line)
-    for name, work in shares.items():
-        once = sorted(seconds(work) for _ in range(3))[1]
-        lines.append(size | {"contender": name, "cpu_seconds": once, "ratio": once / forward, "left_out": ""})
+    for name, once in parts.items():
+        ratio = once / taken["bare forward passes"].cpu
+        lines.append(size | {"contender": name, "cpu_seconds": once, "ratio": ratio, "left_out": ""})
     if not package.version:
         lines.append(size | {"contender": "loop, then pytorch-cka", "left_out": "not installed"})
     return lines
