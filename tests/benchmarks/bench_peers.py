@@ -119,7 +119,8 @@ def alone(work: Callable[[], Any], warm: Callable[[], Any]) -> tuple[float, Take
     start, began = time.process_time(), time.perf_counter()
     result = work()
     cpu, wall = time.process_time() - start, time.perf_counter() - began
-    return _status("VmHWM") - before, Taken(cpu, wall, float("nan"), result)
+    values = result if isinstance(result, np.ndarray) else None  # tensors end with the process that made them
+    return _status("VmHWM") - before, Taken(cpu, wall, float("nan"), values)
 
 
 def _status(key: str) -> int:
