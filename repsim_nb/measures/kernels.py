@@ -370,8 +370,12 @@ def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> np.ndarray:
 
 
 def gram_route_is_cheaper(n: int, widths: Sequence[int], products: int) -> bool:
-    """Whether Grams of representations of these widths cost less than X_i'Y_j with `products` entries in all."""
-    return n * n * (sum(widths) + len(widths) ** 2) < 2 * n * products + n * sum(d * d for d in widths)
+    """Whether Grams of representations of these widths cost less than X_i'Y_j with `products` entries in all.
+
+    Tiles on the diagonal are computed whole and rows are centred again for every tile, as if there were more rows.
+    """
+    grams = n * (n + 2 * TILE[0]) * (sum(widths) + len(widths) ** 2)
+    return grams < 2 * n * products + n * sum(d * d for d in widths)
 
 
 def _self_product(features: Features) -> float:

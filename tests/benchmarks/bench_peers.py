@@ -128,14 +128,14 @@ def _status(key: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
-def turns(works: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, Taken]:
-    """Run all in turn, as often as `rounds` and ENOUGH allow; ratios are to the first, in the same round."""
+def turns(works: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS, enough: float = ENOUGH) -> dict[str, Taken]:
+    """Run all in turn, as often as `rounds` and `enough` allow; ratios are to the first, in the same round."""
     first = next(iter(works))
     cpu: dict[str, list[float]] = {name: [] for name in works}
     wall: dict[str, list[float]] = {name: [] for name in works}
     results = {}
     for turn in range(rounds):
-        due = [name for name in works if not turn or sum(wall[name]) < ENOUGH]
+        due = [name for name in works if not turn or sum(cpu[name]) < enough]
         if turn and due in ([], [first]):
             break
         for name in dict.fromkeys([first, *due]):
