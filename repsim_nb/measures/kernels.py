@@ -42,8 +42,8 @@ WIDTH = 256  # columns of a block of a symmetric product
 BINS = 2**12
 TINY = 1e-200
 GATHERED = 2**20  # distances sorted at once
-INNER = 512  # features multiplied at a time: their rows in a tile stay in cache
-TILE = (192, 512)  # rows and columns of all Gram matrices held at a time; each tile centres its rows again
+INNER = 2048  # features multiplied at a time: with all of them the product itself is slower
+TILE = (256, 512)  # rows and columns of all Gram matrices held at a time; each tile centres its rows again
 
 
 class Groups:
