@@ -11,6 +11,7 @@ from torch import Tensor
 
 from repsim_nb.errors import InputError
 
+ALL = slice(None)
 BLOCK_BYTES = 2**26  # working memory of a strip of products
 TILE_BYTES = 28 * 2**20  # of X'Y of several layers at once; some 70 MB with the rows being multiplied
 TILE_ROWS = 1024
@@ -105,22 +106,29 @@ class Features:
         return self if self.x.dtype is torch.float64 else Features(self.x.double(), self.side, self.centred)
 
     def rows(
-        self, start: int = 0, stop: int | None = None, dtype: torch.dtype | None = None, out: Tensor | None = None
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        dtype: torch.dtype | None = None,
+        out: Tensor | None = None,
+        columns: slice = ALL,
     ) -> Tensor:
-        """Rows start to stop, centred and scaled, as a new tensor or in `out`."""
-        return self._centred(self.x[start:stop], (dtype or self.x.dtype) if out is None else out.dtype, out)
+        """Rows start to stop of these columns, centred and scaled, as a new tensor or in `out`."""
+        dtype = (dtype or self.x.dtype) if out is None else out.dtype
+        return self._centred(self.x[start:stop, columns], dtype, out, columns)
 
     def take(self, index: Tensor) -> Tensor:
         """The rows at `index`, centred and scaled, as a new tensor."""
         rows = self.x[index.to(self.x.device)]
         return self._centred(rows, rows.dtype, rows)
 
-    def _centred(self, rows: Tensor, dtype: torch.dtype, out: Tensor | None) -> Tensor:
+    def _centred(self, rows: Tensor, dtype: torch.dtype, out: Tensor | None, columns: slice = ALL) -> Tensor:
+        mean = self.mean[columns].to(dtype)
         if dtype is not self.x.dtype:  # in place, as operands of different dtypes would be copied
             result = rows.to(dtype) if out is None else out.copy_(rows)
-            return result.mul_(self.scale).sub_(self.mean.to(dtype))
-        result = torch.add(-self.mean.to(dtype), rows, alpha=self.scale, out=out)
-        return result if self.rest is None else result.sub_(self.rest.to(dtype))
+            return result.mul_(self.scale).sub_(mean)
+        result = torch.add(-mean, rows, alpha=self.scale, out=out)
+        return result if self.rest is None else result.sub_(self.rest[columns].to(dtype))
 
     @cached_property
     def squared_rows(self) -> Tensor:

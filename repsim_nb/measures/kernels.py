@@ -24,7 +24,6 @@ from torch import Tensor
 from repsim_nb.errors import InputError
 from repsim_nb.measures.features import (
     ALIGNED,
-    BLOCK_ROWS,
     SLACK,
     TILE_BYTES,
     TILE_ROWS,
@@ -43,7 +42,8 @@ WIDTH = 256  # columns of a block of a symmetric product
 BINS = 2**12
 TINY = 1e-200
 GATHERED = 2**20  # distances sorted at once
-STRIP_BYTES = 2**27  # of rows of all Gram matrices held at a time; each strip centres the rows of its columns again
+INNER = 2048  # features multiplied at a time: with all of them the product itself is slower
+TILE = (256, 512)  # rows and columns of all Gram matrices held at a time; each tile centres its rows again
 
 
 class Groups:
@@ -118,24 +118,25 @@ class Gram:
         if self.kernel == "linear":
             return product
         squares = self.features.squared_rows[start:]
-        distances = product.mul_(-2).add_(squares[: stop - start, None]).add_(squares)
-        return distances.clamp_(min=0).div_(-2 * self.variance).exp_()
+        return self._decayed(product, squares[: stop - start], squares)
 
-    def fill(self, out: Tensor, start: int, work: Tensor) -> None:
-        """Write the `upper_blocks` of K[start : start + height, start:], and what is right of them, to `out`.
-
-        `out` is (height, n - start); `work` has room for the features.
-        """
+    def fill(self, out: Tensor, rows: slice, columns: slice, work: Tensor) -> None:
+        """Write K[rows, columns] to `out`; `work` has room for INNER features of both."""
         height, width = out.shape
-        blocks = [*upper_blocks(height), (slice(0, height), slice(height, width))]
+        for start in range(0, self.features.d, INNER):
+            part = slice(start, min(start + INNER, self.features.d))
+            room = work[: (height + width) * (part.stop - start)].view(height + width, -1)
+            right = left = self.features.rows(columns.start, columns.stop, out=room[:width], columns=part)
+            if rows != columns:
+                left = self.features.rows(rows.start, rows.stop, out=room[width:], columns=part)
+            out.addmm_(left, right.T, beta=min(start, 1))
         if self.kernel == "rbf":
-            whole = self.rows(start, start + height)
-            for block in blocks:
-                out[block] = whole[block]
-            return
-        features = self.features.rows(start, out=work[: width * self.features.d].view(width, -1))
-        for rows, columns in blocks:
-            torch.mm(features[rows], features[columns].T, out=out[rows, columns])
+            self._decayed(out, self.features.squared_rows[rows], self.features.squared_rows[columns])
+
+    def _decayed(self, products: Tensor, squares: Tensor, others: Tensor) -> Tensor:
+        """Inner products of rows turned into the RBF kernel, in place; `squares` are the rows' squared norms."""
+        distances = products.mul_(-2).add_(squares[:, None]).add_(others)
+        return distances.clamp_(min=0).div_(-2 * self.variance).exp_()
 
     @cached_property
     def variance(self) -> float:
@@ -260,17 +261,20 @@ def product_bytes(n: int, wide_x: int, wide_y: int, widest: int, after: int = 0)
 
 def work_bytes(n: int, widths: Sequence[int], wide_x: int, wide_y: int, kernel: Kernel = "linear") -> int:
     """Most working memory, in bytes, of `kept_products` for layers of these widths; `wide_x`, `wide_y` are totals."""
-    size, wide, layers = (4 if kernel == "linear" else 8), max(widths), len(widths)
+    size, wide = (4 if kernel == "linear" else 8), max(widths)
     if kernel == "linear" and not gram_route_is_cheaper(n, widths, wide_x * wide_y):
         return product_bytes(n, wide_x, wide_y, wide)
-    strips = max(min(STRIP_BYTES, size * layers * n * n), size * layers * min(n, ALIGNED) * n)
-    total = strips + size * n * (wide + layers)
+    total = tile_bytes(n, widths, size) + SLACK
     if kernel == "rbf":
-        height = min(BLOCK_ROWS, strips // (8 * layers * n))
-        total = max(
-            total + 8 * n * (wide + 2 * height), 8 * n * wide + 4 * block_bytes(n) + 16 * min(GATHERED, n * n // 2)
-        )
+        whole = 8 * n * (wide + 2 * min(n, WIDTH))
+        total = max(total, whole, 8 * n * wide + 4 * block_bytes(n) + 16 * min(GATHERED, n * n // 2))
     return total
+
+
+def tile_bytes(n: int, widths: Sequence[int], size: int) -> int:
+    """What one tile of the Gram matrices takes, and the rows it is made of; numbers of `size` bytes."""
+    height, width = (min(n, side) for side in TILE)
+    return size * (len(widths) * (height * width + n) + (height + width) * min(max(widths), INNER))
 
 
 def _distances(rows: Tensor) -> Iterator[np.ndarray]:
@@ -366,8 +370,12 @@ def _whole_products(ps: Sequence[Gram], qs: Sequence[Gram]) -> np.ndarray:
 
 
 def gram_route_is_cheaper(n: int, widths: Sequence[int], products: int) -> bool:
-    """Whether Grams of representations of these widths cost less than X_i'Y_j with `products` entries in all."""
-    return n * n * (sum(widths) + len(widths) ** 2) < 2 * n * products + n * sum(d * d for d in widths)
+    """Whether Grams of representations of these widths cost less than X_i'Y_j with `products` entries in all.
+
+    Tiles on the diagonal are computed whole and rows are centred again for every tile, as if there were more rows.
+    """
+    grams = n * (n + 2 * TILE[0]) * (sum(widths) + len(widths) ** 2)
+    return grams < 2 * n * products + n * sum(d * d for d in widths)
 
 
 def _self_product(features: Features) -> float:
@@ -383,32 +391,39 @@ def _self_product(features: Features) -> float:
 
 
 def _gram_products(grams: Sequence[Gram]) -> np.ndarray:
-    """<K_i, K_j> for all pairs of `grams`, from the upper triangle, a strip of rows of all of them at a time."""
+    """<K_i, K_j> for all pairs of `grams`, from the upper triangle, a tile of all of them at a time."""
     n, x = grams[0].n, grams[0].features.x
     total = torch.zeros(len(grams), len(grams), dtype=torch.float64, device=x.device)
-    work = x.new_empty(n * max(g.features.d for g in grams))
-    room = min(STRIP_BYTES // x.dtype.itemsize, len(grams) * n * n)
-    strips = x.new_empty(max(room, len(grams) * ALIGNED * n))
+    height, width = (min(n, side) for side in TILE)
+    work = x.new_empty((height + width) * min(max(g.features.d for g in grams), INNER))
+    tiles = x.new_empty(len(grams) * height * width)
     diagonals = x.new_empty(len(grams), n)
-    start = 0
-    while start < n:
-        width = n - start
-        fitting = min(BLOCK_ROWS, len(strips) // (len(grams) * width)) // ALIGNED * ALIGNED
-        height = min(width, fitting)
-        strip = strips[: len(grams) * height * width].view(len(grams), height, width)
-        strip[:, :, :height] = 0
-        for gram, own in zip(grams, strip, strict=True):
-            gram.fill(own, start, work)
-        total += 2 * _inner_products(strip)
-        for rows, columns in upper_blocks(height):
-            if rows == columns:
-                total -= _inner_products(strip[:, rows, columns])
-        diagonals[:, start : start + height] = strip.diagonal(dim1=1, dim2=2)
-        start += height
+    for rows, columns in _tiles(n):
+        shape = len(grams), rows.stop - rows.start, columns.stop - columns.start
+        tile = tiles[: math.prod(shape)].view(shape)
+        for gram, own in zip(grams, tile, strict=True):
+            gram.fill(own, rows, columns, work)
+        total += _inner_products(tile) * (1 if rows == columns else 2)
+        if rows == columns:
+            diagonals[:, rows] = tile.diagonal(dim1=1, dim2=2)
     for gram, diagonal in zip(grams, diagonals.double(), strict=True):
         if gram.kernel == "linear":
             gram.features.squared_rows = diagonal
     return total.numpy(force=True)
+
+
+def _tiles(n: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of tiles that cover the upper triangle of (n, n): squares on the diagonal, and the rest."""
+    for rows in _parts(0, n, TILE[0]):
+        for columns in [rows, *_parts(rows.stop, n, TILE[1])]:
+            yield rows, columns
+
+
+def _parts(start: int, stop: int, most: int) -> list[slice]:
+    """Slices of at most `most`, as equal as multiples of ALIGNED allow."""
+    count = math.ceil((stop - start) / most)
+    step = min(most, ALIGNED * math.ceil((stop - start) / max(1, count) / ALIGNED))
+    return [slice(at, min(at + step, stop)) for at in range(start, stop, max(1, step))]
 
 
 def _inner_products(matrices: Tensor) -> Tensor:

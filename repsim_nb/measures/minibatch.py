@@ -12,7 +12,7 @@ from torch import Tensor
 from repsim_nb.errors import InputError
 from repsim_nb.measures.accumulation import Accumulator, Layers
 from repsim_nb.measures.features import Features
-from repsim_nb.measures.kernels import STRIP_BYTES, Gram, Kernel, kept_products
+from repsim_nb.measures.kernels import Gram, Kernel, kept_products, tile_bytes
 
 LEAST = 4  # rows that HSIC1 needs
 Products = tuple[np.ndarray, np.ndarray, np.ndarray]  # of a with b, of a and of b with themselves
@@ -67,8 +67,8 @@ class BatchSums(Accumulator):
     @property
     def nbytes(self) -> int:
         """Most bytes ever held; known before the first row."""
-        rows, strips = 3 * self.capacity * sum(self.widths), 2 * len(self.widths) * self.batch**2
-        return self.dtype.itemsize * (rows + min(strips, STRIP_BYTES))
+        size = self.dtype.itemsize
+        return 3 * size * self.capacity * sum(self.widths) + tile_bytes(self.batch, self.widths, size)
 
     def _digest(self, rows: Tensor) -> int:
         self._batch(rows[: self.batch])

@@ -132,7 +132,7 @@ def test_every_route_and_tiling_gives_the_same(
         monkeypatch.setattr(features, "TILE_BYTES", 4096)
         monkeypatch.setattr(features, "TILE_ROWS", 17)
         monkeypatch.setattr(kernels, "TILE_ROWS", 17)
-        monkeypatch.setattr(kernels, "STRIP_BYTES", 4096)
+        monkeypatch.setattr(kernels, "TILE", (16, 32))
         monkeypatch.setattr(kernels, "WIDTH", 8)
         xs, ys = ([measure.prepare(a) for a in layers] for _ in "xy")
         assert measure.grid(xs, ys) == pytest.approx(whole, abs=3e-6 if dtype is torch.float32 else 1e-12)
@@ -305,3 +305,31 @@ def test_rounding_of_a_large_mean_is_no_direction() -> None:
         flat = (x @ rng.normal(size=(2, 7)) + offset).astype(dtype)
         for name in ("cca", "pwcca", "linear_regression"):
             assert get_measure(name)(y.astype(dtype), flat) == pytest.approx(get_measure(name)(y, x), rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [4, 31, 256, 257, 500, 705, 900])
+def test_tiles_cover_every_pair_of_rows_once(n: int) -> None:
+    covered = np.zeros((n, n), dtype=int)
+    for rows, columns in kernels._tiles(n):
+        covered[rows, columns] += 1
+        if rows != columns:
+            covered[columns, rows] += 1
+        assert rows.stop - rows.start <= kernels.TILE[0]
+        assert columns.stop - columns.start <= kernels.TILE[1]
+    assert (covered == 1).all()
+
+
+def test_cka_of_gram_matrices_in_several_tiles_is_that_of_numpy() -> None:
+    x, y = np.random.default_rng(0).normal(size=(2, 450, 2100)) + 3
+    y += x
+
+    def hsic(a: np.ndarray, b: np.ndarray) -> float:  # Song et al., equation 5
+        k, l, n = a @ a.T, b @ b.T, len(a)  # noqa: E741
+        np.fill_diagonal(k, 0)
+        np.fill_diagonal(l, 0)
+        middle = k.sum() * l.sum() / ((n - 1) * (n - 2))
+        return (k * l).sum() + middle - 2 / (n - 2) * k.sum(0) @ l.sum(0)
+
+    expected = hsic(x, y) / np.sqrt(hsic(x, x) * hsic(y, y))
+    assert get_measure("cka")(x, y) == pytest.approx(expected, abs=1e-9)
+    assert get_measure("cka")(x.astype("f4"), y.astype("f4")) == pytest.approx(expected, abs=1e-6)
