@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from repsim_nb.errors import InputError
 
@@ -37,8 +37,10 @@ file or folder. To use another, set the parameter corpus of this notebook.
     """
     from repsim_nb.models.loading import find_model
 
-    for given, find in ((models, find_model), (corpora, _find_corpus)):
-        for parameter, names in (given or {}).items():
+    wanted: list[tuple[Mapping[str, str | Sequence[str]], Callable[[str], None]]]
+    wanted = [(models or {}, find_model), (corpora or {}, _find_corpus)]
+    for given, find in wanted:
+        for parameter, names in given.items():
             for name in _each(names):
                 try:
                     find(name)
