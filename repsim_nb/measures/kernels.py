@@ -44,6 +44,8 @@ TINY = 1e-200
 GATHERED = 2**20  # distances sorted at once
 INNER = 2048  # features multiplied at a time: with all of them the product itself is slower
 TILE = (256, 512)  # rows and columns of all Gram matrices held at a time; each tile centres its rows again
+LARGE_TILES = (1024, 512)  # sides of square tiles, for layers so wide that a tile of each takes at most half of them
+STRIP = 256  # rows of a tile on the diagonal that are multiplied at a time, with what is right of them
 
 
 class Groups:
@@ -129,7 +131,12 @@ class Gram:
             right = left = self.features.rows(columns.start, columns.stop, out=room[:width], columns=part)
             if rows != columns:
                 left = self.features.rows(rows.start, rows.stop, out=room[width:], columns=part)
-            out.addmm_(left, right.T, beta=min(start, 1))
+            if rows == columns:
+                _add_symmetric(out, right, beta=min(start, 1))
+            else:
+                out.addmm_(left, right.T, beta=min(start, 1))
+        if rows == columns:
+            _mirror(out)
         if self.kernel == "rbf":
             self._decayed(out, self.features.squared_rows[rows], self.features.squared_rows[columns])
 
@@ -273,8 +280,15 @@ def work_bytes(n: int, widths: Sequence[int], wide_x: int, wide_y: int, kernel: 
 
 def tile_bytes(n: int, widths: Sequence[int], size: int) -> int:
     """What one tile of the Gram matrices takes, and the rows it is made of; numbers of `size` bytes."""
-    height, width = (min(n, side) for side in TILE)
+    height, width = tile_sides(n, max(widths))
     return size * (len(widths) * (height * width + n) + (height + width) * min(max(widths), INNER))
+
+
+def tile_sides(n: int, widest: int) -> tuple[int, int]:
+    """Rows and columns of a tile for n rows and layers of up to `widest` features."""
+    square = next((side for side in LARGE_TILES if 2 * side * side <= n * widest), None)
+    height, width = TILE if square is None else (square, square)
+    return min(n, height), min(n, width)
 
 
 def _distances(rows: Tensor) -> Iterator[np.ndarray]:
@@ -394,11 +408,12 @@ def _gram_products(grams: Sequence[Gram]) -> np.ndarray:
     """<K_i, K_j> for all pairs of `grams`, from the upper triangle, a tile of all of them at a time."""
     n, x = grams[0].n, grams[0].features.x
     total = torch.zeros(len(grams), len(grams), dtype=torch.float64, device=x.device)
-    height, width = (min(n, side) for side in TILE)
-    work = x.new_empty((height + width) * min(max(g.features.d for g in grams), INNER))
+    widest = max(g.features.d for g in grams)
+    height, width = tile_sides(n, widest)
+    work = x.new_empty((height + width) * min(widest, INNER))
     tiles = x.new_empty(len(grams) * height * width)
     diagonals = x.new_empty(len(grams), n)
-    for rows, columns in _tiles(n):
+    for rows, columns in _tiles(n, height, width):
         shape = len(grams), rows.stop - rows.start, columns.stop - columns.start
         tile = tiles[: math.prod(shape)].view(shape)
         for gram, own in zip(grams, tile, strict=True):
@@ -412,10 +427,10 @@ def _gram_products(grams: Sequence[Gram]) -> np.ndarray:
     return total.numpy(force=True)
 
 
-def _tiles(n: int) -> Iterator[tuple[slice, slice]]:
+def _tiles(n: int, height: int, width: int) -> Iterator[tuple[slice, slice]]:
     """Rows and columns of tiles that cover the upper triangle of (n, n): squares on the diagonal, and the rest."""
-    for rows in _parts(0, n, TILE[0]):
-        for columns in [rows, *_parts(rows.stop, n, TILE[1])]:
+    for rows in _parts(0, n, height):
+        for columns in [rows, *_parts(rows.stop, n, width)]:
             yield rows, columns
 
 
@@ -424,6 +439,18 @@ def _parts(start: int, stop: int, most: int) -> list[slice]:
     count = math.ceil((stop - start) / most)
     step = min(most, ALIGNED * math.ceil((stop - start) / max(1, count) / ALIGNED))
     return [slice(at, min(at + step, stop)) for at in range(start, stop, max(1, step))]
+
+
+def _add_symmetric(out: Tensor, rows: Tensor, beta: int) -> None:
+    """Add rows rows' to beta out, above the diagonal and around it."""
+    for at in range(0, len(out), STRIP):
+        out[at : at + STRIP, at:].addmm_(rows[at : at + STRIP], rows[at:].T, beta=beta)
+
+
+def _mirror(out: Tensor) -> None:
+    """Fill what `_add_symmetric` left out."""
+    for at in range(0, len(out), STRIP):
+        out[at + STRIP :, at : at + STRIP] = out[at : at + STRIP, at + STRIP :].T
 
 
 def _inner_products(matrices: Tensor) -> Tensor:

@@ -310,7 +310,7 @@ def test_rounding_of_a_large_mean_is_no_direction() -> None:
 @pytest.mark.parametrize("n", [4, 31, 256, 257, 500, 705, 900])
 def test_tiles_cover_every_pair_of_rows_once(n: int) -> None:
     covered = np.zeros((n, n), dtype=int)
-    for rows, columns in kernels._tiles(n):
+    for rows, columns in kernels._tiles(n, *kernels.TILE):
         covered[rows, columns] += 1
         if rows != columns:
             covered[columns, rows] += 1
