@@ -1,7 +1,7 @@
 """Questions about depth, width and training, answered from similarity maps."""
 
 from repsim_nb.depth.blocks import Blocks, block_score, find_blocks, p_text
-from repsim_nb.depth.causes import blocks_without
+from repsim_nb.depth.causes import blocks_without, claims_about_blocks, shared_boundaries
 from repsim_nb.depth.checkpoints import over_training
 from repsim_nb.depth.distance import correspondence, decay, equal_depth
 from repsim_nb.depth.sizes import by_size, model_distances
@@ -11,6 +11,7 @@ __all__ = [
     "block_score",
     "blocks_without",
     "by_size",
+    "claims_about_blocks",
     "correspondence",
     "decay",
     "equal_depth",
@@ -18,4 +19,5 @@ __all__ = [
     "model_distances",
     "over_training",
     "p_text",
+    "shared_boundaries",
 ]

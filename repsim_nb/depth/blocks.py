@@ -146,6 +146,7 @@ def find_blocks(
     activations: Mapping[int, Any],
     measure: str | Measure = "cka",
     *,
+    layers: Sequence[int] | None = None,
     groups: Any = None,
     irregularity: float = IRREGULARITY,
     n_halves: int = 50,
@@ -161,6 +162,8 @@ def find_blocks(
         Activations of one model, layer -> (n_rows, d), with at least 4 layers.
     measure, measure_params
         A symmetric similarity and its parameters; debiased linear CKA by default.
+    layers
+        The layers to divide, at least 4; None means all.
     groups
         The document of each row, for plain arrays; activations from `extract` have it.
     irregularity
@@ -215,8 +218,8 @@ def find_blocks(
     """
     import pandas as pd
 
-    layers = list(activations)
-    xs = [as_matrix(x, f"layer {layer}") for layer, x in activations.items()]
+    layers = list(activations if layers is None else layers)
+    xs = [as_matrix(activations[layer], f"layer {layer}") for layer in layers]
     documents = _documents(activations, groups, len(xs[0]))
     chosen = _checked(get_measure(measure, **measure_params), layers, documents, irregularity, n_halves, n_null)
     rng = np.random.default_rng(seed)
