@@ -41,7 +41,7 @@ def blocks_without(
     activations
         Activations of one model, layer -> (n_rows, d).
     taken
-        Name -> what to take out.
+        Name -> what to take out; may be empty.
     measure
         A similarity; debiased linear CKA by default.
     layers
@@ -67,7 +67,7 @@ def blocks_without(
     Raises
     ------
     InputError
-        If `taken` is empty or has the name "nothing", there are too few layers or documents, or n_random is below 1.
+        If `taken` has the name "nothing", there are too few layers or documents, or n_random is below 1.
 
     Notes
     -----
@@ -87,10 +87,9 @@ def blocks_without(
     """
     import pandas as pd
 
-    if not taken or NOTHING in taken or n_random < 1:
+    if NOTHING in taken or n_random < 1:
         raise InputError(
-            f"taken={list(taken)}, n_random={n_random}; expected at least one name, other than {NOTHING!r}, and at "
-            "least one draw."
+            f"taken={list(taken)}, n_random={n_random}; expected no name {NOTHING!r}, and at least one draw."
         )
     documents, chosen = _documents(activations, groups), get_measure(measure)
     every = np.ones(len(documents), dtype=bool)
@@ -144,7 +143,8 @@ def claims_about_blocks(
         - "layers come in blocks", with the score. It holds if p <= 0.05 at every allowance, does not hold if at none.
         - "NAME: makes most of the blocks", with the drop of the score. It holds if the interval lies above half of the
           score, "in part" if it lies above 0, and does not hold if it lies below half of the score; rows left out must
-          also do more than as many random rows (p <= 0.05). Otherwise it cannot be decided.
+          also do more than as many random rows (p <= 0.05). Otherwise it cannot be decided. Where no layers come in
+          blocks, there is nothing to explain.
 
     Raises
     ------
@@ -176,23 +176,24 @@ def claims_about_blocks(
         )
     tests = {name: blocks.over_irregularity(irregularities) for name, blocks in found.items()}
     whole = left.loc[NOTHING]
+    blocks = _verdict_on_p(tests[NOTHING])
     claims = {
         "layers come in blocks": {
             "estimate": whole.score,
             "low": whole.score_low,
             "high": whole.score_high,
             "null": f"smooth decay, {_p_range(tests[NOTHING])}",
-            "verdict": _verdict_on_p(tests[NOTHING]),
+            "verdict": blocks,
         }
     }
     for name, line in left.drop(NOTHING).iterrows():
-        beside = f"{line.rows_out} random rows out: at most {line.random_drop:.3f}; " if line.rows_out else ""
+        beside = f"{line.rows_out:.0f} random rows out: at most {line.random_drop:.3f}; " if line.rows_out else ""
         claims[f"{name}: makes most of the blocks"] = {
             "estimate": line["drop"],
             "low": line.drop_low,
             "high": line.drop_high,
             "null": f"{beside}the rest against smooth decay, {_p_range(tests[name])}",
-            "verdict": _verdict_on_drop(line, whole.score),
+            "verdict": "nothing to explain" if blocks == "does not hold" else _verdict_on_drop(line, whole.score),
         }
     return pd.DataFrame.from_dict(claims, orient="index").rename_axis("claim")
 
