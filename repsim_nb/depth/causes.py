@@ -141,7 +141,7 @@ def claims_about_blocks(
         Indexed by claim: estimate, low, high (95% over documents), null and verdict.
 
         - "layers come in blocks", with the score. It holds if p <= 0.05 at every allowance, does not hold if at none.
-        - "NAME: makes most of the blocks", with the drop of the score. It holds if the interval lies above half of the
+        - "without NAME, most of the blocks are gone", with the drop of the score. It holds if the interval lies above half of the
           score, "in part" if it lies above 0, and does not hold if it lies below half of the score; rows left out must
           also do more than as many random rows (p <= 0.05). Otherwise it cannot be decided. Where no layers come in
           blocks, there is nothing to explain.
@@ -188,7 +188,7 @@ def claims_about_blocks(
     }
     for name, line in left.drop(NOTHING).iterrows():
         beside = f"{line.rows_out:.0f} random rows out: at most {line.random_drop:.3f}; " if line.rows_out else ""
-        claims[f"{name}: makes most of the blocks"] = {
+        claims[f"without {name}, most of the blocks are gone"] = {
             "estimate": line["drop"],
             "low": line.drop_low,
             "high": line.drop_high,
