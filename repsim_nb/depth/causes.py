@@ -141,10 +141,10 @@ def claims_about_blocks(
         Indexed by claim: estimate, low, high (95% over documents), null and verdict.
 
         - "layers come in blocks", with the score. It holds if p <= 0.05 at every allowance, does not hold if at none.
-        - "without NAME, most of the blocks are gone", with the drop of the score. It holds if the interval lies above half of the
-          score, "in part" if it lies above 0, and does not hold if it lies below half of the score; rows left out must
-          also do more than as many random rows (p <= 0.05). Otherwise it cannot be decided. Where no layers come in
-          blocks, there is nothing to explain.
+        - "without NAME, most of the blocks are gone", with the drop of the score. It holds if the interval lies above
+          half of the score; below half, it holds "in part" if the interval lies above 0, and otherwise does not hold.
+          Rows left out must also do more than as many random rows (p <= 0.05). It cannot be decided if the interval
+          includes half of the score. Where no layers come in blocks, there is nothing to explain.
 
     Raises
     ------

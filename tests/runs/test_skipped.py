@@ -1,7 +1,5 @@
 """A notebook that needs what cannot be downloaded is skipped; whatever else goes wrong is a failure."""
 
-import json
-
 import pytest
 
 import repsim_nb as rs
@@ -97,15 +95,3 @@ def test_first_is_what_is_missing_only_when_nothing_else_went_wrong():
     assert first([shown, raised]).unreachable == "no index"
     assert first([other, raised]) is other
     assert first([other]).unreachable == ""
-
-
-def test_a_record_of_an_older_version_without_a_status_is_still_a_finished_run(tmp_path):
-    path = write(tmp_path, "nb", save("one"))
-    rs.sweep_notebook(path, {"n_rows": [1]}, tmp_path / "out")
-    file = tmp_path / "out" / "n_rows=1" / "run.json"
-    record = json.loads(file.read_text())
-    record.pop("status")
-    file.write_text(json.dumps(record))
-    before = file.stat().st_mtime_ns
-    assert rs.sweep_notebook(path, {"n_rows": [1]}, tmp_path / "out").status.tolist() == ["done"]
-    assert file.stat().st_mtime_ns == before
