@@ -41,10 +41,7 @@ def test_a_notebook_runs_to_its_verdict_on_a_pretrained_model(context_and_addres
     page.set_default_timeout(PATIENCE)
     run_all(page)
     if name == "00_start_here":
-        cells = page.locator(".repsim-explorer [role=gridcell]")
-        cells.first.wait_for()
-        assert cells.count() == 31 * 5
-        assert page.get_by_role("grid").first.get_attribute("aria-label").count("smollm2-135m")
+        page.locator('.repsim-explorer [role=gridcell][data-layer-a="30"][data-layer-b="4"]').wait_for()
     page.locator(".jp-OutputArea-output").get_by_text(LAST[name]).wait_for()
     idle(page)
     assert page.locator(".jp-OutputArea-output .jp-RenderedText[data-mime-type*=error]").count() == 0
