@@ -19,6 +19,10 @@ class MissingExtraError(ImportError, InputError):
     """A package that only an extra of repsim-nb installs is missing. The message gives the line that installs it."""
 
 
+class UnreachableError(InputError):
+    """Something that has to be downloaded cannot be had on this machine. A notebook that raises it is skipped."""
+
+
 def needs(what: str, *packages: str, extra: str = "lab") -> None:
     """Raise if a package that the base install leaves out is missing; nothing is imported.
 

@@ -227,6 +227,9 @@ def _in_turn(chosen: list[Notebook], values: dict[str, dict[str, Any]], options:
         except RunError as error:
             _complain(str(error))
             failed.append(notebook.name)
+            continue
+        if run.skipped:
+            print(f"[{number}/{len(chosen)}] {run.name}: skipped: {run.skipped}", flush=True)
         else:
             counts = f"{len(run.figures)} figure files, {len(run.tables)} tables"
             print(f"[{number}/{len(chosen)}] {run.name}: {counts} in {run.seconds:.1f} s", flush=True)
@@ -280,9 +283,10 @@ def _sweep(options: argparse.Namespace) -> int:
     notebook = find_notebook(options.notebook)
     grid = parse_grid(notebook.parameters, options.grid, notebook.name)
     table = sweep_notebook(notebook.path, grid, options.out, jobs=options.jobs, memory=options.memory, progress=True)
-    failed = int((table["status"] == "failed").sum())
-    print(f"{len(table) - failed} of {len(table)} cells done: {options.out / 'sweep.csv'}")
-    return 1 if failed else 0
+    count = table["status"].value_counts()
+    skipped = f", {count['skipped']} skipped" if "skipped" in count else ""
+    print(f"{count.get('done', 0)} of {len(table)} cells done{skipped}: {options.out / 'sweep.csv'}")
+    return 1 if "failed" in count else 0
 
 
 def _stitch(options: argparse.Namespace) -> int:

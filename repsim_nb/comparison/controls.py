@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from repsim_nb.models import Model
+
 MIN_ROWS = 4  # rows that must remain
 
 
@@ -265,3 +267,85 @@ def largest_activations(acts: Mapping[int, Any]) -> pd.DataFrame:
             line |= acts.rows.iloc[row][["document", "position"]].to_dict()
         lines[layer] = line
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis("layer")
+
+
+def massive_activations(
+    acts: Mapping[int, Any],
+    model: Model | None = None,
+    corpus: Any = None,
+    *,
+    above: float = 100.0,
+    times: float = 1000.0,
+) -> pd.DataFrame:
+    """List where massive activations stand: the rows and features that hold one in any layer.
+
+    Parameters
+    ----------
+    acts
+        Activations, layer -> (n_rows, d). All layers must have the same features.
+    model, corpus
+        The model and the corpus that `acts` come from, to show the token of every row. None leaves the token out.
+    above, times
+        A value is massive if its size is above `above`, and above `times` the median size in its layer.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One line per row and feature, largest ratio first: row, feature, first_layer and last_layer where it is massive,
+        n_layers of them, and at the layer of the largest ratio: layer, value and ratio (to the median size). For
+        activations from `extract` also document and position; with `model` also token.
+
+    Raises
+    ------
+    InputError
+        If layers have different features, or `model` is given for plain arrays, which have no positions.
+
+    Notes
+    -----
+    The defaults are those of Sun et al. (2024, "Massive activations in large language models"). As they say themselves,
+    the thresholds are a convention: a value at 900 times the median is no less real. Rows that were not sampled are not
+    looked at.
+
+    Examples
+    --------
+    >>> x = np.ones((9, 3)); x[4, 1] = -5000
+    >>> massive_activations({0: np.ones((9, 3)), 1: x})[["row", "feature", "layer", "value"]].values.tolist()
+    [[4.0, 1.0, 1.0, -5000.0]]
+    """
+    import pandas as pd
+
+    from repsim_nb.comparison.closeup import tokens_at
+
+    layers = {layer: as_matrix(values, f"layer {layer}") for layer, values in acts.items()}
+    if len({x.shape for x in layers.values()}) > 1:
+        raise InputError(
+            f"Layers have the shapes {', '.join(str(tuple(x.shape)) for x in layers.values())}; expected one shape."
+        )
+    if model is not None and not isinstance(acts, Activations):
+        raise InputError("model needs activations from extract; plain arrays have no tokens.")
+    found = [_massive(layer, x, above, times) for layer, x in layers.items()]
+    by_ratio = pd.concat(found).sort_values("ratio", ascending=False, kind="stable")
+    places = by_ratio.groupby(["row", "feature"], sort=False)
+    layers_of = places.layer.agg(first_layer="min", last_layer="max", n_layers="size")
+    table = places.first().join(layers_of).reset_index()
+    table = table[["row", "feature", "first_layer", "last_layer", "n_layers", "layer", "value", "ratio"]]
+    if isinstance(acts, Activations):
+        rows = acts.rows.iloc[table.row]
+        table[["document", "position"]] = rows[["document", "position"]].to_numpy()
+        if model is not None:
+            table["token"] = tokens_at(model, rows, corpus).token.to_numpy()
+    return table
+
+
+def _massive(layer: int, x: Tensor, above: float, times: float) -> pd.DataFrame:
+    """The massive activations of one layer: DataFrame(row, feature, layer, value, ratio)."""
+    import pandas as pd
+
+    size = x.abs()
+    median = size.median().item()
+    row, feature = torch.nonzero(size > max(above, times * median), as_tuple=True)
+    value = x[row, feature].double().numpy(force=True)
+    with np.errstate(divide="ignore"):
+        ratio = np.abs(value) / median
+    place = {"row": row.numpy(force=True), "feature": feature.numpy(force=True)}
+    return pd.DataFrame({**place, "layer": layer, "value": value, "ratio": ratio})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ MIN_LAYERS = 4  # three layers have no interior boundary to place
 RATES = np.linspace(-2, 2, 9)  # linear trend of log step size over depth
 BENDS = np.linspace(0, 2, 5)  # quadratic term: larger steps at both ends
 IRREGULARITY = 0.25
+IRREGULARITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,93 @@ class Blocks:
     boundaries: pd.DataFrame
     smooth: np.ndarray
     similarity: np.ndarray
+    _null: _Null = field(repr=False)
+
+    @property
+    def spans(self) -> str:
+        """The blocks as text, such as "0-2, 3-9"."""
+        return ", ".join(f"{b[0]}-{b[-1]}" for b in self.blocks) or "none"
+
+    @property
+    def p_text(self) -> str:
+        """The p-value as text, "at most" where no draw of the null reaches the score."""
+        return p_text(self.p_value, self._null.n)
+
+    def over_irregularity(self, irregularities: Sequence[float] = IRREGULARITIES) -> pd.DataFrame:
+        """Test the blocks against nulls whose steps are more or less irregular.
+
+        Parameters
+        ----------
+        irregularities
+            Standard deviations of the log step sizes, 0 or more.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by irregularity: score, null_high (reached by 5% of the draws), p_value, and p, which is its text.
+
+        Raises
+        ------
+        InputError
+            If an irregularity is not a number from 0.
+
+        Notes
+        -----
+        How irregular the steps of a model without blocks are is not known. A p-value that stays small over the whole
+        range does not depend on the answer. All rows use the same random numbers.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(0)
+        >>> early, late = rng.normal(size=(2, 300, 8))
+        >>> layers = dict(enumerate([early, early, early, late, late, late, late]))
+        >>> found = find_blocks({k: x + 0.3 * rng.normal(size=x.shape) for k, x in layers.items()}, n_null=99)
+        >>> found.over_irregularity([0.1, 0.6]).p.tolist()
+        ['at most 0.01', 'at most 0.01']
+        """
+        import pandas as pd
+
+        lines = []
+        for irregularity in irregularities:
+            _check_irregularity(irregularity)
+            null = self._null.scores(irregularity)
+            p = _p_value(self.score, null)
+            lines.append((self.score, float(np.quantile(null, 0.95)), p, p_text(p, len(null))))
+        index = pd.Index(irregularities, name="irregularity", dtype=float)
+        return pd.DataFrame(lines, index=index, columns=["score", "null_high", "p_value", "p"])
 
     def __repr__(self) -> str:
-        spans = ", ".join(f"{b[0]}-{b[-1]}" for b in self.blocks) or "none"
-        return f"Blocks({spans}; score {self.score:.3f}, p = {self.p_value:.3g})"
+        return f"Blocks({self.spans}; score {self.score:.3f}, p = {self.p_value:.3g})"
+
+
+def p_text(p: float, n_null: int) -> str:
+    """Write a p-value from `n_null` draws, "at most" where no draw reached the statistic.
+
+    Parameters
+    ----------
+    p
+        The p-value, at least 1 / (n_null + 1).
+    n_null
+        Number of draws.
+
+    Returns
+    -------
+    str
+        Two significant digits.
+
+    Examples
+    --------
+    >>> p_text(0.01, 99), p_text(0.02, 99)
+    ('at most 0.01', '0.02')
+    """
+    return f"{'at most ' if p * (n_null + 1) < 1.5 else ''}{p:.2g}"
 
 
 def find_blocks(
     activations: Mapping[int, Any],
     measure: str | Measure = "cka",
     *,
+    layers: Sequence[int] | None = None,
     groups: Any = None,
     irregularity: float = IRREGULARITY,
     n_halves: int = 50,
@@ -83,6 +162,8 @@ def find_blocks(
         Activations of one model, layer -> (n_rows, d), with at least 4 layers.
     measure, measure_params
         A symmetric similarity and its parameters; debiased linear CKA by default.
+    layers
+        The layers to divide, at least 4; None means all.
     groups
         The document of each row, for plain arrays; activations from `extract` have it.
     irregularity
@@ -137,8 +218,8 @@ def find_blocks(
     """
     import pandas as pd
 
-    layers = list(activations)
-    xs = [as_matrix(x, f"layer {layer}") for layer, x in activations.items()]
+    layers = list(activations if layers is None else layers)
+    xs = [as_matrix(activations[layer], f"layer {layer}") for layer in layers]
     documents = _documents(activations, groups, len(xs[0]))
     chosen = _checked(get_measure(measure, **measure_params), layers, documents, irregularity, n_halves, n_null)
     rng = np.random.default_rng(seed)
@@ -148,14 +229,14 @@ def find_blocks(
     score, starts = _partition(similarity - smooth)
     halves = np.stack([_map(chosen, xs, half) for half in _halves(documents, n_halves, rng)])
     found = [_partition(half - decay_model.fit(half)[0])[1] for half in halves]
-    noise = halves - halves.mean(0)
-    null = np.array([decay_model.draw(steps, curve, irregularity, noise, rng) for _ in range(n_null)])
+    draws = _Null(decay_model, steps, curve, halves - halves.mean(0), n_null, rng)
+    null = draws.scores(irregularity)
     inner = [s for s in starts if s]
     return Blocks(
         layers=layers,
         blocks=[part for part in (layers[i:j] for i, j in zip(starts, [*starts[1:], None], strict=True)) if part[1:]],
         score=score,
-        p_value=float((1 + (null >= score).sum()) / (1 + n_null)),
+        p_value=_p_value(score, null),
         null_high=float(np.quantile(null, 0.95)),
         boundaries=pd.DataFrame(
             {"stability": [float(np.mean([s in other for other in found])) for s in inner]},
@@ -163,7 +244,46 @@ def find_blocks(
         ),
         smooth=smooth,
         similarity=similarity,
+        _null=draws,
     )
+
+
+def block_score(similarity: Any) -> float:
+    """The excess over smooth decay of the best division of a map into blocks, without a test.
+
+    Parameters
+    ----------
+    similarity
+        The similarity map of a model with itself, (layers, layers), with at least 4 layers.
+
+    Returns
+    -------
+    float
+        `Blocks.score`: 0 if there is no block.
+
+    Raises
+    ------
+    InputError
+        If the map is not square or has fewer than 4 layers.
+
+    Notes
+    -----
+    The division is chosen to make the score large, so a map of smooth decay with noise has a score above 0 too.
+    Compare scores with each other or with `Blocks.null_high`, never with 0.
+
+    Examples
+    --------
+    >>> block_score(0.9 ** np.abs(np.subtract.outer(np.arange(6), np.arange(6))))
+    0.0
+    """
+    values = np.asarray(similarity, dtype=np.float64)
+    if values.ndim != 2 or values.shape[0] != values.shape[1] or len(values) < MIN_LAYERS:
+        raise InputError(f"A map of shape {values.shape} has no blocks; expected a square of at least {MIN_LAYERS}.")
+    return _partition(values - _SmoothDecay(len(values)).fit(values)[0])[0]
+
+
+def _p_value(score: float, null: np.ndarray) -> float:
+    return float((1 + (null >= score).sum()) / (1 + len(null)))
 
 
 def _documents(activations: Mapping[int, Any], groups: Any, n: int) -> Documents:
@@ -181,11 +301,15 @@ def _checked(
         raise InputError(f"Half-samples need at least 8 documents, got {len(documents)}.")
     if measure.direction != "similarity" or not measure.symmetric:
         raise InputError(f"Blocks need a symmetric similarity such as cka, got {measure.name}.")
-    if not irregularity >= 0 or n_halves < 2 or n_null < 19:
-        raise InputError(
-            f"irregularity={irregularity!r}, n_halves={n_halves!r}, n_null={n_null!r}; expected at least 0, 2 and 19."
-        )
+    _check_irregularity(irregularity)
+    if n_halves < 2 or n_null < 19:
+        raise InputError(f"n_halves={n_halves!r}, n_null={n_null!r}; expected at least 2 and 19.")
     return measure
+
+
+def _check_irregularity(irregularity: float) -> None:
+    if not irregularity >= 0:
+        raise InputError(f"irregularity={irregularity!r}; expected a number, 0 or more.")
 
 
 def _map(measure: Measure, xs: list[Any], kept: np.ndarray) -> np.ndarray:
@@ -246,6 +370,23 @@ class _SmoothDecay:
         similarity[self.pairs] += np.interp(self._length(uneven), *curve)
         similarity.T[self.pairs] = similarity[self.pairs]
         return _partition(similarity - self.fit(similarity)[0])[0]
+
+
+@dataclass(frozen=True)
+class _Null:
+    """Random maps of smooth decay: what they are drawn from, and the state of the generator before the first draw."""
+
+    decay: _SmoothDecay
+    steps: np.ndarray
+    curve: tuple[np.ndarray, np.ndarray]
+    noise: np.ndarray
+    n: int
+    rng: np.random.Generator
+
+    def scores(self, irregularity: float) -> np.ndarray:
+        """Scores of `n` maps, (n,). The same random numbers in every call."""
+        rng = deepcopy(self.rng)
+        return np.array([self.decay.draw(self.steps, self.curve, irregularity, self.noise, rng) for _ in range(self.n)])
 
 
 def _partition(residual: np.ndarray) -> tuple[float, list[int]]:

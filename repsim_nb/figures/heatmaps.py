@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -124,15 +124,17 @@ def _hatch_null_cells(result: xr.DataArray, ax: Axes, hatch: str) -> bool:
     return bool(cells)
 
 
-def mark_blocks(ax: Axes, found: Blocks) -> Axes:
+def mark_blocks(ax: Axes, found: Blocks, layers: Sequence[int] | None = None) -> Axes:
     """Outline blocks of layers on the heatmap of a model with itself.
 
     Parameters
     ----------
     ax
-        Axes from `heatmap` for the same layers.
+        Axes from `heatmap`.
     found
         Result of `depth.find_blocks`.
+    layers
+        The layers of the map, in order, if they are more than those searched. None means the same.
 
     Returns
     -------
@@ -146,8 +148,9 @@ def mark_blocks(ax: Axes, found: Blocks) -> Axes:
     """
     from matplotlib.patches import Rectangle
 
+    order = list(found.layers if layers is None else layers)
     for block in found.blocks:
-        start = found.layers.index(block[0])
+        start = order.index(block[0])
         style = "-" if found.p_value <= LEVEL else "--"
         frame = Rectangle((start, start), len(block), len(block), fill=False, edgecolor="white", lw=2, ls=style)
         ax.add_patch(frame).set_clip_on(False)

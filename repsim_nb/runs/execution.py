@@ -11,21 +11,21 @@ from types import MappingProxyType
 from typing import Any
 
 from repsim_nb.errors import InputError
-from repsim_nb.runs.failures import Failure, failures
+from repsim_nb.runs.failures import Failure, failures, first
 from repsim_nb.runs.failures import place as place_of
 from repsim_nb.runs.index import write_index
 from repsim_nb.runs.interpreter import needs_notebooks
 from repsim_nb.runs.notebook_parameters import check
 from repsim_nb.runs.notebooks import Notebook, calling, find_notebook
 from repsim_nb.runs.provenance import provenance
-from repsim_nb.runs.results_folder import FAILED, RUN_DIR, figures, replaceable, tables, write_record
+from repsim_nb.runs.results_folder import FAILED, RUN_DIR, SKIPPED, figures, replaceable, tables, write_record
 from repsim_nb.runs.status_line import Progress
 from repsim_nb.system.atomic import atomic, atomic_folder, release, replace_folder
 
 
 @dataclass(frozen=True)
 class Run:
-    """A notebook that ran without an error, and its outputs."""
+    """A notebook that ran without an error, and its outputs, or one that was skipped."""
 
     name: str
     folder: Path
@@ -33,6 +33,7 @@ class Run:
     seconds: float  #: wall time
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
+    skipped: str = ""  #: what cannot be downloaded, if the notebook needs it; `folder` then holds the executed copy
 
 
 class RunError(RuntimeError):
@@ -71,7 +72,9 @@ def run_notebook(
     Returns
     -------
     Run
-        The executed notebook, its figures and tables.
+        The executed notebook, its figures and tables. If it needs something that cannot be downloaded here, such as
+        a model from a package index that cannot be reached, the run is skipped: `Run.skipped` says why,
+        `out/NAME.skipped/` holds the executed copy, and `out/NAME/` stays unchanged.
 
     Raises
     ------
@@ -88,25 +91,40 @@ def run_notebook(
     notebook = find_notebook(name)
     values = check(notebook.parameters, parameters, notebook.name)
     label = folder or notebook.name
-    if label.endswith(FAILED):
-        raise InputError(f"The name {label!r} is reserved for folders of failed runs. Rename the notebook.")
-    place, failed = Path(out, label), Path(out, label + FAILED)
-    replaceable(place)
-    replaceable(failed)
-    with atomic_folder(place) as draft, closing(Progress(notebook.name, notebook.n_cells, progress)) as watch:
-        record = _record(notebook, values)
-        failure = _execute(notebook, values, draft, watch)
-        record["seconds"] = round(watch.seconds, 2)
-        if failure:
-            write_record(draft, {**record, "error": f"{failure.place}: {failure.reason}"})
-            release(draft)
-            replace_folder(draft, failed)
-            write_index(out)
-            raise RunError(notebook.name, failure, failed)
-        write_record(draft, record)
-    shutil.rmtree(failed, ignore_errors=True)
+    if label.endswith((FAILED, SKIPPED)):
+        raise InputError(f"The name {label!r} is reserved for folders of failed and skipped runs. Rename the notebook.")
+    place, failed, skipped = (Path(out, label + suffix) for suffix in ("", FAILED, SKIPPED))
+    for folder_of_run in (place, failed, skipped):
+        replaceable(folder_of_run)
+    try:
+        with atomic_folder(place) as draft, closing(Progress(notebook.name, notebook.n_cells, progress)) as watch:
+            record = _record(notebook, values)
+            failure = _execute(notebook, values, draft, watch)
+            record["seconds"] = round(watch.seconds, 2)
+            if failure:
+                folder_of_run = skipped if failure.unreachable else failed
+                write_record(draft, record | _why(failure))
+                release(draft)
+                replace_folder(draft, folder_of_run)
+                raise RunError(notebook.name, failure, folder_of_run)
+            write_record(draft, record | {"status": "done"})
+    except RunError as error:
+        shutil.rmtree(failed if error.failure.unreachable else skipped, ignore_errors=True)
+        write_index(out)
+        if not error.failure.unreachable:
+            raise
+        return _run(notebook.name, skipped, record["seconds"], error.failure.unreachable)
+    for folder_of_run in (failed, skipped):
+        shutil.rmtree(folder_of_run, ignore_errors=True)
     write_index(out)
     return _run(notebook.name, place, record["seconds"])
+
+
+def _why(failure: Failure) -> dict[str, str]:
+    """How a run ended that did not reach its end, for its record."""
+    if failure.unreachable:
+        return {"status": "skipped", "skipped": failure.unreachable}
+    return {"status": "failed", "error": f"{failure.place}: {failure.reason}"}
 
 
 def _execute(notebook: Notebook, values: dict[str, Any], draft: Path, watch: Progress) -> Failure | None:
@@ -139,7 +157,7 @@ def _execute(notebook: Notebook, values: dict[str, Any], draft: Path, watch: Pro
     given.unlink()
     if died:
         return Failure(place_of(executed_notebook["cells"], watch.cell), died)
-    return next(iter(failures(executed_notebook)), None) or _missing_outputs(executed_notebook["cells"], draft)
+    return first(failures(executed_notebook)) or _missing_outputs(executed_notebook["cells"], draft)
 
 
 def _missing_outputs(cells: list[Any], draft: Path) -> Failure | None:
@@ -187,6 +205,6 @@ def _record(notebook: Notebook, values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _run(name: str, folder: Path, seconds: float) -> Run:
+def _run(name: str, folder: Path, seconds: float, skipped: str = "") -> Run:
     files = tuple(file for figure in figures(folder) for file in figure.files)
-    return Run(name, folder, folder / f"{name}.ipynb", seconds, files, tuple(tables(folder)))
+    return Run(name, folder, folder / f"{name}.ipynb", seconds, files, tuple(tables(folder)), skipped)

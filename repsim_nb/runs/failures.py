@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from html import unescape
 from typing import Any
 
+from repsim_nb.errors import UnreachableError
+
 _STATE = "application/vnd.jupyter.widget-state+json"
 _VIEW = "application/vnd.jupyter.widget-view+json"
 _INJECTED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
@@ -26,6 +28,12 @@ class Failure:
 
     place: str  #: such as "in cell 4 of 9, `acts = rs.extract(model)`"
     reason: str  #: such as "ValueError: too few rows"
+
+    @property
+    def unreachable(self) -> str:
+        """What cannot be downloaded here, if that is the reason; otherwise empty."""
+        name, _, message = self.reason.partition(": ")
+        return message if name == UnreachableError.__name__ else ""
 
 
 def place(cells: list[Any], index: int, inside: str = "in") -> str:
@@ -54,6 +62,14 @@ def failures(notebook: Mapping[str, Any]) -> list[Failure]:
             where = "inside a widget" if index is None else place(cells, index, "inside a widget of")
             found.append((len(cells) if index is None else index, Failure(where, reason)))
     return [failure for _, failure in sorted(found, key=lambda pair: pair[0])]
+
+
+def first(found: list[Failure]) -> Failure | None:
+    """The failure to report: the first, or what cannot be downloaded, if a widget has shown the same before."""
+    missing = next((failure for failure in found if failure.unreachable), None)
+    if missing and all(missing.unreachable in failure.reason for failure in found):
+        return missing
+    return next(iter(found), None)
 
 
 def _errors(outputs: list[Any]) -> Iterator[str]:

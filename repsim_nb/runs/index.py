@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from repsim_nb.runs.results_folder import RECORD, Figure, figures, read_record, tables
+from repsim_nb.runs.results_folder import FAILED, RECORD, SKIPPED, Figure, figures, read_record, tables
 from repsim_nb.system.atomic import DRAFT, atomic
 
 _STYLE = """
@@ -19,6 +19,7 @@ h1 { font-size: 1.7rem; margin: 0 0 .3rem } h2 { font-size: 1.35rem; margin: 0 0
 p { max-width: 42rem; margin: .4rem 0 } a { color: var(--link) } nav li { margin: .15rem 0 }
 section { border-top: 1px solid var(--line); margin-top: 2.8rem; padding-top: 1.8rem }
 .soft, figcaption span { color: var(--soft); font-size: .85rem } .failed { color: #c0392b }
+.skipped { border-left: 3px solid var(--line); padding-left: .8rem }
 .figures { display: flex; flex-wrap: wrap; gap: 1.6rem; align-items: flex-start; margin: 1.4rem 0 }
 figure { margin: 0; width: fit-content; min-width: min(100%, 20rem); max-width: 100% }
 figure img { max-width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 6px;
@@ -75,11 +76,13 @@ def _page(runs: list[tuple[Path, dict[str, Any]]]) -> str:
 def _title(folder: Path, record: dict[str, Any]) -> str:
     title = str(record.get("title") or folder.name)
     usual = str(record.get("notebook") or folder.name)
-    return title if folder.name in (usual, f"{usual}.failed") else f"{title} ({folder.name})"
+    return title if folder.name in (usual, usual + FAILED, usual + SKIPPED) else f"{title} ({folder.name})"
 
 
 def _section(folder: Path, record: dict[str, Any]) -> str:
     failed = f'<p class="failed">Failed {escape(str(record["error"]))}</p>' if "error" in record else ""
+    if "skipped" in record:
+        failed = f'<p class="skipped">Skipped: {escape(str(record["skipped"]))}</p>'
     shown = "\n".join(_figure(figure) for figure in figures(folder))
     return f"""<section id="{escape(folder.name)}">
 <h2>{escape(_title(folder, record))}</h2>

@@ -15,6 +15,7 @@ from repsim_nb.system.atomic import OutputError, atomic
 RUN_DIR = "REPSIM_NB_RUN_DIR"  #: environment variable with the folder of the running notebook
 RECORD = "run.json"  #: marks a folder as that of a run, the only kind that a later run may replace
 FAILED = ".failed"  #: suffix of the folder with the executed copy of a failed run
+SKIPPED = ".skipped"  #: suffix of the folder of a run that needs what cannot be downloaded
 _TABLES = (".csv", ".nc")
 _KINDS: dict[str, Any] = {
     "parameters": dict,

@@ -26,7 +26,7 @@ from repsim_nb.runs.index import write_index
 from repsim_nb.runs.interpreter import needs_notebooks
 from repsim_nb.runs.notebook_parameters import Parameter, ParameterError, check, match, takes_lists
 from repsim_nb.runs.notebooks import Notebook, find_notebook
-from repsim_nb.runs.results_folder import FAILED, replaceable, tables
+from repsim_nb.runs.results_folder import FAILED, SKIPPED, replaceable, tables
 from repsim_nb.system.atomic import atomic, make_folder, writable
 from repsim_nb.system.memory import available_memory
 
@@ -66,8 +66,8 @@ def sweep_notebook(
     Returns
     -------
     pandas.DataFrame
-        One row per cell, as in sweep.csv: the parameters, status ("done" or "failed"), exit_code, seconds, error and
-        folder. The tables of all runs are in `out/tables`.
+        One row per cell, as in sweep.csv: the parameters, status ("done", "failed" or "skipped"), exit_code, seconds,
+        error and folder. The tables of all runs are in `out/tables`.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def _label(parameters: Mapping[str, Any]) -> str:
     """A folder name with the values, plus a hash if they are too long or contain other characters."""
     label = ",".join(f"{name}={value}" for name, value in parameters.items())
     plain = re.sub(r"[^\w=,.+-]+", "_", label)
-    if plain == label and len(label) <= MAX_NAME_LENGTH and not label.endswith((FAILED, ".")):
+    if plain == label and len(label) <= MAX_NAME_LENGTH and not label.endswith((FAILED, SKIPPED, ".")):
         return label
     return _hashed(plain, parameters)
 
@@ -200,7 +200,7 @@ def _by_stem(cells: list[Cell]) -> Iterator[tuple[str, list[pd.DataFrame]]]:
     """CSV files of the finished runs by stem, with the parameters as first columns."""
     import pandas as pd
 
-    done = [cell for cell in cells if cell.exit_code == 0]
+    done = [cell for cell in cells if cell.exit_code == 0 and not cell.skipped]
     files = {cell.folder: [path for path in tables(cell.folder) if path.suffix == ".csv"] for cell in done}
     for stem in sorted({path.stem for found in files.values() for path in found}):
         frames = []

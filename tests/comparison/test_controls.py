@@ -6,7 +6,8 @@ import torch
 
 import repsim_nb as rs
 from repsim_nb.activations import extract
-from repsim_nb.comparison.controls import Controls, component_share, largest_activations
+from repsim_nb.comparison.closeup import tokens_at
+from repsim_nb.comparison.controls import Controls, component_share, largest_activations, massive_activations
 from repsim_nb.errors import InputError
 from tests.support.layers import massive, smooth
 
@@ -107,6 +108,43 @@ def test_largest_activations_names_the_row_and_the_feature():
     assert table.norm_ratio[1] > 8 > table.norm_ratio[0]
     known = largest_activations(extract("tiny-neox-w32-d2", n_rows=50))
     assert {"document", "position"} <= set(known)
+
+
+def test_massive_activations_lists_what_was_planted():
+    acts, rows = massive(0, [1, 2, 4], n_layers=5, size=5000.0)
+    table = massive_activations(acts)
+    assert sorted(table.row) == rows.tolist()
+    assert set(table.feature) == {3}
+    for line in table.itertuples():
+        by_layer = {k: abs(x[line.row, 3]) / np.sort(np.abs(x), axis=None)[(x.size - 1) // 2] for k, x in acts.items()}
+        assert (line.first_layer, line.last_layer, line.n_layers) == (1, 4, 3)
+        assert line.layer == max(by_layer, key=by_layer.get)
+        assert line.ratio == pytest.approx(by_layer[line.layer], rel=1e-6)
+        assert line.value == acts[line.layer][line.row, 3]
+    assert table.ratio.is_monotonic_decreasing
+    assert massive_activations(acts, above=1e6).empty
+    assert massive_activations(acts, times=1e6).empty
+
+
+def test_massive_activations_shows_the_token_of_each_row():
+    model = rs.load_model("tiny-neox-w32-d2")
+    acts = extract(model, n_rows=60)
+    table = massive_activations(acts, model, above=0.5, times=4)
+    assert len(table) > 3
+    expected = tokens_at(model, acts.rows.iloc[table.row])
+    assert table.token.tolist() == expected.token.tolist()
+    assert table.document.tolist() == expected.document.tolist()
+    assert table.position.tolist() == acts.rows.position.iloc[table.row].tolist()
+    empty = massive_activations(acts, model, above=1e9)
+    assert list(empty) == list(table)
+    assert empty.empty
+
+
+def test_massive_activations_says_what_it_expects():
+    with pytest.raises(InputError, match=r"shapes \(9, 2\), \(9, 3\); expected one shape"):
+        massive_activations({0: np.ones((9, 2)), 1: np.ones((9, 3))})
+    with pytest.raises(InputError, match="plain arrays have no tokens"):
+        massive_activations(smooth(0, 2), rs.load_model("tiny-neox-w32-d2"))
 
 
 def test_what_cannot_be_controlled_is_said():

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from repsim_nb.comparison.controls import Controls
-from repsim_nb.depth import find_blocks
+from repsim_nb.depth import block_score, find_blocks, p_text
 from repsim_nb.depth.blocks import _halves, _partition
 from repsim_nb.errors import InputError
 from repsim_nb.uncertainty import Documents
-from tests.support.layers import apart_at_both_ends, massive, planted, smooth
+from tests.support.layers import apart_at_both_ends, massive, planted, smooth, uneven
 
 FEW = {"n_null": 99, "n_halves": 12}  # no p-value is below 0.01
 
@@ -91,3 +91,41 @@ def test_what_cannot_be_asked_is_said():
         find_blocks(acts, "procrustes")
     with pytest.raises(InputError, match="n_null=5"):
         find_blocks(acts, n_null=5)
+
+
+def test_blocks_over_irregularity_has_the_test_of_find_blocks_at_its_allowance():
+    for irregularity in (0.0, 0.25, 0.6):
+        found = find_blocks(planted(0, (3, 4)), irregularity=irregularity, **FEW)
+        tests = found.over_irregularity([0.1, irregularity])
+        assert tests.loc[irregularity, ["score", "null_high", "p_value"]].tolist() == [
+            found.score,
+            found.null_high,
+            found.p_value,
+        ]
+        assert found.p_text == tests.p[irregularity] == "at most 0.01"
+
+
+def test_blocks_over_irregularity_is_larger_for_a_null_that_allows_more():
+    acts = uneven(0, [0.98, 0.98, 0.98, 0.96, 0.98, 0.98, 0.98])  # one step is longer, by less than blocks are
+    tests = find_blocks(acts, **FEW).over_irregularity()
+    assert tests.index.tolist() == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    assert tests.null_high.is_monotonic_increasing
+    assert tests.p_value.iloc[0] <= 0.02
+    assert tests.p_value.iloc[-1] > 0.1
+    with pytest.raises(InputError, match="irregularity=-1; expected a number, 0 or more"):
+        find_blocks(acts, **FEW).over_irregularity([-1])
+
+
+def test_find_blocks_of_some_layers_is_that_of_these_alone():
+    acts = planted(1, (3, 5))
+    some = find_blocks(acts, layers=[1, 2, 3, 4, 5, 6], **FEW)
+    alone = find_blocks({k: acts[k] for k in range(1, 7)}, **FEW)
+    assert some.blocks == alone.blocks == [[1, 2], [3, 4, 5, 6]]
+    assert some.p_value == alone.p_value
+    assert some.score == alone.score == pytest.approx(block_score(some.similarity))
+    assert some.spans == "1-2, 3-6"
+
+
+def test_p_text_says_at_most_only_at_the_resolution():
+    assert [p_text(k / 200, 199) for k in (1, 2, 200)] == ["at most 0.005", "0.01", "1"]
+    assert p_text(1 / 300, 299) == "at most 0.0033"

