@@ -17,10 +17,11 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, check_effect
 from repsim_nb.runs.cells import Cell, cores, run_cells
 from repsim_nb.runs.index import write_index
 from repsim_nb.runs.interpreter import needs_notebooks
@@ -28,6 +29,7 @@ from repsim_nb.runs.notebook_parameters import Parameter, ParameterError, check,
 from repsim_nb.runs.notebooks import Notebook, find_notebook
 from repsim_nb.runs.results_folder import FAILED, replaceable, tables
 from repsim_nb.system.atomic import atomic, make_folder, writable
+from repsim_nb.system.executor import checked
 from repsim_nb.system.memory import available_memory
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def sweep_notebook(
     jobs: int | None = None,
     memory: float | None = None,
     progress: bool = False,
+    executor: Executor | None = None,
 ) -> pd.DataFrame:
     """Run a notebook with every combination of parameter values, keeping cells that an earlier sweep finished.
 
@@ -62,6 +65,9 @@ def sweep_notebook(
         Maximum bytes for all cells together; None means the memory available now.
     progress
         Whether to print a line for each cell.
+    executor
+        Where cells run, instead of `jobs` processes here: an Executor of `concurrent.futures` whose workers see the
+        same folders. It is not shut down.
 
     Returns
     -------
@@ -78,10 +84,13 @@ def sweep_notebook(
     Notes
     -----
     A cell is finished if its folder exists for these parameters and this version of the notebook. Each cell runs in
-    its own process with its share of the cores, and its share of `memory` as the limit (REPSIM_NB_MEMORY). If the
-    cells together exceed `memory`, the last one started is stopped and restarted when there is room.
+    its own process with its share of the cores, and its share of `memory` as the limit (REPSIM_NB_MEMORY). A cell
+    waits until there is room for the largest so far. If the cells together still exceed `memory`, the last one started
+    is stopped, and runs again alone after the others.
     """
     needs_notebooks()
+    if checked(executor) is not None:
+        check_effect(sweep_notebook, {"jobs": jobs, "memory": memory}, "the executor has workers of its own.")
     notebook = find_notebook(name)
     jobs, memory = _positive("jobs", jobs, cores()), _positive("memory", memory, available_memory() or sys.maxsize)
     out = Path(out)
@@ -92,7 +101,7 @@ def sweep_notebook(
     if progress:
         print(f"{len(cells)} cells, {len(cells) - len(todo)} already done; {jobs} at a time", flush=True)
     writable(make_folder(out) / "sweep.csv")
-    run_cells(todo, jobs, memory, progress)
+    run_cells(todo, jobs, memory, progress, executor)
     for cell in cells:
         cell.settle()
     return _write_summary(cells, out)
@@ -122,10 +131,12 @@ def _cells(notebook: Notebook, grid: Mapping[str, Sequence[Any]], out: Path) -> 
     for name, values in grid.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise InputError(f"grid[{name!r}]={values!r}; expected a list of values.")
-    checked = []
+    combinations = []
     for values in itertools.product(*grid.values()):
-        checked.append(check(notebook.parameters, dict(zip(grid, values, strict=True)), notebook.name))
-    cells = [Cell(notebook, values, out / label) for values, label in zip(checked, _labels(checked), strict=True)]
+        combinations.append(check(notebook.parameters, dict(zip(grid, values, strict=True)), notebook.name))
+    cells = [
+        Cell(notebook, values, out / label) for values, label in zip(combinations, _labels(combinations), strict=True)
+    ]
     twice = next((c for i, c in enumerate(cells) if c.folder in [other.folder for other in cells[:i]]), None)
     if twice:
         raise InputError(f"The cell {twice.folder.name} is in the grid twice; list each value once.")
