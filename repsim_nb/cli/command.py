@@ -22,6 +22,7 @@ from repsim_nb.runs.notebooks import Notebook, find_notebook, notebooks
 from repsim_nb.runs.results_folder import replaceable
 from repsim_nb.runs.signals import interruptible
 from repsim_nb.system.atomic import writable
+from repsim_nb.system.cluster import opened
 from repsim_nb.system.memory import available_memory
 
 
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (InputError, OSError) as error:
-        _complain(str(error))
+        _complain(" ".join([str(error), *getattr(error, "__notes__", [])]))
         return 2
 
 
@@ -115,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--jobs", metavar="N", type=int, help="cells to run at a time (default: the number of cores)")
     sub.add_argument("--memory", metavar="BYTES", type=float, help="for all cells together (default: the free memory)")
+    sub.add_argument("--executor", metavar="VALUE", help="instead of jobs here: dask, or dask:FILE of a scheduler")
     sub.add_argument("--out", metavar="DIR", type=Path, default=Path("results", "sweep"), help="default: results/sweep")
 
     sub = command("compare", compare, "compare two models, layer by layer")
@@ -279,7 +281,9 @@ def _sweep(options: argparse.Namespace) -> int:
 
     notebook = find_notebook(options.notebook)
     grid = parse_grid(notebook.parameters, options.grid, notebook.name)
-    table = sweep_notebook(notebook.path, grid, options.out, jobs=options.jobs, memory=options.memory, progress=True)
+    limits = {"jobs": options.jobs, "memory": options.memory}
+    with opened(options.executor) as executor:
+        table = sweep_notebook(notebook.path, grid, options.out, **limits, progress=True, executor=executor)
     failed = int((table["status"] == "failed").sum())
     print(f"{len(table) - failed} of {len(table)} cells done: {options.out / 'sweep.csv'}")
     return 1 if failed else 0
@@ -291,14 +295,12 @@ def _stitch(options: argparse.Namespace) -> int:
 
     if options.out.suffix != ".nc":
         raise InputError(f"--out {options.out} must end in .nc.")
-    table = stitching_table(
-        options.models,
-        options.models,
-        parsed_layers(options.layers),
-        options.corpus,
-        **given(options, STITCHES),
-        out=writable(options.out),
-    )
+    how = given(options, STITCHES)
+    layers, out = parsed_layers(options.layers), writable(options.out)
+    with opened(how.pop("executor")) as executor:
+        table = stitching_table(
+            options.models, options.models, layers, options.corpus, out=out, executor=executor, **how
+        )
     print(f"{table.penalty.size} stitches: {options.out}")
     return 0
 

@@ -21,6 +21,7 @@ from repsim_nb.runs.notebooks import Notebook
 from repsim_nb.runs.results_folder import FAILED, read_record
 from repsim_nb.runs.signals import interruptible, tell_main_thread
 from repsim_nb.system.atomic import OutputError, remove_abandoned
+from repsim_nb.system.cluster import cores
 from repsim_nb.system.executor import THREADS, mapped
 from repsim_nb.system.memory import LIMIT
 from repsim_nb.system.windows import on_windows
@@ -29,11 +30,6 @@ POLL_SECONDS = 0.2  # between checks of the running cells
 CELL_BYTES = 10**9  # that a cell is expected to need before one has run
 STOP_SECONDS = 30.0  # that a terminated cell has for cleaning up
 TOO_LARGE = "needs more than the memory limit"
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class Outcome:
     error: str = ""
 
 
-def run_cell(unit: Unit) -> Outcome:
+def run_cell(_: None, unit: Unit) -> Outcome:
     """Run one cell; its folder is complete or absent, so doing it again does no harm."""
     from repsim_nb.runs.execution import RunError, run_notebook
 
@@ -73,7 +69,7 @@ def run_process(unit: Unit) -> int:
     try:
         with interruptible():
             _stop_with_parent()
-            outcome = run_cell(unit)
+            outcome = run_cell(None, unit)
     except KeyboardInterrupt:
         return 130
     if outcome.error:
@@ -249,7 +245,7 @@ def run_cells(todo: Sequence[Cell], jobs: int, memory: int, progress: bool, exec
 def _on_executor(todo: Sequence[Cell], executor: Executor) -> Iterator[Cell]:
     """Run cells on an executor, whose workers see the same folders; yield them in order."""
     units = [cell.unit for cell in todo]
-    outcomes = mapped(run_cell, units, executor, what="sweep", unit="cell", name=lambda unit: unit.folder)
+    outcomes = mapped(run_cell, None, units, executor, what="sweep", unit="cell", name=lambda unit: unit.folder)
     for cell, outcome in zip(todo, outcomes, strict=True):
         cell.exit_code, cell.error = outcome.exit_code, outcome.error
         yield cell

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError, check_effect
-from repsim_nb.runs.cells import Cell, cores, run_cells
+from repsim_nb.runs.cells import Cell, run_cells
 from repsim_nb.runs.index import write_index
 from repsim_nb.runs.interpreter import needs_notebooks
 from repsim_nb.runs.notebook_parameters import Parameter, ParameterError, check, match, takes_lists
 from repsim_nb.runs.notebooks import Notebook, find_notebook
 from repsim_nb.runs.results_folder import FAILED, replaceable, tables
 from repsim_nb.system.atomic import atomic, make_folder, writable
+from repsim_nb.system.cluster import cores
 from repsim_nb.system.executor import checked
 from repsim_nb.system.memory import available_memory
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,6 +25,7 @@ from repsim_nb.errors import InputError
 from repsim_nb.system.memory import LIMIT, SHARE, available_memory
 from repsim_nb.system.progress import steps, watched
 
+S = TypeVar("S")
 U = TypeVar("U")
 R = TypeVar("R")
 IN_FLIGHT = 1000  # units submitted at a time; more would fill the memory of a scheduler
@@ -53,7 +54,8 @@ def checked(given: Any) -> Executor | None:
 
 
 def mapped(
-    function: Callable[[U], R],
+    function: Callable[[S, U], R],
+    shared: S,
     units: Iterable[U],
     executor: Executor | None = None,
     *,
@@ -62,14 +64,16 @@ def mapped(
     name: Callable[[U], str] = str,
     total: int | None = None,
 ) -> Iterator[R]:
-    """Yield `function(unit)` for each unit, in their order, as soon as it and all before it are there.
+    """Yield `function(shared, unit)` for each unit, in their order, as soon as it and all before it are there.
 
     Parameters
     ----------
     function
         A function of a module.
+    shared
+        What all units have in common. It travels once to each worker of a Dask cluster, and with each unit to others.
     units
-        Its arguments. Only some at a time are submitted.
+        What each has of its own. Only some at a time are submitted.
     executor
         Where the units run; it is not shut down. None runs them here, one after the other.
     what, unit
@@ -88,16 +92,16 @@ def mapped(
     --------
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> with ThreadPoolExecutor(2) as pool:
-    ...     list(mapped(abs, [-1, 2, -3], pool, what="sizes"))
-    [1, 2, 3]
+    ...     list(mapped(pow, 2, [3, 1, 2], pool, what="powers"))
+    [8, 2, 4]
     """
     if executor is not None:
-        yield from _elsewhere(function, units, executor, what, unit, name, total)
+        yield from _elsewhere(function, shared, units, executor, what, unit, name, total)
         return
-    memory = _memory.get() or {}
+    memory: dict[str, tuple[Any, Any]] = {}
     for one in steps(units, what, unit, total=total):
         with _naming(what, name, one):
-            result = _remembering(function, one, memory)
+            result = _remembering(function, shared, one, memory)
         yield result
 
 
@@ -118,7 +122,8 @@ def remembered(kind: str, make: Callable[[], R], key: Any = None) -> R:
 
 
 def _elsewhere(
-    function: Callable[[U], R],
+    function: Callable[[S, U], R],
+    shared: S,
     units: Iterable[U],
     executor: Executor,
     what: str,
@@ -127,7 +132,8 @@ def _elsewhere(
     total: int | None,
 ) -> Iterator[R]:
     task = _Task(function, uuid.uuid4().hex, _process(), getattr(executor, "_max_workers", 1))
-    if total is None and hasattr(units, "__len__"):
+    sent = _sent(shared, executor)
+    if total is None and isinstance(units, Sized):
         total = len(units)
     waiting: dict[int, tuple[U, Future[_Done]]] = {}
     ready: dict[int, R] = {}
@@ -137,7 +143,7 @@ def _elsewhere(
         rest, following = iter(enumerate(units)), 0
         while True:
             for number, one in islice(rest, IN_FLIGHT - len(waiting) - len(ready)):
-                future = executor.submit(task, one)
+                future = executor.submit(task, sent, one)
                 waiting[number] = one, future
                 future.add_done_callback(lambda _, number=number: ended.put(number))
             if not waiting:
@@ -151,11 +157,24 @@ def _elsewhere(
                 following += 1
 
     try:
-        for result in steps(results(), what, unit, total=total):
-            yield result
+        yield from steps(results(), what, unit, total=total)
     finally:
         for _, future in waiting.values():
             future.cancel()
+
+
+def _sent(shared: Any, executor: Executor) -> Any:
+    """What is passed to `submit`: for Dask a future, which the scheduler keeps once, also when workers die."""
+    client = getattr(executor, "_client", None)
+    if client is None or not hasattr(client, "scheduler_info"):
+        return shared
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph")  # it is sent once
+        return client.submit(_same, shared, pure=False)
+
+
+def _same(shared: S) -> S:
+    return shared
 
 
 def _next(ended: SimpleQueue[int]) -> int:
@@ -182,10 +201,10 @@ def _naming(what: str, name: Callable[[U], str], unit: U) -> Iterator[None]:
         raise
 
 
-def _remembering(function: Callable[[U], R], unit: U, memory: dict[str, tuple[Any, Any]]) -> R:
+def _remembering(function: Callable[[S, U], R], shared: S, unit: U, memory: dict[str, tuple[Any, Any]]) -> R:
     token = _memory.set(memory)
     try:
-        return function(unit)
+        return function(shared, unit)
     finally:
         _memory.reset(token)
 
@@ -208,7 +227,7 @@ class _Done:
 class _Task:
     """A function as a worker runs it on one unit."""
 
-    function: Callable[[Any], Any]
+    function: Callable[[Any, Any], Any]
     call: str  # of `mapped`; what units remember ends with it
     home: tuple[int, str]  # the process that asks
     workers: int  # of a pool, which share the memory of this machine
@@ -217,17 +236,17 @@ class _Task:
     def __name__(self) -> str:
         return self.function.__name__
 
-    def __call__(self, unit: Any) -> _Done:
+    def __call__(self, shared: Any, unit: Any) -> _Done:
         if getattr(_of_thread, "call", None) != self.call:
             _of_thread.call, _of_thread.memory = self.call, {}
         with watched(lambda *_: None):
             if self.home == _process():
-                return _Done(_remembering(self.function, unit, _of_thread.memory))
+                return _Done(_remembering(self.function, shared, unit, _of_thread.memory))
             _limit(self.workers)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 try:
-                    value = _remembering(self.function, unit, _of_thread.memory)
+                    value = _remembering(self.function, shared, unit, _of_thread.memory)
                 except Exception as error:
                     raise _portable(error) from None
         return _Done(value, tuple((w.message, w.category, w.filename, w.lineno) for w in caught))
@@ -254,7 +273,7 @@ def _limit(workers: int) -> None:
 
 
 def _of_dask_worker() -> int | None:
-    """Bytes that the Dask worker of this process gives each of its threads; None if this is none, or it has no limit."""
+    """Bytes that the Dask worker of this process gives each of its threads; None if it is none, or has no limit."""
     distributed = sys.modules.get("distributed")
     try:
         worker = distributed.get_worker() if distributed is not None else None

@@ -129,7 +129,7 @@ def test_a_cell_removes_drafts_of_processes_that_are_gone_alone(tmp_path, monkey
         (drafts[name] / OWNER).write_text(json.dumps(owner))
     os.utime(drafts["old"], (1, 1))
     monkeypatch.setattr("repsim_nb.runs.execution.run_notebook", lambda *_, **__: None)
-    assert cells.run_cell(cell.unit) == cells.Outcome(0)
+    assert cells.run_cell(None, cell.unit) == cells.Outcome(0)
     assert [name for name, draft in drafts.items() if draft.exists()] == ["mine", "far", "new"]
 
 

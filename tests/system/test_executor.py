@@ -25,20 +25,20 @@ class StrangeError(RuntimeError):
         super().__init__(f"{one} and {two}")
 
 
-def square(x):
+def square(_, x):
     return x * x
 
 
-def about_worker(_):
+def about_worker(*_):
     return os.getpid(), torch.get_num_threads(), float(os.environ[LIMIT])
 
 
-def late(seconds):
+def late(_, seconds):
     time.sleep(seconds)
     return seconds
 
 
-def failing(x):
+def failing(_, x):
     if x == 3:
         raise InputError("three is wrong")
     if x == 4:
@@ -49,18 +49,18 @@ def failing(x):
     return x
 
 
-def warning(x):
+def warning(_, x):
     warnings.warn(f"{x} is odd", UserWarning, stacklevel=1)
     return x
 
 
-def making(key):
+def making(_, key):
     made = []
     remembered("model", lambda: made.append(key) or key, key)
     return made, threading.get_ident(), os.getpid()
 
 
-def dying(mark):
+def dying(_, mark):
     die_once(mark)
     return "survived"
 
@@ -77,12 +77,12 @@ def anywhere(request):
 
 
 def test_mapped_yields_results_in_order_wherever_it_runs(anywhere):
-    assert list(mapped(square, range(20), anywhere, what="squares")) == [x * x for x in range(20)]
-    assert list(mapped(square, iter([]), anywhere, what="squares")) == []
+    assert list(mapped(square, None, range(20), anywhere, what="squares")) == [x * x for x in range(20)]
+    assert list(mapped(square, None, iter([]), anywhere, what="squares")) == []
 
 
 def test_mapped_yields_what_is_ready_before_all_are(pool):
-    results = mapped(late, [0, 0, 0.5, 3], pool, what="naps")
+    results = mapped(late, None, [0, 0, 0.5, 3], pool, what="naps")
     start = time.monotonic()
     assert [next(results), next(results)] == [0, 0]
     assert time.monotonic() - start < 3
@@ -91,23 +91,23 @@ def test_mapped_yields_what_is_ready_before_all_are(pool):
 
 def test_mapped_names_the_unit_that_failed(anywhere):
     with pytest.raises(InputError, match="three is wrong") as caught:
-        list(mapped(failing, [1, 2, 3, 6], anywhere, what="numbers", name=lambda x: f"number {x}"))
+        list(mapped(failing, None, [1, 2, 3, 6], anywhere, what="numbers", name=lambda x: f"number {x}"))
     assert caught.value.__notes__ == ["In numbers: number 3."]
 
 
 def test_mapped_brings_an_error_home_that_cannot_be_pickled(pool):
     with pytest.raises(RuntimeError, match="StrangeError: one and two"):
-        list(mapped(failing, [4], pool, what="numbers"))
+        list(mapped(failing, None, [4], pool, what="numbers"))
     with pytest.raises(MissingExtraError) as caught:
-        list(mapped(failing, [5], pool, what="numbers"))
+        list(mapped(failing, None, [5], pool, what="numbers"))
     assert caught.value.name == "it"
-    assert list(mapped(square, [2], pool, what="squares")) == [4], "the pool is whole"
+    assert list(mapped(square, None, [2], pool, what="squares")) == [4], "the pool is whole"
 
 
 def test_mapped_raises_the_first_error_without_waiting_for_units_before_it_and_cancels_the_rest():
     started = []
 
-    def work(x):
+    def work(_, x):
         started.append(x)
         if x == 1:
             raise InputError("bad")
@@ -116,7 +116,7 @@ def test_mapped_raises_the_first_error_without_waiting_for_units_before_it_and_c
     release = threading.Event()
     with ThreadPoolExecutor(2) as pool:
         with pytest.raises(InputError, match="bad"):
-            list(mapped(work, range(100), pool, what="work"))
+            list(mapped(work, None, range(100), pool, what="work"))
         release.set()
     assert len(started) < 10
 
@@ -131,7 +131,7 @@ def test_mapped_cancels_what_nobody_waits_for():
                 futures[0].set_result(type("Done", (), {"here": lambda _: 7})())
             return futures[-1]
 
-    results = mapped(square, range(5), Never(), what="squares")
+    results = mapped(square, None, range(5), Never(), what="squares")
     assert next(results) == 7
     results.close()
     assert [future.cancelled() for future in futures] == [False, True, True, True, True]
@@ -148,12 +148,13 @@ def test_mapped_submits_only_some_units_at_a_time():
 
     def units():
         nonlocal taken
-        for taken in range(1, 3 * IN_FLIGHT + 1):  # noqa: B007
+        while taken < 3 * IN_FLIGHT:
+            taken += 1
             yield taken
 
     taken = given = 0
     with Counting(1) as pool:
-        for _ in mapped(square, units(), pool, what="squares", total=3 * IN_FLIGHT):
+        for _ in mapped(square, None, units(), pool, what="squares", total=3 * IN_FLIGHT):
             given += 1
     assert given == 3 * IN_FLIGHT
     assert most <= IN_FLIGHT
@@ -162,7 +163,7 @@ def test_mapped_submits_only_some_units_at_a_time():
 def test_mapped_gives_workers_one_thread_and_their_share_of_memory(pool, monkeypatch):
     monkeypatch.delenv(LIMIT, raising=False)
     before = torch.get_num_threads()
-    for process, threads, memory in mapped(about_worker, range(4), pool, what="workers"):
+    for process, threads, memory in mapped(about_worker, None, range(4), pool, what="workers"):
         assert process != os.getpid()
         assert threads == 1
         assert 0 < memory < 1e14
@@ -171,8 +172,8 @@ def test_mapped_gives_workers_one_thread_and_their_share_of_memory(pool, monkeyp
 
 
 def test_mapped_repeats_warnings_here(anywhere):
-    with pytest.warns(UserWarning) as caught:
-        assert list(mapped(warning, [1, 3], anywhere, what="numbers")) == [1, 3]
+    with pytest.warns(UserWarning, match="is odd") as caught:
+        assert list(mapped(warning, None, [1, 3], anywhere, what="numbers")) == [1, 3]
     assert [str(w.message) for w in caught] == ["1 is odd", "3 is odd"]
     assert caught[0].filename == __file__
 
@@ -180,13 +181,13 @@ def test_mapped_repeats_warnings_here(anywhere):
 def test_mapped_tells_watchers(anywhere):
     told = []
     with watched(lambda *step: told.append(step)):
-        list(mapped(square, [1, 2], anywhere, what="squares"))
+        list(mapped(square, None, [1, 2], anywhere, what="squares"))
     assert told == [("squares", 0, 2), ("squares", 1, 2), ("squares", 2, 2)]
 
 
 def test_remembered_is_made_once_for_units_in_a_row_and_forgotten_after_the_call(anywhere):
     for _ in range(2):
-        found = list(mapped(making, ["a", "a", "a", "b", "b", "a"], anywhere, what="models"))
+        found = list(mapped(making, None, ["a", "a", "a", "b", "b", "a"], anywhere, what="models"))
         firsts = {tuple(where): made for made, *where in reversed(found)}
         assert all(firsts.values()), "nothing is left in a worker from the call before"
         if anywhere is None:
@@ -195,7 +196,7 @@ def test_remembered_is_made_once_for_units_in_a_row_and_forgotten_after_the_call
 
 def test_mapped_says_what_to_do_when_a_worker_of_a_pool_dies(tmp_path):
     with spawned(1) as pool, pytest.raises(BrokenProcessPool) as caught:
-        list(mapped(dying, [str(tmp_path / "mark")], pool, what="lives"))
+        list(mapped(dying, None, [str(tmp_path / "mark")], pool, what="lives"))
     assert "Call again with a new executor" in caught.value.__notes__[0]
 
 
