@@ -250,7 +250,8 @@ def _extracted(
     kept: dict[str, Mapping[int, Any]] = {}
     job = _Population(tuple(models), layers, sampling, resources.alone, measures)
     elsewhere = resources.executor if sendable(models) else None
-    for acts in mapped(_of_model, job, models, elsewhere, what="extracting", unit="model"):
+    kept_there = resources.store not in (None, False)
+    for acts in mapped(_of_model, job, models, elsewhere, what="extracting", unit="model", kept=kept_there):
         name = acts.provenance["model"]["model"]
         if name in kept:
             raise InputError(f"{name} appears twice; list each model once.")

@@ -32,6 +32,7 @@ from repsim_nb.system.atomic import atomic, make_folder, writable
 from repsim_nb.system.cluster import cores
 from repsim_nb.system.executor import checked
 from repsim_nb.system.memory import available_memory
+from repsim_nb.system.shard import Shard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +69,8 @@ def sweep_notebook(
         Whether to print a line for each cell.
     executor
         Where cells run, instead of `jobs` processes here: an Executor of `concurrent.futures` whose workers see the
-        same folders. It is not shut down.
+        same folders. It is not shut down. A `Shard` runs its share of the cells in `jobs` processes here; a last call
+        without one collects all cells.
 
     Returns
     -------
@@ -81,6 +83,8 @@ def sweep_notebook(
     InputError
         If the notebook or a parameter is unknown, a value has the wrong type, or the grid is empty. Nothing runs then.
         A failing cell does not raise; see its status.
+    ShareDone
+        The executor is a `Shard`, and its cells have run.
 
     Notes
     -----
@@ -90,12 +94,14 @@ def sweep_notebook(
     is stopped, and runs again alone after the others.
     """
     needs_notebooks()
-    if checked(executor) is not None:
+    shard, executor = (executor, None) if isinstance(executor, Shard) else (None, checked(executor))
+    if executor is not None:
         check_effect(sweep_notebook, {"jobs": jobs, "memory": memory}, "the executor has workers of its own.")
     notebook = find_notebook(name)
     jobs, memory = _positive("jobs", jobs, cores()), _positive("memory", memory, available_memory() or sys.maxsize)
     out = Path(out)
-    cells = _cells(notebook, grid, out)
+    every = _cells(notebook, grid, out)
+    cells = every if shard is None else shard.take(every)
     for cell in cells:
         replaceable(cell.folder)
     todo = [cell for cell in cells if not cell.finished]
@@ -105,6 +111,8 @@ def sweep_notebook(
     run_cells(todo, jobs, memory, progress, executor)
     for cell in cells:
         cell.settle()
+    if shard is not None:
+        raise shard.done(len(cells), len(every))
     return _write_summary(cells, out)
 
 

@@ -24,8 +24,8 @@ from repsim_nb.stitching.stitched import N_FIT, RESAMPLES, common_ground, docume
 from repsim_nb.system.atomic import atomic
 from repsim_nb.system.executor import mapped, remembered
 from repsim_nb.system.netcdf import write_netcdf
-from repsim_nb.system.progress import steps as progress
 from repsim_nb.system.resources import Resources
+from repsim_nb.system.shard import Shard
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -102,17 +102,18 @@ def stitching_table(
     {'sender': 1, 'receiver': 2, 'layer': 1}
     """
     method = Method(map, fit, rank, steps, warmup)
-    check_sendable([*senders, *receivers], Resources(executor=executor).executor)
+    if not isinstance(Resources(executor=executor).executor, Shard):
+        check_sendable([*senders, *receivers], executor)
     job = _Job(tuple(senders), tuple(receivers), layers, corpus, seed, method, n_fit, n_report, shuffle)
     made = job.table()
     how = asdict(method) | {"shuffled_sender": shuffle} | made.ground.provenance
     folder = _cells_folder(Path(out), how) if out else None
     job = replace(job, folder=folder)
-    if executor is None:  # with the models that are loaded already
-        cells = [_cell(made, key, folder) for key in progress(made.seams, "stitching", "stitch")]
-    else:
-        cells = list(mapped(_stitched, job, made.seams, executor, what="stitching", unit="stitch", name=_key_name))
-    table = _assemble(dict(zip(made.seams, cells, strict=True)), made)
+    here = executor is None or isinstance(executor, Shard)  # then with the models that are loaded already
+    function, shared = (_fitted, (made, folder)) if here else (_stitched, job)
+    words: dict[str, Any] = {"what": "stitching", "unit": "stitch", "name": _key_name, "kept": folder is not None}
+    cells = list(mapped(function, shared, list(made.seams), executor, **words))  # type: ignore[arg-type]
+    table = _assemble(dict(zip(list(made.seams), cells, strict=True)), made)
     about = how | {"models": {name: m.provenance for name, m in made.models.items()}}
     table.attrs["provenance"] = json.dumps(about, sort_keys=True)
     if folder is not None and out:
@@ -168,6 +169,12 @@ class _Job:
                 raise _duplicate_name(model.name)
         by_key = {(seam.sender.name, seam.receiver.name, seam.layer): seam for seam in seams}
         return _Table(lower, higher, positions, by_key, ground, self.method)
+
+
+def _fitted(shared: tuple[_Table, Path | None], key: Key) -> dict[str, Any]:
+    """Fit one cell where the models are."""
+    made, folder = shared
+    return _cell(made, key, folder)
 
 
 def _stitched(job: _Job, key: Key) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from repsim_nb.errors import InputError, needs
 from repsim_nb.system.memory import available_memory
+from repsim_nb.system.shard import Shard
 
 WORKER_BYTES = 2 * 10**9  # that a worker of a local cluster has at least, if there is that much
 RETRIES = 2  # of a unit whose worker died
@@ -23,7 +24,7 @@ def cores() -> int:
 
 
 @contextmanager
-def opened(text: str | None) -> Iterator[Executor | None]:
+def opened(text: str | None, shard: str | None = None) -> Iterator[Executor | None]:
     """Open the executor that a text names, and close what was opened for it.
 
     Parameters
@@ -31,6 +32,8 @@ def opened(text: str | None) -> Iterator[Executor | None]:
     text
         "dask" for a cluster of this machine, with as many workers as its cores and memory allow; "dask:FILE" for the
         cluster whose scheduler wrote this file (`dask scheduler --scheduler-file FILE`); None for none.
+    shard
+        I/N for a share of the units instead.
 
     Raises
     ------
@@ -39,8 +42,10 @@ def opened(text: str | None) -> Iterator[Executor | None]:
     MissingExtraError
         dask.distributed is not installed.
     """
+    if text is not None and shard is not None:
+        raise InputError(f"--executor {text} and --shard {shard} both say where units run. Give one of them.")
     if text is None:
-        yield None
+        yield None if shard is None else Shard.parsed(shard)
         return
     kind, colon, file = text.partition(":")
     if kind != "dask" or (colon and not file):

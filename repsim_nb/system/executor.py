@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from repsim_nb.errors import InputError
 from repsim_nb.system.memory import LIMIT, SHARE, available_memory
 from repsim_nb.system.progress import steps, watched
+from repsim_nb.system.shard import Shard
 
 S = TypeVar("S")
 U = TypeVar("U")
@@ -63,6 +64,7 @@ def mapped(
     unit: str = "unit",
     name: Callable[[U], str] = str,
     total: int | None = None,
+    kept: bool = False,
 ) -> Iterator[R]:
     """Yield `function(shared, unit)` for each unit, in their order, as soon as it and all before it are there.
 
@@ -82,11 +84,15 @@ def mapped(
         The name of a unit in messages.
     total
         Number of units, for iterables without a length.
+    kept
+        Whether units keep their results on disk, so that a `Shard` may do its share and leave the rest to others.
 
     Raises
     ------
     Exception
         The first one that a unit raises, with the unit's name as a note; the other units are cancelled.
+    ShareDone
+        The executor is a `Shard`, and its share is done.
 
     Examples
     --------
@@ -95,6 +101,12 @@ def mapped(
     ...     list(mapped(pow, 2, [3, 1, 2], pool, what="powers"))
     [8, 2, 4]
     """
+    if isinstance(executor, Shard) and kept:
+        every = list(units)
+        own = executor.take(every)
+        for _ in mapped(function, shared, own, what=what, unit=unit, name=name):
+            pass
+        raise executor.done(len(own), len(every))
     if executor is not None:
         yield from _elsewhere(function, shared, units, executor, what, unit, name, total)
         return
@@ -136,7 +148,7 @@ def _elsewhere(
     if total is None and isinstance(units, Sized):
         total = len(units)
     waiting: dict[int, tuple[U, Future[_Done]]] = {}
-    ready: dict[int, R] = {}
+    ready: dict[int, _Done] = {}
     ended: SimpleQueue[int] = SimpleQueue()
 
     def results() -> Iterator[R]:
@@ -151,9 +163,9 @@ def _elsewhere(
             number = _next(ended)
             one, future = waiting.pop(number)
             with _naming(what, name, one):
-                ready[number] = future.result().here()
+                ready[number] = future.result()
             while following in ready:
-                yield ready.pop(following)
+                yield ready.pop(following).here()
                 following += 1
 
     try:
