@@ -17,6 +17,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -157,7 +158,7 @@ def _elsewhere(
             for number, one in islice(rest, IN_FLIGHT - len(waiting) - len(ready)):
                 future = executor.submit(task, sent, one)
                 waiting[number] = one, future
-                future.add_done_callback(lambda _, number=number: ended.put(number))
+                future.add_done_callback(partial(_put, ended, number))
             if not waiting:
                 return
             number = _next(ended)
@@ -187,6 +188,10 @@ def _sent(shared: Any, executor: Executor) -> Any:
 
 def _same(shared: S) -> S:
     return shared
+
+
+def _put(ended: SimpleQueue[int], number: int, _: Any) -> None:
+    ended.put(number)
 
 
 def _next(ended: SimpleQueue[int]) -> int:
