@@ -76,5 +76,6 @@ def _of_this_machine() -> dict[str, object]:
         "threads_per_worker": 1,
         "memory_limit": "auto" if memory is None else memory // workers,
         "host": LOOPBACK,
-        "dashboard_address": None,
+        "dashboard_address": f"{LOOPBACK}:0",  # without an address, it would listen everywhere
+        "worker_dashboard_address": f"{LOOPBACK}:0",
     }

@@ -19,9 +19,8 @@ def dask(workers=2):
     """An executor on a cluster of this machine, which nobody else can reach."""
     from distributed import Client, LocalCluster
 
-    cluster = LocalCluster(
-        n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit="2GB"
-    )
+    own = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit="2GB", **own)
     with cluster, Client(cluster) as client:
         yield client.get_executor(pure=False, retries=2)
 
