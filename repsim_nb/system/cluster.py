@@ -76,6 +76,6 @@ def _of_this_machine() -> dict[str, object]:
         "threads_per_worker": 1,
         "memory_limit": "auto" if memory is None else memory // workers,
         "host": LOOPBACK,
-        "dashboard_address": f"{LOOPBACK}:0",  # without an address, it would listen everywhere
+        "dashboard_address": f"{LOOPBACK}:0",  # any free port, since the usual one may be taken
         "worker_dashboard_address": f"{LOOPBACK}:0",
     }
