@@ -30,7 +30,7 @@ from repsim_nb.system.shard import Shard
 S = TypeVar("S")
 U = TypeVar("U")
 R = TypeVar("R")
-IN_FLIGHT = 1000  # units submitted at a time; more would fill the memory of a scheduler
+IN_FLIGHT = 256  # units submitted at a time; more would fill the memory and the connections of a scheduler
 WAKE_SECONDS = 1.0  # between looks at Ctrl-C where waiting cannot be interrupted
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HOW = (
