@@ -12,11 +12,11 @@ os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Browser tests share a server and a page, so that one worker runs them all; any worker runs any other test."""
+    """Tests of these folders share a server or a cluster, so that one worker runs them; any runs any other test."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return "browser" if "/browser/" in nodeid else nodeid
+            return next((folder for folder in ("browser", "cluster") if f"/{folder}/" in nodeid), nodeid)
 
     return Scheduling(config, log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
@@ -20,7 +21,9 @@ from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.models import Model, Packing, load_model
 from repsim_nb.models.batch import Windows
 from repsim_nb.models.model import not_finite
+from repsim_nb.models.sending import check_sendable, sendable
 from repsim_nb.models.shape import Shape, shape_of
+from repsim_nb.system.executor import mapped, remembered
 from repsim_nb.system.memory import limit_bytes
 from repsim_nb.system.progress import steps
 from repsim_nb.system.resources import Resources
@@ -138,6 +141,7 @@ def extract_aligned(
     store: Store | str | os.PathLike[str] | bool | None = None,
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
+    executor: Executor | None = None,
 ) -> list[Activations]:
     """Extract several models at the same rows: row i is the same place in the same document for all of them.
 
@@ -150,6 +154,8 @@ def extract_aligned(
         One entry per model; None takes all layers of every model.
     corpus, site, rows, n_rows, rows_per_document, seed, packing, store, memory_limit, batch_tokens
         As in `extract`.
+    executor
+        Where the models run, each one a unit of work; see `system.resources.Resources`. It needs names of models.
 
     Returns
     -------
@@ -173,7 +179,8 @@ def extract_aligned(
     True
     """
     sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
-    return aligned(models, layers, sampling, Resources(store, memory_limit, batch_tokens))
+    check_sendable(models, executor)
+    return aligned(models, layers, sampling, Resources(store, memory_limit, batch_tokens, executor))
 
 
 def aligned(
@@ -183,11 +190,15 @@ def aligned(
     resources: Resources,
 ) -> list[Activations]:
     """`extract_aligned`, with its options as objects."""
-    kept = as_store(resources.store)
     layers = layers or ["all"] * len(models)
-    if one_at_a_time(models, layers, sampling, resources):
-        return _extract_one_at_a_time(models, layers, sampling, resources, kept)
-    return [plan.activations(kept) for plan in plan_aligned(models, layers, sampling, resources)]
+    elsewhere = resources.executor if sendable(models) else None
+    if elsewhere is None and not one_at_a_time(models, layers, sampling, resources):
+        kept = as_store(resources.store)
+        return [plan.activations(kept) for plan in plan_aligned(models, layers, sampling, resources)]
+    units = list(zip(range(len(models)), models, layers, strict=True))
+    job = _Extraction(tuple(models), sampling, resources.alone)
+    made = mapped(_extracted, job, units, elsewhere, what="extracting", unit="model", name=lambda unit: str(unit[1]))
+    return _of_one_text(list(made))
 
 
 def one_at_a_time(
@@ -205,21 +216,38 @@ def one_at_a_time(
     return limit is not None and kept + sum(shape.weights for shape in shapes) > limit
 
 
-def _extract_one_at_a_time(
-    models: Sequence[Model | str],
-    layers: Sequence[Layers],
-    sampling: Sampling,
-    resources: Resources,
-    store: Store | None,
-) -> list[Activations]:
-    """Load each model twice: once for its tokenizer, since row selection needs all of them, and once to run it."""
-    outlines = [_Outline.of(load_model(model)) for model in models]
-    sampling = sampling.loaded(outlines[0].made_for)
-    selections = select(cast(Any, outlines), sampling, resources.memory_limit)
-    return [
-        _plan(load_model(model), selection, which, sampling, resources).activations(store)
-        for model, selection, which in zip(models, selections, layers, strict=True)
-    ]
+@dataclass(frozen=True)
+class _Extraction:
+    """What the extractions of several models at the same rows have in common."""
+
+    models: tuple[Model | str, ...]
+    sampling: Sampling
+    resources: Resources
+
+    def selections(self) -> tuple[Sampling, list[Selection]]:
+        """The rows of every model. Loads each for its tokenizer, since row selection needs all of them."""
+        outlines = [_Outline.of(load_model(model)) for model in self.models]
+        sampling = self.sampling.loaded(outlines[0].made_for)
+        return sampling, select(cast(Any, outlines), sampling, self.resources.memory_limit)
+
+
+def _extracted(job: _Extraction, unit: tuple[int, Model | str, Layers]) -> Activations:
+    """Extract one of several models."""
+    number, given, layers = unit
+    sampling, selections = remembered("selections", job.selections)
+    plan = _plan(load_model(given), selections[number], layers, sampling, job.resources)
+    return plan.activations(as_store(job.resources.store))
+
+
+def _of_one_text(acts: list[Activations]) -> list[Activations]:
+    """The same activations, if all workers read the same text: that of a name may differ between installations."""
+    texts = [each.provenance["corpus"] for each in acts]
+    if any(text != texts[0] for text in texts):
+        raise InputError(
+            f"The workers read different texts under one name: {texts}. Install the same packages everywhere, or pass "
+            "the loaded corpus, load_corpus(...)."
+        )
+    return acts
 
 
 @dataclass(frozen=True)

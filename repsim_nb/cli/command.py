@@ -22,7 +22,9 @@ from repsim_nb.runs.notebooks import Notebook, find_notebook, notebooks
 from repsim_nb.runs.results_folder import replaceable
 from repsim_nb.runs.signals import interruptible
 from repsim_nb.system.atomic import writable
+from repsim_nb.system.cluster import opened
 from repsim_nb.system.memory import available_memory
+from repsim_nb.system.shard import ShareDone
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,8 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ShareDone as share:
+        print(share)
+        return 0
     except (InputError, OSError) as error:
-        _complain(str(error))
+        _complain(" ".join([str(error), *getattr(error, "__notes__", [])]))
         return 2
 
 
@@ -115,6 +120,8 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--jobs", metavar="N", type=int, help="cells to run at a time (default: the number of cores)")
     sub.add_argument("--memory", metavar="BYTES", type=float, help="for all cells together (default: the free memory)")
+    sub.add_argument("--executor", metavar="VALUE", help="instead of jobs here: dask, or dask:FILE of a scheduler")
+    sub.add_argument("--shard", metavar="I/N", help="run share I of N; a last call without it collects all cells")
     sub.add_argument("--out", metavar="DIR", type=Path, default=Path("results", "sweep"), help="default: results/sweep")
 
     sub = command("compare", compare, "compare two models, layer by layer")
@@ -127,6 +134,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("models", metavar="MODEL", nargs="+", help="causal models, or classifiers with one tokenizer")
     sub.add_argument("--layers", metavar="LAYERS", default="all", help="such as 1,2,3 (default: all)")
     sub.add_argument("--out", metavar="FILE", type=Path, required=True, help="a table, .nc")
+    sub.add_argument("--shard", metavar="I/N", help="run share I of N; a last call without it collects all stitches")
     sub.late = _stitch_options
 
     sub = command("zoo", _zoo, "list or train the embedded models")
@@ -282,7 +290,9 @@ def _sweep(options: argparse.Namespace) -> int:
 
     notebook = find_notebook(options.notebook)
     grid = parse_grid(notebook.parameters, options.grid, notebook.name)
-    table = sweep_notebook(notebook.path, grid, options.out, jobs=options.jobs, memory=options.memory, progress=True)
+    limits = {"jobs": options.jobs, "memory": options.memory}
+    with opened(options.executor, options.shard) as executor:
+        table = sweep_notebook(notebook.path, grid, options.out, **limits, progress=True, executor=executor)
     count = table["status"].value_counts()
     skipped = f", {count['skipped']} skipped" if "skipped" in count else ""
     print(f"{count.get('done', 0)} of {len(table)} cells done{skipped}: {options.out / 'sweep.csv'}")
@@ -295,14 +305,12 @@ def _stitch(options: argparse.Namespace) -> int:
 
     if options.out.suffix != ".nc":
         raise InputError(f"--out {options.out} must end in .nc.")
-    table = stitching_table(
-        options.models,
-        options.models,
-        parsed_layers(options.layers),
-        options.corpus,
-        **given(options, STITCHES),
-        out=writable(options.out),
-    )
+    how = given(options, STITCHES)
+    layers, out = parsed_layers(options.layers), writable(options.out)
+    with opened(how.pop("executor"), options.shard) as executor:
+        table = stitching_table(
+            options.models, options.models, layers, options.corpus, out=out, executor=executor, **how
+        )
     print(f"{table.penalty.size} stitches: {options.out}")
     return 0
 

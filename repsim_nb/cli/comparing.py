@@ -10,6 +10,7 @@ import repsim_nb
 from repsim_nb.cli.arguments import parsed_layers
 from repsim_nb.errors import InputError, needs
 from repsim_nb.system.atomic import OutputError, atomic, writable
+from repsim_nb.system.cluster import opened
 from repsim_nb.system.netcdf import netcdf_bytes
 
 
@@ -27,9 +28,10 @@ def compare(options: argparse.Namespace) -> int:
     how |= {side: parsed_layers(getattr(options, side)) for side in ("layers_a", "layers_b")}
     a, b = options.model_a, None if options.model_b == options.model_a else options.model_b
     corpus = _corpus(options)
-    kept = how.pop("store")  # the estimate is for a run that finds nothing stored
+    kept, executor = how.pop("store"), how.pop("executor")  # the estimate is for a run here that finds nothing stored
     print(repsim_nb.estimate(a, b, corpus, measure, **how), flush=True)
-    result = repsim_nb.compare(a, b, corpus, measure, store=kept, **how)  # by name: at a time what fits
+    with opened(executor) as workers:  # models by name: at a time what fits
+        result = repsim_nb.compare(a, b, corpus, measure, store=kept, executor=workers, **how)
     with atomic(out) as path:
         SUFFIXES[out.suffix](result, path)
     print(_summary(result, options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from repsim_nb.activations.extraction import aligned
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.comparison.cost import expected_bytes
 from repsim_nb.comparison.rows import Rows, check_memory, check_sampled
+from repsim_nb.comparison.rows import Side as PreparedSide
 from repsim_nb.comparison.sides import Layers, as_side, layers_of, shapes_and_positions, two_sides
 from repsim_nb.comparison.streaming import streamed
 from repsim_nb.errors import InputError, check_effect, named_arguments
@@ -20,6 +22,8 @@ from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.arrays import check_order
 from repsim_nb.measures.registry import as_parameter
 from repsim_nb.models import Model, Packing
+from repsim_nb.models.sending import check_sendable
+from repsim_nb.system.executor import mapped
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
 
@@ -57,6 +61,7 @@ def compare(
     store: Store | str | bool | None = None,
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
+    executor: Executor | None = None,
 ) -> xr.DataArray:
     """Compare every layer of `a` with every layer of `b` under one measure.
 
@@ -79,11 +84,12 @@ def compare(
         Null distribution and confidence interval; see `uncertainty.Uncertainty`.
     leave_out_first, leave_out_norms, standardize, remove_components
         What to remove from the activations first; see `controls.Controls`. Null and interval treat it as fixed.
-    store, memory_limit, batch_tokens
+    store, memory_limit, batch_tokens, executor
         Resources; see `system.resources.Resources`. If two models exceed the limit they are streamed batch by batch
         (see `stream`), which gives the same values; a measure that needs all rows at once raises an error instead. For
         activations the limit covers only the work on them. Models given by name are loaded one at a time if they do
-        not fit in memory together.
+        not fit in memory together. An executor runs models given by name, parts of a streamed comparison, and parts of
+        the permutations and of the jackknife.
 
     Returns
     -------
@@ -131,7 +137,7 @@ def compare(
     chosen = get_measure(measure)
     uncertainty = Uncertainty(null, interval, groups, between_documents, seed)
     controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
-    resources = Resources(store, memory_limit, batch_tokens)
+    resources = Resources(store, memory_limit, batch_tokens, executor)
     check_sampled(chosen, uncertainty)
     check_order(a, b)
     sides, layers = two_sides(as_side(a, "a"), None if b is None else as_side(b, "b"), layers_a, layers_b)
@@ -139,7 +145,7 @@ def compare(
     if all(here):
         extracted: dict[str, Any] = {"corpus": corpus, "site": site, "rows": rows, "n_rows": n_rows, "packing": packing}
         extracted |= {"rows_per_document": rows_per_document, "store": store, "batch_tokens": batch_tokens}
-        extracted |= {} if uncertainty.resampled else {"seed": seed}
+        extracted |= {} if uncertainty.resampled else {"seed": seed, "executor": executor}
         check_effect(compare, extracted, "activations already have their rows. Pass it to extract instead.")
         given = [layers_of(side, which) for side, which in zip(sides, layers, strict=True)]
         return compare_activations(given, chosen, uncertainty, controls, resources)
@@ -161,6 +167,8 @@ def _of_models(
     resources: Resources,
 ) -> xr.DataArray:
     """`compare` for models: in memory if their activations fit, else streamed."""
+    if not uncertainty.resampled:
+        check_sendable(models, resources.executor)
     shapes, positions = shapes_and_positions(models, layers, sampling.site)
     cost = expected_bytes(shapes, positions, measure, sampling, uncertainty, controls, resources)
     if cost.route == "stream":
@@ -188,7 +196,7 @@ def compare_activations(
     measure = rows.measure(measure, uncertainty.between_documents)
     check_memory(measure, [side.tensors for side in rows.sides], resources.memory_limit, uncertainty)
     prepared = [side.prepared(measure) for side in rows.sides]
-    return rows.grid(prepared[0], prepared[-1], measure, uncertainty)
+    return rows.grid(prepared[0], prepared[-1], measure, uncertainty, resources.executor)
 
 
 @named_arguments(as_parameter)
@@ -206,6 +214,7 @@ def compare_all(
     standardize: bool = False,
     remove_components: int = 0,
     memory_limit: int | None = None,
+    executor: Executor | None = None,
 ) -> dict[tuple[str, str], xr.DataArray]:
     """Compare several models pairwise: every pair once, and every model with itself.
 
@@ -220,6 +229,8 @@ def compare_all(
         As in `compare`. Rows left out for one model are left out for all.
     memory_limit
         Maximum bytes for the work, not counting the activations. None means half of the available memory.
+    executor
+        Where pairs are compared, each one a unit of work; see `system.resources.Resources`.
 
     Returns
     -------
@@ -253,11 +264,26 @@ def compare_all(
     sides = {name: layers_of(as_side(acts, str(name)), "all") for name, acts in activations.items()}
     rows = Rows.of(sides, uncertainty.groups, controls)
     chosen = rows.measure(chosen, between_documents)
+    resources = Resources(memory_limit=memory_limit, executor=executor)
     check_memory(chosen, [[x for side in rows.sides for x in side.tensors]], memory_limit, uncertainty)
-    ready = [side.prepared(chosen) for side in rows.sides]
+    if resources.executor is None:
+        rows = replace(rows, sides=[side.prepared(chosen) for side in rows.sides])
+    pairs = [(i, j) for i in range(len(rows.sides)) for j in range(i + 1)]
+    units = [(rows.sides[i], rows.sides[j]) for i, j in pairs]
+    job = replace(rows, sides=[]), chosen, uncertainty
+    maps = mapped(_pair, job, units, resources.executor, what="comparing", unit="pair", name=_pair_name)
     names = list(activations)
-    return {
-        (names[i], names[j]): rows.grid(ready[i], ready[j], chosen, uncertainty)
-        for i in range(len(ready))
-        for j in range(i + 1)
-    }
+    return {(names[i], names[j]): result for (i, j), result in zip(pairs, maps, strict=True)}
+
+
+def _pair(job: tuple[Rows, Measure, Uncertainty], sides: tuple[PreparedSide, PreparedSide]) -> xr.DataArray:
+    """The map of two sides, prepared here if they are not yet."""
+    rows, measure, uncertainty = job
+    a, b = sides
+    a = a if a.ready else a.prepared(measure)
+    b = a if sides[1] is sides[0] else b if b.ready else b.prepared(measure)
+    return rows.grid(a, b, measure, uncertainty)
+
+
+def _pair_name(sides: tuple[PreparedSide, PreparedSide]) -> str:
+    return " and ".join(side.name for side in sides)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from repsim_nb.activations import Activations, Sampling, Store
 from repsim_nb.activations.extraction import aligned
@@ -17,8 +20,9 @@ from repsim_nb.errors import InputError, check_effect, named_arguments
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.registry import as_parameter
 from repsim_nb.models import Model, Packing, load_model
+from repsim_nb.models.sending import sendable
+from repsim_nb.system.executor import mapped, remembered
 from repsim_nb.system.memory import limit_bytes, most_rows, readable_size
-from repsim_nb.system.progress import steps
 from repsim_nb.system.resources import Resources
 from repsim_nb.system.versions import versions
 from repsim_nb.uncertainty import Uncertainty
@@ -66,6 +70,7 @@ def compare_models(
     store: Store | str | bool | None = None,
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
+    executor: Executor | None = None,
 ) -> xr.Dataset:
     """Compute the dissimilarity of all pairs of models at each layer, on the same rows.
 
@@ -88,8 +93,9 @@ def compare_models(
         As in `compare`. With between_documents=True every measure must have a parameter `groups`.
     leave_out_first, leave_out_norms, standardize, remove_components
         As in `compare`. Rows left out for one model are left out for all.
-    store, memory_limit, batch_tokens
+    store, memory_limit, batch_tokens, executor
         Resources; see `system.resources.Resources`. For activations and arrays the limit covers only the work on them.
+        Units of work are the extraction of a model, which needs its name, and a measure of a layer.
 
     Returns
     -------
@@ -121,7 +127,7 @@ def compare_models(
     chosen = _resolve_measures(measures)
     uncertainty = Uncertainty(None, None, groups, between_documents, seed)
     controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
-    resources = Resources(store, memory_limit, batch_tokens)
+    resources = Resources(store, memory_limit, batch_tokens, executor)
     if isinstance(models, str | Model) or not isinstance(models, Mapping | Iterable):
         raise InputError(f"models={models!r}; expected a list of at least two models.")
     given = _activations_by_name(models)
@@ -151,19 +157,40 @@ def compare_models(
         for layer in zip(*(side.tensors for side in same.sides), strict=True):
             for measure in chosen:
                 check_memory(measure, [layer], memory_limit)
-    return _dataset(same.sides, chosen)
+    return _dataset(same.sides, chosen, resources.executor)
 
 
-def _dataset(sides: Sequence[Side], measures: Sequence[Measure]) -> xr.Dataset:
+@dataclass(frozen=True)
+class _Cell:
+    """One layer of all models under one measure."""
+
+    layer: int
+    measure: Measure
+    rows: Mapping[str, Tensor] = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.measure.name} at layer {self.layer}"
+
+
+def _compared(_: None, cell: _Cell) -> np.ndarray:
+    """Dissimilarities of all pairs."""
+    prepared = [cell.measure.prepare(x, f"layer {cell.layer} of {name}") for name, x in cell.rows.items()]
+    return cell.measure.dissimilarities(prepared, prepared)
+
+
+def _dataset(sides: Sequence[Side], measures: Sequence[Measure], executor: Executor | None) -> xr.Dataset:
     """Compute every measure for all pairs, layer by layer."""
     import xarray as xr
 
     names, positions = [side.name for side in sides], list(sides[0].acts)
     values = {measure.name: np.empty((len(positions), len(names), len(names))) for measure in measures}
-    cells = [(place, layer, measure) for place, layer in enumerate(positions) for measure in measures]
-    for place, layer, measure in steps(cells, "comparing", "layer"):
-        prepared = [measure.prepare(side.tensors[place], f"layer {layer} of {side.name}") for side in sides]
-        values[measure.name][place] = measure.dissimilarities(prepared, prepared)
+    cells = [(place, measure) for place in range(len(positions)) for measure in measures]
+    units = (
+        _Cell(positions[place], measure, {side.name: side.tensors[place] for side in sides}) for place, measure in cells
+    )
+    found = mapped(_compared, None, units, executor, what="comparing", unit="layer", name=str, total=len(cells))
+    for (place, measure), square in zip(cells, found, strict=True):
+        values[measure.name][place] = square
     dims = ("layer", "model_a", "model_b")
     about = {
         "measures": {m.name: recorded_params(m) for m in measures},
@@ -219,18 +246,43 @@ def _extracted(
     measures: Sequence[Measure],
 ) -> dict[str, Mapping[int, Any]]:
     """Activations of every model at the same rows, by name."""
+    models = list(models)
     kept: dict[str, Mapping[int, Any]] = {}
-    for given in steps(models, "extracting", "model"):
-        model = load_model(given)
-        sampling = sampling.loaded(model.made_for)
-        positions = model.positions(layers, sampling.site)
-        widths = [model.d_model] * len(models)
-        _check_memory(measures, widths, len(positions), sampling.n_rows, resources.memory_limit)
-        if model.name in kept:
-            raise InputError(f"{model.name} appears twice; list each model once.")
-        kept[model.name] = aligned([model], [positions], sampling, resources)[0]
-        _check_same_layers(next(iter(kept.values())), kept[model.name])
+    job = _Population(tuple(models), layers, sampling, resources.alone, measures)
+    elsewhere = resources.executor if sendable(models) else None
+    kept_there = resources.store not in (None, False)
+    for acts in mapped(_of_model, job, models, elsewhere, what="extracting", unit="model", kept=kept_there):
+        name = acts.provenance["model"]["model"]
+        if name in kept:
+            raise InputError(f"{name} appears twice; list each model once.")
+        kept[name] = acts
+        _check_same_layers(next(iter(kept.values())), acts)
     return kept
+
+
+@dataclass(frozen=True)
+class _Population:
+    """What the extractions of a population have in common."""
+
+    models: tuple[Model | str, ...]
+    layers: Layers
+    sampling: Sampling
+    resources: Resources
+    measures: Sequence[Measure]
+
+    def loaded(self) -> Sampling:
+        """The sampling with its corpus, by default that of the first model."""
+        return self.sampling.loaded("" if self.sampling.corpus is not None else load_model(self.models[0]).made_for)
+
+
+def _of_model(job: _Population, given: Model | str) -> Activations:
+    """Activations of one model, if those of all fit."""
+    sampling = remembered("corpus", job.loaded)
+    model = load_model(given)
+    positions = model.positions(job.layers, sampling.site)
+    widths = [model.d_model] * len(job.models)
+    _check_memory(job.measures, widths, len(positions), sampling.n_rows, job.resources.memory_limit)
+    return aligned([model], [positions], sampling, job.resources)[0]
 
 
 def _resolve_measures(measures: str | Measure | Sequence[str | Measure]) -> list[Measure]:

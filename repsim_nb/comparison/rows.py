@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure
 from repsim_nb.measures.registry import Prepared
 from repsim_nb.system.memory import limit_bytes, most_rows, readable_size
-from repsim_nb.system.progress import steps
 from repsim_nb.uncertainty import (
     LEVEL,
     Documents,
@@ -26,6 +26,7 @@ from repsim_nb.uncertainty import (
     LinearCKA,
     Null,
     Recomputed,
+    Spread,
     Uncertainty,
     closed_form,
     jackknife_grid,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MIN_BLOCKS = 5  # minimum number of documents for an interval
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,10 @@ class Rows:
             return measure
         return measure.configured(groups=self.documents.codes)
 
-    def grid(self, a: Side, b: Side, measure: Measure, uncertainty: Uncertainty) -> xr.DataArray:
-        """The labelled result for two prepared sides."""
+    def grid(
+        self, a: Side, b: Side, measure: Measure, uncertainty: Uncertainty, executor: Executor | None = None
+    ) -> xr.DataArray:
+        """The labelled result for two prepared sides; an executor runs permutations and blocks."""
         values, errors = measure.grid_with_errors(a.ready, b.ready)
         how = {} if errors is None else {"estimator": "sampled pairs of rows"}
         result = labelled(values, measure, a.acts, b.acts, uncertainty.between_documents, **how)
@@ -115,7 +117,7 @@ class Rows:
             if LinearCKA.suits(a.ready, b.ready, self.documents)
             else Recomputed(measure, a.tensors, b.tensors, self.documents)
         )
-        return _with_uncertainty(result, measure, grids, self.documents, uncertainty)
+        return _with_uncertainty(result, measure, Spread(grids, executor), self.documents, uncertainty)
 
 
 def check_sampled(measure: Measure, uncertainty: Uncertainty) -> None:
@@ -156,7 +158,7 @@ def _documents(sides: Sequence[Mapping[int, Any]], groups: Any, n: int) -> Docum
 
 
 def _with_uncertainty(
-    result: xr.DataArray, measure: Measure, grids: Grids, documents: Documents, uncertainty: Uncertainty
+    result: xr.DataArray, measure: Measure, grids: Spread, documents: Documents, uncertainty: Uncertainty
 ) -> xr.DataArray:
     """Add null and interval as coordinates, and how they were computed to the provenance."""
     coordinates: dict[str, tuple[np.ndarray, str]] = {}
@@ -178,8 +180,7 @@ def _with_uncertainty(
         if len(documents) < MIN_BLOCKS:
             raise InputError(f"An interval needs at least {MIN_BLOCKS} documents; there are {len(documents)}.")
         blocks = documents.blocks(BLOCKS, uncertainty.seed)
-        without = _with_progress(grids.without(blocks), blocks.max() + 1, "interval")
-        ends = jackknife_grid(result.values, without, measure.bounds, level)
+        ends = jackknife_grid(result.values, grids.without(blocks), measure.bounds, level)
         text = f"end of the {level:.4g} jackknife interval over documents, for each cell by itself"
         coordinates |= {"low": (ends.low, f"lower {text}"), "high": (ends.high, f"upper {text}")}
         how["interval"] = {"level": level, "kind": "delete-a-group jackknife", "blocks": int(blocks.max()) + 1}
@@ -191,22 +192,18 @@ def _with_uncertainty(
 
 
 def _null(
-    values: np.ndarray, measure: Measure, grids: Grids, documents: Documents, uncertainty: Uncertainty
+    values: np.ndarray, measure: Measure, grids: Spread, documents: Documents, uncertainty: Uncertainty
 ) -> tuple[Null, dict[str, Any]]:
     """Compute the requested null, and its entry in the provenance."""
     documents.check_exchangeable()
     count = uncertainty.permutations
     if count is not None:
-        arrangements = _with_progress(documents.arrangements(count, uncertainty.seed), count, "null")
-        null = max_statistic(values, grids.permuted(arrangements), measure)
+        arrangements = documents.arrangements(count, uncertainty.seed)
+        null = max_statistic(values, grids.permuted(arrangements, count), measure)
         return null, {"kind": "permutation", "permutations": count}
-    if not isinstance(grids, LinearCKA):
+    if not isinstance(grids.of, LinearCKA):
         raise InputError(
             f'null="moments" needs linear CKA with more rows than the features of all layers together. Use '
             f'null="permutation" for {measure.name} here.'
         )
-    return closed_form(values, grids), {"kind": "moments"}
-
-
-def _with_progress(grids: Iterable[T], total: int, what: str) -> Iterable[T]:
-    return steps(grids, what, "grid", total=int(total))
+    return closed_form(values, grids.of), {"kind": "moments"}

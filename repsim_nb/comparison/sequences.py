@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +20,9 @@ from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.measures import get_measure
 from repsim_nb.models import Model, Packing, load_model
 from repsim_nb.models.batch import Windows
+from repsim_nb.models.sending import check_sendable
+from repsim_nb.system.executor import mapped, remembered
 from repsim_nb.system.memory import limit_bytes, readable_size
-from repsim_nb.system.progress import steps
 from repsim_nb.system.resources import Resources
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ def compare_family(
     seed: int = 0,
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
+    executor: Executor | None = None,
 ) -> dict[tuple[str, str], xr.DataArray]:
     """Compare all layers of all models by debiased CKA within sequences.
 
@@ -69,6 +73,8 @@ def compare_family(
         Maximum bytes for the Gram matrices of `at_once` sequences. None means half of the available memory.
     batch_tokens
         Tokens per forward pass; see `system.resources.Resources`.
+    executor
+        Where parts of `at_once` sequences run, which needs names of models; see `system.resources.Resources`.
 
     Returns
     -------
@@ -107,38 +113,79 @@ def compare_family(
     ):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise InputError(f"{name}={value!r}; expected a whole number of at least {least}.")
+    check_sendable([] if isinstance(models, str | Model) else models, executor)
     texts, length, windows, n_layers = _resolve(models, corpus, length)
     packing = Packing("packed", length)
-    _check_memory(min(at_once, n_sequences), n_layers, length, memory_limit)
-    resources = Resources(memory_limit=memory_limit, batch_tokens=batch_tokens)
-    held = torch.empty(min(at_once, n_sequences), n_layers, length**2)  # allocated once, nearly all of the memory
-    ends: dict[str, Activations] = {}
+    together = min(at_once, n_sequences)
+    _check_memory(together, n_layers, length, memory_limit)
+    resources = Resources(memory_limit=memory_limit, batch_tokens=batch_tokens, executor=executor)
+    sampling = Sampling(None, site, "padded", together * length, None, seed, packing)
+    job = _Family(models, sampling, resources.alone, (together, n_layers, length))
+    parts = _filling(_text_parts(windows, texts, packing, at_once, seed), windows, packing, at_once, n_sequences)
+    count = -(-n_sequences // at_once)
+    sums = mapped(
+        _products, job, parts, resources.executor, what="sequences", unit="part", name=_part_name, total=count
+    )
     total: Any = 0.0
-    seen = 0
-    parts = _text_parts(windows, texts, packing, at_once, seed)
-    for part in steps(parts, "sequences", "part", total=-(-n_sequences // at_once)):
-        wanted = min(at_once, n_sequences - seen, _count_sequences(windows, part, packing))
-        if not wanted:
-            break
-        sampling = Sampling(part, site, "padded", wanted * length, None, seed, packing)
-        vectors, layer = held[:wanted], 0
-        for given in models:
-            (acts,) = aligned([load_model(given)], ["all"], sampling, resources)
-            name = acts.provenance["model"]["model"]
-            ends[name] = _without_values(acts)
-            same_rows(next(iter(ends.values())), acts)
-            for x in acts.values():
-                vectors[:, layer] = _gram(x, length)
-                layer += 1
-        total = total + torch.bmm(vectors, vectors.mT).double().sum(0).numpy(force=True)
+    seen, ends = 0, list[Activations]()
+    for wanted, ends, products in sums:  # noqa: B007
+        total = total + products
         seen += wanted
-        if seen == n_sequences:
-            break
     if not seen:
         raise InputError(
             f"{texts!r} has fewer tokens than one sequence of {length}. Give a shorter length or more text."
         )
-    return _maps(total, ends, length, seen, texts, seed)
+    return _maps(total, {acts.provenance["model"]["model"]: acts for acts in ends}, length, seen, texts, seed)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What all parts of the sequences have in common."""
+
+    models: Sequence[Model | str]
+    sampling: Sampling
+    resources: Resources
+    room: tuple[int, int, int]  # sequences, layers of all models, length
+
+    def held(self) -> Tensor:
+        """Room for the Gram matrices of a part, nearly all of the memory, allocated once."""
+        sequences, layers, length = self.room
+        return torch.empty(sequences, layers, length**2)
+
+
+def _products(job: _Family, part: tuple[Corpus, int]) -> tuple[int, list[Activations], np.ndarray]:
+    """Number of sequences of a part, outlines of the models, and inner products of all layers, summed over them."""
+    texts, wanted = part
+    _, _, length = job.room
+    sampling = replace(job.sampling, corpus=texts, n_rows=wanted * length)
+    vectors, layer = remembered("Gram matrices", job.held)[:wanted], 0
+    ends: list[Activations] = []
+    for given in job.models:
+        (acts,) = aligned([load_model(given)], ["all"], sampling, job.resources)
+        ends.append(_without_values(acts))
+        same_rows(ends[0], acts)
+        for x in acts.values():
+            vectors[:, layer] = _gram(x, length)
+            layer += 1
+    return wanted, ends, torch.bmm(vectors, vectors.mT).double().sum(0).numpy(force=True)
+
+
+def _part_name(part: tuple[Corpus, int]) -> str:
+    texts, wanted = part
+    return f"{wanted} sequences from {texts!r}"
+
+
+def _filling(
+    parts: Iterator[Corpus], windows: Windows, packing: Packing, at_once: int, n_sequences: int
+) -> Iterator[tuple[Corpus, int]]:
+    """Parts of the text with the number of sequences to take from each, until there are enough."""
+    seen = 0
+    for part in parts:
+        wanted = min(at_once, n_sequences - seen, _count_sequences(windows, part, packing))
+        if not wanted:
+            return
+        yield part, wanted
+        seen += wanted
 
 
 def _check_memory(at_once: int, layers: int, length: int, given: int | None) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from repsim_nb.activations import Activations, Sampling
@@ -17,6 +20,8 @@ from repsim_nb.measures.accumulation import Accumulator
 from repsim_nb.measures.moments import PrecisionError
 from repsim_nb.measures.registry import as_parameter
 from repsim_nb.models import Model, Packing
+from repsim_nb.models.sending import check_sendable
+from repsim_nb.system.executor import mapped, remembered
 from repsim_nb.system.memory import limit_bytes, readable_size
 from repsim_nb.system.progress import steps
 from repsim_nb.system.resources import Resources
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from repsim_nb.corpora import Corpus
+
+PARTS = 64  # about, of the batches, as units of work on an executor
 
 
 @named_arguments(as_parameter)
@@ -44,6 +51,7 @@ def stream(
     packing: str | Packing = "documents",
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
+    executor: Executor | None = None,
 ) -> xr.DataArray:
     """Compare two models in one pass, keeping running sums instead of activations.
 
@@ -53,8 +61,8 @@ def stream(
         Models or names of models. b=None compares a with itself.
     corpus, measure, layers_a, layers_b, site, rows, n_rows, rows_per_document, seed, packing
         As in `compare`.
-    memory_limit, batch_tokens
-        Resources; see `system.resources.Resources`.
+    memory_limit, batch_tokens, executor
+        Resources; see `system.resources.Resources`. An executor runs parts of the batches, and needs names of models.
 
     Returns
     -------
@@ -80,7 +88,7 @@ def stream(
     check_models(a, b)
     models, layers = two_sides(a, b, layers_a, layers_b)
     sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
-    resources = Resources(memory_limit=memory_limit, batch_tokens=batch_tokens)
+    resources = Resources(memory_limit=memory_limit, batch_tokens=batch_tokens, executor=executor)
     return streamed(models, layers, get_measure(measure), sampling, resources)
 
 
@@ -92,20 +100,113 @@ def streamed(
     resources: Resources,
 ) -> xr.DataArray:
     """`stream` with its options as objects, for one model with itself or two models."""
+    if resources.executor is not None:
+        check_sendable(models, resources.executor)
+        if getattr(measure, "batch", None) is not None:
+            raise InputError(
+                f"{measure!r} compares the rows of a batch with each other, and parts would cut batches. Leave out "
+                "executor, or batch."
+            )
+        return _streamed_in_parts(models, layers, measure, sampling, resources)
     plans = plan_aligned(models, layers, sampling, resources)
     try:
         values = measure.from_moments(accumulate(plans, measure))
     except PrecisionError:  # rare, for example one row far larger than all others; costs a second pass
         values = measure.from_moments(accumulate(plans, measure, torch.float64))
-    outlines = [
-        Activations({layer: torch.empty(len(plan), 0) for layer in plan.layers}, plan.rows, plan.provenance)
-        for plan in plans
-    ]
+    outlines = [_outline(plan) for plan in plans]
     return labelled(values, measure, outlines[0], outlines[-1])
 
 
-def accumulate(plans: Sequence[Plan], measure: Measure, dtype: torch.dtype | None = None) -> Accumulator:
+def _outline(plan: Plan) -> Activations:
+    """Rows and layers without values."""
+    return Activations({layer: torch.empty(len(plan), 0) for layer in plan.layers}, plan.rows, plan.provenance)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What all parts of one streamed comparison have in common."""
+
+    models: Sequence[Model | str]
+    layers: Sequence[Layers]
+    measure: Measure
+    sampling: Sampling
+    resources: Resources
+    dtype: torch.dtype | None = None
+
+    def plans(self) -> list[Plan]:
+        """Plans of the models, made once per worker."""
+        return remembered("plans", lambda: plan_aligned(self.models, self.layers, self.sampling, self.resources))
+
+
+def _planned(job: _Pass, _: None) -> tuple[int, list[Activations]]:
+    """The number of batches, and the outlines of the models."""
+    plans = job.plans()
+    return len(plans[0].batches()), [_outline(plan) for plan in plans]
+
+
+def _summed(job: _Pass, part: range) -> tuple[Accumulator, list[Any]]:
+    """Sums over some batches, and what they are of."""
+    plans = job.plans()
+    return accumulate(plans, job.measure, job.dtype, part), [plan.provenance for plan in plans]
+
+
+def _streamed_in_parts(
+    models: Sequence[Model | str],
+    layers: Sequence[Layers],
+    measure: Measure,
+    sampling: Sampling,
+    resources: Resources,
+) -> xr.DataArray:
+    """`streamed` on an executor: each worker plans for itself, and parts of the batches add up as a tree."""
+    job = _Pass(models, layers, measure, sampling, resources.alone)
+    ((batches, outlines),) = mapped(_planned, job, [None], resources.executor, what="planning")
+    size = max(1, batches // PARTS)
+    parts = [range(start, min(start + size, batches)) for start in range(0, batches, size)]
+
+    def values(dtype: torch.dtype | None = None) -> np.ndarray:
+        name = " and ".join(map(str, models))
+        done = mapped(_summed, replace(job, dtype=dtype), parts, resources.executor, what=name, unit="part")
+        return measure.from_moments(_tree(_of(outlines, done)))
+
+    try:
+        found = values()
+    except PrecisionError:  # as in `streamed`
+        found = values(torch.float64)
+    return labelled(found, measure, outlines[0], outlines[-1])
+
+
+def _of(outlines: Sequence[Activations], parts: Iterable[tuple[Accumulator, list[Any]]]) -> Iterator[Accumulator]:
+    """Sums of all parts, if they are of the same models and text."""
+    for sums, provenance in parts:
+        if provenance != [outline.provenance for outline in outlines]:
+            raise InputError(
+                f"The workers ran different models or texts: {provenance} and {[o.provenance for o in outlines]}. Pin "
+                "revisions, and install the same packages everywhere."
+            )
+        yield sums
+
+
+def _tree(parts: Iterable[Accumulator]) -> Accumulator:
+    """Add neighbours, then their sums, and so on; holds few at a time, and rounds less than adding one to the next."""
+    waiting: list[tuple[int, Accumulator]] = []
+    for one in parts:
+        waiting.append((1, one))
+        while len(waiting) > 1 and waiting[-2][0] == waiting[-1][0]:
+            size, right = waiting.pop()
+            waiting[-1] = (2 * size, waiting[-1][1].__iadd__(right))
+    _, total = waiting.pop()
+    for _, left in reversed(waiting):
+        left += total
+        total = left
+    return total
+
+
+def accumulate(
+    plans: Sequence[Plan], measure: Measure, dtype: torch.dtype | None = None, part: range | None = None
+) -> Accumulator:
     """Accumulate the sums that `measure` needs over all rows of one plan (a model with itself) or two.
+
+    With `part`, only over the rows of these batches of the first plan.
 
     Results for parts of a corpus can be added: `accumulate(...) + accumulate(...)`.
     """
@@ -115,7 +216,8 @@ def accumulate(plans: Sequence[Plan], measure: Measure, dtype: torch.dtype | Non
     if limit is not None and sums.nbytes > limit:
         _raise_over_limit(measure, sums.nbytes, limit)
     name = " and ".join(plan.model.name for plan in plans)
-    for index in steps(plans[0].batches(), name):
+    batches = plans[0].batches()
+    for index in steps(batches if part is None else batches[part.start : part.stop], name):
         sums.add(*(plan.run(index, progress=False) for plan in plans))
     return sums
 

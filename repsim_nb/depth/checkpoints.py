@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repsim_nb.activations import Sampling, Store
+from repsim_nb.activations import Activations, Sampling, Store
 from repsim_nb.activations.extraction import aligned
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.comparison.layers import compare_activations
@@ -20,7 +22,7 @@ from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.registry import as_parameter
 from repsim_nb.measures.single import effective_rank
 from repsim_nb.models import Packing, checkpoints, load_model
-from repsim_nb.system.progress import steps as watched_steps
+from repsim_nb.system.executor import mapped, remembered
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
 
@@ -54,6 +56,7 @@ def over_training(
     store: Store | str | bool | None = None,
     memory_limit: int | None = None,
     batch_tokens: int | None = None,
+    executor: Executor | None = None,
 ) -> xr.Dataset:
     """Compare every layer at training checkpoints with the final model, and measure its effective rank.
 
@@ -76,8 +79,8 @@ def over_training(
         As in `compare`. p-values are family-wise over all pairs of layers of one checkpoint.
     leave_out_first, leave_out_norms, standardize, remove_components
         As in `compare`, for the comparison only. Effective ranks use all rows.
-    store, memory_limit, batch_tokens
-        Resources; see `system.resources.Resources`. The limit applies to each checkpoint.
+    store, memory_limit, batch_tokens, executor
+        Resources; see `system.resources.Resources`. The limit applies to each checkpoint. An executor runs checkpoints.
 
     Returns
     -------
@@ -106,7 +109,7 @@ def over_training(
 
     chosen = get_measure(measure)
     sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
-    resources = Resources(store, memory_limit, batch_tokens)
+    resources = Resources(store, memory_limit, batch_tokens, executor)
     uncertainty = Uncertainty(null, interval, None, between_documents, seed)
     controls = Controls(leave_out_first, leave_out_norms, standardize, remove_components)
     check_sampled(chosen, uncertainty)
@@ -116,20 +119,16 @@ def over_training(
         raise InputError(
             f"{model} has no checkpoints. Pass revisions, or a model that has some (see checkpoints(name))."
         )
-    final = load_model(model)
-    sampling = sampling.loaded(final.made_for)
-    (end,) = aligned([final], [layers], sampling, resources)
+    job = _Course(model, layers, chosen, sampling, uncertainty, controls, resources.alone)
+    found = list(mapped(_at_checkpoint, job, names, resources.executor, what=model, unit="checkpoint"))
+    result, end = found[-1].result, found[-1].final
     by_part: dict[str, np.ndarray] = {}
-    ranks = np.empty((len(names), len(end)))
-    made = []
-    for place, name in enumerate(watched_steps(names, model, "checkpoint")):
-        (acts,) = aligned([load_model(model, revision=name)], [layers], sampling, resources)
-        result = compare_activations([acts, end], chosen, uncertainty, controls, resources)
-        for part, values in {"similarity_to_final": result, **result.coords}.items():
+    for place, each in enumerate(found):
+        for part, values in {"similarity_to_final": each.result, **each.result.coords}.items():
             if values.ndim == 2:
-                by_part.setdefault(str(part), np.empty_like(ranks))[place] = np.diag(values)
-        ranks[place] = [effective_rank(acts[layer]) for layer in acts]
-        made.append(acts.provenance["model"])
+                by_part.setdefault(str(part), np.empty((len(names), len(values))))[place] = np.diag(values)
+    ranks = np.array([each.ranks for each in found])
+    made = [each.provenance for each in found]
     order = np.argsort(steps, kind="stable")
     dims = ("step", "layer")
     about = {k: result.attrs[k] for k in ("long_name", "direction", "lower_bound", "upper_bound") if k in result.attrs}
@@ -139,9 +138,47 @@ def over_training(
             **{part: (dims, values[order], titles[part]) for part, values in by_part.items()},
             "effective_rank": (dims, ranks[order], {"long_name": "effective rank"}),
         },
-        coords={"step": np.array(steps)[order], "layer": list(end)},
-        attrs={"model": model, "provenance": as_json({"final": end.provenance, "checkpoints": made})},
+        coords={"step": np.array(steps)[order], "layer": result.layer_b.values.tolist()},
+        attrs={"model": model, "provenance": as_json({"final": end, "checkpoints": made})},
     )
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What all checkpoints of a training run have in common."""
+
+    model: str
+    layers: Layers
+    measure: Measure
+    sampling: Sampling
+    uncertainty: Uncertainty
+    controls: Controls
+    resources: Resources
+
+    def final(self) -> tuple[Sampling, Activations]:
+        """The sampling with its corpus, and the activations of the final model."""
+        model = load_model(self.model)
+        sampling = self.sampling.loaded(model.made_for)
+        return sampling, aligned([model], [self.layers], sampling, self.resources)[0]
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """One checkpoint: its comparison with the final model, effective ranks, and the provenance of both."""
+
+    result: xr.DataArray
+    ranks: list[float]
+    provenance: Any
+    final: Any
+
+
+def _at_checkpoint(course: _Course, revision: str) -> _Checkpoint:
+    sampling, end = remembered("final", course.final)
+    model = load_model(course.model, revision=revision)
+    (acts,) = aligned([model], [course.layers], sampling, course.resources)
+    result = compare_activations([acts, end], course.measure, course.uncertainty, course.controls, course.resources)
+    ranks = [effective_rank(acts[layer]) for layer in acts]
+    return _Checkpoint(result, ranks, acts.provenance["model"], end.provenance)
 
 
 def _step(revision: str) -> int:

@@ -57,6 +57,11 @@ class Accumulator:
         b = "itself" if self.layers_b is None else f"{len(self.layers_b)}"
         return f"{type(self).__name__}({len(self.layers_a)} x {b} layers, {self.n:,} rows)"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: the sums, without the room for waiting rows."""
+        self.settle()
+        return vars(self) | {"_rows": None}
+
     @property
     def n(self) -> int:
         """Rows so far."""

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,37 +21,60 @@ from repsim_nb.runs.notebooks import Notebook
 from repsim_nb.runs.results_folder import FAILED, SKIPPED, read_record
 from repsim_nb.runs.signals import interruptible, tell_main_thread
 from repsim_nb.system.atomic import OutputError, remove_abandoned
+from repsim_nb.system.cluster import cores
+from repsim_nb.system.executor import THREADS, mapped
 from repsim_nb.system.memory import LIMIT
 from repsim_nb.system.windows import on_windows
 
 POLL_SECONDS = 0.2  # between checks of the running cells
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+CELL_BYTES = 10**9  # that a cell is expected to need before one has run
 STOP_SECONDS = 30.0  # that a terminated cell has for cleaning up
 TOO_LARGE = "needs more than the memory limit"
 
 
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@dataclass(frozen=True)
+class Unit:
+    """A cell in words that any process of any machine with the same files understands."""
+
+    notebook: str  # path
+    parameters: dict[str, Any]
+    out: str
+    folder: str
 
 
-def run_cell(notebook: str, parameters: dict[str, Any], out: str, folder: str) -> int:
-    """Entry point of the process of one cell; returns the exit code."""
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended: 0, 1 for a failed notebook or 2 for wrong input, and what was said."""
+
+    exit_code: int
+    error: str = ""
+
+
+def run_cell(_: None, unit: Unit) -> Outcome:
+    """Run one cell; its folder is complete or absent, so doing it again does no harm."""
     from repsim_nb.runs.execution import RunError, run_notebook
 
+    remove_abandoned(Path(unit.out), Path(unit.folder).stem)
+    try:
+        run_notebook(unit.notebook, unit.parameters, unit.out, folder=unit.folder, progress=False)
+    except RunError as error:
+        return Outcome(1, str(error))
+    except (InputError, OSError) as error:
+        return Outcome(2, str(error))
+    return Outcome(0)
+
+
+def run_process(unit: Unit) -> int:
+    """Entry point of a process for one cell, which ends with the sweep; returns the exit code."""
     try:
         with interruptible():
             _stop_with_parent()
-            run_notebook(notebook, parameters, out, folder=folder, progress=False)
-    except RunError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+            outcome = run_cell(None, unit)
     except KeyboardInterrupt:
         return 130
-    return 0
+    if outcome.error:
+        print(outcome.error, file=sys.stderr)
+    return outcome.exit_code
 
 
 def _stop_with_parent() -> None:
@@ -63,7 +88,10 @@ def _stop_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-_PROGRAM = "import json, sys; from repsim_nb.runs.cells import run_cell; sys.exit(run_cell(**json.loads(sys.argv[1])))"
+_PROGRAM = (
+    "import json, sys; from repsim_nb.runs.cells import Unit, run_process; "
+    "sys.exit(run_process(Unit(**json.loads(sys.argv[1]))))"
+)
 
 
 @dataclass
@@ -98,18 +126,17 @@ class Cell:
         folder = self.folder.with_name(self.folder.name + SKIPPED)
         return str(read_record(folder).get("skipped", "")) if self.exit_code == 0 else ""
 
+    @property
+    def unit(self) -> Unit:
+        """What a worker needs to know."""
+        out = self.folder.parent.absolute()
+        return Unit(str(self.notebook.path.absolute()), self.parameters, str(out), self.folder.name)
+
     def start(self, environment: dict[str, str]) -> _Running:
         """Start the run in its own process."""
-        remove_abandoned(self.folder.parent, self.folder.stem)
-        what = {
-            "notebook": str(self.notebook.path),
-            "parameters": self.parameters,
-            "out": str(self.folder.parent),
-            "folder": self.folder.name,
-        }
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the cell ends)
         process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, json.dumps(what)],
+            [sys.executable, "-c", _PROGRAM, json.dumps(asdict(self.unit))],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
@@ -196,10 +223,8 @@ class _Running:
             self.process.stdin.close()
 
 
-def run_cells(todo: Sequence[Cell], jobs: int, memory: int, progress: bool) -> None:
-    """Run all cells, at most `jobs` at a time.
-
-    If the running cells together exceed the memory limit, the last one is stopped and restarted later.
+def run_cells(todo: Sequence[Cell], jobs: int, memory: int, progress: bool, executor: Executor | None = None) -> None:
+    """Run all cells: here, at most `jobs` at a time, each in its own process, or where an executor runs them.
 
     Parameters
     ----------
@@ -208,9 +233,12 @@ def run_cells(todo: Sequence[Cell], jobs: int, memory: int, progress: bool) -> N
     jobs
         Maximum number of cells at a time.
     memory
-        Maximum bytes for all running cells together.
+        Maximum bytes for all running cells together. A cell waits until there is room for the largest so far; one
+        that is stopped because they outgrew the limit together runs again alone.
     progress
         Whether to print a line for each finished cell.
+    executor
+        Where the cells run, instead of here; jobs and memory are then its own.
 
     Raises
     ------
@@ -218,35 +246,52 @@ def run_cells(todo: Sequence[Cell], jobs: int, memory: int, progress: bool) -> N
         If the packages that run notebooks are not installed.
     """
     needs_notebooks()
-    waiting, done = list(todo), 0
-    running: list[_Running] = []
+    ended = _in_processes(todo, jobs, memory) if executor is None else _on_executor(todo, executor)
+    for done, cell in enumerate(ended, start=1):
+        if progress:
+            print(f"[{done}/{len(todo)}] {_status_line(cell)}", flush=True)
+
+
+def _on_executor(todo: Sequence[Cell], executor: Executor) -> Iterator[Cell]:
+    """Run cells on an executor, whose workers see the same folders; yield them in order."""
+    units = [cell.unit for cell in todo]
+    outcomes = mapped(run_cell, None, units, executor, what="sweep", unit="cell", name=lambda unit: unit.folder)
+    for cell, outcome in zip(todo, outcomes, strict=True):
+        cell.exit_code, cell.error = outcome.exit_code, outcome.error
+        yield cell
+
+
+def _in_processes(todo: Sequence[Cell], jobs: int, memory: int) -> Iterator[Cell]:
+    """Run each cell in its own process; yield cells as they end."""
+    waiting, alone, running = deque(todo), deque[Cell](), list[_Running]()
+    need = CELL_BYTES  # of the largest so far
     environment = {
         **dict.fromkeys(THREADS, str(max(1, cores() // jobs))),
         LIMIT: str(max(1, memory // jobs // 2)),  # half of its share, like the default limit
     }
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                running.append(waiting.pop(0).start(environment))
+        while waiting or alone or running:
+            room = memory - sum(max(need, one.bytes) for one in running)
+            if waiting and (not running or (len(running) < jobs and need <= room)):
+                running.append(waiting.popleft().start(environment))
+            elif alone and not running:
+                running.append(alone.popleft().start(environment))
             time.sleep(POLL_SECONDS)
             for one in [one for one in running if one.process.poll() is not None]:
                 one.end()
                 running.remove(one)
-                done += 1
-                if progress:
-                    print(f"[{done}/{len(todo)}] {_status_line(one.cell)}", flush=True)
-            if running and sum(one.bytes for one in running) > memory:
+                yield one.cell
+            sizes = [one.bytes for one in running]
+            need = max(need, *sizes, 0)
+            if sum(sizes) > memory:
                 last = running.pop()
                 last.tell()
                 last.stop()
                 if running:
-                    waiting.insert(0, last.cell)
-                    jobs = len(running)
+                    alone.append(last.cell)
                 else:
                     last.cell.exit_code, last.cell.error = last.process.returncode, TOO_LARGE
-                    done += 1
-                    if progress:
-                        print(f"[{done}/{len(todo)}] {_status_line(last.cell)}", flush=True)
+                    yield last.cell
     finally:
         for one in running:
             one.tell()

@@ -25,7 +25,11 @@ from repsim_nb.uncertainty import Uncertainty
 
 OBJECTS = (Sampling, Uncertainty, Controls, Resources)
 NOT_WRITTEN = ("corpus", "groups")  # the corpus is loaded first; groups is one value per row of an array
-WRITTEN = {"packing": Packing, "store": bool | str | None}  # what words can express where Python accepts more
+WRITTEN = {
+    "packing": Packing,
+    "store": bool | str | None,
+    "executor": str | None,
+}  # what words can express where Python accepts more
 HELP = {
     "site": "resid_post, attn_out, mlp_out or pre_residual",
     "rows": "tokens, last, mean, cls or padded",
@@ -43,6 +47,7 @@ HELP = {
     "store": "a folder to store activations in; true is the user's cache",
     "memory_limit": "bytes that activations and work on them may take, such as 4e9",
     "batch_tokens": "tokens run through a model at once",
+    "executor": "where units of work run: dask for a cluster of this machine, dask:FILE for that of a scheduler file",
     "map": "identity, orthogonal, affine, affine_norm or low_rank",
     "fit": "gradient or least_squares",
     "rank": "rank of a low_rank map",
@@ -113,6 +118,7 @@ def _arguments(function: Callable[..., Any], *apart: str) -> dict[str, Option]:
     hints = get_type_hints(
         SimpleNamespace(__annotations__={n: p.annotation for n, p in known.items()}), vars(_of(bare))
     )
+    hints |= WRITTEN
     return {name: Option(name, hints[name], p.default) for name, p in known.items()}
 
 

@@ -17,18 +17,22 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsim_nb.errors import InputError
-from repsim_nb.runs.cells import Cell, cores, run_cells
+from repsim_nb.errors import InputError, check_effect
+from repsim_nb.runs.cells import Cell, run_cells
 from repsim_nb.runs.index import write_index
 from repsim_nb.runs.interpreter import needs_notebooks
 from repsim_nb.runs.notebook_parameters import Parameter, ParameterError, check, match, takes_lists
 from repsim_nb.runs.notebooks import Notebook, find_notebook
 from repsim_nb.runs.results_folder import FAILED, SKIPPED, replaceable, tables
 from repsim_nb.system.atomic import atomic, make_folder, writable
+from repsim_nb.system.cluster import cores
+from repsim_nb.system.executor import checked
 from repsim_nb.system.memory import available_memory
+from repsim_nb.system.shard import Shard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +49,7 @@ def sweep_notebook(
     jobs: int | None = None,
     memory: float | None = None,
     progress: bool = False,
+    executor: Executor | None = None,
 ) -> pd.DataFrame:
     """Run a notebook with every combination of parameter values, keeping cells that an earlier sweep finished.
 
@@ -62,6 +67,10 @@ def sweep_notebook(
         Maximum bytes for all cells together; None means the memory available now.
     progress
         Whether to print a line for each cell.
+    executor
+        Where cells run, instead of `jobs` processes here: an Executor of `concurrent.futures` whose workers see the
+        same folders. It is not shut down. A `Shard` runs its share of the cells in `jobs` processes here; a last call
+        without one collects all cells.
 
     Returns
     -------
@@ -74,27 +83,36 @@ def sweep_notebook(
     InputError
         If the notebook or a parameter is unknown, a value has the wrong type, or the grid is empty. Nothing runs then.
         A failing cell does not raise; see its status.
+    ShareDone
+        The executor is a `Shard`, and its cells have run.
 
     Notes
     -----
     A cell is finished if its folder exists for these parameters and this version of the notebook. Each cell runs in
-    its own process with its share of the cores, and its share of `memory` as the limit (REPSIM_NB_MEMORY). If the
-    cells together exceed `memory`, the last one started is stopped and restarted when there is room.
+    its own process with its share of the cores, and its share of `memory` as the limit (REPSIM_NB_MEMORY). A cell
+    waits until there is room for the largest so far. If the cells together still exceed `memory`, the last one started
+    is stopped, and runs again alone after the others.
     """
     needs_notebooks()
+    shard, executor = (executor, None) if isinstance(executor, Shard) else (None, checked(executor))
+    if executor is not None:
+        check_effect(sweep_notebook, {"jobs": jobs, "memory": memory}, "the executor has workers of its own.")
     notebook = find_notebook(name)
     jobs, memory = _positive("jobs", jobs, cores()), _positive("memory", memory, available_memory() or sys.maxsize)
     out = Path(out)
-    cells = _cells(notebook, grid, out)
+    every = _cells(notebook, grid, out)
+    cells = every if shard is None else shard.take(every)
     for cell in cells:
         replaceable(cell.folder)
     todo = [cell for cell in cells if not cell.finished]
     if progress:
         print(f"{len(cells)} cells, {len(cells) - len(todo)} already done; {jobs} at a time", flush=True)
     writable(make_folder(out) / "sweep.csv")
-    run_cells(todo, jobs, memory, progress)
+    run_cells(todo, jobs, memory, progress, executor)
     for cell in cells:
         cell.settle()
+    if shard is not None:
+        raise shard.done(len(cells), len(every))
     return _write_summary(cells, out)
 
 
@@ -122,10 +140,12 @@ def _cells(notebook: Notebook, grid: Mapping[str, Sequence[Any]], out: Path) -> 
     for name, values in grid.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise InputError(f"grid[{name!r}]={values!r}; expected a list of values.")
-    checked = []
+    combinations = []
     for values in itertools.product(*grid.values()):
-        checked.append(check(notebook.parameters, dict(zip(grid, values, strict=True)), notebook.name))
-    cells = [Cell(notebook, values, out / label) for values, label in zip(checked, _labels(checked), strict=True)]
+        combinations.append(check(notebook.parameters, dict(zip(grid, values, strict=True)), notebook.name))
+    cells = [
+        Cell(notebook, values, out / label) for values, label in zip(combinations, _labels(combinations), strict=True)
+    ]
     twice = next((c for i, c in enumerate(cells) if c.folder in [other.folder for other in cells[:i]]), None)
     if twice:
         raise InputError(f"The cell {twice.folder.name} is in the grid twice; list each value once.")

@@ -1,7 +1,7 @@
 """Model stitching: maps between layers of two models, the stitched model and its penalty."""
 
 from repsim_nb.stitching.asymmetry import asymmetry, penalties_by_kind
-from repsim_nb.stitching.cost import StitchEstimate, estimate_stitch
+from repsim_nb.stitching.estimates import StitchEstimate, estimate_stitch
 from repsim_nb.stitching.shipped_tables import shipped_table
 from repsim_nb.stitching.stitched import Stitched, stitch
 from repsim_nb.stitching.table import stitching_table

@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,20 @@ import numpy as np
 from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.models import Model, load_model
+from repsim_nb.models.sending import check_sendable
 from repsim_nb.stitching.fitting import STEPS, Method, Seam
 from repsim_nb.stitching.ground import Ground
 from repsim_nb.stitching.stitched import N_FIT, RESAMPLES, common_ground, document_draws, join, stitch_on
 from repsim_nb.system.atomic import atomic
+from repsim_nb.system.executor import mapped, remembered
 from repsim_nb.system.netcdf import write_netcdf
-from repsim_nb.system.progress import steps as progress
+from repsim_nb.system.resources import Resources
+from repsim_nb.system.shard import Shard
 
 if TYPE_CHECKING:
     import xarray as xr
 
+Key = tuple[str, str, int]  # names of sender and receiver, layer
 CELLS = 3  # format version of stored cells; increase when their content changes
 
 
@@ -46,6 +51,7 @@ def stitching_table(
     n_report: int | None = None,
     shuffle: bool = False,
     out: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
 ) -> xr.Dataset:
     """Stitch every sender into every receiver at every layer, on the same documents.
 
@@ -61,6 +67,9 @@ def stitching_table(
     out
         File (.nc) for the result. Finished stitches are stored next to it, so that a call resumes after an
         interruption.
+    executor
+        Where stitches are fitted, each one a unit of work; see `system.resources.Resources`. It needs names of models,
+        and with `out` workers that see the same folders.
 
     Returns
     -------
@@ -93,31 +102,88 @@ def stitching_table(
     {'sender': 1, 'receiver': 2, 'layer': 1}
     """
     method = Method(map, fit, rank, steps, warmup)
-    lower, higher = [load_model(m) for m in senders], [load_model(m) for m in receivers]
-    if not lower or not higher:
-        raise InputError("Need at least one sender and one receiver.")
-    models = _by_name([*lower, *higher])
-    shallowest = min(models.values(), key=lambda m: m.n_layers)
-    positions = shallowest.positions(layers)
-    seams = [join(s, r, layer, layer, shuffle) for s in lower for layer in positions for r in higher]
-    ground = common_ground(list(models.values()), corpus, n_fit, n_report, seed, method.fits, seams)
-    for model in (*lower, *higher):
-        if ground.identity(model) != ground.identity(models[model.name]):
-            raise _duplicate_name(model.name)
-    how = asdict(method) | {"shuffled_sender": shuffle} | ground.provenance
-    cells = _Cells(Path(out), ground, how) if out else None
-    done: dict[tuple[str, str, int], dict[str, Any]] = {}
-    for seam in progress(seams, "stitching", "stitch"):
-        key = seam.sender.name, seam.receiver.name, seam.layer
-        done[key] = _cell(ground, seam, method, cells)
-    table = _assemble(done, ground, lower, higher, positions)
-    about = how | {"models": {name: m.provenance for name, m in models.items()}}
+    if not isinstance(Resources(executor=executor).executor, Shard):
+        check_sendable([*senders, *receivers], executor)
+    job = _Job(tuple(senders), tuple(receivers), layers, corpus, seed, method, n_fit, n_report, shuffle)
+    made = job.table()
+    how = asdict(method) | {"shuffled_sender": shuffle} | made.ground.provenance
+    folder = _cells_folder(Path(out), how) if out else None
+    job = replace(job, folder=folder)
+    here = executor is None or isinstance(executor, Shard)  # then with the models that are loaded already
+    function, shared = (_fitted, (made, folder)) if here else (_stitched, job)
+    words: dict[str, Any] = {"what": "stitching", "unit": "stitch", "name": _key_name, "kept": folder is not None}
+    cells = list(mapped(function, shared, list(made.seams), executor, **words))  # type: ignore[arg-type]
+    table = _assemble(dict(zip(list(made.seams), cells, strict=True)), made)
+    about = how | {"models": {name: m.provenance for name, m in made.models.items()}}
     table.attrs["provenance"] = json.dumps(about, sort_keys=True)
-    if out:
+    if folder is not None and out:
         write_netcdf(table, out)
-        assert cells is not None
-        cells.clear()
+        shutil.rmtree(folder, ignore_errors=True)
     return table
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Models, layers and documents of a table."""
+
+    senders: list[Model]
+    receivers: list[Model]
+    layers: list[int]
+    seams: dict[Key, Seam]  # those of one sender and layer in a row, sharing activations
+    ground: Ground
+    method: Method
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """All models by name."""
+        return _by_name([*self.senders, *self.receivers])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a table is made from, here and in workers, and the folder of finished cells."""
+
+    senders: tuple[Any, ...]
+    receivers: tuple[Any, ...]
+    layers: Any
+    corpus: Any
+    seed: int
+    method: Method
+    n_fit: int
+    n_report: int | None
+    shuffle: bool
+    folder: Path | None = None
+
+    def table(self) -> _Table:
+        """Load the models and choose the documents."""
+        lower, higher = [load_model(m) for m in self.senders], [load_model(m) for m in self.receivers]
+        if not lower or not higher:
+            raise InputError("Need at least one sender and one receiver.")
+        models = _by_name([*lower, *higher])
+        positions = min(models.values(), key=lambda m: m.n_layers).positions(self.layers)
+        seams = [join(s, r, layer, layer, self.shuffle) for s in lower for layer in positions for r in higher]
+        every = list(models.values())
+        ground = common_ground(every, self.corpus, self.n_fit, self.n_report, self.seed, self.method.fits, seams)
+        for model in (*lower, *higher):
+            if ground.identity(model) != ground.identity(models[model.name]):
+                raise _duplicate_name(model.name)
+        by_key = {(seam.sender.name, seam.receiver.name, seam.layer): seam for seam in seams}
+        return _Table(lower, higher, positions, by_key, ground, self.method)
+
+
+def _fitted(shared: tuple[_Table, Path | None], key: Key) -> dict[str, Any]:
+    """Fit one cell where the models are."""
+    made, folder = shared
+    return _cell(made, key, folder)
+
+
+def _stitched(job: _Job, key: Key) -> dict[str, Any]:
+    """Fit one cell in a worker, which keeps models and activations for the next."""
+    return _cell(remembered("table", job.table), key, job.folder)
+
+
+def _key_name(key: Key) -> str:
+    return "{} into {} at layer {}".format(*key)
 
 
 def _by_name(models: Sequence[Model]) -> dict[str, Model]:
@@ -132,32 +198,28 @@ def _duplicate_name(name: str) -> InputError:
     return InputError(f"Two different models are named {name!r}. Rename one: model.name = ...")
 
 
-class _Cells:
-    """Finished cells as small files next to the result, named by everything their values depend on.
+def _cells_folder(out: Path, about: dict[str, Any]) -> Path:
+    """Folder next to the result for finished cells, named by what they share.
 
     A table with more models reuses what an interrupted one with fewer models left behind.
     """
-
-    def __init__(self, out: Path, ground: Ground, about: dict[str, Any]) -> None:
-        self._ground = ground
-        about = about | {"cells": CELLS}
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
-        self.folder = out.with_name(f".{out.name}.{digest}")
-
-    def file(self, seam: Seam) -> Path:
-        ground, receiver = self._ground, seam.receiver
-        whose = json.dumps([ground.identity(seam.sender), ground.identity(receiver), ground.task.key(receiver)])
-        return self.folder / f"{hashlib.sha256(whose.encode()).hexdigest()[:32]}-{seam.layer}.json"
-
-    def clear(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+    digest = hashlib.sha256(json.dumps(about | {"cells": CELLS}, sort_keys=True).encode()).hexdigest()[:12]
+    return out.absolute().with_name(f".{out.name}.{digest}")
 
 
-def _cell(ground: Ground, seam: Seam, method: Method, cells: _Cells | None) -> dict[str, Any]:
-    file = cells.file(seam) if cells else None
+def _cell_file(folder: Path, ground: Ground, seam: Seam) -> Path:
+    """A small file named by everything else that the cell's values depend on."""
+    whose = [ground.identity(seam.sender), ground.identity(seam.receiver), ground.task.key(seam.receiver)]
+    return folder / f"{hashlib.sha256(json.dumps(whose).encode()).hexdigest()[:32]}-{seam.layer}.json"
+
+
+def _cell(table: _Table, key: Key, folder: Path | None) -> dict[str, Any]:
+    """Values of one cell, from its file if there is one."""
+    ground, seam = table.ground, table.seams[key]
+    file = _cell_file(folder, ground, seam) if folder else None
     if file and file.exists():
         return json.loads(file.read_text(encoding="utf-8"))
-    stitched = stitch_on(ground, seam, method)
+    stitched = stitch_on(ground, seam, table.method)
     documents = stitched.losses.by_document()
     cell = {
         "loss": stitched.loss,
@@ -176,13 +238,8 @@ def _cell(ground: Ground, seam: Seam, method: Method, cells: _Cells | None) -> d
     return cell
 
 
-def _assemble(
-    done: dict[tuple[str, str, int], dict[str, Any]],
-    ground: Ground,
-    senders: Sequence[Model],
-    receivers: Sequence[Model],
-    layers: Sequence[int],
-) -> xr.Dataset:
+def _assemble(done: dict[Key, dict[str, Any]], made: _Table) -> xr.Dataset:
+    senders, receivers, layers, ground = made.senders, made.receivers, made.layers, made.ground
     import xarray as xr
 
     def grid(field: str) -> np.ndarray:

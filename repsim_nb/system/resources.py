@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from typing import Any
 
 from repsim_nb.errors import InputError
+from repsim_nb.system.executor import checked
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,15 @@ class Resources:
     batch_tokens
         Tokens per forward pass; a longer window is a batch of its own. None picks a size from the model's width and
         the device. Changes values within rounding only.
+    executor
+        Where units of work run: any Executor of `concurrent.futures`, which is not shut down. Models given by name are
+        loaded there; models in memory cannot be sent, and run here. None runs everything here, in order. Sums of
+        float32 may differ in the last digit, everything else is equal.
 
     Raises
     ------
     InputError
-        If a number is out of range.
+        If a number is out of range, or the executor is none.
 
     Examples
     --------
@@ -36,6 +42,7 @@ class Resources:
     store: Any = None
     memory_limit: int | None = None
     batch_tokens: int | None = None
+    executor: Executor | None = None
 
     def __post_init__(self) -> None:
         for name in ("memory_limit", "batch_tokens"):
@@ -43,3 +50,9 @@ class Resources:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 1):
                 what = "bytes, such as 4e9" if name == "memory_limit" else "tokens"
                 raise InputError(f"{name}={value!r}; expected a positive number of {what}.")
+        checked(self.executor)
+
+    @property
+    def alone(self) -> Resources:
+        """The same without the executor, as a unit of work has them."""
+        return replace(self, executor=None)

@@ -3,7 +3,7 @@
 from repsim_nb.uncertainty.alignment import LinearCKA
 from repsim_nb.uncertainty.closed_form import NullMoments, closed_form, permutation_moments
 from repsim_nb.uncertainty.documents import Documents, WeakNullWarning
-from repsim_nb.uncertainty.grids import Grids, Recomputed
+from repsim_nb.uncertainty.grids import Grids, Recomputed, Spread
 from repsim_nb.uncertainty.jackknife import Interval, jackknife, jackknife_grid
 from repsim_nb.uncertainty.null import LEVEL, Null, max_statistic
 from repsim_nb.uncertainty.options import Uncertainty
@@ -17,6 +17,7 @@ __all__ = [
     "Null",
     "NullMoments",
     "Recomputed",
+    "Spread",
     "Uncertainty",
     "WeakNullWarning",
     "closed_form",

@@ -115,7 +115,7 @@ class LinearCKA:
             partner = torch.cat([ys.left_out[self._index(self._entries(order))], ys.row_sums[self._index(order)]])
             yield self._cka(_squares(xs, ys, xs.rows, moved) - fixed.T @ partner, self.normaliser)
 
-    def without(self, blocks: np.ndarray) -> Iterator[np.ndarray]:
+    def without(self, blocks: np.ndarray, which: Sequence[int] | None = None) -> Iterator[np.ndarray]:
         """See `Grids`."""
         xs, ys = self.xs, self.ys
         places = np.arange(self.documents.n)
@@ -125,16 +125,16 @@ class LinearCKA:
                 entries=self._index(self._entries(places)[blocks[self._row_of_entries] == block]),
                 kept=self._index(places[blocks != block]),
             )
-            for block in range(blocks.max() + 1)
+            for block in (range(blocks.max() + 1) if which is None else which)
         ]
         left = self._reduced(xs, cuts)
         right = left if ys is xs else self._reduced(ys, cuts)
         squares = _squares_without(xs, ys, [cut.rows for cut in cuts])
         left_out = xs.left_out.T @ ys.left_out
-        for block, cut in enumerate(cuts):
+        for place, cut in enumerate(cuts):
             out = left_out - xs.left_out[cut.entries].T @ ys.left_out[cut.entries]
-            cross = squares[block] - out - 2 * left.offsets[block].T @ right.row_sums[block]
-            yield self._cka(cross, torch.outer(left.norms[block], right.norms[block]).sqrt())
+            cross = squares[place] - out - 2 * left.offsets[place].T @ right.row_sums[place]
+            yield self._cka(cross, torch.outer(left.norms[place], right.norms[place]).sqrt())
 
     def _side(self, grams: Sequence[Gram]) -> LayersOfSide:
         rows = torch.cat([g.features.rows() for g in grams], dim=1)

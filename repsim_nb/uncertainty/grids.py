@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import chain, islice, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +14,11 @@ import torch
 from torch import Tensor
 
 from repsim_nb.measures import DegenerateWarning, Measure
+from repsim_nb.system.executor import mapped
+from repsim_nb.system.progress import steps
 from repsim_nb.uncertainty.documents import Documents
+
+PARTS = 16  # at most, of permutations or of blocks, as units of work on an executor
 
 
 class Grids(Protocol):
@@ -20,8 +27,56 @@ class Grids(Protocol):
     def permuted(self, arrangements: Iterable[Sequence[np.ndarray]]) -> Iterator[np.ndarray]:
         """Yield the grid for each permutation of the documents of y."""
 
+    def without(self, blocks: np.ndarray, which: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+        """Yield the grid without each block of rows, or each in `which`; `blocks` holds the block of each row."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Grids with a progress bar, or in parts on an executor."""
+
+    of: Grids
+    executor: Executor | None = None
+
+    def permuted(self, arrangements: Iterable[Sequence[np.ndarray]], count: int) -> Iterator[np.ndarray]:
+        """The grid for each of `count` permutations of the documents of y."""
+        if self.executor is None:
+            return self.of.permuted(steps(arrangements, "null", "grid", total=count))
+        rest = iter(arrangements)
+        parts = [list(islice(rest, size)) for size in _sizes(count)]
+        return chain.from_iterable(
+            mapped(_permuted, self.of, parts, self.executor, what="null", unit="part", name=_counted)
+        )
+
     def without(self, blocks: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the grid without each block of rows; `blocks` is the block of each row, (n_rows,)."""
+        """The grid without each block of rows."""
+        count = int(blocks.max()) + 1
+        if self.executor is None:
+            return iter(steps(self.of.without(blocks), "interval", "grid", total=count))
+        ends = np.cumsum([0, *_sizes(count)]).tolist()
+        parts = [range(start, end) for start, end in pairwise(ends)]
+        return chain.from_iterable(
+            mapped(_without, (self.of, blocks), parts, self.executor, what="interval", unit="part")
+        )
+
+
+def _sizes(count: int) -> list[int]:
+    """Sizes of parts of nearly equal size, at most PARTS of them."""
+    parts = min(PARTS, count)
+    return [count // parts + (part < count % parts) for part in range(parts)]
+
+
+def _counted(arrangements: Sequence[Any]) -> str:
+    return f"{len(arrangements)} permutations"
+
+
+def _permuted(grids: Grids, arrangements: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    return list(grids.permuted(arrangements))
+
+
+def _without(shared: tuple[Grids, np.ndarray], which: range) -> list[np.ndarray]:
+    grids, blocks = shared
+    return list(grids.without(blocks, which))
 
 
 class Recomputed:
@@ -41,9 +96,9 @@ class Recomputed:
             order = torch.from_numpy(self.documents.order(arrangement))
             yield _grid(self.measure, left, [self.measure.prepare(y[order.to(y.device)], "y") for y in self.ys])
 
-    def without(self, blocks: np.ndarray) -> Iterator[np.ndarray]:
+    def without(self, blocks: np.ndarray, which: Sequence[int] | None = None) -> Iterator[np.ndarray]:
         """See `Grids`."""
-        for block in range(blocks.max() + 1):
+        for block in range(blocks.max() + 1) if which is None else which:
             kept = torch.from_numpy(np.flatnonzero(blocks != block))
             measure = self.measure.configured(**of_rows(self.measure.params, blocks != block))
             left = [measure.prepare(x[kept.to(x.device)]) for x in self.xs]

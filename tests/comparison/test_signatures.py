@@ -75,6 +75,9 @@ REASONS = {
         (STITCHING, HOW_SURE, "Every loss has a bootstrap over documents."),
         (STITCHING, CONTROLS, "The receiver goes on from activations as they are."),
         (STITCHING, ("store", "memory_limit", "batch_tokens"), "It chooses its batches and keeps no activations."),
+        (("stitch", "extract"), ("executor",), "One stitch, or one model, is one unit of work."),
+        (("estimate",), ("executor",), "It is of one machine."),
+        (("Explorer",), ("executor",), "It keeps its models in memory to answer at once, and those cannot be sent."),
         (("extract_aligned",), ("layers",), "It has one entry for each model."),
     ]
     for entry in entries

@@ -4,7 +4,7 @@ import pytest
 
 import repsim_nb as rs
 from repsim_nb.errors import InputError
-from repsim_nb.stitching import cost, estimate_stitch, ground
+from repsim_nb.stitching import estimate_stitch, estimates, ground
 
 A, B = "tiny-neox-w32-d2", "tiny-neox-w64-d2"
 
@@ -17,7 +17,7 @@ def one_second(monkeypatch):
         work()
         return 1.0
 
-    monkeypatch.setattr(cost, "_timed", timed)
+    monkeypatch.setattr(estimates, "_timed", timed)
 
 
 def test_estimate_stitch_counts_the_tokens_that_a_stitch_runs(monkeypatch):

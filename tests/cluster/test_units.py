@@ -1,0 +1,224 @@
+"""Every kind of unit gives the same numbers here, on a pool and on a Dask cluster, also with workers that die."""
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import repsim_nb as rs
+from repsim_nb.activations import extraction
+from repsim_nb.depth import over_training
+from repsim_nb.errors import InputError
+from tests.support.clusters import die_once
+
+SMALL, WIDE, DEEP = "tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w32-d4"
+ROUNDING = 1e-7  # of sums in float32, relative
+LEAST_SQUARES = {"fit": "least_squares", "n_fit": 16, "n_report": 4}
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(90, 6)).astype(np.float32)
+    sides = {
+        "one": x,
+        "two": x + rng.normal(size=(90, 6)).astype(np.float32),
+        "three": rng.normal(size=(90, 4)).astype(np.float32),
+    }
+    return {name: {0: values, 1: np.tanh(values)} for name, values in sides.items()}
+
+
+def as_dataset(result):
+    """Any result as one Dataset."""
+    if isinstance(result, dict):
+        return xr.Dataset(
+            {
+                " ".join(pair): value.rename({d: f"{d} {' '.join(pair)}" for d in value.dims}).reset_coords(drop=True)
+                for pair, value in result.items()
+            }
+        )
+    return result.to_dataset(name="values") if isinstance(result, xr.DataArray) else result
+
+
+def family(executor, arrays):
+    return rs.compare_family([SMALL, WIDE], n_sequences=5, length=32, at_once=2, executor=executor)
+
+
+def training(executor, arrays):
+    return over_training("tiny-neox-w64-d4", ["step50", "step500"], n_rows=150, executor=executor)
+
+
+def population(executor, arrays):
+    return rs.compare_models([SMALL, WIDE], ["cka", "procrustes"], n_rows=150, executor=executor)
+
+
+def pairs_and_measures(executor, arrays):
+    return rs.compare_models(arrays, ["cka", "rsa"], executor=executor)
+
+
+def pairs(executor, arrays):
+    return rs.compare_all(arrays, null=19, interval=True, executor=executor)
+
+
+def stitches(executor, arrays):
+    return rs.stitching_table([SMALL], [SMALL, WIDE], [1], **LEAST_SQUARES, executor=executor)
+
+
+def permutations(executor, arrays):
+    """Of linear CKA with few features, by updates."""
+    groups = np.repeat(np.arange(30), 3)
+    return rs.compare(arrays["one"], arrays["two"], null=29, interval=True, groups=groups, executor=executor)
+
+
+def recomputed(executor, arrays):
+    """Permutations of a measure that is recomputed each time."""
+    return rs.compare(arrays["one"], arrays["two"], measure="procrustes", null=19, interval=True, executor=executor)
+
+
+def streamed(executor, arrays):
+    return rs.stream(SMALL, WIDE, n_rows=3000, batch_tokens=400, executor=executor)
+
+
+def two_models(executor, arrays):
+    return rs.compare(SMALL, DEEP, n_rows=150, executor=executor)
+
+
+class Dying(Executor):
+    """A cluster in which the first unit kills its worker when all is done but the answer."""
+
+    def __init__(self, cluster, mark):
+        self.cluster, self.mark, self._client = cluster, str(mark), cluster._client
+
+    def submit(self, task, *given):
+        return self.cluster.submit(_dying, task, self.mark, *given)
+
+
+def _dying(task, mark, *given):
+    result = task(*given)
+    die_once(mark)
+    return result
+
+
+KINDS = [
+    *(family, training, population, pairs_and_measures, pairs),
+    *(stitches, permutations, recomputed, streamed, two_models),
+]
+SUMS = {streamed: ROUNDING}
+
+
+@pytest.fixture(scope="module")
+def here(arrays):
+    made = {}
+
+    def of(kind):
+        if kind not in made:
+            made[kind] = kind(None, arrays)
+        return made[kind]
+
+    return of
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_executors_change_no_number(kind, elsewhere, here, arrays):
+    mine, theirs = as_dataset(here(kind)), as_dataset(kind(elsewhere, arrays))
+    if kind in SUMS:
+        xr.testing.assert_allclose(theirs, mine, rtol=SUMS[kind])
+    else:
+        xr.testing.assert_equal(theirs, mine)
+    assert theirs.attrs == mine.attrs
+    for name in mine.data_vars:
+        assert theirs[name].attrs == mine[name].attrs
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_cluster_finishes_every_kind_of_unit_when_a_worker_is_killed_inside_it(kind, cluster, here, arrays, tmp_path):
+    mine = as_dataset(here(kind))
+    theirs = as_dataset(kind(Dying(cluster, tmp_path / "mark"), arrays))
+    assert (tmp_path / "mark").exists()
+    xr.testing.assert_allclose(theirs, mine, rtol=SUMS.get(kind, 1e-15))
+
+
+def test_extract_aligned_runs_models_elsewhere(elsewhere):
+    mine = rs.extract_aligned([SMALL, DEEP], n_rows=60)
+    theirs = rs.extract_aligned([SMALL, DEEP], n_rows=60, executor=elsewhere)
+    for a, b in zip(mine, theirs, strict=True):
+        assert a.rows.equals(b.rows)
+        assert a.provenance == b.provenance
+        assert all(torch.equal(a[layer], b[layer]) for layer in a)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model, pool: rs.extract_aligned([model, DEEP], executor=pool),
+        lambda model, pool: rs.stream(model, executor=pool),
+        lambda model, pool: rs.compare(model, executor=pool),
+        lambda model, pool: rs.compare_family([SMALL, model], executor=pool),
+        lambda model, pool: rs.stitching_table([model], [SMALL], executor=pool),
+    ],
+)
+def test_models_in_memory_are_not_sent(pool, ask):
+    with pytest.raises(InputError, match=r"tiny-neox-w32-d2 is a model in memory, which cannot be sent.*Give its name"):
+        ask(rs.load_model(SMALL), pool)
+
+
+def test_compare_runs_models_in_memory_here_and_permutations_elsewhere(pool):
+    model = rs.load_model(SMALL)
+    asked = {"n_rows": 150, "layers_a": [1], "layers_b": [2], "null": 19}
+    xr.testing.assert_equal(rs.compare(model, **asked, executor=pool), rs.compare(model, **asked))
+
+
+def test_compare_models_runs_models_in_memory_here_and_measures_elsewhere(pool, here):
+    models = [rs.load_model(name) for name in (SMALL, WIDE)]
+    theirs = rs.compare_models(models, ["cka", "procrustes"], n_rows=150, executor=pool)
+    xr.testing.assert_equal(theirs, here(population))
+
+
+def test_compare_says_that_an_executor_has_nothing_to_do(pool, arrays):
+    with pytest.raises(InputError, match="executor would have no effect"):
+        rs.compare(arrays["one"], arrays["two"], executor=pool)
+
+
+def test_stream_refuses_to_cut_batches_whose_rows_are_compared(pool):
+    with pytest.raises(InputError, match="parts would cut batches"):
+        rs.stream(SMALL, measure=rs.get_measure("cka", batch=32), executor=pool)
+
+
+def test_workers_that_read_other_texts_under_one_name_are_found_out():
+    acts = rs.extract_aligned([SMALL, DEEP], n_rows=20)
+    acts[1].provenance["corpus"] = acts[1].provenance["corpus"] | {"sha256": "0"}
+    with pytest.raises(InputError, match="different texts under one name"):
+        extraction._of_one_text(acts)
+
+
+def test_stitching_table_starts_again_where_its_driver_was_killed(cluster, tmp_path, here):
+    out = tmp_path / "table.nc"
+    about = tmp_path / "scheduler.json"
+    cluster._client.write_scheduler_file(str(about))
+    command = [sys.executable, "-m", "repsim_nb", "stitch", SMALL, WIDE, "--layers", "1", "--out", str(out)]
+    command += ["--fit", "least_squares", "--n-fit", "16", "--n-report", "4", "--executor", f"dask:{about}"]
+    own = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+    def cells():
+        return {path: path.stat().st_mtime_ns for path in tmp_path.glob(".table*/*.json")}
+
+    with subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        while not cells():
+            assert driver.poll() is None
+            time.sleep(0.01)
+        driver.kill()
+    before = cells()
+    assert not out.exists()
+    with patch("repsim_nb.stitching.table.shutil.rmtree"):
+        table = rs.stitching_table([SMALL, WIDE], [SMALL, WIDE], 1, **LEAST_SQUARES, out=out, executor=cluster)
+    after = cells()
+    assert len(after) == 4
+    assert before.items() <= after.items(), "what is done is not done again"
+    xr.testing.assert_equal(table.sel(sender=[SMALL]), here(stitches))
