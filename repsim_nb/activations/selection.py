@@ -125,8 +125,8 @@ def select(models: Sequence[Model], sampling: Sampling, memory_limit: int | None
     if len(shared.keys) < n_rows and kind == "tokens":
         _warn_fewer_rows(n_rows, corpus, len(shared.keys))
     chosen = _draw(shared, n_rows, each, order, np.random.default_rng(sampling.seed))
-    about = {"coverage": shared.coverage, "rows_per_document": each if kind == "tokens" else None}
-    selections = [replace(table.at(chosen), **about) for table in shared.tables]
+    given = each if kind == "tokens" else None
+    selections = [replace(t.at(chosen), coverage=shared.coverage, rows_per_document=given) for t in shared.tables]
     return [replace(s, position=np.zeros_like(s.position)) for s in selections] if kind == "cls" else selections
 
 
@@ -373,7 +373,7 @@ def _rows_by_cost(shared: _Shared, n_rows: int) -> int:
     return 1 + bisect_left(range(1, most), True, key=affordable)
 
 
-def _draw(shared: _Shared, n_rows: int, each: int, order: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+def _draw(shared: _Shared, n_rows: int, each: int, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     keys, window = shared.keys, shared.window
     document, start, available = np.unique(keys >> 32, return_index=True, return_counts=True)
     if each == 1 or np.minimum(available, each).sum() <= n_rows:

@@ -107,7 +107,7 @@ def blocks_without(
         scores = np.array([score(side, keep[kept]) for side, kept in sides.values()])
         return np.stack([scores, scores[0] - scores])
 
-    found = jackknife(scores_and_drops, documents, parts, seed=seed)
+    found = jackknife(scores_and_drops, documents.tolist(), parts, seed=seed)
     table = pd.DataFrame({"rows_out": [int((~kept).sum()) for _, kept in sides.values()]}, index=list(sides))
     for place, name in enumerate(("score", "drop")):
         table[name], table[f"{name}_low"], table[f"{name}_high"] = (part[place] for part in found)
@@ -186,7 +186,8 @@ def claims_about_blocks(
             "verdict": blocks,
         }
     }
-    for name, line in left.drop(NOTHING).iterrows():
+    for name in left.index.drop(NOTHING):
+        line: Any = left.loc[name]
         beside = f"{line.rows_out:.0f} random rows out: at most {line.random_drop:.3f}; " if line.rows_out else ""
         claims[f"without {name}, most of the blocks are gone"] = {
             "estimate": line["drop"],
@@ -255,7 +256,7 @@ def _without(every: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
 
 def _p_range(tests: pd.DataFrame) -> str:
     """Such as "p at most 0.005 at allowances 0.1 to 0.6", or with both ends of p."""
-    least, most = tests.p[tests.p_value.idxmin()], tests.p[tests.p_value.idxmax()]
+    least, most = tests.p.iloc[int(tests.p_value.argmin())], tests.p.iloc[int(tests.p_value.argmax())]
     p = f"p {least}" if least == most else f"p from {least} to {most}"
     return f"{p} at allowances {tests.index.min():g} to {tests.index.max():g}"
 

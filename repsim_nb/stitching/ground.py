@@ -35,10 +35,14 @@ STOP_SHARE = 0.15  # of the fit windows, held out for early stopping
 class Joint(Protocol):
     """The layers of two models that a stitch joins."""
 
-    sender: Model
-    receiver: Model
-    layer: int
-    into: int
+    @property
+    def sender(self) -> Model: ...  # noqa: D102
+    @property
+    def receiver(self) -> Model: ...  # noqa: D102
+    @property
+    def layer(self) -> int: ...  # noqa: D102
+    @property
+    def into(self) -> int: ...  # noqa: D102
 
 
 class Ground:

@@ -49,8 +49,8 @@ class Map(nn.Module, ABC):
         super().__init__()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Map rows in float32, whatever the precision of the sender."""
-        mapped: Tensor = super().__call__(x.float())
+        """Map rows, those of a half precision in float32."""
+        mapped: Tensor = super().__call__(_single(x))
         return mapped
 
     @abstractmethod
@@ -146,7 +146,7 @@ class AffineNorm(Affine):
 
     def prepared(self, x: Tensor) -> Tensor:
         """x with every row scaled to mean 0 and variance 1."""
-        return F.layer_norm(x.float(), x.shape[-1:])
+        return F.layer_norm(_single(x), x.shape[-1:])
 
     def forward(self, x: Tensor) -> Tensor:
         """LayerNorm(x) W + b."""
@@ -225,3 +225,8 @@ MAPS: dict[str, type[Map]] = {
     "affine_norm": AffineNorm,
     "low_rank": LowRank,
 }
+
+
+def _single(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
