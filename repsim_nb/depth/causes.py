@@ -175,7 +175,7 @@ def claims_about_blocks(
             f"found is about {list(found)} and left about {list(left.index)}; expected the same, in order."
         )
     tests = {name: blocks.over_irregularity(irregularities) for name, blocks in found.items()}
-    whole = left.loc[NOTHING]
+    whole: Any = left.loc[NOTHING]
     blocks = _verdict_on_p(tests[NOTHING])
     claims = {
         "layers come in blocks": {

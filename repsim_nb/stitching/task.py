@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -319,7 +319,7 @@ class Classification(Task):
         return pd.DataFrame(columns).rename_axis("label")
 
 
-KINDS = {"causal": NextToken, "classifier": Classification}
+KINDS: dict[str, Callable[[Iterable[Corpus]], Task]] = {"causal": NextToken, "classifier": Classification}
 
 
 @lru_cache(maxsize=4)
