@@ -113,7 +113,7 @@ OTHERS = {"OTHER": "nb", "UPPER": "NB", "FAILED": "nb.failed"}  # notebooks in a
         (["run", "NB", "NB"], "would go to the same folder"),
         (["run", "NB", "OTHER"], "would go to the same folder"),
         (["run", "NB", "UPPER"], "would go to the same folder"),
-        (["run", "FAILED"], "reserved for folders of failed runs"),
+        (["run", "FAILED"], "reserved for folders of failed and skipped runs"),
         (["run", "NB", "--out", "FILE/out"], "Cannot create the folder"),
         (["show", "unknown"], "Unknown notebook"),
         (["list", "model"], "'model'"),

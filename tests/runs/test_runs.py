@@ -334,7 +334,7 @@ def test_the_index_shows_a_notebook_whose_name_begins_with_a_dot(tmp_path):
 
 
 def test_run_notebook_refuses_a_name_of_failed_runs_and_removes_drafts_of_killed_ones(tmp_path):
-    with pytest.raises(InputError, match="reserved for folders of failed runs"):
+    with pytest.raises(InputError, match="reserved for folders of failed and skipped runs"):
         run_notebook(write(tmp_path, "nb.failed"), out=tmp_path / "out")
     left = tmp_path / "out" / ".other.0123abcd.partial"
     left.mkdir(parents=True)
