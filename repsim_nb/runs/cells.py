@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from repsim_nb.errors import InputError
 from repsim_nb.runs.interpreter import needs_notebooks, same_package
-from repsim_nb.runs.notebooks import Notebook
+from repsim_nb.runs.notebooks import Notebook, find_notebook
 from repsim_nb.runs.results_folder import FAILED, SKIPPED, read_record
 from repsim_nb.runs.signals import interruptible, tell_main_thread
 from repsim_nb.system.atomic import OutputError, remove_abandoned
@@ -51,9 +51,11 @@ class Outcome:
 
 
 def run_cell(_: None, unit: Unit) -> Outcome:
-    """Run one cell; its folder is complete or absent, so doing it again does no harm."""
+    """Run one cell, unless its folder is there: a worker that died may have finished it."""
     from repsim_nb.runs.execution import RunError, run_notebook
 
+    if Cell(find_notebook(unit.notebook), unit.parameters, Path(unit.out, unit.folder)).finished:
+        return Outcome(0)
     remove_abandoned(Path(unit.out), Path(unit.folder).stem)
     try:
         run_notebook(unit.notebook, unit.parameters, unit.out, folder=unit.folder, progress=False)

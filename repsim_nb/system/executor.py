@@ -33,6 +33,8 @@ R = TypeVar("R")
 IN_FLIGHT = 256  # units submitted at a time; more would fill the memory and the connections of a scheduler
 WAKE_SECONDS = 1.0  # between looks at Ctrl-C where waiting cannot be interrupted
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Warnings that say something of a worker's process, not of what it computed.
+OF_WORKERS = (ResourceWarning, DeprecationWarning, PendingDeprecationWarning, ImportWarning)
 HOW = (
     'ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) or, from dask.distributed, '
     "Client(...).get_executor(pure=False, retries=2)"
@@ -266,7 +268,8 @@ class _Task:
                     value = _remembering(self.function, shared, unit, _of_thread.memory)
                 except Exception as error:
                     raise _portable(error) from None
-        return _Done(value, tuple((w.message, w.category, w.filename, w.lineno) for w in caught))
+        told = [w for w in caught if not issubclass(w.category, OF_WORKERS)]
+        return _Done(value, tuple((w.message, w.category, w.filename, w.lineno) for w in told))
 
 
 _OWN = uuid.uuid4().hex  # of this process, unless it was forked

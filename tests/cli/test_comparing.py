@@ -99,7 +99,7 @@ def test_compare_takes_every_option_and_writes_it_as_it_is_read(tmp_path, compar
     ((name, read),) = value.items()
     if name in COMPARISON and words != ("--n-rows", "2e3") and name != "memory_limit":
         assert COMPARISON[name].words(read) == list(words)
-    assert {name for options in WRITTEN.values() for name in options} >= set(COMPARISON) - {"executor"}  # see tests/cluster
+    assert {name for options in WRITTEN.values() for name in options} >= set(COMPARISON) - {"executor"}
 
 
 @pytest.mark.parametrize(

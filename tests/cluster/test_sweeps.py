@@ -5,6 +5,7 @@ import pytest
 
 import repsim_nb as rs
 from repsim_nb.errors import InputError
+from repsim_nb.runs.cells import Outcome, Unit, run_cell
 from tests.support.notebook_files import write
 
 PARAMETERS = "k: int = 3\nmark: str = ''\n"
@@ -42,6 +43,15 @@ def test_sweep_notebook_finishes_on_a_cluster_when_a_worker_is_killed_inside_a_c
     assert table.status.tolist() == ["done", "done"]
     assert sorted((tmp_path / "log").read_text().split()) == ["1", "2"]
     assert [p.name for p in (tmp_path / "out").iterdir() if "partial" in p.name] == []
+
+
+def test_run_cell_does_what_is_done_only_once(tmp_path):
+    """As after a worker that died before it could say that it had finished."""
+    path = write(tmp_path, "nb", SAVE, parameters=PARAMETERS)
+    unit = Unit(str(path), {"k": 4}, str(tmp_path / "out"), "k=4")
+    (tmp_path / "out").mkdir()
+    assert [run_cell(None, unit), run_cell(None, unit)] == [Outcome(0)] * 2
+    assert (tmp_path / "log").read_text().split() == ["4"]
 
 
 def test_sweep_notebook_takes_no_jobs_with_an_executor(tmp_path, pool):
