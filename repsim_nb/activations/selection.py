@@ -261,12 +261,12 @@ class _Places:
         return Selection(self.windows, window, position, keys >> 32, keys & 0xFFFFFFFF)
 
 
-def _places(windows: WindowTable, documents: np.ndarray) -> _Places:
-    """All token boundaries of the windows of these documents, whose numbers in the corpus ascend.
+def _places(windows: WindowTable, documents: np.ndarray | None = None) -> _Places:
+    """All token boundaries of the windows of these documents of the corpus, in ascending order; None: of all.
 
     Works on `TOKENS_AT_ONCE` tokens at a time, since intermediates are many times larger.
     """
-    text = documents[windows.text_of]
+    text = windows.text_of if documents is None else documents[windows.text_of]
     begins = np.append(np.flatnonzero(np.diff(text)) + 1, len(text))
     about = np.arange(TOKENS_AT_ONCE, len(text), TOKENS_AT_ONCE)
     cuts = np.unique([0, *begins[np.searchsorted(begins, about)], len(text)]).tolist()
