@@ -17,6 +17,7 @@ COUNTS = {  # the only parameters that are not the preset's own: fewer rows, doc
     "02_locating_generalization": {"size": 3, "n_rows": 64, "pairs": 50, "measures": ["procrustes"]},
     "03_scaling_families": {"n_rows": 64, "n_sequences": 4, "length": 32, "n_null": 19},
     "04_measures_compared": {"n_rows": 64, "measures": ["cka", "procrustes", "cca", "rsa", "mutual_knn"]},
+    "05_a_real_model": {"n_documents": 12, "length": 24, "n_null": 19},
 }
 STEPS = ("step0", *(f"step{2**power}" for power in range(10)), "step1000", "step10000", "step143000")
 DEDUPED = ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b")
