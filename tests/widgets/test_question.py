@@ -115,6 +115,7 @@ def test_as_commands_asks_the_same_as_the_explorer(asked):
             "store": None,
             "memory_limit": None,
             "batch_tokens": None,
+            "executor": None,
         }
 
 
