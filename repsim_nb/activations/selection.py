@@ -355,9 +355,9 @@ def _whole_documents(
 def _rows_by_cost(shared: _Shared, n_rows: int) -> int:
     """Rows to take from each document: the fewest for which a model runs at most `TOKENS_PER_ROW` tokens a row.
 
-    One row per document says most about a text for its number of rows, and costs a whole window each. The first few
-    further rows of a document are nearly free and say nearly as much (docs/cost.md). At least `FEWEST_DOCUMENTS`
-    documents give rows if there are as many, whatever that costs.
+    One row per document gives the narrowest interval for a number of rows, but each row costs a whole window. A few
+    more rows from the same window cost little and widen the interval little (docs/cost.md). Rows come from at least
+    `FEWEST_DOCUMENTS` documents if the corpus has that many, whatever that costs.
     """
     available = shared.available
     if not len(available):

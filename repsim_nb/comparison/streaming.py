@@ -107,7 +107,7 @@ def streamed(
                 f"{measure!r} compares the rows of a batch with each other, and parts would cut batches. Leave out "
                 "executor, or batch."
             )
-        return _streamed_in_parts(models, layers, measure, sampling, resources)
+        return _streamed_in_parts(_Pass(models, layers, measure, sampling, resources.alone), resources.executor)
     plans = plan_aligned(models, layers, sampling, resources)
     try:
         values = measure.from_moments(accumulate(plans, measure))
@@ -150,29 +150,22 @@ def _summed(job: _Pass, part: range) -> tuple[Accumulator, list[Any]]:
     return accumulate(plans, job.measure, job.dtype, part), [plan.provenance for plan in plans]
 
 
-def _streamed_in_parts(
-    models: Sequence[Model | str],
-    layers: Sequence[Layers],
-    measure: Measure,
-    sampling: Sampling,
-    resources: Resources,
-) -> xr.DataArray:
+def _streamed_in_parts(job: _Pass, executor: Executor) -> xr.DataArray:
     """`streamed` on an executor: each worker plans for itself, and parts of the batches add up as a tree."""
-    job = _Pass(models, layers, measure, sampling, resources.alone)
-    ((batches, outlines),) = mapped(_planned, job, [None], resources.executor, what="planning")
+    ((batches, outlines),) = mapped(_planned, job, [None], executor, what="planning")
     size = max(1, batches // PARTS)
     parts = [range(start, min(start + size, batches)) for start in range(0, batches, size)]
 
     def values(dtype: torch.dtype | None = None) -> np.ndarray:
-        name = " and ".join(map(str, models))
-        done = mapped(_summed, replace(job, dtype=dtype), parts, resources.executor, what=name, unit="part")
-        return measure.from_moments(_tree(_of(outlines, done)))
+        name = " and ".join(map(str, job.models))
+        done = mapped(_summed, replace(job, dtype=dtype), parts, executor, what=name, unit="part")
+        return job.measure.from_moments(_tree(_of(outlines, done)))
 
     try:
         found = values()
     except PrecisionError:  # as in `streamed`
         found = values(torch.float64)
-    return labelled(found, measure, outlines[0], outlines[-1])
+    return labelled(found, job.measure, outlines[0], outlines[-1])
 
 
 def _of(outlines: Sequence[Activations], parts: Iterable[tuple[Accumulator, list[Any]]]) -> Iterator[Accumulator]:

@@ -54,7 +54,7 @@ def checked(given: Any) -> Executor | None:
     if given is None or isinstance(given, Executor):
         return given
     own = "its get_executor(pure=False, retries=2)" if hasattr(given, "get_executor") else f"one such as {HOW}"
-    raise InputError(f"executor={given!r} is no Executor of concurrent.futures. Give None, or {own}.")
+    raise InputError(f"executor={given!r} is not a concurrent.futures.Executor. Give None, or {own}.")
 
 
 def mapped(
@@ -284,9 +284,10 @@ def _limit(workers: int) -> None:
     """One thread, and this worker's share of the memory, unless the environment of the worker says otherwise."""
     for name in THREADS:
         os.environ.setdefault(name, "1")
+    threads = os.environ[THREADS[0]].split(",")[0]  # OpenMP takes a list, one number for each level
     torch = sys.modules.get("torch")
-    if torch is not None and torch.get_num_threads() != int(os.environ[THREADS[0]]):
-        torch.set_num_threads(int(os.environ[THREADS[0]]))
+    if torch is not None and threads.isdecimal() and torch.get_num_threads() != int(threads):
+        torch.set_num_threads(int(threads))
     if LIMIT not in os.environ:
         share = _of_dask_worker() or (available_memory() or sys.maxsize) // workers
         os.environ[LIMIT] = str(int(SHARE * share))

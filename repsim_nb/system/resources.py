@@ -24,14 +24,14 @@ class Resources:
         Tokens per forward pass; a longer window is a batch of its own. None picks a size from the model's width and
         the device. Changes values within rounding only.
     executor
-        Where units of work run: any Executor of `concurrent.futures`, which is not shut down. Models given by name are
-        loaded there; models in memory cannot be sent, and run here. None runs everything here, in order. Sums of
-        float32 may differ in the last digit, everything else is equal.
+        Where units of work run: any `concurrent.futures.Executor`. It is not shut down. Models given by name are loaded
+        there. Models in memory cannot be sent: calls whose only units are models refuse them, the others run them here.
+        None runs everything here, in order. Sums in float32 may differ in the last digit; everything else is equal.
 
     Raises
     ------
     InputError
-        If a number is out of range, or the executor is none.
+        If a number is out of range, or `executor` is not an Executor.
 
     Examples
     --------

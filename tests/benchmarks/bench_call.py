@@ -20,42 +20,25 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
 
 import repsim_nb as rs
 from repsim_nb.activations import Sampling
 from repsim_nb.activations.extraction import plan_aligned
 from repsim_nb.models import Model
+from tests.support.real_tokenizers import tokenizer
 from tests.support.realdata import realdata
 
 
 def gpt2_sizes() -> list[Model]:
     """Untrained models of the shapes of GPT-2 (124 million parameters) and Pythia-160m (162 million)."""
     torch.manual_seed(0)
-    shapes: list[tuple[Any, str]] = [
-        (GPT2LMHeadModel(GPT2Config()), "gpt2_tokenizer.json"),
-        (
-            GPTNeoXForCausalLM(
-                GPTNeoXConfig(
-                    vocab_size=50304,
-                    hidden_size=768,
-                    num_hidden_layers=12,
-                    num_attention_heads=12,
-                    intermediate_size=3072,
-                    max_position_embeddings=2048,
-                )
-            ),
-            "neox_tokenizer.json",
-        ),
-    ]
-    models = []
-    for network, file in shapes:
-        end = "<|endoftext|>"
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(realdata(file)), eos_token=end, bos_token=end, model_max_length=1024
-        )
-        models.append(rs.load_model(network.eval(), tokenizer=tokenizer))
-    return models
+    pythia = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+    networks: dict[str, Any] = {
+        "gpt2": GPT2LMHeadModel(GPT2Config()),
+        "neox": GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=50304, max_position_embeddings=2048, **pythia)),
+    }
+    return [rs.load_model(network.eval(), tokenizer=tokenizer(kind, 1024)) for kind, network in networks.items()]
 
 
 def paragraphs() -> list[str]:

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import repsim_nb as rs
 from repsim_nb.activations import Sampling
 from repsim_nb.activations.extraction import _batches, plan_aligned
 from repsim_nb.models import Model
 from tests.benchmarks.peers import CONTENDERS, loop_over_features
+from tests.support.real_tokenizers import FILES
+from tests.support.real_tokenizers import tokenizer as published
 from tests.support.realdata import realdata
 
 TOKENS = 512  # few, so that contenders take turns often
@@ -23,11 +25,9 @@ MOST = 10**6  # more rows than there are
 
 def tokenizer() -> Any:
     """That of GPT-2 where it is present, else the embedded one."""
-    file = realdata("gpt2_tokenizer.json")
-    if not file.exists():
-        return rs.load_model("tiny-neox-w32-d2").tokenizer
-    end = "<|endoftext|>"
-    return PreTrainedTokenizerFast(tokenizer_file=str(file), bos_token=end, eos_token=end, model_max_length=1024)
+    if realdata(FILES["gpt2"]).exists():
+        return published("gpt2", 1024)
+    return rs.load_model("tiny-neox-w32-d2").tokenizer
 
 
 def texts(count: Callable[[str], int], tokens: int) -> list[str]:

@@ -15,13 +15,13 @@ needs_realdata = pytest.mark.skipif(
 
 
 @cache
-def tokenizer(kind):
+def tokenizer(kind, length=64):
     from transformers import PreTrainedTokenizerFast
 
     ends = {"eos_token": "</s>", "bos_token": "<s>"} if kind == "llama" else {"eos_token": "<|endoftext|>"}
     if kind == "gpt2":
         ends["bos_token"] = "<|endoftext|>"
-    return PreTrainedTokenizerFast(tokenizer_file=str(realdata(FILES[kind])), model_max_length=64, **ends)
+    return PreTrainedTokenizerFast(tokenizer_file=str(realdata(FILES[kind])), model_max_length=length, **ends)
 
 
 @cache
