@@ -203,9 +203,7 @@ def test_mapped_says_what_to_do_when_a_worker_of_a_pool_dies(tmp_path):
 @pytest.mark.parametrize("given", ["dask", 2, print, ThreadPoolExecutor])
 def test_checked_says_how_to_make_an_executor(given):
     for function in (checked, lambda executor: Resources(executor=executor)):
-        with pytest.raises(
-            InputError, match=r"is not a concurrent.*ProcessPoolExecutor.*get_executor"
-        ):
+        with pytest.raises(InputError, match=r"is not a concurrent.*ProcessPoolExecutor.*get_executor"):
             function(given)
 
 
