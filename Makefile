@@ -10,6 +10,7 @@
 #   make check       style, types, no outputs in notebooks
 #   make bench       benchmarks, every tests/benchmarks/bench_*.py but that for GPUs
 #   make gpu         a GPU beside the CPU: agreement and speed for a real model, results/gpu.csv; nothing without a GPU
+#   make simulations coverage of intervals and level of tests, docs/simulations.csv; hours
 #   make survey      which architectures load, data/architectures.csv and docs/what_loads.md; goes on where it stopped
 #   make strip       remove outputs from the notebooks, before a commit
 #
@@ -17,7 +18,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := figures
-.PHONY: figures test browser lab app wheels check bench gpu survey strip
+.PHONY: figures test browser lab app wheels check bench gpu simulations survey strip
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -69,6 +70,9 @@ bench: $(INSTALLED)
 
 gpu: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.bench_gpu $(MODEL)
+
+simulations: $(INSTALLED)
+	$(ONE_THREAD) $(BIN)/python -m tests.simulations
 
 survey: $(INSTALLED)
 	$(ONE_THREAD) $(BIN)/python -m repsim_nb.survey

@@ -1,5 +1,6 @@
 """Run notebooks from start to end, with checked parameters, no hidden errors and atomic output."""
 
+from repsim_nb.runs.claims import Claim, at_most, claims_table, judged
 from repsim_nb.runs.execution import Run, RunError, run_notebook
 from repsim_nb.runs.index import write_index
 from repsim_nb.runs.notebook_parameters import ParameterError
@@ -12,10 +13,14 @@ from repsim_nb.runs.sweep import sweep_notebook
 
 __all__ = [
     "RUN_DIR",
+    "Claim",
     "ParameterError",
     "Run",
     "RunError",
+    "at_most",
     "check_sources",
+    "claims_table",
+    "judged",
     "list_notebooks",
     "output_dir",
     "run_notebook",
