@@ -47,12 +47,21 @@ class Activations(Mapping[int, Tensor]):
         DataFrame(document, sequence, position, char_end); line i describes row i of every tensor.
     provenance
         How they were made: model, corpus, site, rows, seed.
+    stored_as
+        Their key in the store that keeps them, or None.
     """
 
-    def __init__(self, layers: dict[int, Tensor], rows: pd.DataFrame, provenance: dict[str, Any]):
+    def __init__(
+        self,
+        layers: dict[int, Tensor],
+        rows: pd.DataFrame,
+        provenance: dict[str, Any],
+        stored_as: Mapping[str, Any] | None = None,
+    ):
         self._layers = layers
         self.rows = rows
         self.provenance = provenance
+        self.stored_as = stored_as
 
     def __getitem__(self, layer: int) -> Tensor:
         if layer not in self._layers:
@@ -196,9 +205,9 @@ def aligned(
         kept = as_store(resources.store)
         return [plan.activations(kept) for plan in plan_aligned(models, layers, sampling, resources)]
     units = list(zip(range(len(models)), models, layers, strict=True))
-    job = _Extraction(tuple(models), sampling, resources.alone)
+    job = _Extraction(tuple(models), sampling, resources.alone, elsewhere is not None)
     made = mapped(_extracted, job, units, elsewhere, what="extracting", unit="model", name=lambda unit: str(unit[1]))
-    return _of_one_text(list(made))
+    return _of_one_text([arrived(acts, resources) for acts in made])
 
 
 def one_at_a_time(
@@ -223,6 +232,7 @@ class _Extraction:
     models: tuple[Model | str, ...]
     sampling: Sampling
     resources: Resources
+    elsewhere: bool  # whether another process asks for them
 
     def selections(self) -> tuple[Sampling, list[Selection]]:
         """The rows of every model. Loads each for its tokenizer, since row selection needs all of them."""
@@ -236,7 +246,33 @@ def _extracted(job: _Extraction, unit: tuple[int, Model | str, Layers]) -> Activ
     number, given, layers = unit
     sampling, selections = remembered("selections", job.selections)
     plan = _plan(load_model(given), selections[number], layers, sampling, job.resources)
-    return plan.activations(as_store(job.resources.store))
+    acts = plan.activations(as_store(job.resources.store))
+    return departing(acts) if job.elsewhere else acts
+
+
+def departing(acts: Activations) -> Activations:
+    """What travels from a worker: activations that a store keeps leave their values there."""
+    return Activations({}, acts.rows, acts.provenance, acts.stored_as) if acts.stored_as else acts
+
+
+def arrived(acts: Activations, resources: Resources) -> Activations:
+    """Activations from a worker, with the values that it left in the store.
+
+    Raises
+    ------
+    InputError
+        The store here does not have them.
+    """
+    if len(acts) or acts.stored_as is None:
+        return acts
+    store = as_store(resources.store)
+    layers = store.find(acts.stored_as) if store else None
+    if layers is None:
+        raise InputError(
+            f"A worker stored the activations of {acts.provenance['model']['model']}, but {store} does not have them. "
+            "Give store= a folder that all workers see, and a limit above the size of all activations."
+        )
+    return Activations(layers, acts.rows, acts.provenance, acts.stored_as)
 
 
 def _of_one_text(acts: list[Activations]) -> list[Activations]:
@@ -332,11 +368,11 @@ class Plan:
         self.model.weights_sha256 = self.model.hashed()  # hash the weights as they are now, so the store is never stale
         key = key_of(self.model, self.selection, self.layers, self.sampling)
         layers = store.find(key) if key else None
+        kept = layers is not None
         if layers is None:
             layers = self.run()
-            if key:
-                store.keep(key, layers, self.rows, self.provenance)
-        return Activations(layers, self.rows, self.provenance)
+            kept = key is not None and store.keep(key, layers, self.rows, self.provenance)
+        return Activations(layers, self.rows, self.provenance, key if kept else None)
 
     def batches(self) -> list[np.ndarray]:
         """All rows, split by index: each part holds the rows of one batch of windows of this model."""

@@ -75,7 +75,7 @@ class Store:
     def __init__(self, folder: str | os.PathLike[str] | None = None, limit: int = LIMIT):
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
             raise InputError(f"limit={limit!r}; expected a positive number of bytes, such as 20e9.")
-        self.folder = make_folder(_default_folder() if folder is None else folder)
+        self.folder = make_folder(_default_folder() if folder is None else folder).absolute()  # also for workers
         writable(self.folder / "probe.safetensors")
         self.limit = int(limit)
         self._warned = False
@@ -110,8 +110,11 @@ class Store:
 
     def keep(
         self, key: Mapping[str, Any], layers: Mapping[int, Tensor], rows: pd.DataFrame, provenance: Mapping[str, Any]
-    ) -> None:
-        """Store the activations of `layers` at `rows` under `key`. On failure, warn once with a StoreWarning."""
+    ) -> bool:
+        """Store the activations of `layers` at `rows` under `key`; return whether they are stored.
+
+        On failure, warn once with a StoreWarning.
+        """
         codes, names = rows["document"].factorize()
         tensors = {f"layer_{layer}": values.contiguous() for layer, values in layers.items()}
         tensors["row_document"] = torch.from_numpy(codes.astype(np.int64))
@@ -135,6 +138,8 @@ class Store:
                     path.chmod(permissions)
         except (OSError, SafetensorError, OutputError) as error:
             self._warn_once(error)
+            return False
+        return True
 
     def entries(self) -> pd.DataFrame:
         """Entries, latest used first: model, corpus, site, rows, n_rows, layers, dtype, bytes, used, file."""

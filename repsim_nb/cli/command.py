@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import repsim_nb
 from repsim_nb.cli.arguments import name_and_value, parsed_layers, with_values
-from repsim_nb.cli.comparing import SUFFIXES, compare
+from repsim_nb.cli.comparing import SUFFIXES, compare, population
 from repsim_nb.cli.tables import aligned, comma_separated
 from repsim_nb.errors import InputError
 from repsim_nb.runs.execution import RunError, run_notebook
@@ -130,6 +130,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", metavar="FILE", required=True, help=f"a table or a heatmap: {', '.join(SUFFIXES)}")
     sub.late = _comparison_options
 
+    sub = command(
+        "population", population, "compare every model with every other, layer by layer; resumes with --store"
+    )
+    sub.add_argument("models", metavar="MODEL", nargs="+", help="models of one depth and tokenizer")
+    sub.add_argument("--layers", metavar="LAYERS", default="all", help="such as 1,2,3 (default: all)")
+    sub.add_argument("--out", metavar="FILE", type=Path, required=True, help="a table, .nc")
+    sub.add_argument("--shard", metavar="I/N", help="run share I of N into --store; a last call without it compares")
+    sub.late = _population_options
+
     sub = command("stitch", _stitch, "stitch every model into every other and into itself; resumes when interrupted")
     sub.add_argument("models", metavar="MODEL", nargs="+", help="causal models, or classifiers with one tokenizer")
     sub.add_argument("--layers", metavar="LAYERS", default="all", help="such as 1,2,3 (default: all)")
@@ -167,13 +176,25 @@ def _comparison_options(parser: argparse.ArgumentParser) -> None:
         help="set a parameter of the measure; may be repeated",
     )
     _add_corpus(parser)
-    parser.add_argument("--split", metavar="NAME", help="part of a corpus that has splits (default: test)")
+    _add_split(parser)
     for side in ("layers_a", "layers_b"):
         word = f"--{side.replace('_', '-')}"
         parser.add_argument(
             word, metavar="LAYERS", default=DEFAULTS[side], help=f"such as 0,2,4 (default: {DEFAULTS[side]})"
         )
     for option in COMPARISON.values():
+        option.add_to(parser)
+
+
+def _population_options(parser: argparse.ArgumentParser) -> None:
+    from repsim_nb.comparison.population import CHEAP
+    from repsim_nb.runs.command_options import POPULATION
+
+    every = ",".join(CHEAP)
+    parser.add_argument("--measures", metavar="NAMES", default=every, help=f"separated by commas (default: {every})")
+    _add_corpus(parser)
+    _add_split(parser)
+    for option in POPULATION.values():
         option.add_to(parser)
 
 
@@ -187,6 +208,10 @@ def _stitch_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_corpus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", metavar="NAME_OR_PATH", help="default: the corpus the models were made for")
+
+
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--split", metavar="NAME", help="part of a corpus that has splits (default: test)")
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`repsim-nb compare`: two models, one measure, one file."""
+"""`repsim-nb compare`: two models, one measure, one file; `population`: many models and measures, one file."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from repsim_nb.cli.arguments import parsed_layers
 from repsim_nb.errors import InputError, needs
 from repsim_nb.system.atomic import OutputError, atomic, writable
 from repsim_nb.system.cluster import opened
-from repsim_nb.system.netcdf import netcdf_bytes
+from repsim_nb.system.netcdf import netcdf_bytes, write_netcdf
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -35,6 +35,22 @@ def compare(options: argparse.Namespace) -> int:
     with atomic(out) as path:
         SUFFIXES[out.suffix](result, path)
     print(_summary(result, options))
+    return 0
+
+
+def population(options: argparse.Namespace) -> int:
+    """Compare all pairs of models and write the table; with a share only its models are run, into the store."""
+    from repsim_nb.runs.command_options import POPULATION, given
+
+    if options.out.suffix != ".nc":
+        raise OutputError(f"--out {options.out} must end in .nc.")
+    out, how = writable(options.out), given(options, POPULATION)
+    measures = [repsim_nb.get_measure(name) for name in options.measures.split(",")]
+    layers, corpus = parsed_layers(options.layers), _corpus(options)
+    with opened(how.pop("executor"), options.shard) as executor:
+        table = repsim_nb.compare_models(options.models, measures, corpus, layers=layers, executor=executor, **how)
+    write_netcdf(table, out)
+    print(f"{', '.join(table.data_vars)} of {table.sizes['model_a']} models at {table.sizes['layer']} layers: {out}")
     return 0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from repsim_nb.activations import Activations, Sampling, Store
-from repsim_nb.activations.extraction import aligned
+from repsim_nb.activations.extraction import aligned, arrived, departing
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.comparison.result import as_json, recorded_params
 from repsim_nb.comparison.rows import Rows, Side, check_memory
@@ -248,15 +248,15 @@ def _extracted(
     """Activations of every model at the same rows, by name."""
     models = list(models)
     kept: dict[str, Mapping[int, Any]] = {}
-    job = _Population(tuple(models), layers, sampling, resources.alone, measures)
     elsewhere = resources.executor if sendable(models) else None
+    job = _Population(tuple(models), layers, sampling, resources.alone, measures, elsewhere is not None)
     kept_there = resources.store not in (None, False)
     for acts in mapped(_of_model, job, models, elsewhere, what="extracting", unit="model", kept=kept_there):
         name = acts.provenance["model"]["model"]
         if name in kept:
             raise InputError(f"{name} appears twice; list each model once.")
-        kept[name] = acts
-        _check_same_layers(next(iter(kept.values())), acts)
+        kept[name] = arrived(acts, resources)
+        _check_same_layers(next(iter(kept.values())), kept[name])
     return kept
 
 
@@ -269,6 +269,7 @@ class _Population:
     sampling: Sampling
     resources: Resources
     measures: Sequence[Measure]
+    elsewhere: bool  # whether another process asks for them
 
     def loaded(self) -> Sampling:
         """The sampling with its corpus, by default that of the first model."""
@@ -282,7 +283,8 @@ def _of_model(job: _Population, given: Model | str) -> Activations:
     positions = model.positions(job.layers, sampling.site)
     widths = [model.d_model] * len(job.models)
     _check_memory(job.measures, widths, len(positions), sampling.n_rows, job.resources.memory_limit)
-    return aligned([model], [positions], sampling, job.resources)[0]
+    (acts,) = aligned([model], [positions], sampling, job.resources)
+    return departing(acts) if job.elsewhere else acts
 
 
 def _resolve_measures(measures: str | Measure | Sequence[str | Measure]) -> list[Measure]:

@@ -1,6 +1,7 @@
 """Options of commands, read from where they are declared, and written back as words of a command line.
 
-Those of `compare` are the fields of the objects that carry them, those of `stitch` the arguments of `stitching_table`.
+Those of `compare` are the fields of the objects that carry them, those of `population` and `stitch` the arguments of
+`compare_models` and `stitching_table`.
 An option added there is an option here, with the same name and default.
 """
 
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 from repsim_nb.activations import Sampling
-from repsim_nb.comparison import compare
+from repsim_nb.comparison import compare, compare_models
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
@@ -130,6 +131,7 @@ def _of(function: Callable[..., Any]) -> Any:
 
 COMPARISON = _declared()
 DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(compare).parameters.items()}
+POPULATION = _arguments(compare_models, "models", "measures", "corpus", "layers", "groups")
 STITCHES = _arguments(stitching_table, "senders", "receivers", "layers", "corpus", "out")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,5 +55,6 @@ class Resources:
 
     @property
     def alone(self) -> Resources:
-        """The same without the executor, as a unit of work has them."""
-        return replace(self, executor=None)
+        """The same without the executor, as a unit of work has them, which may run in another folder."""
+        named = isinstance(self.store, str | os.PathLike)
+        return replace(self, executor=None, store=os.path.abspath(self.store) if named else self.store)

@@ -136,6 +136,57 @@ def test_stitch_takes_every_option_of_the_table(monkeypatch, tmp_path):
     assert set(options.STITCHES) - {"executor"} == set(how)
 
 
+def test_population_takes_every_option_of_compare_models(monkeypatch, tmp_path):
+    from repsim_nb.runs import command_options as options
+
+    def table(*given, **how):
+        asked.append((given, how))
+        dims = ("layer", "model_a", "model_b")
+        return xr.Dataset({"cka": (dims, np.zeros((2, 3, 3))), "rsa": (dims, np.ones((2, 3, 3)))})
+
+    asked = []
+    monkeypatch.setitem(vars(repsim_nb), "compare_models", table)
+    monkeypatch.setitem(vars(repsim_nb), "load_corpus", lambda name, split: f"{name} {split}")
+    how = {
+        **{"site": "attn_out", "rows": "mean", "n_rows": 64, "rows_per_document": 2, "seed": -3},
+        **{"packing": repsim_nb.Packing("packed", 32), "between_documents": True, "leave_out_first": 1},
+        **{"leave_out_norms": 5.5, "standardize": True, "remove_components": 2, "store": "kept"},
+        **{"memory_limit": 4 * 10**9, "batch_tokens": 512},
+    }
+    words = [word for name, value in how.items() for word in options.POPULATION[name].words(value)]
+    out = tmp_path / "table.nc"
+    command = ["population", "a", "b", "c", *words, "--layers", "1,2", "--corpus", "mine", "--out", str(out)]
+    assert main([*command, "--measures", "cka,rsa"]) == 0
+    ((given, received),) = asked
+    measures = [repsim_nb.get_measure(name) for name in ("cka", "rsa")]
+    assert repr(given) == repr((["a", "b", "c"], measures, "mine None"))
+    assert received == {**how, "layers": [1, 2], "executor": None}
+    assert set(options.POPULATION) - {"executor"} == set(how)
+    with xr.open_dataset(out, engine="h5netcdf") as stored:
+        assert stored.rsa.values.sum() == 18
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "x.csv"], "must end in .nc"),
+        (["--out", "missing/x.nc"], "no such file or directory"),
+        (["--measures", "cka,rsaa"], "Did you mean 'rsa'?"),
+        (["--layers", "last"], "'last'"),
+        (["--split", "train"], "--corpus"),
+        (["--shard", "3/2"], "I from 1 to N"),
+        (["--shard", "1/2"], "store= (models)"),
+        (["--shard", "1/2", "--store", "kept", "--executor", "dask"], "Give one of them"),
+    ],
+    ids=" ".join,
+)
+def test_population_refuses_before_the_heavy_work(capsys, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    out = [] if "--out" in words else ["--out", "x.nc"]
+    assert message in refused(capsys, "population", "tiny-neox-w32-d2", "tiny-neox-w64-d2", *words, *out)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -1,11 +1,7 @@
 """Every kind of unit gives the same numbers here, on a pool and on a Dask cluster, also with workers that die."""
 
-import os
-import subprocess
-import sys
-import time
+import pickle
 from concurrent.futures import Executor
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,9 +9,11 @@ import torch
 import xarray as xr
 
 import repsim_nb as rs
-from repsim_nb.activations import extraction
+from repsim_nb.activations import Store, extraction
+from repsim_nb.activations.store import StoreWarning
 from repsim_nb.depth import over_training
 from repsim_nb.errors import InputError
+from repsim_nb.system.resources import Resources
 from tests.support.clusters import die_once
 
 SMALL, WIDE, DEEP = "tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w32-d4"
@@ -198,27 +196,52 @@ def test_workers_that_read_other_texts_under_one_name_are_found_out():
         extraction._of_one_text(acts)
 
 
-def test_stitching_table_starts_again_where_its_driver_was_killed(cluster, tmp_path, here):
-    out = tmp_path / "table.nc"
-    about = tmp_path / "scheduler.json"
-    cluster._client.write_scheduler_file(str(about))
-    command = [sys.executable, "-m", "repsim_nb", "stitch", SMALL, WIDE, "--layers", "1", "--out", str(out)]
-    command += ["--fit", "least_squares", "--n-fit", "16", "--n-report", "4", "--executor", f"dask:{about}"]
-    own = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+class Weighing(Executor):
+    """A pool that weighs what comes back from it."""
 
-    def cells():
-        return {path: path.stat().st_mtime_ns for path in tmp_path.glob(".table*/*.json")}
+    def __init__(self, pool):
+        self.pool, self.futures = pool, []
 
-    with subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
-        while not cells():
-            assert driver.poll() is None
-            time.sleep(0.01)
-        driver.kill()
-    before = cells()
-    assert not out.exists()
-    with patch("repsim_nb.stitching.table.shutil.rmtree"):
-        table = rs.stitching_table([SMALL, WIDE], [SMALL, WIDE], 1, **LEAST_SQUARES, out=out, executor=cluster)
-    after = cells()
-    assert len(after) == 4
-    assert before.items() <= after.items(), "what is done is not done again"
-    xr.testing.assert_equal(table.sel(sender=[SMALL]), here(stitches))
+    def submit(self, *given):
+        self.futures.append(self.pool.submit(*given))
+        return self.futures[-1]
+
+    @property
+    def heaviest(self):
+        return max(len(pickle.dumps(future.result())) for future in self.futures)
+
+
+def by_store(executor, store):
+    return rs.extract_aligned([SMALL, DEEP], n_rows=900, rows="tokens", store=store, executor=executor)
+
+
+def by_population(executor, store):
+    return rs.compare_models([SMALL, WIDE], "cka", n_rows=900, store=store, executor=executor)
+
+
+@pytest.mark.parametrize("ask", [by_store, by_population])
+def test_activations_stay_in_a_store_that_workers_share(pool, tmp_path, monkeypatch, ask):
+    monkeypatch.chdir(tmp_path)
+    weighing = Weighing(pool)
+    theirs = ask(weighing, "store")
+    assert len(list(tmp_path.glob("store/*.safetensors"))) == 2, "a relative folder is that of the caller"
+    assert weighing.heaviest < 900 * 3 * 32 * 4, "less than the smallest activations"
+    mine = ask(None, None)
+    if ask is by_population:
+        xr.testing.assert_equal(theirs, mine)
+    else:
+        assert all(torch.equal(a[layer], b[layer]) for a, b in zip(mine, theirs, strict=True) for layer in a)
+
+
+def test_activations_that_a_store_cannot_keep_travel(pool, tmp_path):
+    with pytest.warns(StoreWarning, match="limit is 1 kB"):
+        theirs = by_store(pool, Store(tmp_path, limit=1000))
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(by_store(None, None), theirs, strict=True))
+
+
+def test_activations_that_another_machine_keeps_to_itself_are_found_missing(pool, tmp_path):
+    acts = by_store(None, tmp_path / "there")[0]
+    with pytest.raises(
+        InputError, match=r"stored the activations of tiny-neox-w32-d2, but .*here.* does not have them"
+    ):
+        extraction.arrived(extraction.departing(acts), Resources(store=tmp_path / "here"))

@@ -74,13 +74,18 @@ def test_shares_of_a_stitching_table_are_collected_by_a_call_without_one(tmp_pat
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_shares_of_a_population_fill_its_store(tmp_path):
+def test_shares_of_a_population_fill_its_store_and_a_call_without_one_compares(tmp_path, capsys):
     names = ["tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w128-d2"]
-    asked = {"measures": "cka", "n_rows": 60, "store": tmp_path}
+    out, store = tmp_path / "table.nc", tmp_path / "store"
+    command = ["population", *names, "--measures", "cka", "--n-rows", "60", "--store", str(store), "--out", str(out)]
     for number in (1, 2):
-        with pytest.raises(ShareDone):
-            rs.compare_models(names, **asked, executor=Shard(number, 2))
-        assert len(list(tmp_path.glob("*.safetensors"))) == (2, 3)[number - 1]
-    before = {path: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
-    xr.testing.assert_equal(rs.compare_models(names, **asked), rs.compare_models(names, "cka", n_rows=60))
-    assert {path: path.read_bytes() for path in tmp_path.glob("*.safetensors")} == before
+        assert main([*command, "--shard", f"{number}/2"]) == 0
+        assert f"Share {number} of 2 is done, {3 - number} of 3 units" in capsys.readouterr().out
+        assert len(list(store.glob("*.safetensors"))) == (2, 3)[number - 1]
+    assert not out.exists()
+    before = {path: path.read_bytes() for path in store.glob("*.safetensors")}
+    assert main(command) == 0
+    assert "cka of 3 models at 3 layers" in capsys.readouterr().out
+    with xr.open_dataset(out, engine="h5netcdf") as table:
+        xr.testing.assert_equal(table, rs.compare_models(names, "cka", n_rows=60))
+    assert {path: path.read_bytes() for path in store.glob("*.safetensors")} == before
