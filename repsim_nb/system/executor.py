@@ -10,9 +10,10 @@ import os
 import pickle
 import sys
 import threading
+import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,7 +32,9 @@ S = TypeVar("S")
 U = TypeVar("U")
 R = TypeVar("R")
 IN_FLIGHT = 256  # units submitted at a time; more would fill the memory and the connections of a scheduler
+BUNDLE_SECONDS, MAX_BUNDLE = 0.05, 16  # of units that are sent together, since each message to a cluster costs 5 ms
 WAKE_SECONDS = 1.0  # between looks at Ctrl-C where waiting cannot be interrupted
+PLACE = "_place_in_bundle"  # attribute of an exception
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Warnings that say something of a worker's process, not of what it computed.
 OF_WORKERS = (ResourceWarning, DeprecationWarning, PendingDeprecationWarning, ImportWarning)
@@ -78,7 +81,8 @@ def mapped(
     shared
         What all units have in common. It travels once to each worker of a Dask cluster, and with each unit to others.
     units
-        What each has of its own. Only some at a time are submitted.
+        What each has of its own. Only some at a time are submitted, and after the first of them those that take
+        milliseconds in bundles.
     executor
         Where the units run; it is not shut down. None runs them here, one after the other.
     what, unit
@@ -115,7 +119,7 @@ def mapped(
         return
     memory: dict[str, tuple[Any, Any]] = {}
     for one in steps(units, what, unit, total=total):
-        with _naming(what, name, one):
+        with _naming(what, name, [one]):
             result = _remembering(function, shared, one, memory)
         yield result
 
@@ -150,25 +154,29 @@ def _elsewhere(
     sent = _sent(shared, executor)
     if total is None and isinstance(units, Sized):
         total = len(units)
-    waiting: dict[int, tuple[U, Future[_Done]]] = {}
-    ready: dict[int, _Done] = {}
+    waiting: dict[int, tuple[list[U], Future[_Bundle]]] = {}
+    ready: dict[int, _Bundle] = {}
     ended: SimpleQueue[int] = SimpleQueue()
 
     def results() -> Iterator[R]:
-        rest, following = iter(enumerate(units)), 0
+        rest, submitted, following, size, room = iter(units), 0, 0, 1, IN_FLIGHT
         while True:
-            for number, one in islice(rest, IN_FLIGHT - len(waiting) - len(ready)):
-                future = executor.submit(task, sent, one)
-                waiting[number] = one, future
-                future.add_done_callback(partial(_put, ended, number))
+            while room >= size and (bundle := list(islice(rest, size))):
+                future = executor.submit(task, sent, bundle)
+                waiting[submitted] = bundle, future
+                future.add_done_callback(partial(_put, ended, submitted))
+                submitted, room = submitted + 1, room - len(bundle)
             if not waiting:
                 return
             number = _next(ended)
-            one, future = waiting.pop(number)
-            with _naming(what, name, one):
+            bundle, future = waiting.pop(number)
+            with _naming(what, name, bundle):
                 ready[number] = future.result()
+            size = ready[number].worth_sending
             while following in ready:
-                yield ready.pop(following).here()
+                for done in ready.pop(following).done:
+                    room += 1
+                    yield done.here()
                 following += 1
 
     try:
@@ -205,7 +213,7 @@ def _next(ended: SimpleQueue[int]) -> int:
 
 
 @contextmanager
-def _naming(what: str, name: Callable[[U], str], unit: U) -> Iterator[None]:
+def _naming(what: str, name: Callable[[U], str], bundle: Sequence[U]) -> Iterator[None]:
     """Add the name of the unit to an exception as a note."""
     try:
         yield
@@ -216,7 +224,7 @@ def _naming(what: str, name: Callable[[U], str], unit: U) -> Iterator[None]:
         )
         raise
     except Exception as error:
-        error.add_note(f"In {what}: {name(unit)}.")
+        error.add_note(f"In {what}: {name(bundle[getattr(error, PLACE, 0)])}.")
         raise
 
 
@@ -243,8 +251,22 @@ class _Done:
 
 
 @dataclass(frozen=True)
+class _Bundle:
+    """Results of units that were sent together, and the seconds that all took."""
+
+    done: list[_Done]
+    seconds: float
+
+    @property
+    def worth_sending(self) -> int:
+        """How many such units are worth a message."""
+        each = self.seconds / len(self.done)
+        return MAX_BUNDLE if each * MAX_BUNDLE < BUNDLE_SECONDS else max(1, int(BUNDLE_SECONDS / each))
+
+
+@dataclass(frozen=True)
 class _Task:
-    """A function as a worker runs it on one unit."""
+    """A function as a worker runs it on one or more units."""
 
     function: Callable[[Any, Any], Any]
     call: str  # of `mapped`; what units remember ends with it
@@ -255,7 +277,17 @@ class _Task:
     def __name__(self) -> str:
         return self.function.__name__
 
-    def __call__(self, shared: Any, unit: Any) -> _Done:
+    def __call__(self, shared: Any, bundle: Sequence[Any]) -> _Bundle:
+        start, done = time.perf_counter(), list[_Done]()
+        for place, unit in enumerate(bundle):
+            try:
+                done.append(self._one(shared, unit))
+            except Exception as error:
+                setattr(error, PLACE, place)
+                raise
+        return _Bundle(done, time.perf_counter() - start)
+
+    def _one(self, shared: Any, unit: Any) -> _Done:
         if getattr(_of_thread, "call", None) != self.call:
             _of_thread.call, _of_thread.memory = self.call, {}
         with watched(lambda *_: None):

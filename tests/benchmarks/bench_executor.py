@@ -5,24 +5,73 @@ python -m tests.benchmarks.bench_executor [overhead | workers | scheduler | plan
 
 import heapq
 import sys
+import tempfile
 import time
+from pathlib import Path
 
+import numpy as np
 import psutil
+import torch
 
 import repsim_nb as rs
 from repsim_nb.depth import over_training
 from repsim_nb.system.executor import mapped
 from tests.support.clusters import dask, spawned
+from tests.support.notebook_files import write
 
 NAMES = ["tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w32-d4", "tiny-neox-w64-d4"]
+REVISIONS = ["step0", "step50", "step150", "step500", "step1000", "step1500"]
+CELL = """\
+import torch
+x = torch.randn(600, 600, dtype=torch.float64)
+for _ in range(size): torch.linalg.svd(x)
+"""
+
+
+def sweep(executor):
+    with tempfile.TemporaryDirectory() as folder:
+        notebook = write(Path(folder), "nb", CELL, parameters="k: int = 0\nsize: int = 40\n")
+        jobs = {"jobs": 1} if executor is None else {"executor": executor}
+        rs.sweep_notebook(notebook, {"k": [0, 1, 2, 3]}, Path(folder, "out"), **jobs)
+
+
+def arrays(models, n, d, layers=1):
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(n, d))
+    one = {
+        f"m{k}": {i: (shared + rng.normal(size=(n, d))).astype(np.float32) for i in range(layers)}
+        for k in range(models)
+    }
+    return one
+
+
+def pairs(executor):
+    rs.compare_models(arrays(16, 1500, 96, 2), ["procrustes", "svcca", "pwcca", "gulp"], executor=executor)
+
+
+def uncertain(**how):
+    a, b = arrays(2, 1200, 96, 2).values()
+    return lambda executor: rs.compare(a, b, measure="procrustes", executor=executor, **how)
+
+
+# name -> (number of units, the call): each call takes some ten seconds here
 KINDS = {
-    "stitches": lambda e: rs.stitching_table(NAMES[:2], NAMES[:2], [1], n_fit=64, n_report=16, steps=40, executor=e),
-    "population": lambda e: rs.compare_models(NAMES[:2], "cka", layers=[1, 2], n_rows=2000, executor=e),
-    "checkpoints": lambda e: over_training("tiny-neox-w64-d4", ["step50", "step500"], n_rows=2000, executor=e),
-    "sequences": lambda e: rs.compare_family(NAMES, n_sequences=64, length=64, at_once=8, executor=e),
-    "batches": lambda e: rs.stream(NAMES[0], NAMES[1], n_rows=60_000, batch_tokens=4096, executor=e),
-    "permutations": lambda e: rs.compare(
-        NAMES[0], NAMES[1], measure="procrustes", n_rows=1000, null=64, layers_a=[1, 2], layers_b=[1, 2], executor=e
+    "cells of a sweep": (4, sweep),
+    "stitches": (8, lambda e: rs.stitching_table(NAMES[:2], NAMES[:2], [1, 2], n_fit=96, steps=60, executor=e)),
+    "models of a population": (
+        len(NAMES),
+        lambda e: rs.compare_models(
+            [f"tiny-neox-w64-d4@{r}" for r in REVISIONS[2:]], "cka", n_rows=8000, rows_per_document=4, executor=e
+        ),
+    ),
+    "pairs and measures": (8, pairs),
+    "sequences of a family": (16, lambda e: rs.compare_family(NAMES, n_sequences=128, at_once=8, executor=e)),
+    "batches of a stream": (64, lambda e: rs.stream(NAMES[2], NAMES[3], n_rows=150_000, executor=e)),
+    "permutations": (16, uncertain(null=96)),
+    "blocks of the jackknife": (16, uncertain(interval=True)),
+    "checkpoints": (
+        len(REVISIONS),
+        lambda e: over_training("tiny-neox-w64-d4", REVISIONS, n_rows=8000, rows_per_document=4, executor=e),
     ),
 }
 
@@ -48,30 +97,37 @@ def overhead(units=2000):
             print(f"{name}: {spent / units * 1e6:.0f} us per unit")
 
 
-def workers():
-    """Wall time of each kind with one worker and with two, after a first run that loads everything."""
-    spent = {}
+def warm():
+    """Import everything once in a worker."""
+    rs.stream(NAMES[0], n_rows=50)
+    rs.stitch(NAMES[0], NAMES[1], 1, n_fit=16, n_report=4, fit="least_squares")
+
+
+def workers(kinds=tuple(KINDS)):
+    """Wall time of each kind without an executor, with one worker and with two, that have imported everything."""
+    torch.set_num_threads(1)
+    warm()
+    spent = {(kind, 0): seconds(lambda k=kind: KINDS[k][1](None)) for kind in kinds}
     for count in (1, 2):
         with dask(count) as executor:
-            for kind, work in KINDS.items():
-                work(executor)
-                spent[kind, count] = seconds(lambda w=work, e=executor: w(e))
-    for kind in KINDS:
-        one, two = spent[kind, 1], spent[kind, 2]
-        print(f"{kind}: {one:.2f} s with one worker, {two:.2f} s with two, {one / two:.2f} times as fast")
+            executor._client.run(warm)
+            spent |= {(kind, count): seconds(lambda k=kind, e=executor: KINDS[k][1](e)) for kind in kinds}
+    print("| kind | units | here | 1 worker | 2 workers | 1 to 2 |\n|---|---|---|---|---|---|")
+    for kind in kinds:
+        here, one, two = (spent[kind, count] for count in range(3))
+        print(f"| {kind} | {KINDS[kind][0]} | {here:.1f} s | {one:.1f} s | {two:.1f} s | {one / two:.2f} |", flush=True)
 
 
 def scheduler(units=100_000):
-    """Memory of the process that holds driver and scheduler, before, at most and after so many units."""
+    """Memory of the process that holds driver and scheduler, after more and more units."""
     with dask(2) as executor:
         list(mapped(nothing, None, range(100), executor, what="units"))
-        process, most = psutil.Process(), 0
-        before = process.memory_info().rss
-        start = time.perf_counter()
-        for done in mapped(nothing, None, range(units), executor, what="units"):
-            if done % 1000 == 0:
-                most = max(most, process.memory_info().rss)
-        print(f"{units:,} units in {time.perf_counter() - start:.0f} s; at most {(most - before) / 1e6:.0f} MB more")
+        process = psutil.Process()
+        before, start = process.memory_info().rss, time.perf_counter()
+        for done in mapped(nothing, None, range(1, units + 1), executor, what="units"):
+            if done in (1_000, 10_000, units // 4, units // 2, units):
+                spent, more = time.perf_counter() - start, process.memory_info().rss - before
+                print(f"{done:,} units in {spent:.0f} s; {more / 1e6:+.0f} MB since the first 100", flush=True)
 
 
 def plan(models=100, corpora=5, steps=20, parameters=7e9, layers=33, width=4096, rows=4096):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from repsim_nb.errors import InputError, MissingExtraError
-from repsim_nb.system.executor import IN_FLIGHT, checked, mapped, remembered
+from repsim_nb.system.executor import IN_FLIGHT, _Bundle, _Done, checked, mapped, remembered
 from repsim_nb.system.memory import LIMIT
 from repsim_nb.system.progress import watched
 from repsim_nb.system.resources import Resources
@@ -128,7 +128,7 @@ def test_mapped_cancels_what_nobody_waits_for():
         def submit(self, *_):
             futures.append(Future())
             if len(futures) == 1:
-                futures[0].set_result(type("Done", (), {"here": lambda _: 7})())
+                futures[0].set_result(_Bundle([_Done(7)], 0.0))
             return futures[-1]
 
     results = mapped(square, None, range(5), Never(), what="squares")
@@ -158,6 +158,36 @@ def test_mapped_submits_only_some_units_at_a_time():
             given += 1
     assert given == 3 * IN_FLIGHT
     assert most <= IN_FLIGHT
+
+
+def late_failing(_, x):
+    if x == 3 * IN_FLIGHT - 2:
+        raise InputError("too late")
+    return x
+
+
+def test_mapped_names_the_unit_that_failed_among_those_sent_together(anywhere):
+    units = range(3 * IN_FLIGHT)
+    with pytest.raises(InputError, match="too late") as caught:
+        list(mapped(late_failing, None, units, anywhere, what="numbers", name=lambda x: f"number {x}"))
+    assert caught.value.__notes__ == [f"In numbers: number {3 * IN_FLIGHT - 2}."]
+
+
+def test_mapped_sends_many_tiny_units_together_but_not_those_that_take_longer():
+    submitted = []
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, task, shared, bundle):
+            submitted.append(len(bundle))
+            return super().submit(task, shared, bundle)
+
+    for function, units, most in ((square, range(3 * IN_FLIGHT), 16), (late, [0.06] * (IN_FLIGHT + 40), 1)):
+        submitted.clear()
+        with Counting(40) as pool:
+            results = list(mapped(function, None, units, pool, what="units"))
+        assert results == [x * x if function is square else x for x in units]
+        assert sum(submitted) == len(units)
+        assert max(submitted) == most
 
 
 def test_mapped_gives_workers_one_thread_and_their_share_of_memory(pool, monkeypatch):

@@ -1,0 +1,108 @@
+"""A driver that is killed while a cluster works is started again, and does nothing again that was finished."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from unittest.mock import patch
+
+import pytest
+import xarray as xr
+
+import repsim_nb as rs
+from tests.support.notebook_files import write
+
+NAMES = ["tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w128-d2"]
+FIT = {"fit": "least_squares", "n_fit": 16, "n_report": 4}
+CELL = """\
+import pathlib, time
+from repsim_nb.runs import output_dir
+while k == 2 and not pathlib.Path(go).exists(): time.sleep(0.05)
+(output_dir() / "values.csv").write_text(f"layer,k\\n0,{k * 10}\\n")
+"""
+
+
+class Stitches:
+    finished = "out/.table.nc*/*.json"
+
+    def __init__(self, folder):
+        self.out = self.result = folder / "out" / "table.nc"
+
+    def words(self):
+        return ["stitch", *NAMES, "--layers", "1", "--fit", "least_squares", "--n-fit", "16", "--n-report", "4"]
+
+    def again(self, executor):
+        with patch("repsim_nb.stitching.table.shutil.rmtree"):
+            return rs.stitching_table(NAMES, NAMES, 1, **FIT, out=self.out, executor=executor)
+
+    def alone(self):
+        return rs.stitching_table(NAMES, NAMES, 1, **FIT)
+
+
+class Population:
+    finished = "store/*.safetensors"
+
+    def __init__(self, folder):
+        self.out = self.result = folder / "out" / "table.nc"
+        self.store, self.asked = folder / "store", {"measures": "cka", "n_rows": 800}
+
+    def words(self):
+        return ["population", *NAMES, "--measures", "cka", "--n-rows", "800", "--store", str(self.store)]
+
+    def again(self, executor):
+        return rs.compare_models(NAMES, **self.asked, store=self.store, executor=executor)
+
+    def alone(self):
+        return rs.compare_models(NAMES, **self.asked)
+
+
+class Sweep:
+    finished = "out/k=?,*/values.csv"
+
+    def __init__(self, folder):
+        self.out, self.go = folder / "out", folder / "go"
+        self.result = self.out / "sweep.csv"
+        self.notebook = write(folder, "nb", CELL, parameters="k: int = 1\ngo: str = ''\n")
+
+    def words(self):
+        return ["sweep", str(self.notebook), "-p", "k", "1,2", "-p", "go", str(self.go)]
+
+    def again(self, executor):
+        self.go.touch()
+        return self._table(rs.sweep_notebook(self.notebook, self._grid, self.out, executor=executor))
+
+    def alone(self):
+        return self._table(rs.sweep_notebook(self.notebook, self._grid, self.out.with_name("alone"), jobs=2))
+
+    @property
+    def _grid(self):
+        return {"k": [1, 2], "go": [str(self.go)]}
+
+    def _table(self, found):
+        return xr.Dataset.from_dataframe(found.drop(columns="seconds"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("kind", [Stitches, Population, Sweep])
+def test_a_driver_killed_while_a_cluster_works_is_started_again_and_finds_what_was_finished(kind, cluster, tmp_path):
+    (tmp_path / "out").mkdir()
+    call, about = kind(tmp_path), tmp_path / "scheduler.json"
+    about.write_text(json.dumps({"address": cluster._client.scheduler.address}), encoding="utf-8")
+    command = [sys.executable, "-m", "repsim_nb", *call.words(), "--out", str(call.out), "--executor", f"dask:{about}"]
+    own = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+    def finished():
+        return {path: path.stat().st_ino for path in tmp_path.glob(kind.finished)}
+
+    with subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        while not finished():
+            assert driver.poll() is None
+            time.sleep(0.01)
+        driver.kill()
+    before = finished()
+    assert not call.result.exists()
+    table = call.again(cluster)
+    after = finished()
+    assert before.items() <= after.items(), "a file that was written again is another file"
+    xr.testing.assert_equal(table, call.alone())
