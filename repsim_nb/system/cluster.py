@@ -61,7 +61,7 @@ def opened(text: str | None, shard: str | None = None) -> Iterator[Executor | No
         raise InputError(f"--executor {text}: there is no file {file}. Start `dask scheduler --scheduler-file {file}`.")
     try:
         client = Client(scheduler_file=file, timeout=PATIENCE)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError: its address is tls://, and no certificate is given
         raise InputError(f"--executor {text}: no scheduler answers at the address in {file}: {error}") from error
     with client:
         yield client.get_executor(pure=False, retries=RETRIES)

@@ -30,7 +30,7 @@ for _ in range(size): torch.linalg.svd(x)
 
 def sweep(executor):
     with tempfile.TemporaryDirectory() as folder:
-        notebook = write(Path(folder), "nb", CELL, parameters="k: int = 0\nsize: int = 40\n")
+        notebook = write(Path(folder), "nb", CELL, parameters="k: int = 0\nsize: int = 8\n")
         jobs = {"jobs": 1} if executor is None else {"executor": executor}
         rs.sweep_notebook(notebook, {"k": [0, 1, 2, 3]}, Path(folder, "out"), **jobs)
 
@@ -46,18 +46,18 @@ def arrays(models, n, d, layers=1):
 
 
 def pairs(executor):
-    rs.compare_models(arrays(16, 1500, 96, 2), ["procrustes", "svcca", "pwcca", "gulp"], executor=executor)
+    rs.compare_models(arrays(24, 2500, 160, 2), ["procrustes", "svcca", "pwcca", "gulp"], executor=executor)
 
 
 def uncertain(**how):
-    a, b = arrays(2, 1200, 96, 2).values()
+    a, b = arrays(2, 3000, 256, 2).values()
     return lambda executor: rs.compare(a, b, measure="procrustes", executor=executor, **how)
 
 
 # name -> (number of units, the call): each call takes some ten seconds here
 KINDS = {
     "cells of a sweep": (4, sweep),
-    "stitches": (8, lambda e: rs.stitching_table(NAMES[:2], NAMES[:2], [1, 2], n_fit=96, steps=60, executor=e)),
+    "stitches": (8, lambda e: rs.stitching_table(NAMES[:2], NAMES[:2], [1, 2], n_fit=96, steps=40, executor=e)),
     "models of a population": (
         len(NAMES),
         lambda e: rs.compare_models(
