@@ -1,8 +1,7 @@
 """A driver that is killed while a cluster works is started again, and does nothing again that was finished."""
 
 import json
-import os
-import subprocess
+import multiprocessing
 import sys
 import time
 from unittest.mock import patch
@@ -11,9 +10,10 @@ import pytest
 import xarray as xr
 
 import repsim_nb as rs
+from repsim_nb.cli.command import main
 from tests.support.notebook_files import write
 
-NAMES = ["tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w128-d2"]
+NAMES = ["tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w128-d2"]  # more than there are workers
 FIT = {"fit": "least_squares", "n_fit": 16, "n_report": 4}
 CELL = """\
 import pathlib, time
@@ -30,14 +30,14 @@ class Stitches:
         self.out = self.result = folder / "out" / "table.nc"
 
     def words(self):
-        return ["stitch", *NAMES, "--layers", "1", "--fit", "least_squares", "--n-fit", "16", "--n-report", "4"]
+        return ["stitch", *NAMES[:2], "--layers", "1", "--fit", "least_squares", "--n-fit", "16", "--n-report", "4"]
 
     def again(self, executor):
         with patch("repsim_nb.stitching.table.shutil.rmtree"):
-            return rs.stitching_table(NAMES, NAMES, 1, **FIT, out=self.out, executor=executor)
+            return rs.stitching_table(NAMES[:2], NAMES[:2], 1, **FIT, out=self.out, executor=executor)
 
     def alone(self):
-        return rs.stitching_table(NAMES, NAMES, 1, **FIT)
+        return rs.stitching_table(NAMES[:2], NAMES[:2], 1, **FIT)
 
 
 class Population:
@@ -89,17 +89,18 @@ def test_a_driver_killed_while_a_cluster_works_is_started_again_and_finds_what_w
     (tmp_path / "out").mkdir()
     call, about = kind(tmp_path), tmp_path / "scheduler.json"
     about.write_text(json.dumps({"address": cluster._client.scheduler.address}), encoding="utf-8")
-    command = [sys.executable, "-m", "repsim_nb", *call.words(), "--out", str(call.out), "--executor", f"dask:{about}"]
-    own = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    words = [*call.words(), "--out", str(call.out), "--executor", f"dask:{about}"]
+    driver = multiprocessing.get_context("forkserver").Process(target=main, args=(words,))
 
     def finished():
         return {path: path.stat().st_ino for path in tmp_path.glob(kind.finished)}
 
-    with subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
-        while not finished():
-            assert driver.poll() is None
-            time.sleep(0.01)
-        driver.kill()
+    driver.start()
+    while not finished():
+        assert driver.exitcode is None
+        time.sleep(0.01)
+    driver.kill()
+    driver.join()
     before = finished()
     assert not call.result.exists()
     table = call.again(cluster)

@@ -22,14 +22,13 @@ NAMES = ["tiny-neox-w32-d2", "tiny-neox-w64-d2"]
 def test_opened_starts_a_cluster_that_only_this_machine_can_reach():
     with opened("dask") as executor:
         assert executor.submit(pow, 2, 3).result() == 8
-        own = psutil.Process()
-        started = own.children(recursive=True)
-        sockets = [socket for process in [own, *started] for socket in process.net_connections("inet")]
+        own, workers = psutil.Process(), list(executor._client.run(os.getpid).values())
+        sockets = [socket for pid in [own.pid, *workers] for socket in psutil.Process(pid).net_connections("inet")]
         listening = {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
         assert listening == {"127.0.0.1"}
-        workers = [process for process in started if "resource_tracker" not in " ".join(process.cmdline())]
-        assert workers
-    assert psutil.wait_procs(workers, timeout=60)[1] == []
+        processes = [psutil.Process(pid) for pid in workers]
+        assert processes
+    assert psutil.wait_procs(processes, timeout=60)[1] == []
 
 
 def test_population_runs_on_the_scheduler_and_workers_that_the_recipe_starts(tmp_path, monkeypatch):

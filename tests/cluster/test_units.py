@@ -18,6 +18,7 @@ from tests.support.clusters import die_once
 
 SMALL, WIDE, DEEP = "tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w32-d4"
 ROUNDING = 1e-7  # of sums in float32, relative
+TEXTS = [f"def function_{k}(x):\n    return x + {k}\n\n" * (5 + k % 7) for k in range(120)]  # little to tokenize
 LEAST_SQUARES = {"fit": "least_squares", "n_fit": 16, "n_report": 4}
 
 
@@ -46,15 +47,15 @@ def as_dataset(result):
 
 
 def family(executor, arrays):
-    return rs.compare_family([SMALL, WIDE], n_sequences=5, length=32, at_once=2, executor=executor)
+    return rs.compare_family([SMALL, WIDE], TEXTS, n_sequences=5, length=32, at_once=2, executor=executor)
 
 
 def training(executor, arrays):
-    return over_training("tiny-neox-w64-d4", ["step50", "step500"], n_rows=150, executor=executor)
+    return over_training("tiny-neox-w64-d4", ["step50", "step500"], TEXTS, n_rows=150, executor=executor)
 
 
 def population(executor, arrays):
-    return rs.compare_models([SMALL, WIDE], ["cka", "procrustes"], n_rows=150, executor=executor)
+    return rs.compare_models([SMALL, WIDE], ["cka", "procrustes"], TEXTS, n_rows=150, executor=executor)
 
 
 def pairs_and_measures(executor, arrays):
@@ -66,7 +67,7 @@ def pairs(executor, arrays):
 
 
 def stitches(executor, arrays):
-    return rs.stitching_table([SMALL], [SMALL, WIDE], [1], **LEAST_SQUARES, executor=executor)
+    return rs.stitching_table([SMALL], [SMALL, WIDE], [1], TEXTS, **LEAST_SQUARES, executor=executor)
 
 
 def permutations(executor, arrays):
@@ -81,11 +82,11 @@ def recomputed(executor, arrays):
 
 
 def streamed(executor, arrays):
-    return rs.stream(SMALL, WIDE, n_rows=3000, batch_tokens=400, executor=executor)
+    return rs.stream(SMALL, WIDE, TEXTS, n_rows=2000, rows_per_document=20, batch_tokens=400, executor=executor)
 
 
 def two_models(executor, arrays):
-    return rs.compare(SMALL, DEEP, n_rows=150, executor=executor)
+    return rs.compare(SMALL, DEEP, TEXTS, n_rows=150, executor=executor)
 
 
 class Dying(Executor):
@@ -144,8 +145,8 @@ def test_a_cluster_finishes_every_kind_of_unit_when_a_worker_is_killed_inside_it
 
 
 def test_extract_aligned_runs_models_elsewhere(elsewhere):
-    mine = rs.extract_aligned([SMALL, DEEP], n_rows=60)
-    theirs = rs.extract_aligned([SMALL, DEEP], n_rows=60, executor=elsewhere)
+    mine = rs.extract_aligned([SMALL, DEEP], TEXTS, n_rows=60)
+    theirs = rs.extract_aligned([SMALL, DEEP], TEXTS, n_rows=60, executor=elsewhere)
     for a, b in zip(mine, theirs, strict=True):
         assert a.rows.equals(b.rows)
         assert a.provenance == b.provenance
@@ -175,7 +176,7 @@ def test_compare_runs_models_in_memory_here_and_permutations_elsewhere(pool):
 
 def test_compare_models_runs_models_in_memory_here_and_measures_elsewhere(pool, here):
     models = [rs.load_model(name) for name in (SMALL, WIDE)]
-    theirs = rs.compare_models(models, ["cka", "procrustes"], n_rows=150, executor=pool)
+    theirs = rs.compare_models(models, ["cka", "procrustes"], TEXTS, n_rows=150, executor=pool)
     xr.testing.assert_equal(theirs, here(population))
 
 
@@ -212,11 +213,13 @@ class Weighing(Executor):
 
 
 def by_store(executor, store):
-    return rs.extract_aligned([SMALL, DEEP], n_rows=900, rows="tokens", store=store, executor=executor)
+    return rs.extract_aligned([SMALL, DEEP], TEXTS, n_rows=900, rows_per_document=10, store=store, executor=executor)
 
 
 def by_population(executor, store):
-    return rs.compare_models([SMALL, WIDE], "cka", n_rows=900, store=store, executor=executor)
+    return rs.compare_models(
+        [SMALL, WIDE], "cka", TEXTS, n_rows=900, rows_per_document=10, store=store, executor=executor
+    )
 
 
 @pytest.mark.parametrize("ask", [by_store, by_population])
