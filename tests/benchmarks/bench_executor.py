@@ -1,6 +1,6 @@
 """What an executor costs and gains: overhead per unit, one worker against two, a scheduler with 100,000 units, a plan.
 
-python -m tests.benchmarks.bench_executor [overhead | workers | scheduler | plan]...
+python -m tests.benchmarks.bench_executor [overhead | workers | scheduler | rates | plan]...
 """
 
 import heapq
@@ -10,16 +10,19 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import torch
 
 import repsim_nb as rs
+from repsim_nb.activations import Store
 from repsim_nb.depth import over_training
 from repsim_nb.system.executor import mapped
 from tests.support.clusters import dask, spawned
 from tests.support.notebook_files import write
 
 NAMES = ["tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w32-d4", "tiny-neox-w64-d4"]
+STORING = 0.3e9  # bytes per second that a process writes into a store, by `rates`
 REVISIONS = ["step0", "step50", "step150", "step500", "step1000", "step1500"]
 CELL = """\
 import torch
@@ -130,6 +133,29 @@ def scheduler(units=100_000):
                 print(f"{done:,} units in {spent:.0f} s; {more / 1e6:+.0f} MB since the first 100", flush=True)
 
 
+def rates(rows=4096, width=4096, layers=4):
+    """What the plan assumes and a machine without a GPU can measure, on one core at the width of a 7B model."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    acts = {layer: torch.from_numpy(rng.normal(size=(rows, width)).astype(np.float32)) for layer in range(layers)}
+    about = pd.DataFrame(dict.fromkeys(("document", "sequence", "position", "char_end"), np.arange(rows)))
+    size = sum(x.nbytes for x in acts.values())
+    with tempfile.TemporaryDirectory() as folder:
+        store, key = Store(folder), {"layers": list(acts)}
+        wrote = seconds(lambda: store.keep(key, acts, about, {}))
+        stored = sum(path.stat().st_size for path in Path(folder).iterdir())
+        read = seconds(lambda: store.find(key))
+    speeds = f"writes {size / wrote / 1e9:.2f} GB/s, reads {size / read / 1e9:.2f} GB/s"
+    print(f"store: {stored / size:.4f} bytes per byte, {speeds}")
+    for name in ("cka", "procrustes", "mutual_knn"):
+        measure, start = rs.get_measure(name), time.perf_counter()
+        one, other = (measure.prepare(acts[layer]) for layer in (0, 1))
+        middle = time.perf_counter()
+        measure.grid([one], [other])
+        each, pair = (middle - start) / 2, time.perf_counter() - middle
+        print(f"{name}: {each:.1f} s for a layer alone, {pair:.1f} s for a pair of layers", flush=True)
+
+
 def plan(models=100, corpora=5, steps=20, parameters=7e9, layers=33, width=4096, rows=4096):
     """The plan of docs/clusters.md: its sums, and its units played through on workers that share a disk."""
     loads, weights = models * steps, 2 * parameters
@@ -143,21 +169,22 @@ def plan(models=100, corpora=5, steps=20, parameters=7e9, layers=33, width=4096,
     )
     for gpus in (1, 8, 64):
         for disk in (1e9, 10e9):
-            hours = played(loads, weights, flops / 300e12, gpus, disk) / 3600
+            moved, working = weights + corpora * activations, flops / 300e12 + corpora * activations / STORING
+            hours = played(loads, moved, working, gpus, disk) / 3600
             print(f"{gpus} GPUs, {disk / 1e9:.0f} GB/s: {hours:.1f} h, {gpus * hours:.0f} GPU hours")
 
 
-def played(units, bytes_read, computing, count, disk):
-    """Seconds until the last of `count` workers is done, which read one after the other and compute side by side."""
+def played(units, bytes_moved, computing, count, disk):
+    """Seconds until the last of `count` workers is done, which use the disk one after the other and compute side by side."""
     free, reading = [0.0] * count, 0.0
     for _ in range(units):
         start = max(heapq.heappop(free), reading)
-        reading = start + bytes_read / disk
+        reading = start + bytes_moved / disk
         heapq.heappush(free, reading + computing)
     return max(free)
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ("overhead", "workers", "scheduler", "plan"):
+    for name in sys.argv[1:] or ("overhead", "workers", "scheduler", "rates", "plan"):
         print(f"\n{name}", flush=True)
-        {"overhead": overhead, "workers": workers, "scheduler": scheduler, "plan": plan}[name]()
+        {"overhead": overhead, "workers": workers, "scheduler": scheduler, "rates": rates, "plan": plan}[name]()
