@@ -175,7 +175,7 @@ def plan(models=100, corpora=5, steps=20, parameters=7e9, layers=33, width=4096,
 
 
 def played(units, bytes_moved, computing, count, disk):
-    """Seconds until the last of `count` workers is done, which use the disk one after the other and compute side by side."""
+    """Seconds until the last of `count` workers is done; they take turns at the disk and compute side by side."""
     free, reading = [0.0] * count, 0.0
     for _ in range(units):
         start = max(heapq.heappop(free), reading)
