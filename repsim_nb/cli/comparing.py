@@ -50,7 +50,8 @@ def population(options: argparse.Namespace) -> int:
     with opened(how.pop("executor"), options.shard) as executor:
         table = repsim_nb.compare_models(options.models, measures, corpus, layers=layers, executor=executor, **how)
     write_netcdf(table, out)
-    print(f"{', '.join(table.data_vars)} of {table.sizes['model_a']} models at {table.sizes['layer']} layers: {out}")
+    names = ", ".join(map(str, table.data_vars))
+    print(f"{names} of {table.sizes['model_a']} models at {table.sizes['layer']} layers: {out}")
     return 0
 
 
