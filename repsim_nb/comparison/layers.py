@@ -270,7 +270,7 @@ def compare_all(
         rows = replace(rows, sides=[side.prepared(chosen) for side in rows.sides])
     pairs = [(i, j) for i in range(len(rows.sides)) for j in range(i + 1)]
     units = [(rows.sides[i], rows.sides[j]) for i, j in pairs]
-    job = replace(rows, sides=[]), chosen, uncertainty
+    job = rows.without_sides(), chosen, uncertainty
     maps = mapped(_pair, job, units, resources.executor, what="comparing", unit="pair", name=_pair_name)
     names = list(activations)
     return {(names[i], names[j]): result for (i, j), result in zip(pairs, maps, strict=True)}

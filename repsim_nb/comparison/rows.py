@@ -112,12 +112,18 @@ class Rows:
             return result.assign_coords(standard_error=(result.dims, errors))
         if not uncertainty.resampled:
             return result
-        grids: Grids = (
-            LinearCKA(a.ready, b.ready, self.documents)
-            if LinearCKA.suits(a.ready, b.ready, self.documents)
-            else Recomputed(measure, a.tensors, b.tensors, self.documents)
-        )
-        return _with_uncertainty(result, measure, Spread(grids, executor), self.documents, uncertainty)
+        spread = Spread(self.grids(a, b, measure), executor)
+        return _with_uncertainty(result, measure, spread, self.documents, uncertainty)
+
+    def grids(self, a: Side, b: Side, measure: Measure) -> Grids:
+        """What gives the grids of two prepared sides after documents are permuted or left out."""
+        if LinearCKA.suits(a.ready, b.ready, self.documents):
+            return LinearCKA(a.ready, b.ready, self.documents)
+        return Recomputed(measure, a.tensors, b.tensors, self.documents)
+
+    def without_sides(self) -> Rows:
+        """The same rows without the activations, to travel beside single pairs of them."""
+        return replace(self, sides=[])
 
 
 def check_sampled(measure: Measure, uncertainty: Uncertainty) -> None:
