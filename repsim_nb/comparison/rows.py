@@ -28,6 +28,7 @@ from repsim_nb.uncertainty import (
     Recomputed,
     Spread,
     Uncertainty,
+    calibrated,
     closed_form,
     jackknife_grid,
     max_statistic,
@@ -180,7 +181,15 @@ def _with_uncertainty(
             "null_high_family": (null.high_family, f"what {LEVEL:.0%} of exchanges of documents {side} in any cell"),
             "p_value": (null.p_value, family),
         }
-        how["null"] = {**made, "p_value": family, "rows_exchanged": documents.moving}
+        how["null"] = {**made, "p_value": family, "rows_exchanged": documents.moving, "high_most": null.high_most}
+        bound = measure.bounds[1]
+        if measure.direction == "similarity" and np.isfinite(bound):
+            text = f"what exceeds {1 - LEVEL:.0%} of exchanges of documents, as a share of what could"
+            coordinates["calibrated"] = (calibrated(result.values, null.high, bound), text)
+            most = calibrated(result.values.max(), null.high_most, bound)
+            result = result.assign_coords(
+                calibrated_most=((), most, {"long_name": f"largest value of the map: {text}"})
+            )
     level = uncertainty.level
     if level:
         if len(documents) < MIN_BLOCKS:
