@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-Members = Mapping[str, list[int]]  # kind -> places of its models
+Members = Mapping[str, np.ndarray]  # kind -> masks of its models, bool (ways, models)
 
 
 def penalties_by_kind(table: xr.Dataset, kinds: Mapping[str, str], level: float = 0.95) -> pd.DataFrame:
@@ -57,11 +57,16 @@ def penalties_by_kind(table: xr.Dataset, kinds: Mapping[str, str], level: float 
     grid = _Grid(table, kinds)
     lines = []
     for a, b in [(a, b) for a in grid.members for b in grid.members]:
-        plain = grid.interval(lambda of, a=a, b=b: grid.mean(of[a], of[b]), level)
-        corrected = np.zeros_like(plain)
-        if a != b:
-            corrected = grid.interval(lambda of, a=a, b=b: grid.mean(of[a], of[b]) - grid.mean(of[b], of[b]), level)
-        pairs = len(grid.members[a]) * (len(grid.members[b]) - (a == b))
+
+        def foreign(values: np.ndarray, of: Members, a: str = a, b: str = b) -> np.ndarray:
+            return _mean(values, of[a], of[b])
+
+        def less_own(values: np.ndarray, of: Members, a: str = a, b: str = b) -> np.ndarray:
+            return _mean(values, of[a], of[b]) - _mean(values, of[b], of[b])
+
+        plain = grid.interval(foreign, level)
+        corrected = grid.interval(less_own, level) if a != b else np.zeros_like(plain)
+        pairs = grid.members[a].sum() * (grid.members[b].sum() - (a == b))
         for place, layer in enumerate(table.layer.values.tolist()):
             lines.append((layer, a, b, pairs, *plain[:, place], *corrected[:, place]))
     columns = ["layer", "sender", "receiver", "pairs", "penalty", "low", "high"]
@@ -127,18 +132,21 @@ def asymmetry(
         if name not in grid.members:
             raise InputError(f"Unknown kind {name!r}; expected one of {', '.join(grid.members)}.")
 
-    def difference(of: Members) -> np.ndarray:
-        foreign = grid.mean(of[a], of[b]) - grid.mean(of[b], of[a])
-        return foreign + (grid.mean(of[a], of[a]) - grid.mean(of[b], of[b]) if corrected else 0)
+    def difference(values: np.ndarray, of: Members) -> np.ndarray:
+        foreign = _mean(values, of[a], of[b]) - _mean(values, of[b], of[a])
+        return foreign + (_mean(values, of[a], of[a]) - _mean(values, of[b], of[b]) if corrected else 0)
 
     value, low, high = grid.interval(difference, level)
-    everyone = sorted(grid.members[a] + grid.members[b])
-    parts = [list(part) for part in combinations(everyone, len(grid.members[a]))]
-    exchanged = [grid.values(difference({a: part, b: [m for m in everyone if m not in part]})) for part in parts]
+    first, second = grid.members[a][0], grid.members[b][0]
+    everyone = np.flatnonzero(first | second)
+    parts = np.array(list(combinations(everyone, first.sum())))
+    ways = np.zeros((len(parts), len(first)), dtype=bool)
+    np.put_along_axis(ways, parts, True, axis=1)
+    exchanged = difference(grid.penalty, {a: ways, b: ~ways & (first | second)})
     p_value = np.mean(np.abs(exchanged) >= np.abs(value) - 1e-12, axis=0)
     index = pd.Index([*table.layer.values.tolist(), "all"], name="layer")
     found = pd.DataFrame({"asymmetry": value, "low": low, "high": high, "p_value": p_value}, index=index)
-    found.attrs["least"] = (1 + (len(grid.members[a]) == len(grid.members[b]))) / len(parts)
+    found.attrs["least"] = (1 + int(first.sum() == second.sum())) / len(ways)
     return found
 
 
@@ -194,7 +202,10 @@ def senders_by_run(table: xr.Dataset, runs: Mapping[str, str] | None = None) -> 
 
 
 class _Grid:
-    """Penalties of all pairs of models, and contrasts of them: weights of the pairs, (models, models)."""
+    """Penalties of all pairs of different models, and contrasts of their means over kinds, with intervals.
+
+    Layers are those of the table and, last, the mean of all.
+    """
 
     def __init__(self, table: xr.Dataset, kinds: Mapping[str, str]) -> None:
         models = table.sender.values.tolist()
@@ -204,40 +215,39 @@ class _Grid:
         if missing:
             raise InputError(f"kinds has no entry for {', '.join(missing)}.")
         names = dict.fromkeys(kinds[m] for m in models)
-        self.members = {n: [i for i, m in enumerate(models) if kinds[m] == n] for n in names}
-        alone = [n for n, members in self.members.items() if len(members) < 2]
+        self.members = {name: np.array([[kinds[m] == name for m in models]]) for name in names}
+        alone = [name for name, members in self.members.items() if members.sum() < 2]
         if alone:
             raise InputError(f"Kind {alone[0]!r} has only one model; need at least two independent seeds.")
         self._sizes = document_sizes(table)
         if len(self._sizes) < 2:
             raise InputError("The table has one document; an interval over documents needs at least two.")
         excess = table.document_loss.values.astype(np.float64) - table.document_receiver_loss.values[None, :, None]
-        self._excess = np.concatenate([excess, excess.mean(2, keepdims=True)], 2)  # the last layer is the mean of all
-        self._penalty = self._excess.sum(-1) / self._sizes.sum()
+        excess[np.eye(len(models), dtype=bool)] = 0  # never counted
+        self._excess = np.concatenate([excess, excess.mean(2, keepdims=True)], 2)
+        self.penalty = self._excess.sum(-1) / self._sizes.sum()
 
-    def mean(self, senders: list[int], receivers: list[int]) -> np.ndarray:
-        """Weights of the mean over pairs of different models; NaN if there is none."""
-        weights = np.zeros(self._penalty.shape[:2])
-        weights[np.ix_(senders, receivers)] = 1
-        np.fill_diagonal(weights, 0)
-        return weights / (weights.sum() or np.nan)
-
-    def values(self, weights: np.ndarray) -> np.ndarray:
-        """A contrast by layer, and of the mean over layers."""
-        return np.einsum("sr,srl->l", weights, self._penalty)
-
-    def interval(self, contrast: Callable[[Members], np.ndarray], level: float) -> np.ndarray:
-        """Value, low and high of a contrast of members, (3, layers + 1), over models and documents."""
-        value = self.values(contrast(self.members))
-        nats = np.einsum("sr,srld->dl", contrast(self.members), self._excess)
+    def interval(self, contrast: Callable[[np.ndarray, Members], np.ndarray], level: float) -> np.ndarray:
+        """Value, low and high of a contrast by layer, (3, layers + 1), over models and documents."""
+        value = contrast(self.penalty, self.members)[0]
+        flat = self._excess.reshape(*self.penalty.shape[:2], -1)
+        nats = contrast(flat, self.members).reshape(len(value), -1).T
         documents = (nats.sum(0) - nats) / (self._sizes.sum() - self._sizes)[:, None]
+        others = ~np.eye(len(self.penalty), dtype=bool)
         models = [
-            np.array([self.values(contrast(_without(self.members, m))) for m in members])
+            contrast(self.penalty, {name: of & others[members[0]] for name, of in self.members.items()})
             for members in self.members.values()
         ]
         low, high = jackknife_interval(value, [*models, documents], level)
         return np.stack([value, np.nan_to_num(low, nan=-np.inf), np.nan_to_num(high, nan=np.inf)])
 
 
-def _without(members: Members, model: int) -> Members:
-    return {name: [m for m in of if m != model] for name, of in members.items()}
+def _mean(values: np.ndarray, senders: np.ndarray, receivers: np.ndarray) -> np.ndarray:
+    """Mean over pairs of different models, (ways, columns), of values (models, models, columns); NaN without a pair.
+
+    The values of a model with itself are zero.
+    """
+    senders, receivers = (np.asarray(of, dtype=np.float64) for of in (senders, receivers))
+    pairs = senders.sum(1) * receivers.sum(1) - (senders * receivers).sum(1)
+    received = np.tensordot(senders, values, 1)  # (ways, receivers, columns)
+    return np.einsum("wrk,wr->wk", received, receivers) / np.where(pairs == 0, np.nan, pairs)[:, None]
