@@ -1,7 +1,13 @@
 """Questions about depth, width and training, answered from similarity maps."""
 
 from repsim_nb.depth.blocks import Blocks, block_score, find_blocks
-from repsim_nb.depth.causes import blocks_in_models, blocks_without, claims_about_blocks, shared_boundaries
+from repsim_nb.depth.causes import (
+    blocks_in_models,
+    blocks_without,
+    claims_about_blocks,
+    massive_makes_blocks,
+    shared_boundaries,
+)
 from repsim_nb.depth.checkpoints import over_training
 from repsim_nb.depth.distance import correspondence, decay, equal_depth
 from repsim_nb.depth.power import block_power, power_text
@@ -19,6 +25,7 @@ __all__ = [
     "decay",
     "equal_depth",
     "find_blocks",
+    "massive_makes_blocks",
     "model_distances",
     "over_training",
     "power_text",

@@ -269,6 +269,43 @@ def blocks_in_models(
     return {"estimate": words, **about, "verdict": verdict}
 
 
+def massive_makes_blocks(p_values: pd.DataFrame, massive: Sequence[bool], level: float = LEVEL) -> dict[str, str]:
+    """Judge whether massive activations create the blocks of several models.
+
+    Parameters
+    ----------
+    p_values
+        Model x what is done to its activations, the p-values of its blocks: "as it is" first, then each removal.
+    massive
+        Whether each model has massive activations.
+    level
+        Level of the test of each model.
+
+    Returns
+    -------
+    dict
+        estimate, over, null and verdict, in words. The verdict is "cannot be told" if no model has blocks as it is. It
+        is "holds" if there are massive activations and every model with blocks has none after one of the removals,
+        "does not hold" if there are no massive activations or all models keep their blocks, else "cannot be told".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> p = pd.DataFrame({"as it is": [0.01, 0.6], "large norms out": [0.4, 0.7]}, index=["a", "b"])
+    >>> massive_makes_blocks(p, [True, False])["estimate"]
+    'of 1 models with blocks, 1 without them after large norms out; 1 of 2 models have massive activations'
+    """
+    about = {"over": "documents, irregular steps", "null": f"blocks stay, p <= {level:.2g} for each model"}
+    held = f"{sum(massive)} of {len(p_values)} models have massive activations"
+    blocked = p_values[p_values.iloc[:, 0] <= level].iloc[:, 1:] > level
+    if not len(blocked):
+        return {"estimate": f"no blocks to explain; {held}", **about, "verdict": "cannot be told"}
+    lost = ", ".join(f"{count} without them after {take}" for take, count in blocked.sum().items())
+    gone = blocked.any(axis=1)
+    verdict = "does not hold" if not any(massive) or not gone.any() else "holds" if gone.all() else "cannot be told"
+    return {"estimate": f"of {len(blocked)} models with blocks, {lost}; {held}", **about, "verdict": verdict}
+
+
 def shared_boundaries(a: Blocks, b: Blocks) -> dict[str, float]:
     """Compare the boundaries of two divisions of the same layers.
 

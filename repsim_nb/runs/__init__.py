@@ -1,5 +1,6 @@
 """Run notebooks from start to end, with checked parameters, no hidden errors and atomic output."""
 
+from repsim_nb.runs.arm_claims import arms_claim, groups_claim
 from repsim_nb.runs.claims import Claim, claims_table, judged
 from repsim_nb.runs.execution import Run, RunError, run_notebook
 from repsim_nb.runs.index import write_index
@@ -18,9 +19,11 @@ __all__ = [
     "ParameterError",
     "Run",
     "RunError",
+    "arms_claim",
     "at_most",
     "check_sources",
     "claims_table",
+    "groups_claim",
     "judged",
     "list_notebooks",
     "output_dir",

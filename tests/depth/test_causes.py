@@ -14,6 +14,7 @@ from repsim_nb.depth import (
     blocks_without,
     claims_about_blocks,
     find_blocks,
+    massive_makes_blocks,
     shared_boundaries,
 )
 from repsim_nb.errors import InputError
@@ -156,6 +157,21 @@ def test_blocks_in_models_says_that_there_are_none_only_where_they_would_be_foun
     assert blocks_in_models({}, {})["verdict"] == "cannot be told"
     with pytest.raises(InputError, match="expected the same, in order"):
         blocks_in_models({"a": unblocked}, {})
+
+
+@pytest.mark.parametrize(
+    ("p", "massive", "verdict"),
+    [
+        ([[0.01, 0.4, 0.01], [0.01, 0.01, 0.4]], [True, False], "holds"),
+        ([[0.01, 0.4, 0.01], [0.01, 0.01, 0.01]], [True, False], "cannot be told"),
+        ([[0.01, 0.01, 0.01], [0.01, 0.01, 0.01]], [True, True], "does not hold"),
+        ([[0.01, 0.4, 0.4], [0.01, 0.4, 0.4]], [False, False], "does not hold"),
+        ([[0.06, 0.4, 0.4], [0.9, 0.4, 0.4]], [True, True], "cannot be told"),  # no blocks to explain
+    ],
+)
+def test_massive_makes_blocks_judges_models_with_blocks_alone(p, massive, verdict):
+    table = pd.DataFrame(p, columns=["as it is", "large norms out", "first component out"])
+    assert massive_makes_blocks(table, massive)["verdict"] == verdict
 
 
 def test_shared_boundaries_counts_all_placements():
