@@ -10,7 +10,7 @@ from repsim_nb.runs.arm_claims import arms_claim, groups_claim
 AT_ENDS = {"effect": 9.0, "low": 8.0, "high": 10.0, "p_adjusted": 0.01}
 
 
-def tested(*middle: tuple[float, float, float]) -> pd.DataFrame:
+def table(*middle: tuple[float, float, float]) -> pd.DataFrame:
     lines = [{"effect": (low + high) / 2, "low": low, "high": high, "p_adjusted": p} for low, high, p in middle]
     return pd.DataFrame([AT_ENDS, *lines, AT_ENDS])
 
@@ -33,11 +33,11 @@ def spread(*p: float) -> pd.DataFrame:
 def test_groups_claim_holds_only_at_every_middle_layer_without_a_difference_in_spread(
     middle: list[tuple[float, float, float]], spreads: tuple[float, ...], verdict: str
 ) -> None:
-    assert groups_claim("a claim", tested(*middle), spread(*spreads), 0.02).verdict == verdict
+    assert groups_claim("a claim", table(*middle), spread(*spreads), 0.02).verdict == verdict
 
 
 def test_groups_claim_shows_all_middle_layers_and_no_other() -> None:
-    words = groups_claim("a claim", tested((0.1, 0.3, 0.02), (-0.1, 0.4, 0.3)), spread(0.5, 0.25), 0.02).estimate
+    words = groups_claim("a claim", table((0.1, 0.3, 0.02), (-0.1, 0.4, 0.3)), spread(0.5, 0.25), 0.02).estimate
     assert words == (
         "layer 1 +0.200 [+0.100, +0.300], p at most 0.02 (spread: p 0.5); "
         "layer 2 +0.150 [-0.100, +0.400], p 0.3 (spread: p 0.25)"
