@@ -3,7 +3,19 @@
 from repsim_nb.comparison.cost import Estimate, estimate
 from repsim_nb.comparison.layers import compare, compare_all
 from repsim_nb.comparison.population import compare_models
+from repsim_nb.comparison.replicates import replicates
+from repsim_nb.comparison.result import calibrated_map
 from repsim_nb.comparison.sequences import compare_family
 from repsim_nb.comparison.streaming import stream
 
-__all__ = ["Estimate", "compare", "compare_all", "compare_family", "compare_models", "estimate", "stream"]
+__all__ = [
+    "Estimate",
+    "calibrated_map",
+    "compare",
+    "compare_all",
+    "compare_family",
+    "compare_models",
+    "estimate",
+    "replicates",
+    "stream",
+]

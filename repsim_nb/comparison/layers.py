@@ -99,8 +99,10 @@ def compare(
         rows="mean" and "cls" with different tokenizers, the share of documents that fit one window in both).
         A null adds the coordinates null_mean, null_high (5% level of each cell by itself), null_high_family (5% level
         of the whole grid: a cell beyond it has p_value <= 0.05) and p_value; an interval adds low and high, all on
-        both dims. For a dissimilarity the null levels are on the low side. A measure that samples pairs of rows adds
-        standard_error.
+        both dims. For a similarity with an upper bound a null also adds calibrated, what exceeds null_high as a share
+        of what could, and calibrated_most, one number: the same for the largest cell against the largest of an
+        unrelated map. For a dissimilarity the null levels are on the low side. A measure that samples pairs of rows
+        adds standard_error.
 
     Raises
     ------
@@ -270,7 +272,7 @@ def compare_all(
         rows = replace(rows, sides=[side.prepared(chosen) for side in rows.sides])
     pairs = [(i, j) for i in range(len(rows.sides)) for j in range(i + 1)]
     units = [(rows.sides[i], rows.sides[j]) for i, j in pairs]
-    job = replace(rows, sides=[]), chosen, uncertainty
+    job = rows.without_sides(), chosen, uncertainty
     maps = mapped(_pair, job, units, resources.executor, what="comparing", unit="pair", name=_pair_name)
     names = list(activations)
     return {(names[i], names[j]): result for (i, j), result in zip(pairs, maps, strict=True)}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repsim_nb.activations import Activations
+from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure
 from repsim_nb.system.versions import versions
 
@@ -59,6 +60,57 @@ def labelled(
             ),
         },
     )
+
+
+def calibrated_map(result: xr.DataArray) -> xr.DataArray:
+    """Turn the coordinate `calibrated` of a result into a map of its own, to draw and to compare with others.
+
+    Parameters
+    ----------
+    result
+        Result of `compare` with a null, for a similarity with an upper bound.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dims as before, in [0, 1]: 0 for what 95% of exchanges of documents stay below, 1 for identity. It keeps p_value
+        and drops low and high, which are intervals of the raw value.
+
+    Raises
+    ------
+    InputError
+        If the result has no coordinate `calibrated`.
+
+    Notes
+    -----
+    Raw similarities rise with width, with few rows and, for a maximum over layers, with depth; their null rises with
+    them. Calibrated scores of models of different size can be compared. They are no unbiased estimates: values below
+    the level count as 0.
+
+    Examples
+    --------
+    >>> import repsim_nb as rs
+    >>> x = np.random.default_rng(0).normal(size=(60, 4))
+    >>> result = rs.compare({0: x}, {0: x + 1, 1: x[::-1].copy()}, null=99)
+    >>> calibrated_map(result).values
+    array([[1., 0.]])
+
+    References
+    ----------
+    Groeger, Wen and Brbic 2026, arXiv 2602.14486.
+    """
+    if "calibrated" not in getattr(result, "coords", ()):
+        raise InputError(
+            "This result has no calibrated scores. They come with a null and a similarity with an upper bound: "
+            'rs.compare(..., null="permutation").'
+        )
+    about = result.attrs | {
+        "long_name": f"{result.attrs.get('long_name', result.name)}, calibrated",
+        "lower_bound": 0.0,
+        "upper_bound": 1.0,
+    }
+    gone = [name for name in result.coords if name in ("low", "high", "calibrated") or str(name).startswith("null_")]
+    return result.copy(data=result.calibrated.values).drop_vars(gone).assign_attrs(about)
 
 
 def recorded_params(measure: Measure) -> dict[str, Any]:

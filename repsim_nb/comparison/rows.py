@@ -28,6 +28,7 @@ from repsim_nb.uncertainty import (
     Recomputed,
     Spread,
     Uncertainty,
+    calibrated,
     closed_form,
     jackknife_grid,
     max_statistic,
@@ -112,12 +113,18 @@ class Rows:
             return result.assign_coords(standard_error=(result.dims, errors))
         if not uncertainty.resampled:
             return result
-        grids: Grids = (
-            LinearCKA(a.ready, b.ready, self.documents)
-            if LinearCKA.suits(a.ready, b.ready, self.documents)
-            else Recomputed(measure, a.tensors, b.tensors, self.documents)
-        )
-        return _with_uncertainty(result, measure, Spread(grids, executor), self.documents, uncertainty)
+        spread = Spread(self.grids(a, b, measure), executor)
+        return _with_uncertainty(result, measure, spread, self.documents, uncertainty)
+
+    def grids(self, a: Side, b: Side, measure: Measure) -> Grids:
+        """What gives the grids of two prepared sides after documents are permuted or left out."""
+        if LinearCKA.suits(a.ready, b.ready, self.documents):
+            return LinearCKA(a.ready, b.ready, self.documents)
+        return Recomputed(measure, a.tensors, b.tensors, self.documents)
+
+    def without_sides(self) -> Rows:
+        """The same rows without the activations, to travel beside single pairs of them."""
+        return replace(self, sides=[])
 
 
 def check_sampled(measure: Measure, uncertainty: Uncertainty) -> None:
@@ -174,7 +181,15 @@ def _with_uncertainty(
             "null_high_family": (null.high_family, f"what {LEVEL:.0%} of exchanges of documents {side} in any cell"),
             "p_value": (null.p_value, family),
         }
-        how["null"] = {**made, "p_value": family, "rows_exchanged": documents.moving}
+        how["null"] = {**made, "p_value": family, "rows_exchanged": documents.moving, "high_most": null.high_most}
+        bound = measure.bounds[1]
+        if measure.direction == "similarity" and np.isfinite(bound):
+            text = f"what exceeds {1 - LEVEL:.0%} of exchanges of documents, as a share of what could"
+            coordinates["calibrated"] = (calibrated(result.values, null.high, bound), text)
+            most = calibrated(result.values.max(), null.high_most, bound)
+            result = result.assign_coords(
+                calibrated_most=((), most, {"long_name": f"largest value of the map: {text}"})
+            )
     level = uncertainty.level
     if level:
         if len(documents) < MIN_BLOCKS:

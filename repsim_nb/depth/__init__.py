@@ -1,23 +1,36 @@
 """Questions about depth, width and training, answered from similarity maps."""
 
-from repsim_nb.depth.blocks import Blocks, block_score, find_blocks, p_text
-from repsim_nb.depth.causes import blocks_without, claims_about_blocks, shared_boundaries
+from repsim_nb.depth.blocks import Blocks, block_score, find_blocks
+from repsim_nb.depth.causes import (
+    blocks_in_models,
+    blocks_without,
+    claims_about_blocks,
+    massive_makes_blocks,
+    shared_boundaries,
+)
 from repsim_nb.depth.checkpoints import over_training
 from repsim_nb.depth.distance import correspondence, decay, equal_depth
-from repsim_nb.depth.sizes import by_size, model_distances
+from repsim_nb.depth.power import block_power, power_text
+from repsim_nb.depth.scaling import depth_claims
+from repsim_nb.depth.sizes import by_kind, by_size, model_distances
 
 __all__ = [
     "Blocks",
+    "block_power",
     "block_score",
+    "blocks_in_models",
     "blocks_without",
+    "by_kind",
     "by_size",
     "claims_about_blocks",
     "correspondence",
     "decay",
+    "depth_claims",
     "equal_depth",
     "find_blocks",
+    "massive_makes_blocks",
     "model_distances",
     "over_training",
-    "p_text",
+    "power_text",
     "shared_boundaries",
 ]

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from repsim_nb.activations import Activations
+from repsim_nb.depth.smooth_decay import SmoothDecay, SmoothNull, divided, starts_of
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.arrays import as_matrix
-from repsim_nb.uncertainty import Documents
+from repsim_nb.uncertainty import Documents, at_most
 from repsim_nb.uncertainty.grids import of_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MIN_LAYERS = 4  # three layers have no interior boundary to place
-RATES = np.linspace(-2, 2, 9)  # linear trend of log step size over depth
-BENDS = np.linspace(0, 2, 5)  # quadratic term: larger steps at both ends
 IRREGULARITY = 0.25
 IRREGULARITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
@@ -50,6 +48,8 @@ class Blocks:
         The smooth decay fitted to the map, (layers, layers).
     similarity
         The map, (layers, layers).
+    null
+        What the null is drawn from.
     """
 
     layers: list[int]
@@ -60,7 +60,7 @@ class Blocks:
     boundaries: pd.DataFrame
     smooth: np.ndarray
     similarity: np.ndarray
-    _null: _Null = field(repr=False)
+    null: SmoothNull = field(repr=False)
 
     @property
     def spans(self) -> str:
@@ -69,8 +69,8 @@ class Blocks:
 
     @property
     def p_text(self) -> str:
-        """The p-value as text, "at most" where no draw of the null reaches the score."""
-        return p_text(self.p_value, self._null.n)
+        """The p-value as text, such as "p 0.23" or, where no draw of the null reaches the score, "p at most 0.01"."""
+        return at_most(self.p_value, self.null.least)
 
     def over_irregularity(self, irregularities: Sequence[float] = IRREGULARITIES) -> pd.DataFrame:
         """Test the blocks against nulls whose steps are more or less irregular.
@@ -102,44 +102,21 @@ class Blocks:
         >>> layers = dict(enumerate([early, early, early, late, late, late, late]))
         >>> found = find_blocks({k: x + 0.3 * rng.normal(size=x.shape) for k, x in layers.items()}, n_null=99)
         >>> found.over_irregularity([0.1, 0.6]).p.tolist()
-        ['at most 0.01', 'at most 0.01']
+        ['p at most 0.01', 'p at most 0.01']
         """
         import pandas as pd
 
         lines = []
         for irregularity in irregularities:
-            _check_irregularity(irregularity)
-            null = self._null.scores(irregularity)
+            check_irregularity(irregularity)
+            null = self.null.scores(irregularity)
             p = _p_value(self.score, null)
-            lines.append((self.score, float(np.quantile(null, 0.95)), p, p_text(p, len(null))))
+            lines.append((self.score, float(np.quantile(null, 0.95)), p, at_most(p, self.null.least)))
         index = pd.Index(irregularities, name="irregularity", dtype=float)
         return pd.DataFrame(lines, index=index, columns=["score", "null_high", "p_value", "p"])
 
     def __repr__(self) -> str:
         return f"Blocks({self.spans}; score {self.score:.3f}, p = {self.p_value:.3g})"
-
-
-def p_text(p: float, n_null: int) -> str:
-    """Write a p-value from `n_null` draws, "at most" where no draw reached the statistic.
-
-    Parameters
-    ----------
-    p
-        The p-value, at least 1 / (n_null + 1).
-    n_null
-        Number of draws.
-
-    Returns
-    -------
-    str
-        Two significant digits.
-
-    Examples
-    --------
-    >>> p_text(0.01, 99), p_text(0.02, 99)
-    ('at most 0.01', '0.02')
-    """
-    return f"{'at most ' if p * (n_null + 1) < 1.5 else ''}{p:.2g}"
 
 
 def find_blocks(
@@ -192,6 +169,8 @@ def find_blocks(
     with blocks. Blocks also depend on the measure: a single dominant direction can create one (see
     `comparison.controls.component_share`).
 
+    A test that finds no blocks says little unless it would find some: see `block_power`.
+
     Under smooth decay the similarity of layers i and j is a decreasing function g of the distance u_j - u_i, where the
     log steps of u are a parabola over depth: steps can grow or shrink, and be larger at both ends. g is the isotonic
     regression of the map on this distance, and the parabola is the best of 45 candidates. Residuals are what the map
@@ -224,12 +203,12 @@ def find_blocks(
     chosen = _checked(get_measure(measure, **measure_params), layers, documents, irregularity, n_halves, n_null)
     rng = np.random.default_rng(seed)
     similarity = _map(chosen, xs, np.ones(documents.n, dtype=bool))
-    decay_model = _SmoothDecay(len(layers))
-    smooth, steps, curve = decay_model.fit(similarity)
-    score, starts = _partition(similarity - smooth)
     halves = np.stack([_map(chosen, xs, half) for half in _halves(documents, n_halves, rng)])
-    found = [_partition(half - decay_model.fit(half)[0])[1] for half in halves]
-    draws = _Null(decay_model, steps, curve, halves - halves.mean(0), n_null, rng)
+    decay = SmoothDecay(len(layers))
+    fit = decay.fit(np.concatenate([similarity[None], halves]))
+    scores, places = divided(np.concatenate([similarity[None], halves]) - fit.smooth)
+    score, (starts, *found) = float(scores[0]), map(starts_of, places)
+    draws = SmoothNull(decay, fit.steps[0], fit.lengths[0], fit.curves[0], halves - halves.mean(0), n_null, rng)
     null = draws.scores(irregularity)
     inner = [s for s in starts if s]
     return Blocks(
@@ -242,9 +221,9 @@ def find_blocks(
             {"stability": [float(np.mean([s in other for other in found])) for s in inner]},
             index=pd.Index([layers[s] for s in inner], name="layer", dtype=int),
         ),
-        smooth=smooth,
+        smooth=fit.smooth[0],
         similarity=similarity,
-        _null=draws,
+        null=draws,
     )
 
 
@@ -279,7 +258,7 @@ def block_score(similarity: Any) -> float:
     values = np.asarray(similarity, dtype=np.float64)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or len(values) < MIN_LAYERS:
         raise InputError(f"A map of shape {values.shape} has no blocks; expected a square of at least {MIN_LAYERS}.")
-    return _partition(values - _SmoothDecay(len(values)).fit(values)[0])[0]
+    return float(SmoothDecay(len(values)).scores(values[None])[0])
 
 
 def _p_value(score: float, null: np.ndarray) -> float:
@@ -301,13 +280,14 @@ def _checked(
         raise InputError(f"Half-samples need at least 8 documents, got {len(documents)}.")
     if measure.direction != "similarity" or not measure.symmetric:
         raise InputError(f"Blocks need a symmetric similarity such as cka, got {measure.name}.")
-    _check_irregularity(irregularity)
+    check_irregularity(irregularity)
     if n_halves < 2 or n_null < 19:
         raise InputError(f"n_halves={n_halves!r}, n_null={n_null!r}; expected at least 2 and 19.")
     return measure
 
 
-def _check_irregularity(irregularity: float) -> None:
+def check_irregularity(irregularity: float) -> None:
+    """Refuse an irregularity that is not a number from 0."""
     if not irregularity >= 0:
         raise InputError(f"irregularity={irregularity!r}; expected a number, 0 or more.")
 
@@ -324,84 +304,3 @@ def _halves(documents: Documents, count: int, rng: np.random.Generator) -> Itera
         chosen = np.zeros(len(documents), dtype=bool)
         chosen[rng.permutation(len(documents))[: len(documents) // 2]] = True
         yield chosen[documents.codes]
-
-
-class _SmoothDecay:
-    """Smooth decay over the distance between layers: fitting and random draws."""
-
-    def __init__(self, n_layers: int) -> None:
-        self.pairs = np.triu_indices(n_layers, 1)
-        middle = (np.arange(n_layers - 1) + 0.5) / (n_layers - 1) - 0.5  # centred depth of each step
-        self.steps = [rate * middle + bend * 4 * middle**2 for bend in BENDS for rate in RATES]  # log step sizes
-        lengths = [np.round(self._length(np.exp(steps)), 9) for steps in self.steps]
-        self.lengths = [np.unique(length, return_inverse=True, return_counts=True) for length in lengths]
-
-    def _length(self, steps: np.ndarray) -> np.ndarray:
-        """Distance between the layers of each pair, with steps scaled to mean 1."""
-        place = np.concatenate([[0], np.cumsum(steps / steps.mean())])
-        return place[self.pairs[1]] - place[self.pairs[0]]
-
-    def fit(self, similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-        """Fit smooth decay to a map: the fitted map, its log step sizes, and (distance, similarity) on its curve."""
-        from scipy.optimize import isotonic_regression
-
-        values = similarity[self.pairs]
-        curves = [
-            isotonic_regression(np.bincount(place, values) / counts, weights=counts, increasing=False).x
-            for _, place, counts in self.lengths
-        ]
-        fitted = [curve[place] for curve, (_, place, _) in zip(curves, self.lengths, strict=True)]
-        best = int(np.argmin([np.square(values - f).sum() for f in fitted]))
-        smooth = np.diag(np.diag(similarity)).astype(np.float64)
-        smooth[self.pairs] = smooth.T[self.pairs] = fitted[best]
-        return smooth, self.steps[best], (self.lengths[best][0], curves[best])
-
-    def draw(
-        self,
-        steps: np.ndarray,
-        curve: tuple[np.ndarray, np.ndarray],
-        irregularity: float,
-        noise: np.ndarray,
-        rng: np.random.Generator,
-    ) -> float:
-        """Score of a random map with smooth decay plus the noise of one half-sample."""
-        uneven = np.exp(steps + irregularity * rng.normal(size=len(steps)))
-        similarity = noise[rng.integers(len(noise))].copy()
-        similarity[self.pairs] += np.interp(self._length(uneven), *curve)
-        similarity.T[self.pairs] = similarity[self.pairs]
-        return _partition(similarity - self.fit(similarity)[0])[0]
-
-
-@dataclass(frozen=True)
-class _Null:
-    """Random maps of smooth decay: what they are drawn from, and the state of the generator before the first draw."""
-
-    decay: _SmoothDecay
-    steps: np.ndarray
-    curve: tuple[np.ndarray, np.ndarray]
-    noise: np.ndarray
-    n: int
-    rng: np.random.Generator
-
-    def scores(self, irregularity: float) -> np.ndarray:
-        """Scores of `n` maps, (n,). The same random numbers in every call."""
-        rng = deepcopy(self.rng)
-        return np.array([self.decay.draw(self.steps, self.curve, irregularity, self.noise, rng) for _ in range(self.n)])
-
-
-def _partition(residual: np.ndarray) -> tuple[float, list[int]]:
-    """The partition into runs whose pairs have the largest sum: that sum over the number of pairs, and the starts."""
-    n = len(residual)
-    upper = np.triu(residual, 1)
-    within = upper[::-1].cumsum(0)[::-1].cumsum(1)  # [i, j]: pairs with i <= first < second <= j
-    best = np.zeros(n + 1)
-    start = np.zeros(n + 1, dtype=int)
-    for j in range(n):
-        gains = best[: j + 1] + within[: j + 1, j]
-        start[j + 1] = j - int(np.argmax(gains[::-1]))  # the shortest if tied
-        best[j + 1] = gains[start[j + 1]]
-    starts, j = [], n
-    while j:
-        j = int(start[j])
-        starts.append(j)
-    return float(best[n] / (n * (n - 1) / 2)), starts[::-1]

@@ -10,17 +10,19 @@ import numpy as np
 from repsim_nb.activations import Activations
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.depth.blocks import IRREGULARITIES, Blocks, block_score
+from repsim_nb.depth.power import ENOUGH, block_power, power_text
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.arrays import as_matrix
-from repsim_nb.uncertainty import jackknife
+from repsim_nb.uncertainty import LEVEL, at_most, jackknife
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Layers = Mapping[int, Any]
 NOTHING = "nothing"
-LEVEL = 0.05
+PLANTED, N_PLANTED = (0.1, 0.2, 0.3, 0.5), 20  # strengths, and maps for each
+NO_BLOCKS = ("does not hold", "cannot be decided")
 
 
 def blocks_without(
@@ -140,7 +142,8 @@ def claims_about_blocks(
     pandas.DataFrame
         Indexed by claim: estimate, low, high (95% over documents), null and verdict.
 
-        - "layers come in blocks", with the score. It holds if p <= 0.05 at every allowance, does not hold if at none.
+        - "layers come in blocks", with the score. It holds if p <= 0.05 at every allowance, does not hold if at none,
+          provided that planted blocks would be found (see `block_power`); their chance stands beside the null.
         - "without NAME, most of the blocks are gone", with the drop of the score. It holds if the interval lies above
           half of the score; below half, it holds "in part" if the interval lies above 0, and otherwise does not hold.
           Rows left out must also do more than as many random rows (p <= 0.05). It cannot be decided if the interval
@@ -176,13 +179,17 @@ def claims_about_blocks(
         )
     tests = {name: blocks.over_irregularity(irregularities) for name, blocks in found.items()}
     whole: Any = left.loc[NOTHING]
-    blocks = _verdict_on_p(tests[NOTHING])
+    blocks, null = _verdict_on_p(tests[NOTHING]), f"smooth decay, {_p_range(tests[NOTHING])}"
+    if blocks != "holds":
+        power = block_power(found[NOTHING], PLANTED, n_planted=N_PLANTED)
+        null = f"{null}; {power_text(power)}"
+        blocks = "cannot be decided" if blocks == "does not hold" and power.power.max() < ENOUGH else blocks
     claims = {
         "layers come in blocks": {
             "estimate": whole.score,
             "low": whole.score_low,
             "high": whole.score_high,
-            "null": f"smooth decay, {_p_range(tests[NOTHING])}",
+            "null": null,
             "verdict": blocks,
         }
     }
@@ -194,9 +201,109 @@ def claims_about_blocks(
             "low": line.drop_low,
             "high": line.drop_high,
             "null": f"{beside}the rest against smooth decay, {_p_range(tests[name])}",
-            "verdict": "nothing to explain" if blocks == "does not hold" else _verdict_on_drop(line, whole.score),
+            "verdict": "nothing to explain" if blocks in NO_BLOCKS else _verdict_on_drop(line, whole.score),
         }
     return pd.DataFrame.from_dict(claims, orient="index").rename_axis("claim")
+
+
+def blocks_in_models(
+    found: Mapping[str, Blocks],
+    powers: Mapping[str, pd.DataFrame],
+    level: float = LEVEL,
+    irregularities: Sequence[float] = IRREGULARITIES,
+) -> dict[str, str]:
+    """Judge whether the layers of several models come in blocks.
+
+    Parameters
+    ----------
+    found
+        Model -> `find_blocks`; may be empty.
+    powers
+        Model -> `block_power` at the same level.
+    level
+        Level of the test of each model.
+    irregularities
+        Allowances of the null over which the blocks are tested.
+
+    Returns
+    -------
+    dict
+        estimate, over, null and verdict, in words. The verdict is "holds" if p <= level in every model at every
+        allowance, "does not hold" if in no model at any, provided that planted blocks of some strength would be found
+        with a probability of 0.8 or more in each, and otherwise "cannot be told".
+
+    Raises
+    ------
+    InputError
+        If `powers` is not about the same models.
+
+    Examples
+    --------
+    >>> from repsim_nb.depth import find_blocks
+    >>> rng = np.random.default_rng(0)
+    >>> early, late = rng.normal(size=(2, 300, 8))
+    >>> acts = dict(enumerate([early, early, early, late, late, late, late]))
+    >>> found = {"a": find_blocks({k: x + 0.3 * rng.normal(size=x.shape) for k, x in acts.items()}, n_null=99)}
+    >>> blocks_in_models(found, {"a": block_power(found["a"], [0.9], n_planted=5)})["verdict"]
+    'holds'
+    """
+    if list(powers) != list(found):
+        raise InputError(f"found is about {list(found)} and powers about {list(powers)}; expected the same, in order.")
+    allowed = f"allowances {min(irregularities):g} to {max(irregularities):g}"
+    null = f"smooth decay, p <= {level:.2g} for each model, at {allowed}"
+    about = {"over": "documents, irregular steps", "null": null}
+    if not found:
+        return {"estimate": "no model has enough layers", **about, "verdict": "cannot be told"}
+    p = {name: blocks.over_irregularity(irregularities).p_value for name, blocks in found.items()}
+    always, ever = [sum(some(each <= level) for each in p.values()) for some in (np.all, np.any)]
+    least = min(p, key=lambda name: p[name].min())
+    words = (
+        f"in {always} of {len(found)} models at every allowance, in {ever} at some; smallest "
+        f"{at_most(p[least].min(), found[least].null.least)}"
+    )
+    if always < len(found):
+        weakest = min(powers.values(), key=lambda power: (power.power.max(), -power.power.ge(ENOUGH).sum()))
+        words = f"{words}; {power_text(weakest)} in the model where that is least likely"
+    enough = all(power.power.max() >= ENOUGH for power in powers.values())
+    verdict = "holds" if always == len(found) else "does not hold" if not ever and enough else "cannot be told"
+    return {"estimate": words, **about, "verdict": verdict}
+
+
+def massive_makes_blocks(p_values: pd.DataFrame, massive: Sequence[bool], level: float = LEVEL) -> dict[str, str]:
+    """Judge whether massive activations create the blocks of several models.
+
+    Parameters
+    ----------
+    p_values
+        Model x what is done to its activations, the p-values of its blocks: "as it is" first, then each removal.
+    massive
+        Whether each model has massive activations.
+    level
+        Level of the test of each model.
+
+    Returns
+    -------
+    dict
+        estimate, over, null and verdict, in words. The verdict is "cannot be told" if no model has blocks as it is. It
+        is "holds" if there are massive activations and every model with blocks has none after one of the removals,
+        "does not hold" if there are no massive activations or all models keep their blocks, else "cannot be told".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> p = pd.DataFrame({"as it is": [0.01, 0.6], "large norms out": [0.4, 0.7]}, index=["a", "b"])
+    >>> massive_makes_blocks(p, [True, False])["estimate"]
+    'of 1 models with blocks, 1 without them after large norms out; 1 of 2 models have massive activations'
+    """
+    about = {"over": "documents, irregular steps", "null": f"blocks stay, p <= {level:.2g} for each model"}
+    held = f"{sum(massive)} of {len(p_values)} models have massive activations"
+    blocked = p_values[p_values.iloc[:, 0] <= level].iloc[:, 1:] > level
+    if not len(blocked):
+        return {"estimate": f"no blocks to explain; {held}", **about, "verdict": "cannot be told"}
+    lost = ", ".join(f"{count} without them after {take}" for take, count in blocked.sum().items())
+    gone = blocked.any(axis=1)
+    verdict = "does not hold" if not any(massive) or not gone.any() else "holds" if gone.all() else "cannot be told"
+    return {"estimate": f"of {len(blocked)} models with blocks, {lost}; {held}", **about, "verdict": verdict}
 
 
 def shared_boundaries(a: Blocks, b: Blocks) -> dict[str, float]:
@@ -257,7 +364,7 @@ def _without(every: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
 def _p_range(tests: pd.DataFrame) -> str:
     """Such as "p at most 0.005 at allowances 0.1 to 0.6", or with both ends of p."""
     least, most = tests.p.iloc[int(tests.p_value.argmin())], tests.p.iloc[int(tests.p_value.argmax())]
-    p = f"p {least}" if least == most else f"p from {least} to {most}"
+    p = least if least == most else f"p from {least.removeprefix('p ')} to {most.removeprefix('p ')}"
     return f"{p} at allowances {tests.index.min():g} to {tests.index.max():g}"
 
 

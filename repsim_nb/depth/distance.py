@@ -51,19 +51,22 @@ def decay(maps: Maps) -> float:
     ----------
     Brown et al. 2023, section 5, who state it in words.
     """
-    from scipy.stats import rankdata
-
-    found = []
-    for (a, b), result in maps.items():
-        if a == b and len(result) > 2:
-            upper = np.triu_indices(len(result), k=1)
-            x, y = rankdata(upper[1] - upper[0]), rankdata(result.values[upper])
-            if not y.std():
-                raise InputError(f"decay is undefined: all values of the map of {a} are equal.")
-            found.append(np.corrcoef(x, y)[0, 1])
+    found = [decay_of(result.values, a).item() for (a, b), result in maps.items() if a == b and len(result) > 2]
     if not found:
         raise InputError("decay needs the map with itself of at least one model with three or more layers.")
     return float(np.mean(found))
+
+
+def decay_of(grids: np.ndarray, model: str) -> np.ndarray:
+    """Spearman correlation of layer distance and similarity, for each of (..., layers, layers) of a model."""
+    from scipy.stats import rankdata
+
+    upper = np.triu_indices(grids.shape[-1], k=1)
+    x, y = rankdata(upper[1] - upper[0]), rankdata(grids[..., upper[0], upper[1]], axis=-1)
+    x, y = x - x.mean(), y - y.mean(-1, keepdims=True)
+    if not (y != 0).any(-1).all():
+        raise InputError(f"decay is undefined: all values of the map of {model} are equal.")
+    return (x * y).sum(-1) / np.sqrt((x**2).sum() * (y**2).sum(-1))
 
 
 def equal_depth(result: xr.DataArray) -> pd.Series:
@@ -93,14 +96,35 @@ def equal_depth(result: xr.DataArray) -> pd.Series:
     """
     import pandas as pd
 
-    rows, columns = np.nonzero(_equally_deep(result))
+    rows, columns = np.nonzero(_equally_deep(result.values))
     depth = pd.Index(rows / max(len(result) - 1, 1), name="relative depth")
     return pd.Series(result.values[rows, columns], depth, name=result.name)
 
 
-def _equally_deep(result: xr.DataArray) -> np.ndarray:
-    rows, columns = (np.linspace(0, 1, n) for n in result.shape)
+def _equally_deep(grids: np.ndarray) -> np.ndarray:
+    rows, columns = (np.linspace(0, 1, n) for n in grids.shape[-2:])
     return np.isclose(np.subtract.outer(rows, columns), 0)
+
+
+def stacked(maps: Maps, replicates: Maps | None) -> dict[tuple[str, str], np.ndarray]:
+    """Every map followed by its replicates, (1 + replicates, layers, layers)."""
+    if replicates is None:
+        return {pair: result.values[None] for pair, result in maps.items()}
+    missing = [pair for pair in maps if pair not in replicates]
+    if missing:
+        raise InputError(f"replicates has no entry for {' and '.join(missing[0])}; expected the pairs of maps.")
+    return {pair: np.concatenate([result.values[None], replicates[pair].values]) for pair, result in maps.items()}
+
+
+def pairs_at_depth(maps: Maps, replicates: Maps | None = None) -> dict[tuple[str, str], dict[float, np.ndarray]]:
+    """(model, other model) -> relative depth that both have -> similarity there, of the map and of its replicates."""
+    found = {}
+    for pair, values in stacked(maps, replicates).items():
+        if pair[0] != pair[1]:
+            rows, columns = np.nonzero(_equally_deep(values))
+            depths = np.round(rows / max(values.shape[1] - 1, 1), 9)
+            found[pair] = {float(d): values[:, i, j] for d, i, j in zip(depths, rows, columns, strict=True)}
+    return found
 
 
 def correspondence(maps: Maps) -> float:
@@ -132,11 +156,30 @@ def correspondence(maps: Maps) -> float:
     >>> correspondence({("a", "b"): xr.DataArray(np.eye(3), dims=("layer_a", "layer_b"))})
     1.0
     """
-    found = []
-    for (a, b), result in maps.items():
-        if a != b:
-            same = _equally_deep(result)
-            found.append(result.values[same].mean() - result.values[~same].mean())
+    found = [correspondence_of(result.values).item() for (a, b), result in maps.items() if a != b]
     if not found:
         raise InputError("correspondence needs at least one map between two different models.")
     return float(np.mean(found))
+
+
+def correspondence_of(grids: np.ndarray) -> np.ndarray:
+    """Mean at equal relative depth minus the mean elsewhere, for each of (..., layers, layers)."""
+    same = _equally_deep(grids)
+    return grids[..., same].mean(-1) - grids[..., ~same].mean(-1)
+
+
+def depth_match_of(grids: np.ndarray) -> np.ndarray:
+    """Similarity at equal relative depth minus that at equal absolute depth, for each of (..., layers, other layers).
+
+    Averaged over the interior layers of the shallower model. Where equal relative depth falls between two layers of the
+    deeper one, their values are interpolated.
+    """
+    if grids.shape[-2] > grids.shape[-1]:
+        grids = np.swapaxes(grids, -1, -2)
+    shallow, deep = grids.shape[-2] - 1, grids.shape[-1] - 1
+    layers = np.arange(1, shallow)
+    place = layers * deep / shallow
+    below = np.floor(place).astype(int)
+    share = place - below
+    relative = (1 - share) * grids[..., layers, below] + share * grids[..., layers, np.minimum(below + 1, deep)]
+    return (relative - grids[..., layers, layers]).mean(-1)

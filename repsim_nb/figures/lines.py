@@ -134,7 +134,8 @@ def penalties(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        The Axes. Bars are intervals, each receiver has a colour, and markers are hollow for senders of another kind.
+        The Axes. Bars are intervals, each receiver has a colour, and markers are hollow for senders of another kind. An
+        infinite interval has no bar.
 
     Notes
     -----
@@ -151,10 +152,11 @@ def penalties(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         part = frame[(frame.sender == sender) & (frame.receiver == receiver)].set_index("layer").loc[layers]
         place = np.arange(len(layers)) + 0.16 * (number - (len(series) - 1) / 2)
         own = sender == receiver
+        reach = np.array([part.penalty - part.low, part.high - part.penalty]).clip(min=0)
         ax.errorbar(
             place,
             part.penalty,
-            yerr=[(part.penalty - part.low).clip(lower=0), (part.high - part.penalty).clip(lower=0)],
+            yerr=np.where(np.isfinite(reach), reach, np.nan),
             fmt="o" if own else "s",
             mfc=colors[receiver] if own else "white",
             color=colors[receiver],

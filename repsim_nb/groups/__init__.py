@@ -5,6 +5,7 @@ two more whose coordinates are the same models in the same order, larger where m
 dissimilarity is symmetrised by averaging both directions. The diagonal is never used.
 """
 
+from repsim_nb.groups.arms import arm_difference
 from repsim_nb.groups.clustering import cluster, grouping
 from repsim_nb.groups.dispersion import dispersion_test
 from repsim_nb.groups.extremes import extremes
@@ -13,6 +14,7 @@ from repsim_nb.groups.ranking import rank_correlation, rank_measures
 from repsim_nb.groups.separation import first_layer, group_test
 
 __all__ = [
+    "arm_difference",
     "cluster",
     "dispersion_test",
     "extremes",

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repsim_nb.groups.leaving_out import jackknife_interval
 from repsim_nb.groups.pairs import read_groups
 from repsim_nb.groups.permutations import ROUNDING, assignments, p_values
+from repsim_nb.uncertainty.leaving_out import jackknife_interval
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repsim_nb.groups.leaving_out import jackknife_interval
 from repsim_nb.groups.pairs import read_groups
 from repsim_nb.groups.permutations import ROUNDING, assignments, p_values, standardised
+from repsim_nb.uncertainty.leaving_out import jackknife_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,3 +148,8 @@ def _without_each(values: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np
     kept = ~np.eye(len(first), dtype=bool)
     effect = np.subtract(*_means(values, first & kept, ~first & kept))
     return effect[first], effect[~first]
+
+
+def effects(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Dissimilarity between minus within groups, (ways, layers), for group masks, bool (ways, models)."""
+    return np.subtract(*_means(values, first, second))

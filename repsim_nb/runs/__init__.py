@@ -1,6 +1,7 @@
 """Run notebooks from start to end, with checked parameters, no hidden errors and atomic output."""
 
-from repsim_nb.runs.claims import Claim, at_most, claims_table, judged
+from repsim_nb.runs.arm_claims import arms_claim, groups_claim
+from repsim_nb.runs.claims import Claim, claims_table, judged
 from repsim_nb.runs.execution import Run, RunError, run_notebook
 from repsim_nb.runs.index import write_index
 from repsim_nb.runs.notebook_parameters import ParameterError
@@ -10,6 +11,7 @@ from repsim_nb.runs.presets import settle
 from repsim_nb.runs.results_folder import RUN_DIR, output_dir
 from repsim_nb.runs.sources import check_sources
 from repsim_nb.runs.sweep import sweep_notebook
+from repsim_nb.uncertainty import at_most
 
 __all__ = [
     "RUN_DIR",
@@ -17,9 +19,11 @@ __all__ = [
     "ParameterError",
     "Run",
     "RunError",
+    "arms_claim",
     "at_most",
     "check_sources",
     "claims_table",
+    "groups_claim",
     "judged",
     "list_notebooks",
     "output_dir",

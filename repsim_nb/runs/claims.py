@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from repsim_nb.errors import InputError, unknown
+from repsim_nb.uncertainty.null import LEVEL, at_most
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,8 +48,10 @@ def judged(
     null: float = 0.0,
     expected: str = "above",
     units: str = "",
+    p_value: float | None = None,
+    least: float = 0.0,
 ) -> Claim:
-    """Judge a claim that a number is above (or below) its null by the number's interval.
+    """Judge a claim that a number is above (or below) its null by the number's interval, and by a test if there is one.
 
     Parameters
     ----------
@@ -63,12 +66,14 @@ def judged(
         "above" or "below": the side of the null on which the claim holds.
     units
         Units of the estimate, such as "nats per token".
+    p_value, least
+        A test of the same null, and the smallest p-value that it can give; None means that the interval alone decides.
 
     Returns
     -------
     Claim
         "holds" if the whole interval lies on the expected side, "does not hold" if all of it lies on the other,
-        "cannot be told" otherwise.
+        "cannot be told" otherwise, or if the p-value is above 0.05.
 
     Raises
     ------
@@ -84,23 +89,15 @@ verdict='holds')
     value, low, high = estimate
     if expected not in ("above", "below"):
         raise unknown("side", expected, ("above", "below"))
-    if any(map(math.isnan, (value, low, high, null))) or low > high:
+    if any(map(math.isnan, (value, low, high, null, p_value or 0))) or low > high:
         raise InputError(f"{claim!r} has the estimate {value} [{low}, {high}] and the null {null}; expected numbers.")
     beyond, short = (low > null, high < null) if expected == "above" else (high < null, low > null)
     interval = f"[{low:+.3f}, {high:+.3f}]" if math.isfinite(high - low) else "(no interval)"
     words = " ".join(filter(None, (f"{value:+.3f}", units, interval)))
-    return Claim(claim, words, over, f"{null:.3g}", HOLDS if beyond else FAILS if short else OPEN)
-
-
-def at_most(p_value: float, least: float) -> str:
-    """Write a p-value; one at the smallest value that the test can give is written as "at most".
-
-    Examples
-    --------
-    >>> at_most(0.01, least=0.01), at_most(0.23, least=0.01)
-    ('p at most 0.01', 'p 0.23')
-    """
-    return f"p at most {least:.2g}" if p_value <= least * (1 + 1e-9) else f"p {p_value:.2g}"
+    verdict = HOLDS if beyond else FAILS if short else OPEN
+    if p_value is not None:
+        words, verdict = f"{words}, {at_most(p_value, least)}", verdict if p_value <= LEVEL else OPEN
+    return Claim(claim, words, over, f"{null:.3g}", verdict)
 
 
 def claims_table(claims: Iterable[Claim]) -> pd.DataFrame:

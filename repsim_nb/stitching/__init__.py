@@ -1,6 +1,6 @@
 """Model stitching: maps between layers of two models, the stitched model and its penalty."""
 
-from repsim_nb.stitching.asymmetry import asymmetry, penalties_by_kind
+from repsim_nb.stitching.asymmetry import asymmetry, penalties_by_kind, senders_by_run
 from repsim_nb.stitching.estimates import StitchEstimate, estimate_stitch
 from repsim_nb.stitching.shipped_tables import shipped_table
 from repsim_nb.stitching.stitched import Stitched, stitch
@@ -12,6 +12,7 @@ __all__ = [
     "asymmetry",
     "estimate_stitch",
     "penalties_by_kind",
+    "senders_by_run",
     "shipped_table",
     "stitch",
     "stitching_table",

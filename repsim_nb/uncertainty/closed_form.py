@@ -168,7 +168,21 @@ def closed_form(observed: np.ndarray, cka: LinearCKA) -> Null:
         high=mean + deviation * pearson3.isf(LEVEL, skewness),
         high_family=mean + deviation * pearson3.isf(family, skewness),
         p_value=-np.expm1(cells * np.log1p(-np.minimum(p_value, 1 - 1e-16))),
+        high_most=_most(mean, deviation, skewness),
     )
+
+
+def _most(mean: np.ndarray, deviation: np.ndarray, skewness: np.ndarray) -> float:
+    """Value that the largest of independent cells reaches with probability LEVEL."""
+    from scipy.optimize import brentq
+    from scipy.stats import pearson3
+
+    def excess(value: float) -> float:
+        return -np.expm1(np.log1p(-pearson3.sf((value - mean) / deviation, skewness)).sum()) - LEVEL
+
+    ends = (mean + deviation * pearson3.isf(level, skewness) for level in (LEVEL, LEVEL / (2 * mean.size)))
+    low, high = (float(end.max()) for end in ends)
+    return brentq(excess, low, high) if excess(low) > 0 > excess(high) else low
 
 
 def _check_size(cka: LinearCKA, strata: Sequence[np.ndarray]) -> None:

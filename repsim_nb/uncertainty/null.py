@@ -28,12 +28,44 @@ class Null(NamedTuple):
         Value that any cell of the grid reaches with probability 0.05, scaled to each cell's spread.
     p_value
         Family-wise p-value: the probability that the most extreme cell of an unrelated grid is as extreme.
+    high_most
+        Value that the most similar cell of an unrelated grid reaches with probability 0.05.
     """
 
     mean: np.ndarray
     high: np.ndarray
     high_family: np.ndarray
     p_value: np.ndarray
+    high_most: float
+
+
+def calibrated(values: np.ndarray | float, high: np.ndarray | float, bound: float) -> np.ndarray:
+    """Rescale similarities so that the 5% level of their null is 0 and the bound is 1; values below the level are 0.
+
+    Parameters
+    ----------
+    values, high
+        Similarities, and the value that unrelated ones reach with probability 0.05.
+    bound
+        Upper bound of the measure, which identical representations reach.
+
+    Returns
+    -------
+    numpy.ndarray
+        In [0, 1]; 0 too where the level is at the bound, since nothing can exceed it.
+
+    Examples
+    --------
+    >>> calibrated(np.array([0.3, 0.5, 0.75, 1.0]), 0.5, 1.0)
+    array([0. , 0. , 0.5, 1. ])
+
+    References
+    ----------
+    Groeger, Wen and Brbic 2026, arXiv 2602.14486.
+    """
+    room = np.subtract(bound, high)
+    excess = np.divide(np.subtract(values, high), room, out=np.zeros(np.broadcast(values, high).shape), where=room > 0)
+    return np.clip(excess, 0, 1)
 
 
 def max_statistic(observed: np.ndarray, permuted: Iterable[np.ndarray], measure: Measure) -> Null:
@@ -95,4 +127,16 @@ def max_statistic(observed: np.ndarray, permuted: Iterable[np.ndarray], measure:
         high=sign * np.sort(null, axis=0)[-passing],
         high_family=sign * (mean + threshold * scale),
         p_value=(1 + exceeding) / len(values),
+        high_most=float(sign * np.sort(null.max(axis=(1, 2)))[-passing]),
     )
+
+
+def at_most(p_value: float, least: float) -> str:
+    """Write a p-value; one at the smallest value that the test can give is written as "at most".
+
+    Examples
+    --------
+    >>> at_most(0.01, least=0.01), at_most(0.23, least=0.01)
+    ('p at most 0.01', 'p 0.23')
+    """
+    return f"p at most {least:.2g}" if p_value <= least * (1 + 1e-9) else f"p {p_value:.2g}"

@@ -94,6 +94,8 @@ def in_words(cell: xr.DataArray) -> str:
         words.append(f"95% interval {_number(cell.low, 3)} to {_number(cell.high, 3)}")
     if "null_mean" in cell.coords:
         words.append(f"unrelated text {_number(cell.null_mean, 3)}, p = {float(cell.p_value):.3f}")
+    if "calibrated" in cell.coords:
+        words.append(f"calibrated {_number(cell.calibrated, 2)}")
     return "; ".join(words)
 
 

@@ -123,6 +123,8 @@ def _native(activation: str, depth: int, seed: int) -> Recipe:
 
 
 TRAJECTORY = (0, 50, 150, 500, 1000)  # checkpoints of models with a training trajectory
+EVERY_50 = (0, 10, 25, *range(50, 1500, 50))  # fine enough to find the step at which a model reaches a given loss
+SIZES = ((32, 2), (64, 2), (64, 4), (32, 8), (64, 8), (128, 2), (128, 4), (128, 8))  # and (32, 4), seeded by hand
 AnyRecipe = Recipe | EncoderRecipe | ClassifierRecipe
 _ALL: tuple[AnyRecipe, ...] = (
     _neox(32, 2, 1, (0,)),
@@ -136,6 +138,7 @@ _ALL: tuple[AnyRecipe, ...] = (
     _neox(128, 2, 12, (0,)),
     _neox(128, 4, 13),
     _neox(128, 8, 14),
+    *(_neox(*size, 17 + 2 * i + seed, EVERY_50, f"-s{seed + 1}") for i, size in enumerate(SIZES) for seed in range(2)),
     *(_heads(*heads, seed) for seed in range(3) for heads in ((16, 4), (32, 8), (8, 2), (16, 8), (8, 8))),
     *(_native(activation, 4, seed) for seed in range(3) for activation in ("gelu", "solu_ln")),
     *(_native(activation, 3, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),

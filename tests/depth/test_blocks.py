@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from repsim_nb.comparison.controls import Controls
-from repsim_nb.depth import block_score, find_blocks, p_text
-from repsim_nb.depth.blocks import _halves, _partition
+from repsim_nb.depth import block_score, find_blocks
+from repsim_nb.depth.blocks import _halves
 from repsim_nb.errors import InputError
 from repsim_nb.uncertainty import Documents
 from tests.support.layers import apart_at_both_ends, massive, planted, smooth, uneven
@@ -65,22 +65,6 @@ def test_half_samples_take_whole_documents_half_of_them_each_once():
         assert by_document.all(1).sum() == 4
 
 
-def test_the_partition_is_the_best_of_all():
-    rng = np.random.default_rng(0)
-    for n in (2, 5, 8):
-        residual = rng.normal(size=(n, n))
-        residual += residual.T
-
-        def gain(cuts, residual=residual):
-            parts = np.split(np.arange(len(residual)), cuts)
-            return sum(np.triu(residual[np.ix_(part, part)], 1).sum() for part in parts)
-
-        every = [[i + 1 for i in range(n - 1) if cuts >> i & 1] for cuts in range(2 ** (n - 1))]
-        score, starts = _partition(residual)
-        assert score * n * (n - 1) / 2 == pytest.approx(max(map(gain, every)))
-        assert gain(starts[1:]) == pytest.approx(max(map(gain, every)))
-
-
 def test_what_cannot_be_asked_is_said():
     acts = smooth(0, 5)
     with pytest.raises(InputError, match="at least 4 layers, got 3"):
@@ -102,7 +86,7 @@ def test_blocks_over_irregularity_has_the_test_of_find_blocks_at_its_allowance()
             found.null_high,
             found.p_value,
         ]
-        assert found.p_text == tests.p[irregularity] == "at most 0.01"
+        assert found.p_text == tests.p[irregularity] == "p at most 0.01"
 
 
 def test_blocks_over_irregularity_is_larger_for_a_null_that_allows_more():
@@ -124,8 +108,3 @@ def test_find_blocks_of_some_layers_is_that_of_these_alone():
     assert some.p_value == alone.p_value
     assert some.score == alone.score == pytest.approx(block_score(some.similarity))
     assert some.spans == "1-2, 3-6"
-
-
-def test_p_text_says_at_most_only_at_the_resolution():
-    assert [p_text(k / 200, 199) for k in (1, 2, 200)] == ["at most 0.005", "0.01", "1"]
-    assert p_text(1 / 300, 299) == "at most 0.0033"

@@ -8,7 +8,15 @@ import pytest
 
 import repsim_nb as rs
 from repsim_nb.comparison.controls import Controls
-from repsim_nb.depth import block_score, blocks_without, claims_about_blocks, find_blocks, shared_boundaries
+from repsim_nb.depth import (
+    block_score,
+    blocks_in_models,
+    blocks_without,
+    claims_about_blocks,
+    find_blocks,
+    massive_makes_blocks,
+    shared_boundaries,
+)
 from repsim_nb.errors import InputError
 from tests.support.layers import massive, planted, smooth
 
@@ -89,6 +97,7 @@ def test_claims_about_blocks_explains_nothing_where_there_are_none():
     assert claims.verdict.tolist() == ["does not hold", "nothing to explain", "nothing to explain"]
     alone = claims_about_blocks(searched(acts, {}), blocks_without(acts, {}, groups=DOCUMENTS))
     pd.testing.assert_frame_equal(alone, claims.iloc[:1])
+    assert "less similarity across a boundary would be found with probability" in claims.null.iloc[0]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +118,60 @@ def test_claims_about_blocks_judges_by_the_interval_and_by_random_rows(low, high
     left.loc["nothing", "score"] = 1.0
     left.loc["rows", ["drop_low", "drop_high", "p_value"]] = low, high, p
     assert claims_about_blocks(found, left).verdict.iloc[1] == verdict
+
+
+@pytest.fixture(scope="module")
+def blocked():
+    return find_blocks(planted(0, (3, 4)), **FEW)
+
+
+@pytest.fixture(scope="module")
+def unblocked():
+    return find_blocks(smooth(0, 7), **FEW)
+
+
+def powers(*values):
+    table = pd.DataFrame({"power": values}, index=[0.3, 0.5][: len(values)])
+    return table.rename_axis("strength")
+
+
+def test_blocks_in_models_holds_only_where_all_have_blocks_at_every_allowance(blocked, unblocked):
+    both = blocks_in_models({"a": blocked, "b": blocked}, {"a": powers(1.0), "b": powers(1.0)})
+    assert both["verdict"] == "holds"
+    assert both["estimate"] == "in 2 of 2 models at every allowance, in 2 at some; smallest p at most 0.01"
+    mixed = blocks_in_models({"a": blocked, "b": unblocked}, {"a": powers(1.0), "b": powers(0.5, 0.9)})
+    assert mixed["verdict"] == "cannot be told"
+    assert "50% less similarity across a boundary would be found with probability 0.90" in mixed["estimate"]
+    strict = blocks_in_models({"a": blocked}, {"a": powers(0.0)}, level=0.001)  # below the smallest p-value
+    assert strict["verdict"] == "cannot be told"
+
+
+def test_blocks_in_models_says_that_there_are_none_only_where_they_would_be_found(unblocked):
+    assert blocks_in_models({"a": unblocked}, {"a": powers(0.8)})["verdict"] == "does not hold"
+    weak = blocks_in_models({"a": unblocked, "b": unblocked}, {"a": powers(0.2, 1.0), "b": powers(0.1, 0.7)})
+    assert weak["verdict"] == "cannot be told"
+    assert weak["estimate"].endswith(
+        "blocks with 50% less similarity across a boundary would be found with probability 0.70 "
+        "in the model where that is least likely"
+    )
+    assert blocks_in_models({}, {})["verdict"] == "cannot be told"
+    with pytest.raises(InputError, match="expected the same, in order"):
+        blocks_in_models({"a": unblocked}, {})
+
+
+@pytest.mark.parametrize(
+    ("p", "massive", "verdict"),
+    [
+        ([[0.01, 0.4, 0.01], [0.01, 0.01, 0.4]], [True, False], "holds"),
+        ([[0.01, 0.4, 0.01], [0.01, 0.01, 0.01]], [True, False], "cannot be told"),
+        ([[0.01, 0.01, 0.01], [0.01, 0.01, 0.01]], [True, True], "does not hold"),
+        ([[0.01, 0.4, 0.4], [0.01, 0.4, 0.4]], [False, False], "does not hold"),
+        ([[0.06, 0.4, 0.4], [0.9, 0.4, 0.4]], [True, True], "cannot be told"),  # no blocks to explain
+    ],
+)
+def test_massive_makes_blocks_judges_models_with_blocks_alone(p, massive, verdict):
+    table = pd.DataFrame(p, columns=["as it is", "large norms out", "first component out"])
+    assert massive_makes_blocks(table, massive)["verdict"] == verdict
 
 
 def test_shared_boundaries_counts_all_placements():

@@ -4,7 +4,7 @@ import xarray as xr
 
 import repsim_nb as rs
 from repsim_nb.comparison import compare_all
-from repsim_nb.depth import by_size, correspondence, decay, equal_depth, model_distances, over_training
+from repsim_nb.depth import correspondence, decay, equal_depth, model_distances, over_training
 from repsim_nb.errors import InputError
 
 
@@ -66,29 +66,6 @@ def similar(grid):
 def test_equal_depth_of_models_that_share_some_depths():
     grid = np.random.default_rng(0).random((5, 7))  # depth 4 and 6: 0, 1/2 and 1
     assert equal_depth(similar(grid)).to_dict() == {0.0: grid[0, 0], 0.5: grid[2, 3], 1.0: grid[4, 6]}
-
-
-def test_sizes_are_held_against_seeds_at_the_depths_that_both_have():
-    sizes = {"a": (32, 4), "b": (32, 4), "c": (64, 4), "d": (32, 2), "e": (64, 2)}
-    seeds = np.full((5, 5), 0.9)
-    seeds[1, 1] = seeds[3, 3] = 0.1  # where models of depth 2 have no layer
-    found = by_size(
-        {("a", "a"): similar(np.ones((5, 5))), ("b", "a"): similar(seeds)}
-        | {("c", m): similar(np.full((5, 5), v)) for m, v in (("a", 0.6), ("b", 0.4))}
-        | {("d", m): similar(np.full((3, 5), v)) for m, v in (("a", 0.8), ("b", 0.9))}
-        | {("e", "d"): similar(np.full((3, 3), 0.2)), ("e", "a"): similar(np.full((3, 5), 0.3))},
-        sizes,
-    )
-    assert found.index.get_level_values("seeds").unique().tolist() == ["(32, 4)"]
-    found = found.droplevel("seeds")
-    assert found.kind.to_dict() == {"(64, 4)": "same depth", "(32, 2)": "same width", "(64, 2)": "both differ"}
-    assert found.similarity.to_dict() == pytest.approx({"(64, 4)": 0.5, "(32, 2)": 0.85, "(64, 2)": 0.3})
-    assert found.ceiling.to_dict() == pytest.approx({"(64, 4)": 0.58, "(32, 2)": 0.9, "(64, 2)": 0.9})
-    assert found.difference.to_dict() == pytest.approx({"(64, 4)": -0.08, "(32, 2)": -0.05, "(64, 2)": -0.6})
-    with pytest.raises(InputError, match="no entry for a; it has x"):
-        by_size({("a", "b"): similar(np.eye(3))}, {"x": (1, 1)})
-    with pytest.raises(InputError, match="two models of one size"):
-        by_size({("a", "c"): similar(np.eye(5))}, sizes)
 
 
 def test_model_distances_are_the_papers_and_obey_the_triangle():

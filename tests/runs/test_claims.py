@@ -44,6 +44,18 @@ def test_judged_refuses_another_side() -> None:
         judged("a claim", (0.5, 0.0, 1.0), "models", expected="abov")
 
 
+@pytest.mark.parametrize(("p_value", "verdict"), [(0.05, "holds"), (0.051, "cannot be told")])
+def test_judged_holds_only_where_the_test_agrees_with_the_interval(p_value: float, verdict: str) -> None:
+    found = judged("a claim", (0.3, 0.1, 0.5), "models", p_value=p_value, least=0.05)
+    assert found.verdict == verdict
+    assert found.estimate.endswith("p at most 0.05" if p_value == 0.05 else "p 0.051")
+
+
+def test_judged_refuses_a_missing_p_value() -> None:
+    with pytest.raises(InputError, match="expected numbers"):
+        judged("a claim", (0.3, 0.1, 0.5), "models", p_value=nan)
+
+
 def test_at_most_marks_the_resolution_limit() -> None:
     assert at_most(1 / 300, 1 / 300) == "p at most 0.0033"
     assert at_most(2 / 300, 1 / 300) == "p 0.0067"

@@ -26,7 +26,7 @@ def apart_at_both_ends(seed, ratio, n_layers=9, keep=0.9, n=300, d=24):
 
 
 def uneven(seed, keeps, n=300, d=24):
-    """Layers that forget, each step at its own rate."""
+    """Layers that forget, each step at its own rate; `seed` may be a generator."""
     rng = np.random.default_rng(seed)
     layers = [rng.normal(size=(n, d))]
     for keep in keeps:
