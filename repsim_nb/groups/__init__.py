@@ -8,6 +8,7 @@ dissimilarity is symmetrised by averaging both directions. The diagonal is never
 from repsim_nb.groups.clustering import cluster, grouping
 from repsim_nb.groups.dispersion import dispersion_test
 from repsim_nb.groups.extremes import extremes
+from repsim_nb.groups.joint import joint_test
 from repsim_nb.groups.means import means_by_group
 from repsim_nb.groups.ranking import rank_correlation, rank_measures
 from repsim_nb.groups.separation import first_layer, group_test
@@ -19,6 +20,7 @@ __all__ = [
     "first_layer",
     "group_test",
     "grouping",
+    "joint_test",
     "means_by_group",
     "rank_correlation",
     "rank_measures",
