@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim_nb.errors import InputError, unknown
+from repsim_nb.groups.clustering import agreement_scores
 from repsim_nb.groups.dispersion import dispersion_scores
 from repsim_nb.groups.pairs import read_groups
 from repsim_nb.groups.permutations import ROUNDING, assignments
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 LEVEL = 0.05  # significance level of null_high
-SCORES = {"location": effect_scores, "spread": dispersion_scores}
+SCORES = {"location": effect_scores, "spread": dispersion_scores, "clusters": agreement_scores}
 
 
 def joint_test(
@@ -38,7 +39,8 @@ def joint_test(
         Model -> group, with two groups of at least two models each (three for "spread"). Other models are left out.
     alternative
         "location": models of different groups are less similar than models of one group, as in `group_test`.
-        "spread": one group is more scattered than the other, whichever, as in `dispersion_test`.
+        "spread": one group is more scattered than the other, whichever, as in `dispersion_test`. "clusters": two
+        clusters made without labels (Ward) agree with the groups, as in `grouping`.
     n_permutations
         Number of permutations of the group labels; all of them are used if there are no more than this.
     seed
@@ -62,9 +64,9 @@ def joint_test(
     Measures that look at the same models agree, so that ten significant measures are not ten pieces of evidence. Here
     every permutation relabels the models for all measures and layers at once, which keeps their correlations, and the
     observed labels count among the permutations: each p-value is valid by itself, whatever the measures and however
-    many. A cell's score is its effect, standardised by mean and standard deviation over the permutations ("location"),
-    or |t| ("spread"). The maximum finds a difference in few cells, the mean one that all share. Decide beforehand which
-    one counts: the smaller of both p-values is not a p-value.
+    many. A cell's score is its effect or adjusted Rand index, standardised by mean and standard deviation over the
+    permutations, or |t| for "spread". The maximum finds a difference in few cells, the mean one that all share. Decide
+    beforehand which one counts: the smaller of both p-values is not a p-value.
 
     The rows on which dissimilarities were computed are not permuted: with other rows the p-value is another one.
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from repsim_nb.errors import InputError
-from repsim_nb.groups import dispersion_test, group_test, joint_test
+from repsim_nb.groups import dispersion_test, group_test, grouping, joint_test
 from tests.groups.test_groups import array, at_its_level, clouds, distances, two
+
+ALTERNATIVES = ("location", "spread", "clusters")
 
 
 def measures(rng, **how):
@@ -49,17 +51,21 @@ def test_joint_test_by_brute_force(n, m):
     assert (table.cells == 4).all()
 
 
-def test_joint_test_of_one_cell_is_the_test_of_that_cell():
-    given = distances(clouds(np.random.default_rng(1), shifts=(1,)))
-    for alternative, test in (("location", group_test), ("spread", dispersion_test)):
-        table = joint_test({"one": given}, two(8), alternative, 999)
-        assert table.p_value.tolist() == [test(given, two(8), n_permutations=999).p_value.item()] * 2
+@pytest.mark.parametrize(
+    ("alternative", "test"), [("location", group_test), ("spread", dispersion_test), ("clusters", grouping)]
+)
+def test_joint_test_of_one_cell_is_the_test_of_that_cell(alternative, test):
+    given = distances(clouds(np.random.default_rng(1), shifts=(3,)))
+    table = joint_test({"one": given}, two(8), alternative, 999)
+    alone = test(given, two(8), n_permutations=999).p_value.loc[0]
+    assert table.p_value.tolist() == [alone, alone]
+    assert alone < 1
 
 
 def test_joint_test_is_not_moved_by_a_measure_that_says_the_same_again():
     given = distances(clouds(np.random.default_rng(2), shifts=(0, 1, 0)))
     often = {str(scale): scale * given for scale in (1.0, 2.0, 5.0)}
-    for alternative in ("location", "spread"):
+    for alternative in ALTERNATIVES:
         once, thrice = (joint_test(g, two(8), alternative, 999) for g in ({"one": given}, often))
         assert once.p_value.tolist() == thrice.p_value.tolist()
         np.testing.assert_allclose(once.value, thrice.value)
@@ -68,19 +74,21 @@ def test_joint_test_is_not_moved_by_a_measure_that_says_the_same_again():
 
 
 def test_joint_test_keeps_its_level_where_measures_agree_and_finds_what_is_planted():
-    alarms = {
-        (alternative, statistic): [] for alternative in ("location", "spread") for statistic in ("maximum", "mean")
-    }
-    for seed in range(200):
+    alarms = {(alternative, statistic): [] for alternative in ALTERNATIVES for statistic in ("maximum", "mean")}
+    for seed in range(100):
         given = measures(np.random.default_rng(seed), n=6, shifts=(0, 0, 0), scales=(1, 1, 1))
-        for alternative in ("location", "spread"):
+        for alternative in ALTERNATIVES:
             p = joint_test(given, two(6), alternative, 199, seed).p_value
             for statistic in p.index:
                 alarms[alternative, statistic].append(p[statistic] <= 0.05)
-    assert all(at_its_level(found) for found in alarms.values())
+    assert all(at_its_level(found) for (alternative, _), found in alarms.items() if alternative != "clusters")
+    for statistic in ("maximum", "mean"):  # few different values, so it can be below its level
+        assert np.mean(alarms["clusters", statistic]) < 0.09
     moved = joint_test(measures(np.random.default_rng(0), shifts=(0, 6, 0), scales=(1, 1, 1)), two(8))
     assert moved.p_value["maximum"] == moved.least_p["maximum"] <= 0.001
     assert moved.attrs["where"][1] == 1
+    apart = measures(np.random.default_rng(0), shifts=(0, 9), scales=(1, 1))
+    assert joint_test(apart, two(8), "clusters").p_value["maximum"] <= 0.001
     wider = measures(np.random.default_rng(0), shifts=(0, 0), scales=(6, 6))
     assert (joint_test(wider, two(8), "spread").p_value <= 0.01).all()
 
