@@ -11,6 +11,7 @@ from repsim_nb.groups.extremes import extremes
 from repsim_nb.groups.joint import joint_test
 from repsim_nb.groups.means import means_by_group
 from repsim_nb.groups.ranking import rank_correlation, rank_measures
+from repsim_nb.groups.row_draws import shipped_draws
 from repsim_nb.groups.separation import first_layer, group_test
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "means_by_group",
     "rank_correlation",
     "rank_measures",
+    "shipped_draws",
 ]

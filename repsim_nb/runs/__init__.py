@@ -3,6 +3,7 @@
 from repsim_nb.runs.claims import Claim, at_most, claims_table, judged
 from repsim_nb.runs.execution import Run, RunError, run_notebook
 from repsim_nb.runs.index import write_index
+from repsim_nb.runs.joint_claims import jointly
 from repsim_nb.runs.notebook_parameters import ParameterError
 from repsim_nb.runs.notebooks import list_notebooks
 from repsim_nb.runs.outputs import save_figure, save_table
@@ -20,6 +21,7 @@ __all__ = [
     "at_most",
     "check_sources",
     "claims_table",
+    "jointly",
     "judged",
     "list_notebooks",
     "output_dir",
