@@ -49,8 +49,8 @@ def shipped_draws(name: str, first: xr.Dataset) -> xr.Dataset | None:
         return None
     same = table[list(first)].sel(places)
     for measure, values in first.items():
-        reach = AGREEMENT * float(abs(values).max())
+        reach = AGREEMENT * float(abs(table[measure]).max())
         if not np.allclose(same[measure][0], values, rtol=0, atol=reach):
             return None
-    drawn = [first, *(same.isel(draw=i) for i in range(1, same.sizes["draw"]))]
-    return xr.concat(drawn, "draw", combine_attrs="override", coords="minimal", compat="override")
+    further = [same.isel(draw=i, drop=True) for i in range(1, same.sizes["draw"])]
+    return xr.concat([first, *further], "draw", combine_attrs="override")
