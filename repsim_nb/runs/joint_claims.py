@@ -37,7 +37,7 @@ def jointly(
     Claim
         "holds" if the maximum and the mean have p <= 0.05 in every test, else "cannot be told": a large p-value is no
         evidence that there is no difference. The estimate quotes the larger p-value of the two for each test, and for
-        a single test both values too.
+        a single test both values and where the maximum is.
 
     Raises
     ------
@@ -68,7 +68,9 @@ def jointly(
     if len(tests) == 1:
         table = next(iter(tests.values()))
         quoted = [_quoted(table, statistic) for statistic in ("maximum", "mean")]
-        words = f"largest effect {quoted[0]}; mean effect {quoted[1]}"
+        where = table.attrs.get("where")
+        place = f" ({where[0]}, layer {where[1]})" if where else ""
+        words = f"largest effect {quoted[0]}{place}; mean effect {quoted[1]}"
     else:
         words = ", ".join(f"{name}: {at_most(*_larger(table))}" for name, table in tests.items())
     if by_draw:

@@ -36,6 +36,12 @@ def test_jointly_quotes_the_larger_p_value_of_each_test():
     assert several.null == "permuted labels"
     drawn = jointly("a claim", {"ten": result(0.04, 0.02)}, by_draw=[result(0.2, 0.01), result(0.01, 0.03)])
     assert drawn.estimate.endswith("(single draws of rows: p 0.03 to 0.2)")
+    table = result(0.04, 0.02)
+    table.attrs["where"] = ("cka", 3)
+    assert (
+        jointly("a claim", {"ten": table}).estimate
+        == "largest effect 3 SD, p 0.04 (cka, layer 3); mean effect 2 SD, p 0.02"
+    )
     assert drawn.verdict == "holds"  # judged by the averaged rows, as said beforehand
 
 
