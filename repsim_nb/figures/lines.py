@@ -245,10 +245,10 @@ def effects(table: pd.DataFrame, ax: Axes | None = None, *, label: str = "betwee
     ax = ax or _new()
     reach = np.array([table.effect - table.low, table.high - table.effect])
     excludes = ((table.low > 0) | (table.high < 0)).to_numpy()
-    for part, color, meaning in ((excludes, "C0", "interval excludes 0"), (~excludes, PALE, "interval covers 0")):
-        if part.any():
-            x, y = table.index[part], table.effect[part]
-            ax.errorbar(x, y, yerr=reach[:, part], fmt="none", color=color, capsize=2, label=meaning)
+    for mask, color, meaning in ((excludes, "C0", "interval excludes 0"), (~excludes, PALE, "interval covers 0")):
+        if mask.any():
+            x, y = table.index[mask], table.effect[mask]
+            ax.errorbar(x, y, yerr=reach[:, mask], fmt="none", color=color, capsize=2, label=meaning)
     for significant, face, meaning in ((True, "C0", f"p <= {LEVEL}"), (False, "white", f"p > {LEVEL}")):
         part = table[(table.p_adjusted <= LEVEL) == significant]
         ax.plot(part.index, part.effect, "o", color="C0", mfc=face, label=meaning if len(part) else None)

@@ -81,11 +81,11 @@ def jointly(
 
 
 def _quoted(table: pd.DataFrame, statistic: str) -> str:
-    line = table.loc[statistic]
-    return f"{line.value:.2g} SD, {at_most(line.p_value, line.least_p)}"
+    value, p_value, least = (float(table[name][statistic]) for name in ("value", "p_value", "least_p"))
+    return f"{value:.2g} SD, {at_most(p_value, least)}"
 
 
 def _larger(table: pd.DataFrame) -> tuple[float, float]:
     """The larger p-value of both statistics, and the smallest that its permutations can give."""
-    line = table.loc[table.p_value.idxmax()]
-    return float(line.p_value), float(line.least_p)
+    place = int(table.p_value.to_numpy().argmax())
+    return float(table.p_value.iloc[place]), float(table.least_p.iloc[place])
