@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
 
+PALE = "#a9c9e2"  # of C0: an interval that covers 0
+
 
 def curves(
     result: xr.DataArray, ax: Axes | None = None, *, layer_a: int | None = None, label: str | None = None
@@ -232,17 +234,24 @@ def effects(table: pd.DataFrame, ax: Axes | None = None, *, label: str = "betwee
     Returns
     -------
     Axes
-        The Axes. Points are filled where the groups differ (family-wise p <= 0.05), else hollow.
+        The Axes. Points are filled where permuted labels rarely give as large an effect (family-wise p <= 0.05), else
+        hollow. Bars are dark where the interval excludes 0, else pale.
 
     Notes
     -----
-    Filled points come from a family-wise permutation test and bars from a jackknife of each layer by itself, so a bar
-    can exclude 0 at a hollow point. A hollow point does not show that the groups are equal.
+    Fill and shade are two facts. Filled: the labels of these very models matter (a permutation test, family-wise over
+    layers). Dark: models trained anew would show an effect of the same sign (a jackknife over models, each layer by
+    itself). Models vary a lot, so a filled point can have a pale bar, and a hollow point a dark one. A hollow point
+    does not show that the groups are equal.
     """
     ax = ax or _new()
-    reach = [table.effect - table.low, table.high - table.effect]
-    ax.errorbar(table.index, table.effect, yerr=reach, fmt="none", color="C0", capsize=2)
-    for significant, face, meaning in ((True, "C0", f"differ, p <= {LEVEL}"), (False, "white", f"p > {LEVEL}")):
+    reach = np.array([table.effect - table.low, table.high - table.effect])
+    excludes = ((table.low > 0) | (table.high < 0)).to_numpy()
+    for mask, color, meaning in ((excludes, "C0", "interval excludes 0"), (~excludes, PALE, "interval covers 0")):
+        if mask.any():
+            x, y = table.index[mask], table.effect[mask]
+            ax.errorbar(x, y, yerr=reach[:, mask], fmt="none", color=color, capsize=2, label=meaning)
+    for significant, face, meaning in ((True, "C0", f"p <= {LEVEL}"), (False, "white", f"p > {LEVEL}")):
         part = table[(table.p_adjusted <= LEVEL) == significant]
         ax.plot(part.index, part.effect, "o", color="C0", mfc=face, label=meaning if len(part) else None)
     ax.axhline(0, color="0.3", linewidth=0.8)

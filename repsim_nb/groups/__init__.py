@@ -9,8 +9,10 @@ from repsim_nb.groups.arms import arm_difference
 from repsim_nb.groups.clustering import cluster, grouping
 from repsim_nb.groups.dispersion import dispersion_test
 from repsim_nb.groups.extremes import extremes
+from repsim_nb.groups.joint import joint_test
 from repsim_nb.groups.means import means_by_group
 from repsim_nb.groups.ranking import rank_correlation, rank_measures
+from repsim_nb.groups.row_draws import shipped_draws
 from repsim_nb.groups.separation import first_layer, group_test
 
 __all__ = [
@@ -21,7 +23,9 @@ __all__ = [
     "first_layer",
     "group_test",
     "grouping",
+    "joint_test",
     "means_by_group",
     "rank_correlation",
     "rank_measures",
+    "shipped_draws",
 ]

@@ -121,10 +121,9 @@ def grouping(
     import pandas as pd
 
     pairs, two = read_groups(dissimilarity, groups, least=2)
-    labels = _clusters(np.vstack([pairs.values, _scaled_mean(pairs.values)]), 2, method)
     ways = assignments(two.first, n_permutations, np.random.default_rng(seed))
-    index = np.stack([_adjusted_rand_of_assignments(ways, line) for line in labels], axis=1)
-    scores = standardised(index, np.ones(len(labels)))
+    index = _agreements(np.vstack([pairs.values, _scaled_mean(pairs.values)]), ways, method)
+    scores = standardised(index, np.ones(index.shape[1]))
     p_value, _ = p_values(scores)
     _, p_adjusted = p_values(scores[:, :-1])
     return pd.DataFrame(
@@ -137,6 +136,11 @@ def grouping(
         },
         index=pd.Index([*pairs.layers, "all"], name="layer"),
     )
+
+
+def agreement_scores(values: np.ndarray, ways: np.ndarray) -> np.ndarray:
+    """Standardised agreement of two clusters (Ward) with assignments to groups, bool (ways, models): (ways, layers)."""
+    return standardised(_agreements(values, ways, "ward"), np.ones(len(values)))
 
 
 def adjusted_rand(a: Sequence[Any] | np.ndarray, b: Sequence[Any] | np.ndarray) -> float:
@@ -165,6 +169,12 @@ def _adjusted_rand(counts: np.ndarray) -> np.ndarray:
     most = (a + b) / 2
     same = most == chance  # both one cluster, or both all singletons
     return np.where(same, 1.0, (both - chance) / np.where(same, 1, most - chance))
+
+
+def _agreements(values: np.ndarray, ways: np.ndarray, method: str) -> np.ndarray:
+    """Adjusted Rand index of two clusters by layer with each assignment to groups, (ways, layers)."""
+    labels = _clusters(values, 2, method)
+    return np.stack([_adjusted_rand_of_assignments(ways, line) for line in labels], axis=1)
 
 
 def _adjusted_rand_of_assignments(ways: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -69,19 +69,11 @@ def dispersion_test(
     import pandas as pd
 
     pairs, two = read_groups(dissimilarity, groups, least=3)
-    members = [np.flatnonzero(two.first), np.flatnonzero(~two.first)]
-    factors = [1.0, 1.0]
-    if len(members[0]) != len(members[1]):
-        factors = [np.sqrt(len(m) / (len(m) - 1)) for m in members]
-    blocks = [np.clip(pairs.values, 0, None)[:, m[:, None], m] for m in members]
-    distances = [f * centroid_distances(b) for f, b in zip(factors, blocks, strict=True)]
-    spreads = [d.mean(1) for d in distances]
-    difference = spreads[0] - spreads[1]
-    rounding = ROUNDING * np.abs(pairs.values).max((1, 2))
-    difference[np.abs(difference) <= rounding] = 0
+    blocks, factors = _blocks(pairs.values, two.first)
+    spreads = [f * centroid_distances(b).mean(1) for f, b in zip(factors, blocks, strict=True)]
+    difference = _without_rounding(spreads[0] - spreads[1], pairs.values)
     ways = assignments(two.first, n_permutations, np.random.default_rng(seed))
-    residuals = _residuals(distances, two.first, rounding)
-    p_value, p_adjusted = p_values(np.abs(_t_values(residuals, ways, difference)))
+    p_value, p_adjusted = p_values(dispersion_scores(pairs.values, ways))
     fewer = [f * _spreads_without_each(b) for f, b in zip(factors, blocks, strict=True)]
     low, high = jackknife_interval(difference, (fewer[0] - spreads[1], spreads[0] - fewer[1]), level)
     return pd.DataFrame(
@@ -95,6 +87,18 @@ def dispersion_test(
         },
         index=pd.Index(pairs.layers, name="layer"),
     )
+
+
+def dispersion_scores(values: np.ndarray, ways: np.ndarray) -> np.ndarray:
+    """|t| of the difference in spread, (ways, layers), for assignments to the first group, bool (ways, models)."""
+    first = ways[0]
+    blocks, factors = _blocks(values, first)
+    distances = [f * centroid_distances(b) for f, b in zip(factors, blocks, strict=True)]
+    residuals = np.empty((len(values), len(first)))
+    for members, distance in zip((first, ~first), distances, strict=True):
+        residuals[:, members] = distance - distance.mean(1, keepdims=True)
+    difference = distances[0].mean(1) - distances[1].mean(1)
+    return np.abs(_t_values(_without_rounding(residuals.T, values).T, ways, _without_rounding(difference, values)))
 
 
 def centroid_distances(values: np.ndarray) -> np.ndarray:
@@ -112,12 +116,17 @@ def _spreads_without_each(values: np.ndarray) -> np.ndarray:
     return np.array([centroid_distances(values[:, k][:, :, k]).mean(1) for k in kept])
 
 
-def _residuals(distances: list[np.ndarray], first: np.ndarray, rounding: np.ndarray) -> np.ndarray:
-    """Distances minus the mean of their group, (layers, models)."""
-    residuals = np.empty((len(rounding), len(first)))
-    for members, distance in zip((first, ~first), distances, strict=True):
-        residuals[:, members] = distance - distance.mean(1, keepdims=True)
-    return np.where(np.abs(residuals) <= rounding[:, None], 0, residuals)
+def _blocks(values: np.ndarray, first: np.ndarray) -> tuple[list[np.ndarray], list[float]]:
+    """Dissimilarities within each group, and the factors that make spreads of groups of different sizes comparable."""
+    members = [np.flatnonzero(first), np.flatnonzero(~first)]
+    same = len(members[0]) == len(members[1])
+    factors = [1.0 if same else float(np.sqrt(len(m) / (len(m) - 1))) for m in members]
+    return [np.clip(values, 0, None)[:, m[:, None], m] for m in members], factors
+
+
+def _without_rounding(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Numbers (..., layers) with those that are 0 up to rounding of the values set to 0."""
+    return np.where(np.abs(numbers) <= ROUNDING * np.abs(values).max((1, 2)), 0, numbers)
 
 
 def _t_values(residuals: np.ndarray, ways: np.ndarray, difference: np.ndarray) -> np.ndarray:

@@ -84,7 +84,7 @@ def group_test(
     effect = (between - within)[0]
     effect[np.abs(effect) <= ROUNDING * size] = 0
     ways = assignments(two.first, n_permutations, np.random.default_rng(seed))
-    p_value, p_adjusted = p_values(standardised(np.subtract(*_means(pairs.values, ways, ~ways)), size))
+    p_value, p_adjusted = p_values(effect_scores(pairs.values, ways))
     low, high = jackknife_interval(effect, _without_each(pairs.values, two.first), level)
     return pd.DataFrame(
         {
@@ -122,6 +122,11 @@ def first_layer(table: pd.DataFrame, level: float = 0.05) -> Any:
     """
     found = table.index[(table.p_adjusted <= level) & (table.effect > 0)].tolist()
     return found[0] if found else None
+
+
+def effect_scores(values: np.ndarray, ways: np.ndarray) -> np.ndarray:
+    """Standardised effects, (ways, layers), of assignments to the first group, bool (ways, models)."""
+    return standardised(np.subtract(*_means(values, ways, ~ways)), np.abs(values).max((1, 2)))
 
 
 def _means(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -200,14 +200,36 @@ def checkpoints(name: str) -> list[str]:
     raise unknown("model", name, [*embedded(), *PACKAGED, *repositories()])
 
 
-def accuracies() -> pd.DataFrame:
-    """Accuracies of the embedded classifiers, measured when they were trained (index: name).
+def accuracies(family: str | None = None) -> pd.DataFrame:
+    """List the accuracies of the embedded classifiers, measured when they were trained.
 
-    Columns: "test", in distribution, and every out-of-distribution sub-case of nli-heuristics, such as
-    "lexical_overlap/non-entailment/subject_object_swap".
+    Parameters
+    ----------
+    family
+        A family in `list_models()`; None means all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by name. Columns: "test", in distribution, and every out-of-distribution sub-case of nli-heuristics,
+        such as "lexical_overlap/non-entailment/subject_object_swap".
+
+    Raises
+    ------
+    InputError
+        If no embedded classifier is of this family.
+
+    Examples
+    --------
+    >>> len(accuracies("tiny-bert-nli"))
+    40
     """
     import pandas as pd
 
     cards = {name: read_metadata(weight_files(data_dir() / name)[0]) for name in embedded()}
-    rows = {name: json.loads(about["accuracies"]) for name, about in cards.items() if "accuracies" in about}
+    cards = {name: about for name, about in cards.items() if "accuracies" in about}
+    families = {about["family"] for about in cards.values()}
+    if family is not None and family not in families:
+        raise unknown("family of classifiers", family, sorted(families))
+    rows = {name: json.loads(about["accuracies"]) for name, about in cards.items() if family in (None, about["family"])}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")

@@ -4,6 +4,7 @@ from repsim_nb.runs.arm_claims import arms_claim, groups_claim
 from repsim_nb.runs.claims import Claim, claims_table, judged
 from repsim_nb.runs.execution import Run, RunError, run_notebook
 from repsim_nb.runs.index import write_index
+from repsim_nb.runs.joint_claims import jointly
 from repsim_nb.runs.notebook_parameters import ParameterError
 from repsim_nb.runs.notebooks import list_notebooks
 from repsim_nb.runs.outputs import save_figure, save_table
@@ -24,6 +25,7 @@ __all__ = [
     "check_sources",
     "claims_table",
     "groups_claim",
+    "jointly",
     "judged",
     "list_notebooks",
     "output_dir",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -122,6 +123,13 @@ def _native(activation: str, depth: int, seed: int) -> Recipe:
     return Recipe(name, family, 64, depth, number, 1000 + number, activation=activation, rotary=0, batch=8, steps=3000)
 
 
+def _varied(number: int, learning_rate: float, disambiguating: float) -> ClassifierRecipe:
+    """A classifier from the first encoder with a recipe of its own, in a family apart from those with one recipe."""
+    name, family = f"tiny-bert-nli-varied-{number:02}", "tiny-bert-nli-varied"
+    seeds = (600 + number, 1600 + number)
+    return ClassifierRecipe(name, family, *seeds, disambiguating=disambiguating, learning_rate=learning_rate)
+
+
 TRAJECTORY = (0, 50, 150, 500, 1000)  # checkpoints of models with a training trajectory
 EVERY_50 = (0, 10, 25, *range(50, 1500, 50))  # fine enough to find the step at which a model reaches a given loss
 SIZES = ((32, 2), (64, 2), (64, 4), (32, 8), (64, 8), (128, 2), (128, 4), (128, 8))  # and (32, 4), seeded by hand
@@ -144,6 +152,12 @@ _ALL: tuple[AnyRecipe, ...] = (
     *(_native(activation, 3, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),
     EncoderRecipe("tiny-bert-mlm", "tiny-bert-nli", 200, 1200),
     *(ClassifierRecipe(f"tiny-bert-nli-{i:02}", "tiny-bert-nli", 300 + i, 1300 + i) for i in range(40)),
+    EncoderRecipe("tiny-bert-b-mlm", "tiny-bert-b-nli", 210, 1210, width=40, depth=4, head_width=8),
+    *(
+        ClassifierRecipe(f"tiny-bert-b-nli-{i:02}", "tiny-bert-b-nli", 500 + i, 1500 + i, encoder="tiny-bert-b-mlm")
+        for i in range(20)
+    ),
+    *(_varied(i, *varied) for i, varied in enumerate(product((1e-4, 3e-4, 1e-3), (0.003, 0.007, 0.015, 0.03)))),
 )
 RECIPES = {recipe.name: recipe for recipe in _ALL}
 

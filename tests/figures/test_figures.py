@@ -116,15 +116,26 @@ def test_lines_by_groups_show_the_means_and_their_intervals():
     assert ax.get_ylabel() == "distance (radians)"
 
 
-def test_effects_are_filled_where_groups_differ():
+def test_effects_show_the_permutation_test_and_the_interval_apart():
     table = pd.DataFrame(
-        {"effect": [0.0, 0.3, 0.5], "low": [-0.1, 0.1, 0.3], "high": [0.1, 0.5, 0.7], "p_adjusted": [0.8, 0.05, 0.001]}
+        {
+            "effect": [0.0, 0.3, 0.5, 0.2, -0.3],
+            "low": [-0.1, 0.1, -0.1, 0.1, -0.4],
+            "high": [0.1, 0.5, 1.1, 0.3, -0.2],
+            "p_adjusted": [0.8, 0.05, 0.001, 0.2, 1.0],
+        }
     )
     ax = rs.figures.effects(table)
     filled, hollow = ax.lines[-3], ax.lines[-2]
     assert filled.get_xdata().tolist() == [1, 2]
-    assert hollow.get_xdata().tolist() == [0]
+    assert hollow.get_xdata().tolist() == [0, 3, 4]
     assert (filled.get_markerfacecolor(), hollow.get_markerfacecolor()) == ("C0", "white")
+    drawn = {c.get_label(): [s[0, 0] for s in c.lines[2][0].get_segments()] for c in ax.containers}
+    assert drawn == {"interval excludes 0": [1, 3, 4], "interval covers 0": [0, 2]}
+    dark, pale = (c.lines[2][0].get_colors()[0].tolist() for c in ax.containers)
+    assert dark != pale
+    legend = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert legend == {"p <= 0.05", "p > 0.05", "interval excludes 0", "interval covers 0"}
 
 
 def test_the_ranking_has_the_best_measure_at_the_top():

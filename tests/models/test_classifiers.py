@@ -238,12 +238,12 @@ def test_padded_rows_are_every_position_of_some_pairs(model):
 
 
 def published_cards():
-    names = rs.models.accuracies().index
+    names = rs.models.accuracies("tiny-bert-nli").index
     return {name: read_metadata(data_dir() / name / "model.safetensors") for name in names}
 
 
 def test_the_embedded_classifiers_differ_out_of_distribution_alone():
-    table = rs.models.accuracies()
+    table = rs.models.accuracies("tiny-bert-nli")
     assert len(table) == 40
     hard = table[[c for c in table if c.startswith("lexical_overlap/non-entailment")]].mean(axis=1)
     assert hard.max() - hard.min() > 0.4
@@ -263,6 +263,14 @@ def test_the_embedded_classifiers_come_of_one_recipe_with_seeds_of_their_own():
     assert not own["init_seed"] & own["data_seed"]
     assert all(recipe == recipes[0] for recipe in recipes)
     assert len({card["corpus_sha256"] for card in published_cards().values()}) == 1
+
+
+def test_accuracies_of_a_family_are_those_of_its_classifiers():
+    every, models = rs.models.accuracies(), rs.list_models()
+    for family in models.family[every.index].unique():
+        assert rs.models.accuracies(family).equals(every[models.family[every.index] == family])
+    with pytest.raises(InputError, match="Did you mean 'tiny-bert-nli'"):
+        rs.models.accuracies("tiny-bert-nly")
 
 
 @pytest.mark.parametrize("name", ["tiny-bert-nli-07", "tiny-bert-nli-31"])
