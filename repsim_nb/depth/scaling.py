@@ -103,7 +103,7 @@ _NUMBERS: tuple[tuple[str, Callable[[str, np.ndarray], np.ndarray], Callable[[st
 )
 
 
-def _by_size(found: Numbers, sizes: Mapping[str, Size]) -> dict[tuple[Size, ...], Numbers]:
+def _by_size(found: Numbers, sizes: Mapping[str, Size]) -> Mapping[tuple[Size, ...], Numbers]:
     """The numbers of every size, or of every pair of different sizes."""
     cells: dict[tuple[Size, ...], dict[tuple[str, ...], np.ndarray]] = {}
     for key, x in found.items():

@@ -34,8 +34,8 @@ def groups_claim(claim: str, test: pd.DataFrame, spread: pd.DataFrame, least: fl
     middle, beside = test.iloc[1:-1], spread.iloc[1:-1]
     words = [
         f"layer {layer} {line.effect:+.3f} [{line.low:+.3f}, {line.high:+.3f}], {at_most(line.p_adjusted, least)} "
-        f"(spread: p {beside.p_adjusted[layer]:.2g})"
-        for layer, line in middle.iterrows()
+        f"(spread: p {apart:.2g})"
+        for (layer, line), apart in zip(middle.iterrows(), beside.p_adjusted, strict=True)
     ]
     alike = (beside.p_adjusted > LEVEL).all()
     found = ((middle.p_adjusted <= LEVEL) & (middle.low > 0)).all() and alike and len(middle)
