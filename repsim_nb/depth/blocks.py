@@ -13,7 +13,8 @@ from repsim_nb.depth.smooth_decay import SmoothDecay, SmoothNull, divided, start
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.arrays import as_matrix
-from repsim_nb.uncertainty import Documents, at_most
+from repsim_nb.system.p_value import at_most
+from repsim_nb.uncertainty import Documents
 from repsim_nb.uncertainty.grids import of_rows
 
 if TYPE_CHECKING:

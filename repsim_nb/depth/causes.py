@@ -14,7 +14,8 @@ from repsim_nb.depth.power import ENOUGH, block_power, power_text
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.arrays import as_matrix
-from repsim_nb.uncertainty import LEVEL, at_most, jackknife
+from repsim_nb.system.p_value import LEVEL, at_most
+from repsim_nb.uncertainty import jackknife
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from repsim_nb.runs.presets import settle
 from repsim_nb.runs.results_folder import RUN_DIR, output_dir
 from repsim_nb.runs.sources import check_sources
 from repsim_nb.runs.sweep import sweep_notebook
-from repsim_nb.uncertainty import at_most
+from repsim_nb.system.p_value import at_most
 
 __all__ = [
     "RUN_DIR",

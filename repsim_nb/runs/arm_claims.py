@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from repsim_nb.runs.claims import FAILS, HOLDS, OPEN, Claim
-from repsim_nb.uncertainty import LEVEL, at_most
+from repsim_nb.system.p_value import LEVEL, at_most
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from repsim_nb.errors import InputError, unknown
-from repsim_nb.uncertainty.null import LEVEL, at_most
+from repsim_nb.system.p_value import LEVEL, at_most
 
 if TYPE_CHECKING:
     import pandas as pd

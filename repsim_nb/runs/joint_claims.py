@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from repsim_nb.errors import InputError
-from repsim_nb.runs.claims import HOLDS, OPEN, Claim, at_most
+from repsim_nb.runs.claims import HOLDS, OPEN, Claim
+from repsim_nb.system.p_value import LEVEL, at_most
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LEVEL = 0.05
 
 
 def jointly(

@@ -5,7 +5,7 @@ from repsim_nb.uncertainty.closed_form import NullMoments, closed_form, permutat
 from repsim_nb.uncertainty.documents import Documents, WeakNullWarning
 from repsim_nb.uncertainty.grids import Grids, Recomputed, Spread
 from repsim_nb.uncertainty.jackknife import Interval, jackknife, jackknife_grid
-from repsim_nb.uncertainty.null import LEVEL, Null, at_most, calibrated, max_statistic
+from repsim_nb.uncertainty.null import LEVEL, Null, calibrated, max_statistic
 from repsim_nb.uncertainty.options import Uncertainty
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "Spread",
     "Uncertainty",
     "WeakNullWarning",
-    "at_most",
     "calibrated",
     "closed_form",
     "jackknife",

@@ -9,8 +9,8 @@ import numpy as np
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure
+from repsim_nb.system.p_value import LEVEL
 
-LEVEL = 0.05  # significance level
 ROUNDING = 1e-6  # relative difference within which two values count as equal
 
 
@@ -129,14 +129,3 @@ def max_statistic(observed: np.ndarray, permuted: Iterable[np.ndarray], measure:
         p_value=(1 + exceeding) / len(values),
         high_most=float(sign * np.sort(null.max(axis=(1, 2)))[-passing]),
     )
-
-
-def at_most(p_value: float, least: float) -> str:
-    """Write a p-value; one at the smallest value that the test can give is written as "at most".
-
-    Examples
-    --------
-    >>> at_most(0.01, least=0.01), at_most(0.23, least=0.01)
-    ('p at most 0.01', 'p 0.23')
-    """
-    return f"p at most {least:.2g}" if p_value <= least * (1 + 1e-9) else f"p {p_value:.2g}"
