@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -16,6 +16,7 @@ from torch import Tensor
 from repsim_nb.activations.sampling import Sampling
 from repsim_nb.activations.selection import Selection, select
 from repsim_nb.activations.store import Store, as_store, key_of
+from repsim_nb.activations.values import Activations
 from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.models import Model, Packing, load_model
@@ -36,49 +37,6 @@ MLP_BYTES = {"cpu": 2**23}  # of one batch's MLP activations: fits the cache, an
 MLP_BYTES_ACCELERATOR = 2**28  # accelerators need larger batches
 BATCH_SHARE = 0.1  # maximum share of the memory limit for one batch inside the model
 MAX_BATCH_TOKENS = 2**16  # tokens
-
-
-class Activations(Mapping[int, Tensor]):
-    """A model's activations by layer: `acts[layer]` is a float32 tensor of shape (n_rows, d).
-
-    Attributes
-    ----------
-    rows
-        DataFrame(document, sequence, position, char_end); line i describes row i of every tensor.
-    provenance
-        How they were made: model, corpus, site, rows, seed.
-    stored_as
-        Their key in the store that keeps them, or None.
-    """
-
-    def __init__(
-        self,
-        layers: dict[int, Tensor],
-        rows: pd.DataFrame,
-        provenance: dict[str, Any],
-        stored_as: Mapping[str, Any] | None = None,
-    ):
-        self._layers = layers
-        self.rows = rows
-        self.provenance = provenance
-        self.stored_as = stored_as
-
-    def __getitem__(self, layer: int) -> Tensor:
-        if layer not in self._layers:
-            raise InputError(f"Layer {layer!r} was not extracted. Extracted layers: {sorted(self._layers)}.")
-        return self._layers[layer]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._layers)
-
-    def __len__(self) -> int:
-        return len(self._layers)
-
-    def __contains__(self, layer: object) -> bool:
-        return layer in self._layers
-
-    def __repr__(self) -> str:
-        return f"Activations({self.provenance['model']['model']!r}, layers {list(self)}, {len(self.rows):,} rows)"
 
 
 @named_arguments()

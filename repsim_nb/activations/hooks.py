@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repsim_nb.activations.extraction import Activations
+from repsim_nb.activations.values import Activations
 from repsim_nb.errors import InputError, nearest
 from repsim_nb.measures.arrays import as_matrix
 
