@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,6 +74,8 @@ def replicates(
     resources = Resources(memory_limit=memory_limit, executor=executor)
     check_memory(chosen, [[x for side in rows.sides for x in side.tensors]], memory_limit, Uncertainty(interval=True))
     blocks = rows.documents.blocks(BLOCKS, seed)
+    if resources.executor is None:
+        rows = replace(rows, sides=[side.prepared(chosen) for side in rows.sides])
     pairs = [(i, j) for i in range(len(rows.sides)) for j in range(i + 1)]
     units = [(rows.sides[i], rows.sides[j]) for i, j in pairs]
     every = mapped(
@@ -87,8 +90,7 @@ def _replicates(job: tuple[Rows, Measure, np.ndarray], sides: tuple[Side, Side])
     import xarray as xr
 
     rows, measure, blocks = job
-    a = sides[0].prepared(measure)
-    b = a if sides[1] is sides[0] else sides[1].prepared(measure)
+    a, b = (side if side.ready else side.prepared(measure) for side in sides)
     values = np.stack(list(rows.grids(a, b, measure).without(blocks)))
     where = {"without": np.arange(len(values)), "layer_a": list(a.acts), "layer_b": list(b.acts)}
     return xr.DataArray(values, where, ("without", "layer_a", "layer_b"), measure.name)

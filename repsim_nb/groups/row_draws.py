@@ -11,9 +11,8 @@ from repsim_nb.system.shipped import data_dir
 if TYPE_CHECKING:
     import xarray as xr
 
-AGREEMENT = (
-    2e-4  # of a measure's largest value: shipped values are rounded to 16 bits, and other machines round otherwise
-)
+# Of a measure's largest value: shipped values are rounded to 16 bits, and other machines round otherwise
+AGREEMENT = 2e-4
 
 
 def shipped_draws(name: str, first: xr.Dataset) -> xr.Dataset | None:
