@@ -90,10 +90,10 @@ def calibrated_map(result: xr.DataArray) -> xr.DataArray:
     Examples
     --------
     >>> import repsim_nb as rs
-    >>> x = np.random.default_rng(0).normal(size=(60, 4))
-    >>> result = rs.compare({0: x}, {0: x + 1, 1: x[::-1].copy()}, null=99)
-    >>> calibrated_map(result).values
-    array([[1., 0.]])
+    >>> x, noise = np.random.default_rng(0).normal(size=(2, 60, 4))
+    >>> result = rs.compare({0: x}, {0: x + 1, 1: x + noise, 2: noise}, null=99)
+    >>> calibrated_map(result).round(2).values
+    array([[1.  , 0.49, 0.  ]])
 
     References
     ----------

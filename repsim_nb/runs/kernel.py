@@ -4,10 +4,34 @@ import os
 from typing import Any
 
 from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from traitlets import DottedObjectName, Type
 
 from repsim_nb.runs.interpreter import same_package
+
+AWAKE_MS = 1000  # after which a channel looks again for a message it may have missed
+
+
+class WakingChannel(AsyncZMQSocketChannel):
+    """A channel that no message is lost to.
+
+    zmq tells of a message once. jupyter_client sends through a second, synchronous handle of the same socket, which can
+    take that notice: the reply to a cell that writes into an Output widget is then there, and waited for without end.
+    """
+
+    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+        while timeout is None and not await self.socket.poll(AWAKE_MS):
+            pass
+        return await super().get_msg(timeout)
+
+
+class WakingClient(AsyncKernelClient):
+    """A kernel's client that always receives the reply to a cell."""
+
+    shell_channel_class = Type(WakingChannel)
 
 
 def this_interpreter(environment: dict[str, str]) -> type[AsyncKernelManager]:
@@ -20,6 +44,8 @@ def this_interpreter(environment: dict[str, str]) -> type[AsyncKernelManager]:
     spec.argv.append("--log-level=CRITICAL")  # silence the kernel's messages at start and end
 
     class ThisInterpreter(AsyncKernelManager):
+        client_class = DottedObjectName(f"{__name__}.WakingClient")
+
         @property
         def kernel_spec(self) -> KernelSpec:
             return spec

@@ -4,9 +4,9 @@ import _thread
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
@@ -22,30 +22,33 @@ def interruptible() -> Iterator[None]:
     Python drops exceptions raised in a destructor or a garbage collector callback. If that happens to the interrupt,
     or to that of Ctrl-C, it is raised again. Signals that were ignored from the start, as with nohup, stay ignored.
     """
-    interrupted = False
+    interrupted = swallowed = False
+    over = threading.Event()
     reminders: list[threading.Thread] = []
 
-    def interrupt(*_: object) -> None:
-        nonlocal interrupted
-        if not interrupted:
-            interrupted = True
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        nonlocal interrupted, swallowed
+        if frame is not None and frame.f_code is lost.__code__:
+            return  # Python would drop it there as well; the reminder comes back
+        if swallowed or not interrupted:
+            interrupted, swallowed = True, False
             raise KeyboardInterrupt
 
     def remind() -> None:
-        while True:
-            time.sleep(RETRY_SECONDS)
-            if interrupted:
-                return
-            tell_main_thread()  # repeatedly, since one that arrives just before a system call does not end it
+        while not over.wait(RETRY_SECONDS):
+            if swallowed:
+                tell_main_thread()  # repeatedly, since one that arrives just before a system call does not end it
 
     def lost(about: Any) -> None:
-        nonlocal interrupted
+        nonlocal interrupted, swallowed
         if not issubclass(about.exc_type, KeyboardInterrupt):
             hook(about)
             return
-        interrupted = False
-        reminders.append(threading.Thread(target=remind, daemon=True))
-        reminders[-1].start()
+        interrupted = True  # nothing may be raised while the reminder starts
+        if not reminders:
+            reminders.append(threading.Thread(target=remind, daemon=True))
+            reminders[0].start()
+        swallowed = True
 
     hook, sys.unraisablehook = sys.unraisablehook, lost
     handled = [number for number in ENDING if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN]
@@ -53,8 +56,9 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        interrupted = True
-        for reminder in reminders:  # wait for them, since a late signal would end the process
+        interrupted, swallowed = True, False
+        over.set()
+        for reminder in reminders:  # wait for it, since a late signal would end the process
             reminder.join()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from functools import partial
@@ -76,6 +77,18 @@ def test_interruptible_raises_again_what_was_swallowed(place, number, monkeypatc
             lasts(place, number)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_interruptible_is_not_lost_where_threads_start_slowly(monkeypatch):
+    start = threading.Thread.start
+
+    def slowly(thread):
+        start(thread)
+        time.sleep(0.3)  # as on a crowded machine, where the reminder comes before this returns
+
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        lasts(in_the_collector, signal.SIGTERM)
 
 
 def test_interruptible_leaves_the_cleaning_up_alone_and_puts_back_what_was_there():
