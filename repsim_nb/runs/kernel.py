@@ -23,6 +23,7 @@ class WakingChannel(AsyncZMQSocketChannel):
     """
 
     async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for a message, at most `timeout` seconds, and look for one every second."""
         while timeout is None and not await self.socket.poll(AWAKE_MS):
             pass
         return await super().get_msg(timeout)
