@@ -1,5 +1,6 @@
 """Comparisons of layers: two models, a population of models, or a family of models on packed sequences."""
 
+from repsim_nb.comparison.ceiling import noise_ceiling
 from repsim_nb.comparison.cost import Estimate, estimate
 from repsim_nb.comparison.layers import compare, compare_all
 from repsim_nb.comparison.population import compare_models
@@ -16,6 +17,7 @@ __all__ = [
     "compare_family",
     "compare_models",
     "estimate",
+    "noise_ceiling",
     "replicates",
     "stream",
 ]

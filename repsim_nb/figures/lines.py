@@ -20,7 +20,12 @@ PALE = "#a9c9e2"  # of C0: an interval that covers 0
 
 
 def curves(
-    result: xr.DataArray, ax: Axes | None = None, *, layer_a: int | None = None, label: str | None = None
+    result: xr.DataArray,
+    ax: Axes | None = None,
+    *,
+    layer_a: int | None = None,
+    label: str | None = None,
+    ceiling: xr.Dataset | None = None,
 ) -> Axes:
     """Draw the similarity of two models layer by layer, with interval and null if the result has them.
 
@@ -37,6 +42,9 @@ def curves(
         Draw this layer of a against every layer of b. None draws each layer that both models have against itself.
     label
         Legend entry of the curve. None names the models if there are other curves.
+    ceiling
+        Result of `noise_ceiling` with the same measure, drawn as lines. It is about equal layers, so it cannot be drawn
+        with `layer_a`.
 
     Returns
     -------
@@ -46,7 +54,8 @@ def curves(
     Raises
     ------
     InputError
-        If `result` is not a comparison result, has values that are not finite, or lacks the layer.
+        If `result` is not a comparison result, has values that are not finite, or lacks the layer; or if the ceiling is
+        of another measure or does not belong to the curve.
 
     Notes
     -----
@@ -84,13 +93,15 @@ def curves(
         ax.plot(layers, row.null_mean, "--", linewidth=1, color="0.55", zorder=1)
         ax.fill_between(layers, row.null_mean, row.null_high_family, color="0.55", alpha=0.3, linewidth=0, zorder=1)
         _label_once(ax, "unrelated: mean to 5% level")
+    if ceiling is not None:
+        _draw_ceiling(ceiling, ax, result, layer_a)
     _limit_to_bounds(ax, result)
     ax.set(xlabel="layer" if layer_a is None else f"layer of {plain(b)}", ylabel=scale_label(result))
     if layer_a is not None:
         ax.set_title(f"layer {layer_a} of {plain(a)}")
     ax.spines[["top", "right"]].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if label or others or "null_mean" in row.coords:
+    if label or others or ceiling is not None or "null_mean" in row.coords:
         ax.legend(frameon=False, fontsize="small")
     return ax
 
@@ -108,6 +119,20 @@ def _curve(result: xr.DataArray, layer_a: int | None) -> tuple[list[int], xr.Dat
         raise InputError("The two models have no layer in common; choose one with layer_a.")
     along = xr.DataArray(both, dims="layer")
     return both, result.sel(layer_a=along, layer_b=along)
+
+
+def _draw_ceiling(ceiling: xr.Dataset, ax: Axes, result: xr.DataArray, layer_a: int | None) -> None:
+    """The lines of a noise ceiling, each named once."""
+    if layer_a is not None:
+        raise InputError("A ceiling is about equal layers; leave out layer_a or the ceiling.")
+    if ceiling.attrs.get("measure") != result.name:
+        raise InputError(f"The ceiling is of {ceiling.attrs.get('measure')!r}, the curve of {result.name!r}.")
+    titles = {"seeds": "ceiling: seeds of one recipe", "halves": "ceiling: two halves of the documents"}
+    named = ax.get_legend_handles_labels()[1]
+    for (name, title), dash in zip(titles.items(), ("-.", ":"), strict=True):
+        if name in ceiling:
+            once = "_" if title in named else title
+            ax.plot(ceiling.layer, ceiling[name], dash, color="0.25", linewidth=1.2, label=once, zorder=2)
 
 
 def _label_once(ax: Axes, label: str) -> None:
