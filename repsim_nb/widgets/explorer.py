@@ -31,7 +31,7 @@ from repsim_nb.widgets.reproduce import as_commands, as_python
 from repsim_nb.widgets.setup import Setup
 from repsim_nb.widgets.state import BOTH, from_json, to_json
 from repsim_nb.widgets.takeaway import TakeAway, write
-from repsim_nb.widgets.views import Maps, Pair, box, curves_as_html, on_map, pair_of
+from repsim_nb.widgets.views import Maps, Pair, box, curves_as_html, has_calibrated, on_map, pair_of, shown
 from repsim_nb.widgets.work import Work
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class Explorer(Parts):
         The pickers, each with a trait `value`.
     uncertainty
         The checkbox "null and interval".
+    calibrated
+        The checkbox "calibrated scores" over the maps, which is there if the results have some; see `calibrated_map`.
     status
         Read-only trait: "idle", "running", "done", "cancelled" or "failed".
     error
@@ -155,17 +157,20 @@ class Explorer(Parts):
         self._work = Work(self._bar, self.alert, lambda text: self.set_trait("error", text))
         self._forecast = Forecast(self._work, self._cache)
         self._maps, self._curves = Maps(self._select_cell), widgets.HTML()
+        self.calibrated = widgets.Checkbox(description="calibrated scores: 0 = unrelated, 1 = same", indent=False)
         self._curves.add_class("repsim-curves")
         self._behind = Behind(self._work, self._cache, self._refresh)
         self._take_away = TakeAway()
         results = box("repsim-results", self._maps, self._curves)
-        parts = [self._setup, self._bar, self.alert, results, self._behind, self._take_away]
+        parts = [self._setup, self._bar, self.alert, self.calibrated, results, self._behind, self._take_away]
         super().__init__([Frame("Explorer"), *parts])  # top to bottom, the order of the Tab key
         self.add_class("repsim")
         self.add_class("repsim-explorer")
         self._setup.on_change(self._changed)
+        self.calibrated.observe(self._show_maps, "value")
         self._take_away.export.on_click(lambda _: self._export_here())
         self._take_away.restore.on_click(lambda _: self._restore_here())
+        self.calibrated.layout.display = "none"
         self._changed()
         self._refresh()
 
@@ -334,7 +339,8 @@ class Explorer(Parts):
         """Show new results, all on one scale."""
         before, against = self.selected, self.against
         self._results, self._asked = found, question
-        self._maps.take(found)
+        self.calibrated.layout.display = None if has_calibrated(found) else "none"
+        self._maps.take(shown(found, self.calibrated.value))
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
             against, before = wanted
@@ -348,7 +354,16 @@ class Explorer(Parts):
         self._maps.appear()  # last: from now on the maps can be clicked
 
     def _draw_curves(self) -> None:
-        self._curves.value = curves_as_html(self.results, self.against, self.selected)
+        self._curves.value = curves_as_html(shown(self._results, self.calibrated.value), self.against, self.selected)
+
+    def _show_maps(self, change: Any) -> None:
+        """Draw everything again, calibrated or not."""
+        with self._work.guard():
+            if self._results:
+                self._maps.take(shown(self._results, self.calibrated.value))
+                self._maps.mark(self.against, self.selected)
+                self._draw_curves()
+                self._maps.appear()
 
     @traitlets.validate("selected")
     def _valid_selected(self, proposal: Any) -> Pair | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from repsim_nb.comparison import calibrated_map
 from repsim_nb.errors import InputError
 from repsim_nb.figures import curves
 from repsim_nb.figures.scales import limits_of
@@ -72,6 +73,18 @@ class Maps(widgets.HBox):
             row, column = change.new
             result = self._results[b]
             self._chosen(b, (int(result.layer_a[row]), int(result.layer_b[column])))
+
+
+def has_calibrated(results: Mapping[str, xr.DataArray]) -> bool:
+    """Whether all results have calibrated scores."""
+    return bool(results) and all("calibrated" in result.coords for result in results.values())
+
+
+def shown(results: Mapping[str, xr.DataArray], calibrated: bool) -> dict[str, xr.DataArray]:
+    """The maps to draw: calibrated if that is asked and all results can be."""
+    if calibrated and has_calibrated(results):
+        return {b: calibrated_map(result) for b, result in results.items()}
+    return dict(results)
 
 
 def on_map(result: xr.DataArray, pair: Pair) -> bool:

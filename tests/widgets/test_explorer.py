@@ -48,6 +48,28 @@ def test_the_result_is_what_compare_returns(shown):
     assert shown.status == "done"
 
 
+def test_calibrated_scores_are_drawn_when_the_box_is_ticked():
+    explorer = rs.Explorer(A, B, null=19, **SMALL)
+    assert explorer.calibrated.layout.display == "none"
+    result = explorer.run()
+    assert explorer.calibrated.layout.display is None
+    explorer.selected = (1, 1)
+    for ticked, drawn in ((True, result.calibrated), (False, result)):
+        explorer.calibrated.value = ticked
+        layer_map = explorer._maps.by_model[B]
+        assert np.allclose(np.array(layer_map.view["values"], dtype=float), drawn.values, atol=0.005)
+        assert explorer._maps.children == (layer_map,)
+        assert explorer.selected == (1, 1)
+        assert layer_map.selected == [1, 1]
+        assert ("unrelated" in explorer._curves.value) is not ticked
+    explorer.calibrated.value = True
+    explorer.uncertainty.value = False
+    explorer.run()
+    assert explorer.error == ""
+    assert explorer.calibrated.layout.display == "none", "no null, no calibrated scores"
+    assert np.allclose(np.array(explorer._maps.by_model[B].view["values"], dtype=float), explorer.result, atol=0.005)
+
+
 def test_the_map_shows_each_value_with_the_colour_the_heatmap_has(shown):
     view = shown._maps.by_model[B].view
     result = shown.results[B]
