@@ -156,7 +156,9 @@ class _Job:
 
     def table(self) -> _Table:
         """Load the models and choose the documents."""
-        lower, higher = [load_model(m) for m in self.senders], [load_model(m) for m in self.receivers]
+        sides = (self.senders, self.receivers)
+        once = {m: load_model(m) for m in dict.fromkeys(m for side in sides for m in side if isinstance(m, str))}
+        lower, higher = ([once[m] if isinstance(m, str) else load_model(m) for m in side] for side in sides)
         if not lower or not higher:
             raise InputError("Need at least one sender and one receiver.")
         models = _by_name([*lower, *higher])

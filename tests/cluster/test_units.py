@@ -248,3 +248,29 @@ def test_activations_that_another_machine_keeps_to_itself_are_found_missing(pool
         InputError, match=r"stored the activations of tiny-neox-w32-d2, but .*here.* does not have them"
     ):
         extraction.arrived(extraction.departing(acts), Resources(store=tmp_path / "here"))
+
+
+def _count_loads():
+    """In a worker: write down what is loaded from now on."""
+    from repsim_nb.stitching import table
+
+    loaded, load = [], table.load_model
+    table.load_model = lambda name, *rest, **how: (loaded.append(name), load(name, *rest, **how))[1]
+    table.loaded_here = loaded
+
+
+def _loads():
+    from repsim_nb.stitching import table
+
+    table.load_model = rs.load_model
+    return table.loaded_here
+
+
+def test_a_worker_loads_each_model_of_a_table_once(cluster):
+    cluster._client.run(_count_loads)
+    table = rs.stitching_table([SMALL, DEEP], [SMALL, WIDE], [1, 2], TEXTS, **LEAST_SQUARES, executor=cluster)
+    assert table.penalty.size == 8
+    by_worker = list(cluster._client.run(_loads).values())
+    assert by_worker, "no worker was asked"
+    assert all(loaded in ([], [SMALL, DEEP, WIDE]) for loaded in by_worker)
+    assert any(by_worker)
