@@ -147,6 +147,8 @@ _ALL: tuple[AnyRecipe, ...] = (
     _neox(128, 4, 13),
     _neox(128, 8, 14),
     *(_neox(*size, 17 + 2 * i + seed, EVERY_50, f"-s{seed + 1}") for i, size in enumerate(SIZES) for seed in range(2)),
+    *(_neox(32, 4, 40 + seed, EVERY_50, f"-s{seed}") for seed in (3, 4, 5)),  # the first three have no checkpoints
+    *(_neox(width, 4, 40 + width // 64 + 5, EVERY_50, "-s3") for width in (64, 128)),
     *(_heads(*heads, seed) for seed in range(3) for heads in ((16, 4), (32, 8), (8, 2), (16, 8), (8, 8))),
     *(_native(activation, 4, seed) for seed in range(3) for activation in ("gelu", "solu_ln")),
     *(_native(activation, 3, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),
