@@ -123,6 +123,15 @@ def _native(activation: str, depth: int, seed: int) -> Recipe:
     return Recipe(name, family, 64, depth, number, 1000 + number, activation=activation, rotary=0, batch=8, steps=3000)
 
 
+def _of_second(number: int) -> ClassifierRecipe:
+    """A classifier from the second encoder, on which 0.7% of disambiguating pairs leave nearly all with the shortcut.
+
+    With 2%, two trial classifiers got half of the pairs right, as the middle of the first family does.
+    """
+    name, seeds = f"tiny-bert-b-nli-{number:02}", (500 + number, 1500 + number)
+    return ClassifierRecipe(name, "tiny-bert-b-nli", *seeds, encoder="tiny-bert-b-mlm", disambiguating=0.02)
+
+
 def _varied(number: int, learning_rate: float, disambiguating: float) -> ClassifierRecipe:
     """A classifier from the first encoder with a recipe of its own, in a family apart from those with one recipe."""
     name, family = f"tiny-bert-nli-varied-{number:02}", "tiny-bert-nli-varied"
@@ -155,10 +164,7 @@ _ALL: tuple[AnyRecipe, ...] = (
     EncoderRecipe("tiny-bert-mlm", "tiny-bert-nli", 200, 1200),
     *(ClassifierRecipe(f"tiny-bert-nli-{i:02}", "tiny-bert-nli", 300 + i, 1300 + i) for i in range(40)),
     EncoderRecipe("tiny-bert-b-mlm", "tiny-bert-b-nli", 210, 1210, width=40, depth=4, head_width=8),
-    *(
-        ClassifierRecipe(f"tiny-bert-b-nli-{i:02}", "tiny-bert-b-nli", 500 + i, 1500 + i, encoder="tiny-bert-b-mlm")
-        for i in range(20)
-    ),
+    *(_of_second(i) for i in range(20)),
     *(_varied(i, *varied) for i, varied in enumerate(product((1e-4, 3e-4, 1e-3), (0.003, 0.007, 0.015, 0.03)))),
 )
 RECIPES = {recipe.name: recipe for recipe in _ALL}
