@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from repsim_nb import models as models
     from repsim_nb import stitching as stitching
     from repsim_nb import uncertainty as uncertainty
+    from repsim_nb import weights as weights
     from repsim_nb.activations import Sampling as Sampling
     from repsim_nb.activations import Store as Store
     from repsim_nb.activations import extract as extract
@@ -68,6 +69,7 @@ _MODULES = {
     name: name
     for name in (
         *("activations", "corpora", "depth", "figures", "groups", "measures", "models", "stitching", "uncertainty"),
+        "weights",
     )
 } | {"closeup": "comparison.closeup", "controls": "comparison.controls"}
 __all__ = [*_MODULES, *_HOME]

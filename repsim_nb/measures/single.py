@@ -49,9 +49,16 @@ def effective_rank(x: Any) -> float:
     >>> round(effective_rank([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]), 6)
     2.0
     """
-    s = _spectrum(x, "effective_rank")
-    share = s / s.sum()
-    return torch.exp(-(share * share.log()).sum()).item()
+    return effective_count(_spectrum(x, "effective_rank"))
+
+
+def effective_count(values: torch.Tensor) -> float:
+    """Exp of the entropy of `values` (none negative, not all 0) as shares of their sum: as many equal values give it.
+
+    >>> round(effective_count(torch.tensor([2.0, 2.0, 2.0, 0.0])), 6)
+    3.0
+    """
+    return torch.special.entr(values / values.sum()).sum().exp().item()
 
 
 def participation_ratio(x: Any) -> float:

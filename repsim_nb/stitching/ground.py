@@ -106,7 +106,7 @@ class Ground:
             self._choose_fit_windows(n_fit)
         report = self._cut("report")
         wanted = self.task.n_report if n_report is None else n_report
-        self.windows["report"] = _sample_windows(report, wanted, np.random.default_rng([seed, 2]))
+        self.windows["report"] = sample_windows(report, wanted, np.random.default_rng([seed, 2]))
         if not all(self.windows.values()):
             raise InputError(
                 f"{self.corpora['report']!r} has too few documents for separate fit, early-stopping and report sets. "
@@ -119,7 +119,7 @@ class Ground:
 
     def _choose_fit_windows(self, n_fit: int) -> None:
         rng = np.random.default_rng([self.seed, 1])
-        windows = _sample_windows(self._cut("fit"), n_fit, rng)
+        windows = sample_windows(self._cut("fit"), n_fit, rng)
         stopping = _sample_documents(windows, min(STOP_SHARE * len(windows), self.task.stop_most), rng)
         self.windows = {
             "fit": [w for w in windows if w.text not in stopping],
@@ -411,7 +411,7 @@ def _parts(fit: Corpus, report: Corpus) -> dict[str, Corpus]:
     return {"fit": fit, "match": fit, "stop": fit, "report": report}
 
 
-def _sample_windows(windows: list[Window], wanted: int, rng: np.random.Generator) -> list[Window]:
+def sample_windows(windows: list[Window], wanted: int, rng: np.random.Generator) -> list[Window]:
     """Sample at most `wanted` windows in random order, spread evenly over documents."""
     turns: dict[int, int] = {}
     ranked = []
