@@ -92,8 +92,10 @@ class Batches:
         }
 
 
-def gradients(model: Model, parameters: Sequence[nn.Parameter], batches: Batches) -> Iterator[dict[int, Tensor]]:
-    """For every batch, id of a parameter -> gradient of the batch's mean loss.
+def gradients(
+    model: Model, parameters: Sequence[nn.Parameter], batches: Batches
+) -> Iterator[dict[nn.Parameter, Tensor]]:
+    """For every batch, parameter -> gradient of the batch's mean loss.
 
     Sequences run one by one and their gradients are summed in float32, so memory does not grow with the batch and none
     of them is padded. Dropout is off.
@@ -117,7 +119,7 @@ def gradients(model: Model, parameters: Sequence[nn.Parameter], batches: Batches
                 total /= predictions
                 if not total.isfinite().all():
                     raise not_finite(model, f"in its gradients of batch {number // size}")
-            yield {id(parameter): total for parameter, total in zip(parameters, sums, strict=True)}
+            yield dict(zip(parameters, sums, strict=True))
 
 
 def _add(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,15 +16,8 @@ from repsim_nb.models.positions import positions
 from repsim_nb.system.progress import steps
 from repsim_nb.system.versions import versions
 from repsim_nb.weights.gradients import Batches, gradients
-from repsim_nb.weights.matrices import (
-    ATTENTION_PARTS,
-    MLP_PARTS,
-    Labelled,
-    block_of,
-    labelled,
-    labelled_gradients,
-    parameters_of,
-)
+from repsim_nb.weights.labelled import ATTENTION, Labelled, labelled, labelled_gradients
+from repsim_nb.weights.matrices import MLP_PARTS, BlockPlan, parameters_of, plans
 from repsim_nb.weights.singular_values import PRECISE, numbers, rounding, singular_values
 
 if TYPE_CHECKING:
@@ -33,7 +26,7 @@ if TYPE_CHECKING:
     from repsim_nb.corpora import Corpus
 
 OF = ("weights", "gradients")
-PARTS = (*ATTENTION_PARTS, *MLP_PARTS)
+PARTS = (*ATTENTION, "ov", *MLP_PARTS)
 WHOLE = "whole"
 
 
@@ -144,7 +137,7 @@ def spectra(
     if of == "weights":
         check_effect(spectra, text, 'weights depend on no text. Leave it out, or set of="gradients".')
     model = load_model(model)
-    blocks = positions(model.name, model.n_layers, layers, "matrices")
+    blocks = plans(model, positions(model.name, model.n_layers, layers, "matrices"))
     chosen = _chosen(parts)
     about: dict[str, Any] = {"of": of, "model": model.provenance, "versions": versions()}
     if of == "weights":
@@ -171,22 +164,23 @@ def _chosen(parts: str | Sequence[str]) -> list[str]:
     return list(parts)
 
 
-def _of_weights(model: Model, layers: list[int], parts: list[str], heads: bool) -> Iterator[dict[str, Any]]:
-    for layer in steps(layers, f"weights of {model.name}", "layer"):
-        block = block_of(model, layer, nn.Parameter.detach)
-        yield from _rows(model, "weights", {"layer": layer}, labelled(block, heads), parts, PRECISE)
+def _of_weights(
+    model: Model, blocks: Mapping[int, BlockPlan], parts: list[str], heads: bool
+) -> Iterator[dict[str, Any]]:
+    for layer in steps(blocks, f"weights of {model.name}", "layer"):
+        weights = blocks[layer].read(nn.Parameter.detach)
+        yield from _rows(model, "weights", {"layer": layer}, labelled(weights, heads), parts, PRECISE)
 
 
 def _of_gradients(
-    model: Model, layers: list[int], parts: list[str], heads: bool, batches: Batches
+    model: Model, blocks: Mapping[int, BlockPlan], parts: list[str], heads: bool, batches: Batches
 ) -> Iterator[dict[str, Any]]:
     precision = torch.finfo(model.dtype).eps
-    for batch, of in enumerate(gradients(model, parameters_of(model, layers), batches), 1):
-        for layer in steps(layers, f"ranks of batch {batch}", "layer"):
-            weights = block_of(model, layer, nn.Parameter.detach)
-            block = block_of(model, layer, lambda parameter: of[id(parameter)])  # noqa: B023
+    for batch, found in enumerate(gradients(model, parameters_of(blocks), batches), 1):
+        for layer in steps(blocks, f"ranks of gradients, batch {batch}", "layer"):
+            weights, changes = (blocks[layer].read(read) for read in (nn.Parameter.detach, found.__getitem__))
             labels = {"batch": batch, "layer": layer}
-            yield from _rows(model, "gradients", labels, labelled_gradients(weights, block, heads), parts, precision)
+            yield from _rows(model, "gradients", labels, labelled_gradients(weights, changes, heads), parts, precision)
 
 
 def _rows(
