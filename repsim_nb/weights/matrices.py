@@ -96,7 +96,7 @@ class BlockPlan:
         stack = next(stacks, [nn.Identity()] * layer)
         self.block = stack[layer - 1]
         self.modules = dict(self.block.named_modules())
-        config = getattr(module, "config", None)
+        config: Any = getattr(module, "config", None)
         self.config = config.get_text_config() if hasattr(config, "get_text_config") else config
         self.attention_paths, self.order = self._attention()
         self.mlp_paths = self._mlp()

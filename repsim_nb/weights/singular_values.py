@@ -80,7 +80,7 @@ def singular_values(*factors: Tensor) -> Tensor:
     As many as the shapes allow: min(rows, columns), and no more than the width that a product goes through, since the
     others are 0 but for rounding.
     """
-    factors = tuple(factor.double() for factor in factors)
+    factors = tuple((factor.cpu() if factor.is_mps else factor).double() for factor in factors)  # MPS has no float64
     if len(factors) == 1:
         return torch.linalg.svdvals(factors[0])
     left, right = factors

@@ -156,6 +156,8 @@ def spectra(
 def _chosen(parts: str | Sequence[str]) -> list[str]:
     if isinstance(parts, str):
         parts = PARTS if parts == "all" else [parts]
+    if not isinstance(parts, Sequence):
+        raise InputError(f'parts={parts!r}; expected "all" or some of {", ".join(PARTS)}.')
     for part in parts:
         if part not in PARTS:
             raise unknown("part", part, PARTS)

@@ -186,6 +186,7 @@ def test_spectra_of_gradients_in_half_precision_are_near_those_in_full():
         ({"part": "ov"}, "has no argument 'part'. Did you mean 'parts'"),
         ({"parts": "mlp_ou"}, "Unknown part 'mlp_ou'. Did you mean 'mlp_out'"),
         ({"parts": []}, "parts is empty"),
+        ({"parts": 3}, 'parts=3; expected "all" or some of query'),
         ({"parts": "mlp_gate"}, "tiny-neox-w32-d2 has no mlp_gate"),
         ({"layers": 0}, "Layer 0 is the embedding"),
         ({"layers": 3}, "Layer 3 does not exist"),

@@ -322,6 +322,13 @@ def test_spectra_refuses_architectures_it_cannot_tell_by_name(kind, more, words)
         rs.weights.spectra(rs.load_model(module, tokenizer=TOKENS))
 
 
+def test_spectra_refuses_a_model_of_transformer_lens_and_takes_the_one_it_was_made_from():
+    model = rs.load_model("tiny-gelu-3l-s0")
+    with pytest.raises(InputError, match=r"\(TransformerBridge\) cannot be told apart at layer 1"):
+        rs.weights.spectra(rs.load_model(model.bridge))
+    assert set(rs.weights.spectra(model)["layer"]) == {1, 2, 3}
+
+
 def test_spectra_refuses_matrices_of_zeros_by_place_and_reads_the_others():
     model = loaded("llama")
     blocks_of(model.module)[1].mlp.down_proj.weight.zero_()
