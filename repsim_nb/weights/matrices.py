@@ -7,6 +7,7 @@ or if the slices do not give the values that its heads pass on when it runs.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -177,18 +178,21 @@ class BlockPlan:
         InputError
             If it is anything else: heads are packed in another way, or normalised, mixed or gated before.
         """
-        model, seen = self.model, {}
+        model, seen = self.model, defaultdict[str, list[Tensor]](list)
         value_path, output_path = self.attention_paths[-2], self.attention_paths[-1]
-        batch = batch_of(model, *np.split(random_ids(model, 2), 2))
-        hidden = torch.randn(2, 1, model.d_model, generator=torch.Generator().manual_seed(0))
+        states = torch.randn(2, 1, 1, model.d_model, generator=torch.Generator().manual_seed(0))
         with ExitStack() as hooks:
-            for name, path in (("in", value_path), ("out", output_path)):
-                module = self.modules[path]
-                handle = module.register_forward_pre_hook(lambda _, given, name=name: seen.update({name: given[0]}))
+            for path in (value_path, output_path):
+                handle = self.modules[path].register_forward_pre_hook(
+                    lambda _, given, path=path: seen[path].append(exact(given[0]).flatten())
+                )
                 hooks.callback(handle.remove)
-            model.run(hidden.to(model.device, model.dtype), self.layer - 1, self.layer, batch)
-        x, passed = (seen[name].reshape(2, -1).float().diff(dim=0)[0] for name in ("in", "out"))
-        expected = (self.read(nn.Parameter.detach).values.float() @ x).flatten()
+            for hidden, ids in zip(states.to(model.device, model.dtype), random_ids(model, 2), strict=True):
+                model.run(hidden, self.layer - 1, self.layer, batch_of(model, np.array([ids])))
+        if any(len(seen[path]) != 2 for path in (value_path, output_path)):
+            raise self.refusal(f"{value_path} and {output_path} do not run once for each text")
+        x, passed = (seen[path][1] - seen[path][0] for path in (value_path, output_path))
+        expected = (self.read(exact).values @ x).flatten()
         if passed.shape != expected.shape or (passed - expected).norm() > self._tolerance * expected.norm():
             raise self.refusal(f"what reaches {output_path} are not the values of each head, side by side")
 
@@ -204,6 +208,12 @@ class BlockPlan:
             "GPT-NeoX, GPT-2, OPT, GPT-J, GPT-Neo, Phi, Llama, Mistral, Qwen and others that name their parts as Llama "
             "does, TransformerLens' native format, BERT, RoBERTa, DistilBERT and MPNet."
         )
+
+
+def exact(values: Tensor) -> Tensor:
+    """The values in float64, in which sums and products of them are exact but for rounding; MPS has none."""
+    values = values.detach()
+    return (values.cpu() if values.is_mps else values).double()
 
 
 def plans(model: Model, layers: Sequence[int]) -> dict[int, BlockPlan]:

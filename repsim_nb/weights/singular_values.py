@@ -66,7 +66,7 @@ def spectrum_of(matrix: Any, dimension: int | None = None) -> dict[str, float]:
      'frobenius_norm': 3.162, 'spectral_norm': 3.0, 'gini': 0.25}
     """
     x = as_matrix(matrix, "matrix")
-    s = singular_values(x)
+    s = singular_values(x.double())
     if dimension is not None:
         s = _first(s, dimension, x)
     if not s[0] > 0:
@@ -75,12 +75,11 @@ def spectrum_of(matrix: Any, dimension: int | None = None) -> dict[str, float]:
 
 
 def singular_values(*factors: Tensor) -> Tensor:
-    """Singular values of a matrix, or of a product left @ right, float64, largest first.
+    """Singular values of a matrix in float64, or of a product left @ right, largest first.
 
     As many as the shapes allow: min(rows, columns), and no more than the width that a product goes through, since the
     others are 0 but for rounding.
     """
-    factors = tuple((factor.cpu() if factor.is_mps else factor).double() for factor in factors)  # MPS has no float64
     if len(factors) == 1:
         return torch.linalg.svdvals(factors[0])
     left, right = factors

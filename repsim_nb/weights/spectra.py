@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from repsim_nb.comparison.result import as_json
 from repsim_nb.errors import InputError, check_effect, named_arguments, unknown
@@ -17,7 +16,7 @@ from repsim_nb.system.progress import steps
 from repsim_nb.system.versions import versions
 from repsim_nb.weights.gradients import Batches, gradients
 from repsim_nb.weights.labelled import ATTENTION, Labelled, labelled, labelled_gradients
-from repsim_nb.weights.matrices import MLP_PARTS, BlockPlan, parameters_of, plans
+from repsim_nb.weights.matrices import MLP_PARTS, BlockPlan, exact, parameters_of, plans
 from repsim_nb.weights.singular_values import PRECISE, numbers, rounding, singular_values
 
 if TYPE_CHECKING:
@@ -170,7 +169,7 @@ def _of_weights(
     model: Model, blocks: Mapping[int, BlockPlan], parts: list[str], heads: bool
 ) -> Iterator[dict[str, Any]]:
     for layer in steps(blocks, f"weights of {model.name}", "layer"):
-        weights = blocks[layer].read(nn.Parameter.detach)
+        weights = blocks[layer].read(exact)
         yield from _rows(model, "weights", {"layer": layer}, labelled(weights, heads), parts, PRECISE)
 
 
@@ -180,7 +179,8 @@ def _of_gradients(
     precision = torch.finfo(model.dtype).eps
     for batch, found in enumerate(gradients(model, parameters_of(blocks), batches), 1):
         for layer in steps(blocks, f"ranks of gradients, batch {batch}", "layer"):
-            weights, changes = (blocks[layer].read(read) for read in (nn.Parameter.detach, found.__getitem__))
+            weights = blocks[layer].read(exact)
+            changes = blocks[layer].read(lambda parameter, found=found: exact(found[parameter]))  # type: ignore[misc]
             labels = {"batch": batch, "layer": layer}
             yield from _rows(model, "gradients", labels, labelled_gradients(weights, changes, heads), parts, precision)
 

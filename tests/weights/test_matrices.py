@@ -238,6 +238,16 @@ def test_spectra_counts_shared_heads_once_for_keys_and_values_and_each_for_queri
     assert not table.isna().any(axis=None)
 
 
+def test_spectra_of_weights_in_half_precision_are_exact():
+    model = rs.load_model(bare("llama, shared keys", torch.float32), tokenizer=TOKENS, dtype="bfloat16")
+    attention = blocks_of(model.module)[0].self_attn
+    value, output = (getattr(attention, path).weight.double().numpy() for path in ("v_proj", "o_proj"))
+    heads = [output[:, 8 * h : 8 * h + 8] @ value[8 * (h // 2) : 8 * (h // 2) + 8] for h in range(4)]
+    ov = rs.weights.spectra(model, layers=1, parts="ov").set_index("head")["frobenius_norm"]
+    for head, matrix in [("whole", sum(heads)), *enumerate(heads)]:
+        assert ov[head] == pytest.approx(np.linalg.norm(matrix), rel=1e-10)
+
+
 def test_labelled_gradients_are_the_change_of_the_product_along_the_gradients():
     """The derivative of (W_O + t dW_O)(W_V + t dW_V) at t = 0, by central differences, which are exact here."""
     model = loaded("llama, shared keys")
