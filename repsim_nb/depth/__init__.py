@@ -8,7 +8,7 @@ from repsim_nb.depth.causes import (
     massive_makes_blocks,
     shared_boundaries,
 )
-from repsim_nb.depth.checkpoints import over_training
+from repsim_nb.depth.checkpoints import maps_of, over_training
 from repsim_nb.depth.distance import correspondence, decay, equal_depth
 from repsim_nb.depth.power import block_power, power_text
 from repsim_nb.depth.scaling import depth_claims
@@ -28,6 +28,7 @@ __all__ = [
     "depth_claims",
     "equal_depth",
     "find_blocks",
+    "maps_of",
     "massive_makes_blocks",
     "model_distances",
     "over_training",
