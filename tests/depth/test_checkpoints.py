@@ -230,6 +230,6 @@ def test_over_training_reads_the_step_in_any_usual_name():
 def test_over_training_against_the_previous_step_is_the_same_on_an_executor():
     steps = ["step0", "step50", "step500"]
     here = over_training(RUN, steps, against="previous", layers=[1, 4], **SMALL)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(1) as pool:
         there = over_training(RUN, steps, against="previous", layers=[1, 4], executor=pool, **SMALL)
     xr.testing.assert_allclose(here, there, atol=1e-9)
