@@ -275,7 +275,7 @@ def _checkpoints(run: Run, revisions: Sequence[str] | None) -> list[_Checkpoint]
         found = [_Checkpoint(_step(name), run, name) for name in names]
     if not found:
         raise InputError(f"{run} has no checkpoints. Pass revisions, or a model that has some (see checkpoints(name)).")
-    found.sort(key=lambda each: each.step)
+    found.sort(key=lambda each: each.step or 0)
     for one, other in pairwise(found):
         if one.step == other.step:
             raise InputError(f"{one} and {other} are both step {one.step}; give each step once.")

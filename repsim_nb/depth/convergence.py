@@ -101,7 +101,7 @@ def convergence(
     table = pd.DataFrame(lines).set_index("layer")
     if losses is None:
         return table
-    at = {name: _losses(losses, table[name].to_numpy(), steps) for name in ("step", *limits)}
+    at = {name: losses_at(losses, table[name].to_numpy(), steps) for name in ("step", *limits)}
     table["loss"] = at["step"]
     if limits:
         table["loss_low"], table["loss_high"] = (f(at["low"], at["high"]) for f in (np.minimum, np.maximum))
@@ -177,7 +177,7 @@ def _area(steps: np.ndarray, values: np.ndarray) -> float:
     return float(np.trapezoid(values, x) / (x[-1] - x[0])) if len(x) > 1 else float(values[0])
 
 
-def _losses(losses: Losses, at: np.ndarray, steps: np.ndarray) -> np.ndarray:
+def losses_at(losses: Losses, at: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """The loss at these steps, linear in log(1 + step) between those recorded; minus infinity where never."""
     known = sorted((int(step), float(loss)) for step, loss in losses.items())
     if not known or known[0][0] > steps[0] or known[-1][0] < steps[-1]:
