@@ -89,7 +89,7 @@ def over_training(
         "final" (default), "previous" (the checkpoint before; the first one has none and is absent), or another run,
         given as `model` is: each checkpoint is compared with the same revision of that run.
     maps
-        Whether to keep the layer x layer map of every step, for `maps_of` and `widgets.CheckpointSlider`.
+        Whether to keep the layer x layer map of every step, for `maps_of` and `CheckpointSlider`.
     layers
         "all", one layer or a list.
     null, interval, groups, between_documents
