@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from repsim_nb.runs import sweep_notebook as sweep_notebook
     from repsim_nb.stitching import stitch as stitch
     from repsim_nb.stitching import stitching_table as stitching_table
+    from repsim_nb.widgets import CheckpointSlider as CheckpointSlider
     from repsim_nb.widgets import CorpusPicker as CorpusPicker
     from repsim_nb.widgets import Explorer as Explorer
     from repsim_nb.widgets import LayerPicker as LayerPicker
@@ -62,7 +63,7 @@ _NAMES = {
     "models": ("Packing", "list_models", "load_model"),
     "runs": ("list_notebooks", "run_notebook", "sweep_notebook"),
     "stitching": ("stitch", "stitching_table"),
-    "widgets": ("CorpusPicker", "Explorer", "LayerPicker", "MeasurePicker", "ModelPicker"),
+    "widgets": ("CheckpointSlider", "CorpusPicker", "Explorer", "LayerPicker", "MeasurePicker", "ModelPicker"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = {

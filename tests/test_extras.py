@@ -165,6 +165,7 @@ from repsim_nb.cli.command import main
 model, native = rs.load_model("tiny-neox-w32-d2"), rs.load_model("tiny-gelu-3l-s0")
 calls = {
     "rs.Explorer": lambda: rs.Explorer(),
+    "rs.CheckpointSlider": lambda: rs.CheckpointSlider(None),
     "rs.ModelPicker": lambda: rs.ModelPicker(),
     "rs.CorpusPicker": lambda: rs.CorpusPicker(),
     "rs.LayerPicker": lambda: rs.LayerPicker(),

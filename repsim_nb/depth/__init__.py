@@ -8,14 +8,19 @@ from repsim_nb.depth.causes import (
     massive_makes_blocks,
     shared_boundaries,
 )
-from repsim_nb.depth.checkpoints import over_training
+from repsim_nb.depth.checkpoints import maps_of, over_training
+from repsim_nb.depth.convergence import convergence
+from repsim_nb.depth.convergence_seeds import convergence_contrasts, convergence_over_seeds
 from repsim_nb.depth.distance import correspondence, decay, equal_depth
+from repsim_nb.depth.layer_agreement import Agreement, agreement_with_rank, layer_agreement
 from repsim_nb.depth.power import block_power, power_text
 from repsim_nb.depth.scaling import depth_claims
 from repsim_nb.depth.sizes import by_kind, by_size, model_distances
 
 __all__ = [
+    "Agreement",
     "Blocks",
+    "agreement_with_rank",
     "block_power",
     "block_score",
     "blocks_in_models",
@@ -23,11 +28,16 @@ __all__ = [
     "by_kind",
     "by_size",
     "claims_about_blocks",
+    "convergence",
+    "convergence_contrasts",
+    "convergence_over_seeds",
     "correspondence",
     "decay",
     "depth_claims",
     "equal_depth",
     "find_blocks",
+    "layer_agreement",
+    "maps_of",
     "massive_makes_blocks",
     "model_distances",
     "over_training",

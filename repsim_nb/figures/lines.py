@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -283,36 +284,78 @@ def effects(table: pd.DataFrame, ax: Axes | None = None, *, label: str = "betwee
     return _by_layer(ax, label)
 
 
-def over_training(result: xr.DataArray, ax: Axes | None = None) -> Axes:
-    """Draw one line per layer over training steps, on a logarithmic scale that starts at 0.
+def over_training(
+    result: xr.DataArray | xr.Dataset, ax: Axes | None = None, *, losses: Mapping[int, float] | None = None
+) -> Axes:
+    """Draw one line per layer over training steps, on a logarithmic scale that starts at 0, or over the loss.
 
     Parameters
     ----------
     result
-        A variable of the result of `depth.over_training`, dims (step, layer).
+        Result of `depth.over_training`, whose similarity is drawn, with its interval as a band and the mean of its null
+        as a dashed line in the colour of the layer; or one variable of it, dims (step, layer), which is drawn alone.
     ax
         Axes to draw on; None makes a new figure.
+    losses
+        Loss of the run at its steps, step -> loss. Draws over the loss, which falls from left to right.
 
     Returns
     -------
     Axes
         The Axes. Layers go from dark (embedding) to light (last).
 
+    Raises
+    ------
+    InputError
+        If `result` is neither, or losses does not cover its steps.
+
     Notes
     -----
     The logarithmic scale stretches early training, where most of the checkpoints are but little of the training time.
-    The lines come from one training run.
+    The lines come from one training run. Bands are over documents, for each point by itself. A line near its dashed one
+    shows no more than unrelated rows do; with biased CKA and few rows that can be most of the height.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> about = {"long_name": "CKA", "direction": "similarity", "upper_bound": 1.0}
+    >>> course = xr.Dataset(
+    ...     {"similarity": (("step", "layer"), [[0.2], [0.9]], about)}, {"step": [0, 100], "layer": [1]}
+    ... )
+    >>> over_training(course).get_xlabel(), over_training(course, losses={0: 8.0, 100: 3.0}).get_xlabel()
+    ('training step', 'training loss')
     """
     import matplotlib as mpl
 
+    from repsim_nb.depth.convergence import losses_at
+
+    parts: Mapping[Any, Any] = getattr(result, "data_vars", {})
+    shown = parts.get("similarity", result)
+    if tuple(getattr(shown, "dims", ())) != ("step", "layer"):
+        raise InputError(
+            f"over_training draws a result of depth.over_training or one variable of it, dims ('step', 'layer'), got "
+            f"{type(result).__name__} with dims {tuple(getattr(shown, 'dims', ()))}."
+        )
     ax = ax or _new()
-    shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, result.sizes["layer"]))
-    for layer, color in zip(result.layer.values.tolist(), shades, strict=True):
-        ax.plot(result.step, result.sel(layer=layer), "o-", color=color, markersize=3, label=plain(f"layer {layer}"))
-    ax.set_xscale("symlog", linthresh=max(1, int(result.step[result.step > 0].min())))
+    steps = shown.step.values
+    x = steps if losses is None else losses_at(losses, steps, steps)
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, shown.sizes["layer"]))
+    for layer, color in zip(shown.layer.values.tolist(), shades, strict=True):
+        ax.plot(x, shown.sel(layer=layer), "o-", color=color, markersize=3, label=plain(f"layer {layer}"))
+        if "low" in parts:
+            low, high = (parts[end].sel(layer=layer) for end in ("low", "high"))
+            ax.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+        if "null_mean" in parts:
+            ax.plot(x, parts["null_mean"].sel(layer=layer), "--", color=color, linewidth=0.8, zorder=1)
+    if "null_mean" in parts:
+        ax.plot([], [], "--", color="0.4", linewidth=0.8, label="unrelated: mean")
+    if losses is None:
+        ax.set_xscale("symlog", linthresh=max([1, *steps[steps > 0][:1].tolist()]))
+    else:
+        ax.invert_xaxis()
     ax.set(
-        xlabel="training step",
-        ylabel=scale_label(result) if "direction" in result.attrs else plain(result.long_name),
+        xlabel="training step" if losses is None else "training loss",
+        ylabel=scale_label(shown) if "direction" in shown.attrs else plain(shown.long_name),
     )
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="x-small", ncols=2)

@@ -4,10 +4,11 @@ from repsim_nb.errors import needs
 
 needs("repsim_nb.widgets (rs.Explorer and the pickers)", "ipywidgets", "anywidget", "matplotlib", "seaborn")
 
+from repsim_nb.widgets.checkpoint_slider import CheckpointSlider
 from repsim_nb.widgets.corpus_picker import CorpusPicker
 from repsim_nb.widgets.explorer import Explorer
 from repsim_nb.widgets.layer_picker import LayerPicker
 from repsim_nb.widgets.measure_picker import MeasurePicker
 from repsim_nb.widgets.model_picker import ModelPicker
 
-__all__ = ["CorpusPicker", "Explorer", "LayerPicker", "MeasurePicker", "ModelPicker"]
+__all__ = ["CheckpointSlider", "CorpusPicker", "Explorer", "LayerPicker", "MeasurePicker", "ModelPicker"]

@@ -53,7 +53,7 @@ REASONS = {
     (entry, option): reason
     for entries, options, reason in [
         (("Explorer",), ("n_rows",), "The first map is to appear within seconds."),
-        (("Explorer", "estimate", "over_training"), ("groups",), "Models know the document of each row."),
+        (("Explorer", "estimate"), ("groups",), "Models know the document of each row."),
         (("repsim-nb compare",), ("groups",), "A shell has no arrays, which alone need them."),
         (("estimate",), ("store",), "It is of a run that finds nothing stored."),
         (("compare_all",), ("corpus", "site", *WHICH_ROWS), "The rows of activations are chosen already."),
@@ -132,6 +132,7 @@ def test_entry_points_have_no_option_that_compare_lacks(entry):
     own = {
         *("self", "trial", "models", "measures", "layers", "model", "revisions"),
         *("model_a", "models_b", "split"),  # what is compared, and of a corpus that has splits
+        *("against", "maps"),  # what checkpoints are compared with, and what is kept
     }
     assert set(ENTRY_POINTS[entry]) - own <= set(ENTRY_POINTS["compare"])
 

@@ -4,7 +4,7 @@ import xarray as xr
 
 import repsim_nb as rs
 from repsim_nb.comparison import compare_all
-from repsim_nb.depth import correspondence, decay, equal_depth, model_distances, over_training
+from repsim_nb.depth import correspondence, decay, equal_depth, model_distances
 from repsim_nb.errors import InputError
 
 
@@ -89,60 +89,3 @@ def test_model_distances_sum_over_the_depths_that_all_models_share():
         model_distances({("b", "a"): half, ("c", "a"): half})
     with pytest.raises(InputError, match="a similarity with upper bound 1"):
         model_distances({("b", "a"): half.assign_attrs(direction="dissimilarity")})
-
-
-def test_training_ends_as_itself():
-    found = over_training("tiny-neox-w64-d4", ["step500", "step0", "step50"], n_rows=300)
-    assert found.step.values.tolist() == [0, 50, 500]
-    assert found.similarity_to_final.dims == ("step", "layer")
-    assert (found.similarity_to_final.sel(step=500) > found.similarity_to_final.sel(step=0)).all()
-    assert ((found.effective_rank >= 1) & (found.effective_rank <= 64)).all()
-    alone = rs.compare("tiny-neox-w64-d4@step50", "tiny-neox-w64-d4", n_rows=300)
-    assert np.allclose(found.similarity_to_final.sel(step=50), np.diag(alone))
-
-
-def test_training_says_what_has_no_steps():
-    with pytest.raises(InputError, match="'main' contains no step number"):
-        over_training("tiny-neox-w64-d4", ["main"])
-    with pytest.raises(InputError, match="has no checkpoints"):
-        over_training("tiny-bert-nli-00")
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"layers_a": [1]}, "no argument 'layers_a'. Did you mean 'layers'"),
-        ({"groups": [0, 1]}, "no argument 'groups'"),
-        ({"debiased": False}, r'a parameter of the measure: pass measure=get_measure\("cka", debiased='),
-        ({"rows": "mean", "rows_per_document": 3}, "rows_per_document would have no effect"),
-        ({"packing": "pakced"}, "Did you mean 'packed'"),
-        ({"null": 3}, "at least 19"),
-        ({"leave_out_norms": 0.5}, "above 1"),
-        ({"memory_limit": -1}, "expected a positive number of bytes"),
-    ],
-    ids=lambda given: ",".join(given) if isinstance(given, dict) else "",
-)
-def test_over_training_names_what_is_wrong_before_a_model_is_loaded(given, message, monkeypatch):
-    monkeypatch.setattr("repsim_nb.depth.checkpoints.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
-    with pytest.raises(InputError, match=message):
-        over_training("tiny-neox-w64-d4", ["step500"], **{"n_rows": 300, **given})
-
-
-def test_over_training_takes_the_options_of_compare(tmp_path):
-    """Each of them gives what compare gives of the checkpoint and the final model."""
-    model, how = "tiny-neox-w64-d4", {"rows": "last", "packing": "packed", "seed": 3, "n_rows": 150}
-    sure = {"interval": 0.9, "null": 39, "remove_components": 1}
-    course = over_training(model, ["step50"], layers=[1, 3], store=tmp_path, **how, **sure)
-    expected = rs.compare(f"{model}@step50", model, layers_a=[1, 3], layers_b=[1, 3], **how, **sure)
-    assert course.layer.values.tolist() == [1, 3]
-    np.testing.assert_allclose(course.similarity_to_final[0], np.diag(expected), atol=1e-12)
-    for name in ("low", "high", "null_mean", "p_value"):
-        np.testing.assert_allclose(course[name][0], np.diag(expected[name]), atol=1e-12)
-    assert len(list(tmp_path.glob("*.safetensors"))) == 2
-
-
-def test_over_training_uses_the_parameters_of_its_measure():
-    biased = rs.get_measure("cka", debiased=False)
-    plain = over_training("tiny-neox-w64-d4", ["step50"], n_rows=300, measure=biased).similarity_to_final.squeeze()
-    alone = rs.compare("tiny-neox-w64-d4@step50", "tiny-neox-w64-d4", n_rows=300, measure=biased)
-    assert np.allclose(plain, np.diag(alone))

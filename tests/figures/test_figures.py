@@ -195,6 +195,42 @@ def test_training_is_drawn_layer_by_layer():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["layer 0", "layer 1"]
 
 
+def course(steps=(0, 10, 500), **parts):
+    about = {"long_name": "CKA", "direction": "similarity", "upper_bound": 1.0}
+    shape = len(steps), 2
+    values = {"similarity": np.linspace(0.2, 0.9, 2 * len(steps)).reshape(shape)} | parts
+    variables = {name: (("step", "layer"), np.broadcast_to(x, shape), about) for name, x in values.items()}
+    return xr.Dataset(variables, {"step": list(steps), "layer": [0, 1]})
+
+
+def test_training_is_drawn_with_its_interval_and_what_unrelated_rows_give():
+    made = course(low=0.1, high=0.95, null_mean=0.05)
+    ax = rs.figures.over_training(made)
+    solid, dashed = ([line for line in ax.lines if line.get_linestyle() == s] for s in ("-", "--"))
+    assert [line.get_ydata().tolist() for line in solid] == made.similarity.values.T.tolist()
+    assert [line.get_ydata().tolist() for line in dashed] == [[0.05] * 3, [0.05] * 3, []]
+    heights = [band.get_paths()[0].vertices[:, 1] for band in ax.collections]
+    assert [(y.min(), y.max()) for y in heights] == [(0.1, 0.95), (0.1, 0.95)]
+    assert ax.get_legend().get_texts()[-1].get_text() == "unrelated: mean"
+    assert "1 = same" in ax.get_ylabel()
+    assert not rs.figures.over_training(made.similarity).collections
+
+
+def test_training_is_drawn_over_the_loss_which_falls_to_the_right():
+    ax = rs.figures.over_training(course(), losses={0: 8.0, 10: 5.0, 500: 3.0})
+    assert ax.lines[0].get_xdata().tolist() == [8.0, 5.0, 3.0]
+    assert ax.get_xlim()[0] > ax.get_xlim()[1]
+    assert ax.get_xlabel() == "training loss"
+    with pytest.raises(InputError, match="losses has the steps 10 to 500; the course needs 0 to 500"):
+        rs.figures.over_training(course(), losses={10: 5.0, 500: 3.0})
+
+
+def test_training_of_one_step_is_drawn_and_what_is_no_course_says_so():
+    assert len(rs.figures.over_training(course(steps=(0,))).lines) == 2
+    with pytest.raises(InputError, match=r"dims \('step', 'layer'\), got DataArray with dims \('layer',\)"):
+        rs.figures.over_training(course().similarity[0])
+
+
 def test_a_scale_without_an_upper_end_promises_none():
     rows = np.random.default_rng(0).normal(size=(2, 50, 4))
     assert "1 = same" in rs.figures.scale_label(rs.compare(dict(enumerate(rows))))
