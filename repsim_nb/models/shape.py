@@ -61,6 +61,10 @@ class Shape:
         """Approximate bytes that one token needs inside a block: in its MLP, or for rotary queries and keys."""
         return self.item * max(4 * self.d_model + 2 * self.d_mlp, 10 * self.d_model)
 
+    def width(self, site: str = RESIDUAL) -> int:
+        """Like `Model.width`, for a model that has `site`."""
+        return self.d_mlp if site == "mlp_act" else self.d_model
+
     def positions(self, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL) -> list[int]:
         """Like `Model.positions`, for a model that has `site`."""
         return positions(self.name, self.n_layers, layers, site)
