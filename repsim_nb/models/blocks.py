@@ -29,9 +29,13 @@ class CausalBlocks(Model):
     def _stack(self) -> list[nn.Module]:
         """All blocks."""
 
+    def _through(self, batch: Batch, layer: int) -> None:
+        """Run every block up to `layer` once, for hooks inside them."""
+        self._blocks(self.embed(batch), 0, layer, batch, None)
+
     @cached_property
     def _inside(self) -> Inside:
-        return tell(self, self._stack(), self.n_heads)
+        return tell(self, self._stack(), self.n_heads, self._through)
 
     @cached_property
     def sites(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -69,7 +73,6 @@ class CausalBlocks(Model):
         def see(layer: int, value: Any) -> None:
             tap(layer, self._inside.made(modules[layer], shaped(value, batch), base, number))
 
-        hidden = self.embed(batch)
         watched = {layer: own[path] for layer, own in modules.items()}
         with (inputs_tapped if entering else outputs_tapped)(watched, see):
-            self._blocks(hidden, 0, layers[-1], batch, None)
+            self._through(batch, layers[-1])

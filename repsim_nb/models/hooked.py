@@ -104,6 +104,9 @@ class HookedModel(CausalBlocks):
     def _stack(self) -> list[nn.Module]:
         return list(self._own.blocks)
 
+    def _through(self, batch: Batch, layer: int) -> None:
+        self._own(batch.ids)  # with start_at_layer, earlier blocks run as well
+
     @property
     def bridge(self) -> nn.Module:
         """The TransformerLens model itself, for hooks inside its blocks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import product
 from typing import Any
@@ -37,12 +37,15 @@ NORMS = {  # of what is added
     "attn_out": ("post_attention_layernorm", "post_self_attn_layernorm"),
     "mlp_out": ("post_feedforward_layernorm", "post_mlp_layernorm"),
 }
+Through = Callable[[Batch, int], Any]
 ROUNDING = 4  # units of the last place, of everything that is added
 
 
 @torch.no_grad()
-def tell(model: Model, blocks: Sequence[nn.Module], heads: int) -> Inside:
+def tell(model: Model, blocks: Sequence[nn.Module], heads: int, through: Through) -> Inside:
     """Find the sites in the blocks of a model by reading a short text at every candidate.
+
+    `through(batch, layer)` runs every block up to that layer once.
 
     Raises
     ------
@@ -50,7 +53,7 @@ def tell(model: Model, blocks: Sequence[nn.Module], heads: int) -> Inside:
         If the model cannot run the text.
     """
     with refusing(model):
-        seen = _Seen(model, blocks)
+        seen = _Seen(model, blocks, through)
         found: dict[str, Any] = {"added": _added(seen)}
         refused = {"pre_residual": PRE_RESIDUAL}
         for sites, find in ((("mlp_act",), _activations), (BY_HEAD, _heads)):
@@ -71,7 +74,7 @@ class _UntoldError(Exception):
 class _Seen:
     """What enters and leaves every candidate in every block, and the residual stream, for one short text."""
 
-    def __init__(self, model: Model, blocks: Sequence[nn.Module]):
+    def __init__(self, model: Model, blocks: Sequence[nn.Module], through: Through):
         self.model, self.blocks = model, blocks
         self.modules = [by_name(block) for block in blocks]
         parents = [path.rpartition(".")[0] for path in OUTPUTS]
@@ -82,13 +85,14 @@ class _Seen:
         self._entering: dict[str, dict[int, list[Tensor]]] = {path: {} for path in self.paths}
         self._leaving: dict[str, dict[int, list[Tensor]]] = {path: {} for path in self.paths}
         batch = batch_of(model, random_ids(model, min(LENGTH, model.context)))
-        hidden = model.embed(batch)
+        model.residuals(batch, range(model.n_layers + 1), lambda at, value: self.residual.update({at: value.clone()}))
         with ExitStack() as stack:
             for path in self.paths:
                 watched = {layer: own[path] for layer, own in enumerate(self.modules, 1)}
-                for tapped, kept in ((inputs_tapped, self._entering), (outputs_tapped, self._leaving)):
-                    stack.enter_context(tapped(watched, _keep(kept[path], batch)))
-            model._blocks(hidden, 0, model.n_layers, batch, lambda at, value: self.residual.update({at: value.clone()}))
+                stack.enter_context(outputs_tapped(watched, _keep(self._leaving[path], batch)))
+                if path in (*OUTPUTS, *LASTS):
+                    stack.enter_context(inputs_tapped(watched, _keep(self._entering[path], batch)))
+            through(batch, model.n_layers)
 
     def among(self, paths: Iterable[str]) -> list[str]:
         """Those of the paths that ran once in every block."""
