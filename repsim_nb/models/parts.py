@@ -74,7 +74,7 @@ def outputs_tapped(modules: Mapping[int, nn.Module], tap: Tap) -> Iterator[None]
     """Inside this context, `tap(layer, output)` is called with the output of every module."""
 
     def watch(position: int) -> Callable[..., None]:
-        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:  # a module may return several things
             tap(position, output)
 
         return hook

@@ -179,14 +179,14 @@ def _activations(seen: _Seen, heads: int, added: Mapping[str, str]) -> dict[str,
 
 
 def _heads(seen: _Seen, heads: int, added: Mapping[str, str]) -> dict[str, Any]:
-    if not heads:
+    if not heads and seen.among(OUTPUTS):
         raise _UntoldError("its config states no one number of attention heads")
     for output in seen.among(OUTPUTS):
         if "attn_out" not in added:
             raise _UntoldError(_not_added(seen, "attn_out"))
         if added["attn_out"] in NORMS["attn_out"]:
             raise _UntoldError(
-                f"its {added['attn_out']} norms the sum of its heads, which then have no shares of attn_out"
+                f"its {added['attn_out']} norms the sum of the heads, so they have no shares of attn_out"
             )
         for own in seen.modules:
             if plain_matrix(own[output]) is None:
