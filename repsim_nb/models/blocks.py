@@ -12,7 +12,7 @@ from repsim_nb.errors import InputError, unknown
 from repsim_nb.models.batch import Batch
 from repsim_nb.models.model import Model, Tap
 from repsim_nb.models.parts import inputs_tapped, outputs_tapped
-from repsim_nb.models.positions import RESIDUAL
+from repsim_nb.models.positions import MLP_ACTIVATIONS, RESIDUAL
 from repsim_nb.models.site_trial import tell
 from repsim_nb.models.sites import BY_HEAD, INSIDE, Inside, by_name, shaped
 
@@ -44,7 +44,7 @@ class CausalBlocks(Model):
 
     def width(self, site: str = RESIDUAL) -> int:
         """Width of the activations at a site."""
-        return self._inside.d_mlp if site == "mlp_act" else self.d_model
+        return self._inside.d_mlp if site == MLP_ACTIVATIONS else self.d_model
 
     def _check_site(self, site: str) -> None:
         if site == RESIDUAL:

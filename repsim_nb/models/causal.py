@@ -48,7 +48,8 @@ class CausalModel(CausalBlocks):
     @property
     def n_heads(self) -> int:
         """Number of query heads of a block; 0 if the config states no one number."""
-        heads: Any = getattr(self.module.config.get_text_config(), "num_attention_heads", 0)
+        config: Any = self.module.config
+        heads = getattr(config.get_text_config(), "num_attention_heads", 0)
         return heads if isinstance(heads, int) else 0
 
     def _stack(self) -> list[nn.Module]:

@@ -271,6 +271,7 @@ def test_read_gives_what_is_added_where_a_norm_follows_and_refuses_heads(kind):
         ("granite", SCALED, "ov.1", r"cannot be read at ov: .* can be read at resid_post, mlp_act\.$"),
         ("mixtral", GROUPED, "mlp_act", r"MixtralForCausalLM\) cannot .* no single last matrix of an MLP"),
         ("gpt_oss", GROUPED | {"head_dim": 8}, "head_out", "do not hold weighted means of what self_attn.v_proj gives"),
+        ("deepseek_v3", {}, "ov", "its self_attn has no matrix that is known to make values"),
         ("codegen", {"rotary_dim": 4}, "ov", "attn.qkv_proj gives, in any known packing"),
         ("mamba", {}, "attn_out", r"no attention is known .*a MambaBlock has norm, mixer.*read at resid_post\.$"),
         ("mamba", {}, "head_out", "no attention is known"),
@@ -310,39 +311,86 @@ def test_positions_inside_blocks_have_no_layer_0():
         model.positions([0, 1], "head_out.2")
 
 
-@pytest.mark.parametrize("heads", [2, 3, 8])
-def test_tell_refuses_a_wrong_number_of_heads(heads):
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [(2, "another number of heads"), (3, "times its matrix"), (0, "states no one number of attention heads")],
+)
+def test_tell_refuses_a_wrong_number_of_heads(heads, message):
     model = loaded(random_module("llama", num_key_value_heads=4))
     refused = tell(model, model._stack(), heads, model._through).refused
-    assert ("ov" in refused) == ("head_out" in refused) == (heads != 8), "halves of heads are heads with equal weights"
+    assert message in refused["ov"]
+    assert message in refused["head_out"]
 
 
-class Doubled(torch.nn.Module):
-    """An attention whose output is doubled before it is added."""
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_read_gives_the_heads_of_whichever_attention_runs(implementation):
+    module = random_module("llama", **GROUPED)
+    module.set_attn_implementation(implementation)
+    model = loaded(module)
+    batch = model.batch(TEXTS)
+    _, expected = run(module, batch)
+    assert off(read(model, batch, "head_out")[3], expected[3], batch) <= 1e-5
+
+
+class Doubling(torch.nn.Module):
+    """A norm, or another module, whose output is doubled."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *given):
+        return 2 * self.inner(*given)
+
+
+class DoublingLinear(torch.nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def doubled_linear(linear):
+    linear.__class__ = DoublingLinear
+    return linear
+
+
+class Remaining(torch.nn.Module):
+    """Attention whose output is doubled only after its output matrix, so that this matrix's output is not added."""
 
     def __init__(self, attention):
         super().__init__()
-        self.attention = attention
-
-    def __getattr__(self, name):
-        return super().__getattr__(name) if name in ("attention", "_modules") else getattr(self.attention, name)
-
-    def named_modules(self, memo=None, prefix="", remove_duplicate=True):
-        return self.attention.named_modules(memo, prefix, remove_duplicate)
+        self._modules.update(attention._modules)
+        self.own = [attention]  # not a submodule
 
     def forward(self, *args, **given):
-        out, weights = self.attention(*args, **given)
+        out, weights = self.own[0](*args, **given)
         return 2 * out, weights
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_read_refuses_an_attention_that_changes_its_output_in_one_block_only(dtype):
-    module = random_module("llama", **GROUPED)
-    model = rs.load_model(module, tokenizer=word_tokenizer("roberta"), dtype=dtype)
-    own = blocks_of(model.module)[2]
-    own.self_attn = Doubled(own.self_attn)
-    with pytest.raises(InputError, match="is not the output of"):
-        read(model, model.batch(TEXTS), "attn_out")
+@pytest.mark.parametrize(
+    ("part", "change", "site", "message"),
+    [
+        ("self_attn", Remaining, "attn_out", "is not the output of self_attn.o_proj"),
+        ("self_attn", Remaining, "head_out.1", "is not the output of self_attn.o_proj"),
+        ("self_attn.o_proj", doubled_linear, "head_out", "what enters self_attn.o_proj, times its matrix, is not what"),
+        ("self_attn.o_proj", Doubling, "head_out", "its self_attn.o_proj, a Doubling, has no plain matrix in memory"),
+    ],
+)
+def test_read_refuses_what_does_not_add_up_in_one_block_alone(part, change, site, message, dtype):
+    model = rs.load_model(random_module("llama", **GROUPED), tokenizer=word_tokenizer("roberta"), dtype=dtype)
+    block = blocks_of(model.module)[2]
+    block.set_submodule(part, change(block.get_submodule(part)))
+    with pytest.raises(InputError, match=message):
+        read(model, model.batch(TEXTS), site)
+
+
+def test_read_refuses_activations_whose_number_differs_by_block():
+    model = loaded(random_module("llama", **GROUPED))
+    mlp = blocks_of(model.module)[1].mlp
+    mlp.gate_proj, mlp.up_proj, mlp.down_proj = (torch.nn.Linear(*shape) for shape in ((32, 24), (32, 24), (24, 32)))
+    with pytest.raises(InputError, match="the MLPs of its blocks have 24 to 48 activations"):
+        read(model, model.batch(TEXTS), "mlp_act")
+    assert read(model, model.batch(TEXTS), "mlp_out")[2].shape[-1] == 32
 
 
 def test_sites_of_blocks_without_an_mlp():
