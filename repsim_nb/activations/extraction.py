@@ -71,7 +71,8 @@ def extract(
     Returns
     -------
     Activations
-        Layer -> float32 tensor (n_rows, d_model) on the CPU, whatever the model's precision.
+        Layer -> float32 tensor (n_rows, d_model) on the CPU, whatever the model's precision; (n_rows, d_mlp) for
+        site="mlp_act".
 
     Raises
     ------
@@ -177,7 +178,7 @@ def one_at_a_time(
     shapes = [shape_of(model) for model in models]
     limit = limit_bytes(resources.memory_limit)
     kept = sum(
-        4 * sampling.n_rows * shape.d_model * len(shape.positions(which, sampling.site))
+        4 * sampling.n_rows * shape.width(sampling.site) * len(shape.positions(which, sampling.site))
         for shape, which in zip(shapes, layers, strict=True)
     )
     return limit is not None and kept + sum(shape.weights for shape in shapes) > limit
@@ -385,7 +386,7 @@ def _run(
     batch_tokens: int,
     progress: bool = True,
 ) -> dict[int, Tensor]:
-    kept = {layer: torch.empty(len(selection), model.d_model) for layer in layers}
+    kept = {layer: torch.empty(len(selection), model.width(sampling.site)) for layer in layers}
     planned = _batches(model, selection, batch_tokens)
     tokens_of = [sum(end for _, end in batch) for batch in planned]
     each = selection.rows_per_document

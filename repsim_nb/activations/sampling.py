@@ -25,8 +25,18 @@ class Sampling:
         A Corpus, or anything that `load_corpus` takes. None means the test split of the corpus that the models were
         made for (python-docs for language models, nli-heuristics for classifiers).
     site
-        "resid_post" for the residual stream, or a place inside the blocks if the model has it (`model.sites`):
-        "attn_out", "mlp_out", "pre_residual". These have no layer 0.
+        "resid_post" for the residual stream, or a place inside the blocks if the model has it (`model.sites`). Layer l
+        is then inside block l, and there is no layer 0.
+
+        - "attn_out", "mlp_out": what attention and MLP add to the residual stream.
+        - "pre_residual": what the last addition of a block adds. Classifiers and encoders only.
+        - "mlp_act": the activations of the MLP, d_mlp wide: what enters its last matrix. Causal models only.
+        - "head_out": attention's output without the bias of its output matrix; "head_out.3" is the share of head 3,
+          counted from 0. The shares of all heads sum to "head_out". Causal models only.
+        - "ov": the same before attention mixes positions: each token's own values times the output matrix; "ov.3"
+          is that of head 3. With grouped keys and values a head uses the values of its group. Causal models only.
+
+        See `models.sites` for how they are found and which architectures have them.
     rows
         What one row is.
 

@@ -294,7 +294,9 @@ def expected_bytes(
     resources: Resources = Resources(),  # noqa: B008
 ) -> Estimate:
     """`estimate` from widths and depths alone. A single model means a comparison with itself."""
-    widths = [dict.fromkeys(positions, model.d_model) for model, positions in zip(models, layers, strict=True)]
+    widths = [
+        dict.fromkeys(positions, model.width(sampling.site)) for model, positions in zip(models, layers, strict=True)
+    ]
     sides = [list(side.values()) for side in widths]
     n_rows, longest = sampling.n_rows, _longest_window(sampling)
     per_row, limit = 4 * sum(map(sum, sides)), limit_bytes(resources.memory_limit)
@@ -335,7 +337,7 @@ def _forward_seconds(plan: Plan) -> float:
 def _measure_seconds(measure: Measure, plans: Sequence[Plan]) -> float:
     x = torch.ones(PROBE_WIDTH, PROBE_WIDTH)
     rate = 2 * PROBE_WIDTH**3 / _timed(lambda: x @ x)
-    widths = [[plan.model.d_model] * len(plan.layers) for plan in plans]
+    widths = [[plan.model.width(plan.sampling.site)] * len(plan.layers) for plan in plans]
     pairs = np.multiply.outer(widths[0], widths[-1])
     products = 2 * len(plans[0]) * float(pairs.sum()) / (1 if len(plans) == 2 else 2)
     spectral = 0.0

@@ -281,7 +281,7 @@ def _of_model(job: _Population, given: Model | str) -> Activations:
     sampling = remembered("corpus", job.loaded)
     model = load_model(given)
     positions = model.positions(job.layers, sampling.site)
-    widths = [model.d_model] * len(job.models)
+    widths = [model.width(sampling.site)] * len(job.models)
     _check_memory(job.measures, widths, len(positions), sampling.n_rows, job.resources.memory_limit)
     (acts,) = aligned([model], [positions], sampling, job.resources)
     return departing(acts) if job.elsewhere else acts

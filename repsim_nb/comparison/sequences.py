@@ -114,7 +114,7 @@ def compare_family(
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise InputError(f"{name}={value!r}; expected a whole number of at least {least}.")
     check_sendable([] if isinstance(models, str | Model) else models, executor)
-    texts, length, windows, n_layers = _resolve(models, corpus, length)
+    texts, length, windows, n_layers = _resolve(models, corpus, length, site)
     packing = Packing("packed", length)
     together = min(at_once, n_sequences)
     _check_memory(together, n_layers, length, memory_limit)
@@ -199,7 +199,9 @@ def _check_memory(at_once: int, layers: int, length: int, given: int | None) -> 
         )
 
 
-def _resolve(models: Sequence[Model | str], corpus: Any, length: int | None) -> tuple[Corpus, int, Windows, int]:
+def _resolve(
+    models: Sequence[Model | str], corpus: Any, length: int | None, site: str
+) -> tuple[Corpus, int, Windows, int]:
     """Corpus, length, tokenizer and total number of layers. Loads each model briefly."""
     if isinstance(models, str | Model) or not models:
         raise InputError(f"models={models!r}; expected a list of models or names.")
@@ -208,7 +210,7 @@ def _resolve(models: Sequence[Model | str], corpus: Any, length: int | None) -> 
         model = load_model(given)
         names.append(model.name)
         contexts.append(model.context)
-        n_layers += model.n_layers + 1
+        n_layers += len(model.positions("all", site))
         corpus = model.made_for if corpus is None else corpus
     if len(set(names)) < len(names):
         raise InputError(f"List each model once; got {', '.join(names)}.")

@@ -203,7 +203,7 @@ def accumulate(
 
     Results for parts of a corpus can be added: `accumulate(...) + accumulate(...)`.
     """
-    widths = [dict.fromkeys(plan.layers, plan.model.d_model) for plan in plans]
+    widths = [dict.fromkeys(plan.layers, plan.model.width(plan.sampling.site)) for plan in plans]
     sums = empty_sums(measure, widths, dtype)
     limit = limit_bytes(plans[0].resources.memory_limit)
     if limit is not None and sums.nbytes > limit:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError, needs
 from repsim_nb.models.batch import Batch
+from repsim_nb.models.blocks import CausalBlocks
 from repsim_nb.models.config import longest, sizes
-from repsim_nb.models.model import Hidden, Logits, Model, Tap
+from repsim_nb.models.model import Hidden, Logits, Tap
 from repsim_nb.models.parts import hidden_enters, shallow, tapped, with_submodule
 from repsim_nb.models.probe import probe, rotary_state, turning
 from repsim_nb.models.trial import Whole, check_parts, run_whole
@@ -23,7 +24,7 @@ else:
     TransformerBridge = PreTrainedModel = PreTrainedTokenizerBase = Any  # see model.py
 
 
-class CausalModel(Model):
+class CausalModel(CausalBlocks):
     """A transformers causal model whose parts can be run separately.
 
     A part is run by the architecture's own forward with a shorter list of blocks. Masks and positions are therefore
@@ -41,8 +42,18 @@ class CausalModel(Model):
         self._trunk_name, self._blocks_name, self._norm_name = _anatomy(name, model, self.n_layers)
         self._trunk = model.get_submodule(self._trunk_name)
         self._rotary = [m for m in self._trunk.modules() if turning(m)]
-        blocks = list(self._trunk.get_submodule(self._blocks_name).children())
+        blocks = self._stack()
         self.neutral = probe(self, check_parts(self, blocks, self._whole), blocks)
+
+    @property
+    def n_heads(self) -> int:
+        """Number of query heads of a block; 0 if the config states no one number."""
+        config: Any = self.module.config
+        heads = getattr(config.get_text_config(), "num_attention_heads", 0)
+        return heads if isinstance(heads, int) else 0
+
+    def _stack(self) -> list[nn.Module]:
+        return list(self._trunk.get_submodule(self._blocks_name).children())
 
     @cached_property
     def bridge(self) -> TransformerBridge:
@@ -64,8 +75,7 @@ class CausalModel(Model):
     def _part(self, k: int, m: int, norm: bool) -> nn.Module:
         """A shallow copy of the trunk with only blocks k+1..m, sharing parameters with the original."""
         part = shallow(self._trunk)
-        blocks = self._trunk.get_submodule(self._blocks_name)
-        part._modules[self._blocks_name] = nn.ModuleList(list(blocks.children())[k:m])
+        part._modules[self._blocks_name] = nn.ModuleList(self._stack()[k:m])
         config: Any = copy.copy(self._trunk.config)
         if getattr(config, "layer_types", None):  # some look up the type of a block by its index
             config.__dict__["layer_types"] = config.layer_types[k:m]

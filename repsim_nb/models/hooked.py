@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Hidden, Logits, Model, Tap
+from repsim_nb.models.blocks import CausalBlocks
+from repsim_nb.models.model import Hidden, Logits, Tap
 from repsim_nb.models.probe import probe
 from repsim_nb.models.tokenizer import check_tokenizer
 from repsim_nb.models.trial import Whole, check_parts
@@ -81,7 +82,7 @@ class _ReachedError(Exception):
     """The last block has run; what follows is not needed."""
 
 
-class HookedModel(Model):
+class HookedModel(CausalBlocks):
     """A causal TransformerLens model."""
 
     kind = "causal"
@@ -94,6 +95,17 @@ class HookedModel(Model):
         trial = check_parts(self, blocks, lambda batch: Whole(module(batch.ids), None))
         if hasattr(getattr(module, "config", None), "get_text_config"):  # of transformers
             self.neutral = probe(self, trial, blocks)
+
+    @property
+    def n_heads(self) -> int:
+        """Number of query heads of a block."""
+        return int(self._own.cfg.n_heads)
+
+    def _stack(self) -> list[nn.Module]:
+        return list(self._own.blocks)
+
+    def _through(self, batch: Batch, layer: int) -> None:
+        self._own(batch.ids)  # with start_at_layer, earlier blocks run as well
 
     @property
     def bridge(self) -> nn.Module:

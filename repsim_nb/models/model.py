@@ -43,7 +43,8 @@ class Model(ABC):
         "causal", "classifier" or "encoder".
     sites
         Places where activations can be read: "resid_post" (the residual stream), and for some models "attn_out" and
-        "mlp_out" (what attention and MLP add to it) and "pre_residual" (what the last addition of a block adds).
+        "mlp_out" (what attention and MLP add to it), "pre_residual" (what the last addition of a block adds;
+        classifiers and encoders) and, for causal models, "mlp_act", "head_out" and "ov"; see `models.sites`.
     n_layers
         Number of blocks; layers run from 0 to n_layers.
     d_model
@@ -375,19 +376,19 @@ class Model(ABC):
             self.residuals(batch, layers, tap)
         else:
             self._check_company(batch)
-            with self._checked_tap(batch, layers, tap) as see:
+            with self._checked_tap(batch, layers, tap, self.width(site)) as see:
                 self._read_inside(batch, sorted(set(layers)), see, site)
 
     @contextmanager
-    def _checked_tap(self, batch: Batch, layers: Iterable[int], tap: Tap) -> Iterator[Tap]:
-        """Wrap `tap` so that each layer must arrive exactly once, with shape (sequences, length, d_model).
+    def _checked_tap(self, batch: Batch, layers: Iterable[int], tap: Tap, width: int | None = None) -> Iterator[Tap]:
+        """Wrap `tap` so that each layer must arrive exactly once, with shape (sequences, length, width or d_model).
 
         Raises
         ------
         InputError
             If a layer does not, so that what `tap` fills would be incomplete.
         """
-        waiting, expected = set(layers), (*batch.ids.shape, self.d_model)
+        waiting, expected = set(layers), (*batch.ids.shape, width or self.d_model)
         known = set(waiting)
 
         def see(layer: int, hidden: Tensor) -> None:
@@ -406,6 +407,10 @@ class Model(ABC):
     def _read_inside(self, batch: Batch, layers: list[int], tap: Tap, site: str) -> None:
         """`read` at sites inside blocks, for models that have any."""
         raise NotImplementedError
+
+    def width(self, site: str = RESIDUAL) -> int:
+        """Width of the activations at a site."""
+        return self.d_model
 
     def _check_site(self, site: str) -> None:
         if site not in self.sites:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError, needs, unknown
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.model import Hidden, Logits, Model, Tap
+from repsim_nb.models.blocks import CausalBlocks
+from repsim_nb.models.model import Hidden, Logits, Tap
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -190,7 +191,7 @@ class Native(nn.Module):
         return self.head(self.ln_out(x))
 
 
-class NativeModel(Model):
+class NativeModel(CausalBlocks):
     """A causal model in TransformerLens' native format. Padding is on the right, where no token attends."""
 
     kind = "causal"
@@ -200,6 +201,14 @@ class NativeModel(Model):
         super().__init__(name, module, tokenizer, source)
         self.n_layers, self.d_model = module.config.n_layers, module.config.d_model
         self.context = min(module.config.n_ctx, tokenizer.model_max_length)
+
+    @property
+    def n_heads(self) -> int:
+        """Number of query heads of a block."""
+        return self.module.config.n_heads
+
+    def _stack(self) -> list[nn.Module]:
+        return list(self.module.layers)
 
     @cached_property
     def bridge(self) -> TransformerBridge:

@@ -45,17 +45,24 @@ def hidden_enters(module: nn.Module, hidden: Tensor) -> Iterator[None]:
 @contextmanager
 def tapped(blocks: Sequence[nn.Module], first: int, tap: Tap | None) -> Iterator[None]:
     """Inside this context, `tap(layer, hidden)` is called with the input of every block."""
-    if tap is None:
+    watched = {} if tap is None else {first + index: block for index, block in enumerate(blocks)}
+    with inputs_tapped(watched, tap or (lambda *_: None)):
         yield
-        return
-    handles = []
+
+
+@contextmanager
+def inputs_tapped(modules: Mapping[int, nn.Module], tap: Tap) -> Iterator[None]:
+    """Inside this context, `tap(layer, hidden)` is called with the input of every module."""
 
     def watch(position: int) -> Callable[[Tensor], None]:
-        return lambda hidden: tap(position, hidden)
+        def see(hidden: Tensor) -> None:
+            tap(position, hidden)
 
+        return see
+
+    handles: list[torch.utils.hooks.RemovableHandle] = []
     try:
-        for index, block in enumerate(blocks):
-            handles.append(_register(block, watch(first + index)))
+        handles.extend(_register(module, watch(position)) for position, module in modules.items())
         yield
     finally:
         for handle in handles:
@@ -67,7 +74,7 @@ def outputs_tapped(modules: Mapping[int, nn.Module], tap: Tap) -> Iterator[None]
     """Inside this context, `tap(layer, output)` is called with the output of every module."""
 
     def watch(position: int) -> Callable[..., None]:
-        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:  # a module may return several things
             tap(position, output)
 
         return hook

@@ -9,6 +9,7 @@ from typing import Any, SupportsIndex
 from repsim_nb.errors import InputError
 
 RESIDUAL = "resid_post"
+MLP_ACTIVATIONS = "mlp_act"  # the only site of another width than the residual stream
 
 
 def positions(

@@ -16,7 +16,7 @@ from repsim_nb.models.loading import find_config, is_native, load_model
 from repsim_nb.models.model import Model
 from repsim_nb.models.packaged import PACKAGED, SOURCE
 from repsim_nb.models.place import find
-from repsim_nb.models.positions import RESIDUAL, positions
+from repsim_nb.models.positions import MLP_ACTIVATIONS, RESIDUAL, positions
 from repsim_nb.models.pretrained import kind_of
 from repsim_nb.models.tokenizer import NO_CODE, quiet
 
@@ -60,6 +60,10 @@ class Shape:
     def token_bytes(self) -> int:
         """Approximate bytes that one token needs inside a block: in its MLP, or for rotary queries and keys."""
         return self.item * max(4 * self.d_model + 2 * self.d_mlp, 10 * self.d_model)
+
+    def width(self, site: str = RESIDUAL) -> int:
+        """Like `Model.width`, for a model that has `site`."""
+        return self.d_mlp if site == MLP_ACTIVATIONS else self.d_model
 
     def positions(self, layers: str | SupportsIndex | Iterable[SupportsIndex], site: str = RESIDUAL) -> list[int]:
         """Like `Model.positions`, for a model that has `site`."""

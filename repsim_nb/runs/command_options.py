@@ -32,7 +32,7 @@ WRITTEN = {
     "executor": str | None,
 }  # what words can express where Python accepts more
 HELP = {
-    "site": "resid_post, attn_out, mlp_out or pre_residual",
+    "site": "resid_post, attn_out, mlp_out, pre_residual, mlp_act, head_out, ov, or of one head such as ov.3",
     "rows": "tokens, last, mean, cls or padded",
     "n_rows": "most rows to compare",
     "rows_per_document": "tokens to take from each document",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from repsim_nb.comparison.cost import estimate
 from repsim_nb.corpora.corpus import hub_id
-from repsim_nb.models.positions import RESIDUAL
+from repsim_nb.models.positions import MLP_ACTIVATIONS, RESIDUAL
 from repsim_nb.system.memory import readable_size
 from repsim_nb.widgets.answer import Cache, sides
 from repsim_nb.widgets.model_picker import described, needs_download
@@ -78,7 +78,7 @@ def activation_bytes(question: Question) -> int | None:
     for b in q.models_b:
         for side, name in [("b", b)] if q.same_sides(b) else [("a", q.model_a), ("b", b)]:
             about, layers = described(name), q.layers(side)
-            if "d_model" not in about:
+            if "d_model" not in about or q.sampling.site == MLP_ACTIVATIONS:  # whose width it does not have
                 return None
             whole = int(about["n_layers"]) + (q.sampling.site == RESIDUAL)  # the only site with a layer 0
             n = whole if isinstance(layers, str) else len(layers)

@@ -212,8 +212,8 @@ def test_sites_that_are_not_there_say_so(model):
         rs.extract(model, PAIRS_AS_TEXTS, site="mlp_out", layers=0)
     with pytest.raises(InputError, match="Did you mean 'mlp_out'"):
         rs.extract(model, PAIRS_AS_TEXTS, site="mlp-out")
-    with pytest.raises(InputError, match=r"resid_post\. tiny-neox-w32-d2 is a causal model"):
-        rs.extract("tiny-neox-w32-d2", PAIRS_AS_TEXTS, site="attn_out")
+    with pytest.raises(InputError, match=r"Choose one of: attn_out, .* is a classifier model"):
+        rs.extract(model, PAIRS_AS_TEXTS, site="ov")
 
 
 def test_padded_rows_are_every_position_of_some_pairs(model):

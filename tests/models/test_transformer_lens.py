@@ -70,6 +70,28 @@ def test_load_model_reads_a_bridge_as_its_own_cache_has_it_at_every_layer_with_p
     assert (model.head(at[3], batch) - expected)[batch.mask].abs().max() <= 1e-5
 
 
+@torch.no_grad()
+def test_read_of_a_bridge_gives_its_own_hooks_inside_blocks(bridge):
+    model = rs.load_model(bridge)
+    batch = model.batch(TEXTS)
+    _, cache = bridge.run_with_cache(batch.ids, attention_mask=batch.mask.long())
+    assert {"attn_out", "mlp_out"} <= set(model.sites)
+    found = {site: {} for site in (*model.sites[1:], *(["head_out.1"] if "head_out" in model.sites else []))}
+    for site, values in found.items():
+        model.read(batch, [1, 2, 3], values.__setitem__, site)
+    for layer in (1, 2, 3):
+        at = f"blocks.{layer - 1}"
+        own = {"attn_out": cache[f"{at}.hook_attn_out"], "mlp_out": cache[f"{at}.hook_mlp_out"]}
+        if "head_out" in found:
+            z, matrix = cache[f"{at}.attn.hook_z"], model.bridge.blocks[layer - 1].attn.W_O
+            z = z.unflatten(-1, matrix.shape[:2]) if z.dim() == 3 else z
+            own |= {"head_out": torch.einsum("bthe,hed->btd", z, matrix), "head_out.1": z[:, :, 1] @ matrix[1]}
+        if "mlp_act" in found:
+            own["mlp_act"] = cache[f"{at}.mlp.hook_post"]
+        for site, values in own.items():
+            assert (found[site][layer] - values)[batch.mask].abs().max() <= 1e-5, site
+
+
 def test_load_model_of_a_bridge_gives_what_the_transformers_model_gives(tokenizer):
     module = network("neox")
     plain = rs.load_model(module, tokenizer=tokenizer)

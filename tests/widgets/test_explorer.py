@@ -305,6 +305,9 @@ def test_the_map_shows_small_values_and_closes_what_it_replaces():
     )
 
 
+SITES = ("ov.1", "mlp_act")  # without a layer 0; of a width that the catalogue does not have
+
+
 def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
     monkeypatch.setattr("repsim_nb.models.loading.download", lambda *a, **k: pytest.fail("downloaded"))
     explorer = rs.Explorer(A, B, n_rows=500)
@@ -313,6 +316,8 @@ def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
     assert "500 rows" in explorer._bar.estimate.value
     assert "576 kB of activations" in explorer._bar.estimate.value
     assert activation_bytes(Question(A, (A,), sampling=Sampling(n_rows=500))) == 4 * 500 * 3 * 32  # one side
+    inside = {site: activation_bytes(Question(A, (A,), sampling=Sampling(site=site, n_rows=500))) for site in SITES}
+    assert inside == {"ov.1": 4 * 500 * 2 * 32, "mlp_act": None}
     explorer.models_b.value = "gelu-3l"
     assert "downloads gelu-3l" in explorer._bar.estimate.value
     explorer.models_b.value = ("EleutherAI/pythia-70m", B)
