@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -198,6 +200,48 @@ def checkpoints(name: str) -> list[str]:
         if known.repository == repository:
             return list(known.checkpoints)
     raise unknown("model", name, [*embedded(), *PACKAGED, *repositories()])
+
+
+def trajectory(name: str, folder: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """List the checkpoints of a model that was trained with one of the recipes, and their held-out losses.
+
+    Parameters
+    ----------
+    name
+        An embedded model, or one in `folder`.
+    folder
+        Where `repsim-nb zoo build` has written models. None means the embedded ones.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by step, ascending; the last is the end of training. Columns: checkpoint, the folder, which
+        `load_model` takes; and loss, in nats per token on the test split of the corpus.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, or it is none that has a loss.
+
+    Examples
+    --------
+    >>> trajectory("tiny-neox-w64-d4").loss.round(2).to_dict()
+    {0: 7.82, 50: 6.76, 150: 5.84, 500: 4.26, 1000: 3.76, 1500: 3.63}
+    """
+    import pandas as pd
+
+    place = data_dir() if folder is None else Path(folder)
+    folders = sorted(place.glob(f"{glob.escape(name)}@step*")) + [place / name]
+    if not folders[-1].is_dir():
+        there = sorted({path.name.split("@")[0] for path in place.iterdir()}) if place.is_dir() else []
+        raise unknown("model", name, there, f"Looked in {place}.")
+    lines = []
+    for path in folders:
+        about = read_metadata(weight_files(path)[0])
+        if "held_out" not in about:
+            raise InputError(f"{path.name} has no held-out loss; expected a language model made by one of the recipes.")
+        lines.append((int(about["step"]), str(path), json.loads(about["held_out"])["nats_per_token"]))
+    return pd.DataFrame(lines, columns=["step", "checkpoint", "loss"]).set_index("step").sort_index()
 
 
 def accuracies(family: str | None = None) -> pd.DataFrame:
