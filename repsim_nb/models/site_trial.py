@@ -20,6 +20,7 @@ from repsim_nb.models.sites import (
     Layout,
     by_name,
     group_by_group,
+    matrix_of,
     plain_matrix,
     separate,
     shaped,
@@ -37,6 +38,7 @@ NORMS = {  # of what is added
     "attn_out": ("post_attention_layernorm", "post_self_attn_layernorm"),
     "mlp_out": ("post_feedforward_layernorm", "post_mlp_layernorm"),
 }
+HEAD_SIZES = ("head_dim", "head_size")  # attributes of an attention
 Through = Callable[[Batch, int], Any]
 ROUNDING = 4  # units of the last place, of everything that is added
 
@@ -192,9 +194,15 @@ def _heads(seen: _Seen, heads: int, added: Mapping[str, str]) -> dict[str, Any]:
             if plain_matrix(own[output]) is None:
                 kind = type(own[output]).__name__
                 raise _UntoldError(f"its {output}, a {kind}, has no plain matrix in memory: quantised or offloaded")
-        if not _sums(seen, output, heads, added["attn_out"]):
+        if not _sums(seen, output, added["attn_out"]):
             raise _UntoldError(f"what enters {output}, times its matrix, is not what {added['attn_out']} adds")
         parent = output.rpartition(".")[0]
+        for own in seen.modules:
+            inputs = len(matrix_of(own[output]))
+            if inputs % heads or any(
+                getattr(own[parent], stated, inputs / heads) != inputs / heads for stated in HEAD_SIZES
+            ):
+                raise _UntoldError(f"the {inputs} inputs of its {output} are not those of {heads} heads")
         names = seen.among(f"{parent}.{value}" for value in VALUES)
         for values, layout in ((v, lay) for v in names for lay in _layouts(v)):
             inside = Inside(heads, output=output, values=values, layout=layout)
@@ -213,12 +221,12 @@ def _layouts(values: str) -> tuple[Layout, ...]:
     return (separate,) if values.endswith((".v", ".v_proj")) else (stacked, group_by_group)
 
 
-def _sums(seen: _Seen, output: str, heads: int, added: str) -> bool:
+def _sums(seen: _Seen, output: str, added: str) -> bool:
     """Whether the heads, with the bias, sum to what attention adds."""
     for layer in seen.layers:
         module, mixed = seen.modules[layer - 1][output], seen.entering(output, layer)
-        matrix = plain_matrix(module)
-        if matrix is None or len(matrix) != mixed.shape[-1] or len(matrix) % heads:
+        matrix = matrix_of(module)
+        if len(matrix) != mixed.shape[-1]:
             return False
         bias = getattr(unwrapped(module), "bias", None)
         total = mixed.to(matrix.device) @ matrix
