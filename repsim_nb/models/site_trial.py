@@ -20,6 +20,7 @@ from repsim_nb.models.sites import (
     Layout,
     by_name,
     group_by_group,
+    matrix_of,
     plain_matrix,
     separate,
     shaped,
@@ -37,6 +38,7 @@ NORMS = {  # of what is added
     "attn_out": ("post_attention_layernorm", "post_self_attn_layernorm"),
     "mlp_out": ("post_feedforward_layernorm", "post_mlp_layernorm"),
 }
+HEAD_SIZES = ("head_dim", "head_size")  # attributes of an attention
 Through = Callable[[Batch, int], Any]
 ROUNDING = 4  # units of the last place, of everything that is added
 
@@ -179,46 +181,54 @@ def _activations(seen: _Seen, heads: int, added: Mapping[str, str]) -> dict[str,
 
 
 def _heads(seen: _Seen, heads: int, added: Mapping[str, str]) -> dict[str, Any]:
-    if not heads and seen.among(OUTPUTS):
+    output = next(iter(seen.among(OUTPUTS)), None)
+    if output is None:
+        raise _UntoldError(_none_known(seen, "attention"))
+    if "attn_out" not in added:
+        raise _UntoldError(_not_added(seen, "attn_out"))
+    if added["attn_out"] in NORMS["attn_out"]:
+        raise _UntoldError(f"its {added['attn_out']} norms the sum of the heads, so they have no shares of attn_out")
+    _check_matrices(seen, output, heads)
+    if not _sums(seen, output, added["attn_out"]):
+        raise _UntoldError(f"what enters {output}, times its matrix, is not what {added['attn_out']} adds")
+    parent = output.rpartition(".")[0]
+    names = seen.among(f"{parent}.{value}" for value in VALUES)
+    for values, layout in ((v, lay) for v in names for lay in _layouts(v)):
+        inside = Inside(heads, output=output, values=values, layout=layout)
+        if all(_mixes(seen, inside, layer) for layer in seen.layers):
+            return {"output": output, "values": values, "layout": layout}
+    if not names:
+        raise _UntoldError(f"its {parent} has no matrix that is known to make values")
+    raise _UntoldError(
+        f"its {heads} heads do not hold weighted means of what {' or '.join(names)} gives, in any known packing; "
+        "there may be sinks, gates or another number of heads"
+    )
+
+
+def _check_matrices(seen: _Seen, output: str, heads: int) -> None:
+    """Check that every block has an output matrix in memory that splits into heads of the size its attention states."""
+    if not heads:
         raise _UntoldError("its config states no one number of attention heads")
-    for output in seen.among(OUTPUTS):
-        if "attn_out" not in added:
-            raise _UntoldError(_not_added(seen, "attn_out"))
-        if added["attn_out"] in NORMS["attn_out"]:
-            raise _UntoldError(
-                f"its {added['attn_out']} norms the sum of the heads, so they have no shares of attn_out"
-            )
-        for own in seen.modules:
-            if plain_matrix(own[output]) is None:
-                kind = type(own[output]).__name__
-                raise _UntoldError(f"its {output}, a {kind}, has no plain matrix in memory: quantised or offloaded")
-        if not _sums(seen, output, heads, added["attn_out"]):
-            raise _UntoldError(f"what enters {output}, times its matrix, is not what {added['attn_out']} adds")
-        parent = output.rpartition(".")[0]
-        names = seen.among(f"{parent}.{value}" for value in VALUES)
-        for values, layout in ((v, lay) for v in names for lay in _layouts(v)):
-            inside = Inside(heads, output=output, values=values, layout=layout)
-            if all(_mixes(seen, inside, layer) for layer in seen.layers):
-                return {"output": output, "values": values, "layout": layout}
-        if not names:
-            raise _UntoldError(f"its {parent} has no matrix that is known to make values")
-        raise _UntoldError(
-            f"its {heads} heads do not hold weighted means of what {' or '.join(names)} gives, in any known packing; "
-            "there may be sinks, gates or another number of heads"
-        )
-    raise _UntoldError(_none_known(seen, "attention"))
+    for modules in seen.modules:
+        matrix = plain_matrix(modules[output])
+        if matrix is None:
+            kind = type(modules[output]).__name__
+            raise _UntoldError(f"its {output}, a {kind}, has no plain matrix in memory: quantised or offloaded")
+        attention, size = modules[output.rpartition(".")[0]], len(matrix) / heads
+        if len(matrix) % heads or any(getattr(attention, stated, size) != size for stated in HEAD_SIZES):
+            raise _UntoldError(f"the {len(matrix)} inputs of its {output} are not those of {heads} heads")
 
 
 def _layouts(values: str) -> tuple[Layout, ...]:
     return (separate,) if values.endswith((".v", ".v_proj")) else (stacked, group_by_group)
 
 
-def _sums(seen: _Seen, output: str, heads: int, added: str) -> bool:
+def _sums(seen: _Seen, output: str, added: str) -> bool:
     """Whether the heads, with the bias, sum to what attention adds."""
     for layer in seen.layers:
         module, mixed = seen.modules[layer - 1][output], seen.entering(output, layer)
-        matrix = plain_matrix(module)
-        if matrix is None or len(matrix) != mixed.shape[-1] or len(matrix) % heads:
+        matrix = matrix_of(module)
+        if len(matrix) != mixed.shape[-1]:
             return False
         bias = getattr(unwrapped(module), "bias", None)
         total = mixed.to(matrix.device) @ matrix

@@ -36,14 +36,14 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
+from repsim_nb.models.positions import MLP_ACTIVATIONS
 
 BY_HEAD = ("head_out", "ov")
-INSIDE = ("attn_out", "mlp_out", "mlp_act", *BY_HEAD)
+INSIDE = ("attn_out", "mlp_out", MLP_ACTIVATIONS, *BY_HEAD)
 PRE_RESIDUAL = (
     "it is the state before the last addition and norm of a post-norm block. What these blocks add last is mlp_out, in "
     "a parallel block together with attn_out"
 )
-
 
 Layout = Callable[[Tensor, int, int], Tensor]
 
@@ -98,13 +98,13 @@ class Inside:
         """The path of the module that is watched, and whether what enters it counts, or what leaves it."""
         if site in self.added:
             return self.added[site], False
-        return {"mlp_act": (self.last, True), "head_out": (self.output, True), "ov": (self.values, False)}[site]
+        return {MLP_ACTIVATIONS: (self.last, True), "head_out": (self.output, True), "ov": (self.values, False)}[site]
 
     def made(self, modules: Mapping[str, nn.Module], value: Tensor, site: str, head: int | None) -> Tensor:
         """The site, from what enters or leaves the watched module of a block with these modules."""
         if site not in BY_HEAD:
             return value.clone()  # Falcon adds in place
-        matrix = _matrix(modules[self.output])
+        matrix = matrix_of(modules[self.output])
         value = value.to(matrix.device)
         size = len(matrix) // self.heads
         if site == "ov":
@@ -153,7 +153,14 @@ def plain_matrix(module: nn.Module) -> Tensor | None:
     return weight if transposed else weight.T
 
 
-def _matrix(module: nn.Module) -> Tensor:
+def matrix_of(module: nn.Module) -> Tensor:
+    """The same.
+
+    Raises
+    ------
+    InputError
+        If there is none, because the module was changed after the trial.
+    """
     matrix = plain_matrix(module)
     if matrix is None:
         raise InputError(f"The output matrix of attention is now a {type(module).__name__}; load the model again.")

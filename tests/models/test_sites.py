@@ -313,13 +313,33 @@ def test_positions_inside_blocks_have_no_layer_0():
 
 @pytest.mark.parametrize(
     ("heads", "message"),
-    [(2, "another number of heads"), (3, "times its matrix"), (0, "states no one number of attention heads")],
+    [
+        (2, "the 32 inputs of its self_attn.o_proj are not those of 2 heads"),
+        (8, "are not those of 8 heads"),
+        (3, "are not those of 3 heads"),
+        (0, "states no one number of attention heads"),
+    ],
 )
 def test_tell_refuses_a_wrong_number_of_heads(heads, message):
     model = loaded(random_module("llama", num_key_value_heads=4))
     refused = tell(model, model._stack(), heads, model._through).refused
     assert message in refused["ov"]
     assert message in refused["head_out"]
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_tell_refuses_heads_that_hold_several_weights(heads):
+    model = rs.load_model("tiny-gelu-3l-s0")  # whose attention states no size of its heads
+    assert "or another number of heads" in tell(model, model._stack(), heads, model._through).refused["ov"]
+
+
+def test_read_says_so_where_the_output_matrix_was_replaced_after_the_trial():
+    model = loaded(random_module("llama", **GROUPED))
+    assert "ov" in model.sites
+    attention = blocks_of(model.module)[0].self_attn
+    attention.o_proj = Doubling(attention.o_proj)
+    with pytest.raises(InputError, match="is now a Doubling; load the model again"):
+        read(model, model.batch(TEXTS), "ov")
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
