@@ -106,8 +106,8 @@ def noise_ceiling(
     for _ in range(n_splits):
         first = rng.permutation(len(rows.documents)) < len(rows.documents) // 2
         halves = [np.flatnonzero(first[rows.documents.codes] == side) for side in (True, False)]
-        values = [[chosen(one[at][half], two[at][half]) for at in layers] for half in halves]
-        apart += np.abs(np.subtract(*values)) / n_splits
+        values = np.array([[chosen(one[at][half], two[at][half]) for at in layers] for half in halves])
+        apart += np.abs(values[0] - values[1]) / n_splits
     found = {"halves": ("layer", same - apart if similar else same + apart)} if np.isfinite(same) else {}
     if runs:
         pairs = list(combinations(runs, 2))

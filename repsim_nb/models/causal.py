@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError, needs
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.blocks import CausalBlocks
+from repsim_nb.models.causal_blocks import CausalBlocks
 from repsim_nb.models.config import longest, sizes
 from repsim_nb.models.model import Hidden, Logits, Tap
 from repsim_nb.models.parts import hidden_enters, shallow, tapped, with_submodule

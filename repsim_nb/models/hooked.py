@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.blocks import CausalBlocks
+from repsim_nb.models.causal_blocks import CausalBlocks
 from repsim_nb.models.model import Hidden, Logits, Tap
 from repsim_nb.models.probe import probe
 from repsim_nb.models.tokenizer import check_tokenizer

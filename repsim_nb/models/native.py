@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from repsim_nb.errors import InputError, needs, unknown
 from repsim_nb.models.batch import Batch
-from repsim_nb.models.blocks import CausalBlocks
+from repsim_nb.models.causal_blocks import CausalBlocks
 from repsim_nb.models.model import Hidden, Logits, Tap
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ def tell(model: Model, blocks: Sequence[nn.Module], heads: int, through: Through
         If the model cannot run the text.
     """
     with refusing(model):
-        seen = _Seen(model, blocks, through)
+        seen = _Passage(model, blocks, through)
         found: dict[str, Any] = {"added": _added(seen)}
         refused = {"pre_residual": PRE_RESIDUAL}
         for sites, find in ((("mlp_act",), _activations), (BY_HEAD, _heads)):
@@ -73,7 +73,7 @@ class _UntoldError(Exception):
     """Why a part of a block cannot be told."""
 
 
-class _Seen:
+class _Passage:
     """What enters and leaves every candidate in every block, and the residual stream, for one short text."""
 
     def __init__(self, model: Model, blocks: Sequence[nn.Module], through: Through):
@@ -141,13 +141,13 @@ def _keep(kept: dict[int, list[Tensor]], batch: Batch) -> Tap:
     return lambda layer, value: kept.setdefault(layer, []).append(shaped(value, batch).clone())
 
 
-def _candidates(seen: _Seen, site: str) -> list[str]:
+def _candidates(seen: _Passage, site: str) -> list[str]:
     """Modules that may give what is added at a site; a norm only after a module of its own kind."""
     own = seen.among(OUTPUTS if site == "attn_out" else (*LASTS, *MLPS))
     return [*own, *seen.among(NORMS[site])] if own else []
 
 
-def _added(seen: _Seen) -> dict[str, str]:
+def _added(seen: _Passage) -> dict[str, str]:
     """The modules whose outputs are what a block adds; none if there are no two that add up."""
     attention, mlp = (_candidates(seen, site) for site in NORMS)
     if not mlp:  # blocks of attention only
@@ -155,7 +155,7 @@ def _added(seen: _Seen) -> dict[str, str]:
     return next(({"attn_out": a, "mlp_out": m} for a, m in product(attention, mlp) if seen.adds_up([a, m])), {})
 
 
-def _not_added(seen: _Seen, site: str) -> str:
+def _not_added(seen: _Passage, site: str) -> str:
     there = {own: _candidates(seen, own) for own in NORMS}
     if not there[site]:
         return _none_known(seen, "attention" if site == "attn_out" else "MLP")
@@ -163,13 +163,13 @@ def _not_added(seen: _Seen, site: str) -> str:
     return f"what its blocks add to the residual stream is not the output of {found}; it may be scaled first"
 
 
-def _none_known(seen: _Seen, what: str) -> str:
+def _none_known(seen: _Passage, what: str) -> str:
     kinds = {type(block).__name__: [name for name, _ in block.named_children()] for block in seen.blocks}
     known = "; ".join(f"a {kind} has {', '.join(parts)}" for kind, parts in kinds.items())
     return f"no {what} is known that each of its blocks runs once ({known})"
 
 
-def _activations(seen: _Seen, heads: int, added: Mapping[str, str]) -> dict[str, Any]:
+def _activations(seen: _Passage, heads: int, added: Mapping[str, str]) -> dict[str, Any]:
     for last in seen.among(LASTS):
         whole = [path for path in (last.rpartition(".")[0], added.get("mlp_out", "")) if seen.among([path])]
         if any(seen.same(last, path) for path in whole):
@@ -180,7 +180,7 @@ def _activations(seen: _Seen, heads: int, added: Mapping[str, str]) -> dict[str,
     raise _UntoldError(_none_known(seen, "single last matrix of an MLP"))
 
 
-def _heads(seen: _Seen, heads: int, added: Mapping[str, str]) -> dict[str, Any]:
+def _heads(seen: _Passage, heads: int, added: Mapping[str, str]) -> dict[str, Any]:
     output = next(iter(seen.among(OUTPUTS)), None)
     if output is None:
         raise _UntoldError(_none_known(seen, "attention"))
@@ -205,7 +205,7 @@ def _heads(seen: _Seen, heads: int, added: Mapping[str, str]) -> dict[str, Any]:
     )
 
 
-def _check_matrices(seen: _Seen, output: str, heads: int) -> None:
+def _check_matrices(seen: _Passage, output: str, heads: int) -> None:
     """Check that every block has an output matrix in memory that splits into heads of the size its attention states."""
     if not heads:
         raise _UntoldError("its config states no one number of attention heads")
@@ -223,7 +223,7 @@ def _layouts(values: str) -> tuple[Layout, ...]:
     return (separate,) if values.endswith((".v", ".v_proj")) else (stacked, group_by_group)
 
 
-def _sums(seen: _Seen, output: str, added: str) -> bool:
+def _sums(seen: _Passage, output: str, added: str) -> bool:
     """Whether the heads, with the bias, sum to what attention adds."""
     for layer in seen.layers:
         module, mixed = seen.modules[layer - 1][output], seen.entering(output, layer)
@@ -239,7 +239,7 @@ def _sums(seen: _Seen, output: str, added: str) -> bool:
     return True
 
 
-def _mixes(seen: _Seen, inside: Inside, layer: int) -> bool:
+def _mixes(seen: _Passage, inside: Inside, layer: int) -> bool:
     """Whether every head at the first two tokens holds a weighted mean of its values there."""
     mixed, packed = seen.entering(inside.output, layer), seen.leaving(inside.values, layer)
     size = mixed.shape[-1] // inside.heads

@@ -22,7 +22,7 @@ class WakingChannel(AsyncZMQSocketChannel):
     take that notice: the reply to a cell that writes into an Output widget is then there, and waited for without end.
     """
 
-    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:  # type: ignore[override]  # as its base
         """Wait for a message, at most `timeout` seconds, and look for one every second."""
         while timeout is None and not await self.socket.poll(AWAKE_MS):
             pass
