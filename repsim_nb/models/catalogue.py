@@ -231,7 +231,7 @@ def trajectory(name: str, folder: str | os.PathLike[str] | None = None) -> pd.Da
     import pandas as pd
 
     place = data_dir() if folder is None else Path(folder)
-    folders = sorted(place.glob(f"{glob.escape(name)}@step*")) + [place / name]
+    folders = [*sorted(place.glob(f"{glob.escape(name)}@step*")), place / name]
     if not folders[-1].is_dir():
         there = sorted({path.name.split("@")[0] for path in place.iterdir()}) if place.is_dir() else []
         raise unknown("model", name, there, f"Looked in {place}.")
