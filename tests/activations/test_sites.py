@@ -89,7 +89,7 @@ def test_over_training_takes_sites():
     course = over_training("tiny-neox-w64-d4", ["step50"], site="ov.1", **HOW)
     assert course.layer.values.tolist() == [1, 2, 3, 4]
     expected = rs.compare("tiny-neox-w64-d4@step50", "tiny-neox-w64-d4", site="ov.1", **HOW).values.diagonal()
-    np.testing.assert_allclose(course.similarity_to_final.sel(step=50), expected, atol=1e-6)
+    np.testing.assert_allclose(course.similarity.sel(step=50), expected, atol=1e-6)
 
 
 def test_compare_family_takes_sites():
