@@ -15,9 +15,21 @@ function render({ model, el }) {
     said.textContent = `${model.get("value").toLocaleString("en")} (${Number(range.value) + 1} of ${steps().length})`;
     range.setAttribute("aria-valuetext", said.textContent);
   };
-  range.addEventListener("input", () => {
-    model.set("value", steps()[range.value]);
+  const go = (place) => {
+    model.set("value", steps()[Math.max(0, Math.min(place, steps().length - 1))]);
     model.save_changes();
+  };
+  range.addEventListener("input", () => go(Number(range.value)));
+  range.addEventListener("keydown", (event) => {  // JupyterLab takes some arrow keys before the slider has them
+    const at = Number(range.value);
+    const goal = {
+      ArrowLeft: at - 1, ArrowDown: at - 1, ArrowRight: at + 1, ArrowUp: at + 1,
+      PageDown: at - 1, PageUp: at + 1, Home: 0, End: steps().length - 1,
+    }[event.key];
+    if (goal === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    go(goal);
   });
 
   const heard = ["change:steps", "change:value", "change:description"];
