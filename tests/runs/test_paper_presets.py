@@ -18,6 +18,13 @@ COUNTS = {  # the only parameters that are not the preset's own: fewer rows, doc
     "03_scaling_families": {"n_rows": 64, "n_sequences": 4, "length": 32, "n_null": 19},
     "04_measures_compared": {"n_rows": 64, "measures": ["cka", "procrustes", "cca", "rsa", "mutual_knn"]},
     "05_a_real_model": {"n_documents": 12, "length": 24, "n_null": 19},
+    "06_convergence": {
+        "runs": {"70m": ["EleutherAI/pythia-70m-deduped"], "160m": ["EleutherAI/pythia-160m-deduped"]},
+        "steps": [0, 512, 143_000],
+        "sites": ["ov"],
+        "n_rows": 64,
+        "few_rows": 32,
+    },
 }
 STEPS = ("step0", *(f"step{2**power}" for power in range(10)), "step1000", "step10000", "step143000")
 DEDUPED = ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b")
@@ -29,7 +36,8 @@ def hub(tmp_path_factory):
     published.write_pythia(folder, "70m", steps=STEPS)
     published.write_pythia(folder, "160m", steps=STEPS, pickled=True)
     for size in DEDUPED:
-        published.write_pythia(folder, size, "-deduped", steps=("step0",) if size in DEDUPED[:3] else ())
+        more = ("step512", "step143000") if size in DEDUPED[:2] else ()
+        published.write_pythia(folder, size, "-deduped", steps=("step0", *more) if size in DEDUPED[:3] else ())
     published.write_toys(folder)
     published.write_feathers(folder, (*published.FEATHERS[:3], *published.FEATHERS[10:13]))
     for write in (published.write_pile, published.write_mnli, published.write_hans):
