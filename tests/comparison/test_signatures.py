@@ -85,6 +85,7 @@ REASONS = {
 }
 # Private functions that take two options or more one by one, and why.
 ONE_BY_ONE = {
+    "comparison/sequences.py _resolve": "It finds the corpus and the length that the Sampling then holds.",
     "comparison/sequences.py _text_parts": "As compare_family has neither rows nor n_rows, no Sampling says it all.",
     "stitching/ground.py _split_corpus": "The seed is of the division of documents into those fitted and reported on.",
 }
