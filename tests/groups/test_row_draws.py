@@ -9,17 +9,24 @@ from repsim_nb.groups import shipped_draws
 NAME = "generalization-draws"
 
 
-def compared(seed=0, measures=("cka", "mutual_knn"), **how):
+def compared(seed=0, measures=("cka", "mutual_knn"), models=("tiny-bert-nli-31", "tiny-bert-nli-07"), **how):
     settings = {"rows": "tokens", "n_rows": 512, "rows_per_document": 1, "seed": seed} | how
-    models = ["tiny-bert-nli-31", "tiny-bert-nli-07"]
     return rs.compare_models(
-        models, list(measures), rs.load_corpus("nli-heuristics", "test"), layers=[0, 4], **settings
+        list(models), list(measures), rs.load_corpus("nli-heuristics", "test"), layers=[0, 4], **settings
     )
 
 
-def test_shipped_draws_are_those_computed_here():
-    first, second = compared(), compared(1)
-    draws = shipped_draws(NAME, first)
+@pytest.mark.parametrize(
+    ("name", "models"),
+    [
+        (NAME, ("tiny-bert-nli-31", "tiny-bert-nli-07")),
+        (f"{NAME}-second-encoder", ("tiny-bert-b-nli-11", "tiny-bert-b-nli-03")),
+        (f"{NAME}-varied-recipes", ("tiny-bert-nli-varied-07", "tiny-bert-nli-varied-02")),
+    ],
+)
+def test_shipped_draws_are_those_computed_here(name, models):
+    first, second = compared(models=models), compared(1, models=models)
+    draws = shipped_draws(name, first)
     assert draws.sizes == {"draw": 5, "layer": 2, "model_a": 2, "model_b": 2}
     assert draws.model_a.values.tolist() == first.model_a.values.tolist()
     for measure in first:
