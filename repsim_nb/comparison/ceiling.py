@@ -1,4 +1,4 @@
-"""The noise ceiling: how similar two models can be expected to be if nothing but noise tells them apart."""
+"""The noise ceiling: how similar two models can be expected to be, given how much seeds alone make them differ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repsim_nb.comparison.controls import Controls
-from repsim_nb.comparison.rows import MIN_BLOCKS, Rows
+from repsim_nb.comparison.result import as_json, recorded_params
+from repsim_nb.comparison.rows import Rows
 from repsim_nb.comparison.sides import as_side, layers_of
 from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.measures import Measure, get_measure
@@ -18,99 +19,79 @@ from repsim_nb.measures.registry import as_parameter
 if TYPE_CHECKING:
     import xarray as xr
 
+Seeds = Sequence[Mapping[int, Any] | Any]
+
 
 @named_arguments(as_parameter)
-def noise_ceiling(
-    a: Mapping[int, Any] | Any,
-    b: Mapping[int, Any] | Any,
-    seeds: Sequence[Mapping[int, Any] | Any] = (),
-    measure: str | Measure = "cka",
-    *,
-    groups: Sequence[Any] | np.ndarray | None = None,
-    n_splits: int = 10,
-    seed: int = 0,
-) -> xr.Dataset:
-    """Compute what two models would reach, at equal layers, if only the rows or only the seed told them apart.
+def noise_ceiling(one: Seeds, other: Seeds = (), measure: str | Measure = "cka") -> xr.Dataset:
+    """Compute how similar seeds of a recipe are, and what two recipes could reach if only seeds told them apart.
 
     Parameters
     ----------
-    a, b
-        Activations of the two models that are compared, or arrays, with aligned rows, as in `compare`.
-    seeds
-        Activations on the same rows of two or more models of one recipe that differ in their seeds; usually a is one of
-        them. Empty: no ceiling of seeds.
+    one
+        Activations, or arrays, of two or more models of one recipe that differ in their seeds, with aligned rows.
+    other
+        The same for the recipe that it is compared with. Empty: only the seeds of the first are compared.
     measure
         As in `compare`.
-    groups
-        The document of each row. None takes them from the activations, or lets each row be one.
-    n_splits
-        Random divisions of the documents into two halves.
-    seed
-        Seed of the divisions.
 
     Returns
     -------
     xarray.Dataset
-        Dim layer: all that a and b have in common. halves: the bound that means "same", less (for a dissimilarity:
-        plus) the mean difference between the values of a and b on two halves of the documents; absent if the measure
-        has no such bound. seeds, if given: mean value over all pairs of seeds.
+        Dim layer, for the layers that all models have. seeds: mean value at equal layers over all pairs of models of
+        `one`. With `other` also seeds_other, and for CKA ceiling: the root of the product of both, 0 where one of them
+        is negative.
 
     Raises
     ------
     InputError
-        If the models have no layer in common, rows that are not aligned or fewer than 5 documents; if there is a single
-        seed; or if the measure has no bound that means "same" and there are no seeds.
+        If a recipe has a single model, the models have no layer in common, or their rows are not aligned.
 
     Notes
     -----
-    A value above the ceiling of the seeds says that the two models differ no more than two runs of one recipe do. It is
-    the mean of few pairs, and another set of seeds gives another one. A value above the ceiling of the halves cannot be
-    told from that of identical models with half the rows: with many documents, the mean difference between halves is
-    1.6 standard errors of the value from all rows.
+    CKA is the cosine of two kernels. If each kernel is what its recipe has in common plus noise of its own seed, then
+    two seeds of a recipe have the share of the common part as their cosine, and two models of different recipes cannot
+    on average exceed the root of the product of both shares, which they reach if the common parts are the same.
+
+    The seeds of one recipe alone are a reference, not a bound: a model that is less noisy than they are can be more
+    similar to one of them than they are to each other. Wider models often are. Each value is a mean over few pairs, and
+    other seeds give other values. Rows add no ceiling: identical models have the value 1 on any rows. How much the
+    choice of rows moves a value is what `compare(interval=)` says.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> x = rng.normal(size=(400, 4))
-    >>> near, far = ({0: x + scale * rng.normal(size=x.shape)} for scale in (0.1, 1))
-    >>> ceiling = noise_ceiling({0: x}, far, seeds=[{0: x}, near])
-    >>> ceiling.seeds.values.round(2), ceiling.halves.values.round(2)
-    (array([0.99]), array([0.97]))
+    >>> common = rng.normal(size=(400, 4))
+    >>> noisy, clear = ([{0: common + s * rng.normal(size=(400, 4))} for _ in range(2)] for s in (1.0, 0.1))
+    >>> {name: round(values.item(), 2) for name, values in noise_ceiling(noisy, clear).items()}
+    {'seeds': 0.22, 'seeds_other': 0.98, 'ceiling': 0.46}
 
     References
     ----------
-    Nili et al. 2014, "A toolbox for representational similarity analysis", on noise ceilings over subjects.
+    Spearman 1904 on attenuation; Nili et al. 2014 on noise ceilings over subjects.
     """
     import xarray as xr
 
     chosen = get_measure(measure)
-    similar = chosen.direction == "similarity"
-    same = chosen.bounds[similar]
-    if not np.isfinite(same) and not seeds:
-        raise InputError(f"{chosen.name} has no bound that means the same, so it has only that of seeds. Pass seeds.")
-    if len(seeds) == 1:
-        raise InputError(
-            "A ceiling of seeds needs at least two models of one recipe; got one. Leave seeds out for none."
-        )
-    given = {"a": a, "b": b, **{f"seed {i}": acts for i, acts in enumerate(seeds)}}
-    sides = {name: layers_of(as_side(acts, name), "all") for name, acts in given.items()}
-    rows = Rows.of(sides, groups, Controls())
-    if len(rows.documents) < MIN_BLOCKS:
-        raise InputError(f"A ceiling needs at least {MIN_BLOCKS} documents; there are {len(rows.documents)}.")
-    one, two, *runs = (side.acts for side in rows.sides)
-    layers = [layer for layer in one if all(layer in other for other in (two, *runs))]
+    groups = {"one": list(one), "other": list(other)}
+    for name, seeds in groups.items():
+        if len(seeds) == 1 or (name == "one" and not seeds):
+            raise InputError(f"A noise ceiling needs at least two models of each recipe; {name} has {len(seeds)}.")
+    given = {f"{name} {i}": acts for name, seeds in groups.items() for i, acts in enumerate(seeds)}
+    rows = Rows.of({name: layers_of(as_side(acts, name), "all") for name, acts in given.items()}, None, Controls())
+    sides = [side.acts for side in rows.sides]
+    layers = [layer for layer in sides[0] if all(layer in side for side in sides)]
     if not layers:
-        raise InputError(f"The models have no layer in common: {list(one)} and {list(two)}.")
-    rng = np.random.default_rng(seed)
-    apart = np.zeros(len(layers))
-    for _ in range(n_splits):
-        first = rng.permutation(len(rows.documents)) < len(rows.documents) // 2
-        halves = [np.flatnonzero(first[rows.documents.codes] == side) for side in (True, False)]
-        values = np.array([[chosen(one[at][half], two[at][half]) for at in layers] for half in halves])
-        apart += np.abs(values[0] - values[1]) / n_splits
-    found = {"halves": ("layer", same - apart if similar else same + apart)} if np.isfinite(same) else {}
-    if runs:
-        pairs = list(combinations(runs, 2))
-        found["seeds"] = ("layer", np.array([np.mean([chosen(x[at], y[at]) for x, y in pairs]) for at in layers]))
-    about = {"measure": chosen.name, "direction": chosen.direction, "n_splits": n_splits, "n_seeds": len(runs)}
-    return xr.Dataset(found, {"layer": layers}, about)
+        raise InputError(f"The models have no layer in common: {list(sides[0])} and {list(sides[-1])}.")
+
+    def mean(seeds: list[Any]) -> np.ndarray:
+        pairs = list(combinations(seeds, 2))
+        return np.array([np.mean([chosen(x[at], y[at]) for x, y in pairs]) for at in layers])
+
+    found = {"seeds": mean(sides[: len(groups["one"])])}
+    if groups["other"]:
+        found["seeds_other"] = mean(sides[len(groups["one"]) :])
+        if chosen.name == "cka":
+            found["ceiling"] = np.sqrt(found["seeds"].clip(0) * found["seeds_other"].clip(0))
+    about = {"measure": chosen.name, "measure_params": as_json(recorded_params(chosen))}
+    return xr.Dataset({name: ("layer", values) for name, values in found.items()}, {"layer": layers}, about)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from repsim_nb.depth.convergence import AT_FIRST, REACHED, Losses, convergence
-from repsim_nb.depth.seeds import SeedVariance, interval
+from repsim_nb.depth.seeds import Part, SeedVariance, interval
 from repsim_nb.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,9 +48,10 @@ def convergence_over_seeds(
     pandas.DataFrame
         Indexed by size and layer: mean of log(1 + step), or of the loss; low and high of its t interval over seeds;
         step, the mean as a number of steps; seeds; reached, how many of them reach the level; and state. With one seed
-        the interval is infinite and the state is "one seed: cannot be told". If some seed never reaches the level there
-        is no mean: it is infinite, and so is the interval. If some seed has reached it at its first checkpoint already,
-        and that is not step 0, the mean is a bound and the interval infinite.
+        the interval is infinite and the state is "one seed: cannot be told". So it is where the seeds of each size have
+        the same step, as happens without interpolation if they cross the level between the same checkpoints. If some
+        seed never reaches the level there is no mean: it is infinite, and so is the interval. If some seed has reached
+        it at its first checkpoint already, and that is not step 0, the mean is a bound and the interval infinite.
 
     Raises
     ------
@@ -79,7 +80,7 @@ def convergence_over_seeds(
     """
     import pandas as pd
 
-    found = _numbers(courses, sizes, level, interpolate, losses)
+    found = _numbers(courses, sizes, level, interpolate, losses, confidence)
     layers = {size: found.values[name].index for name, size in found.sizes.items()}
     lines = [(size, layer, *_of_layer(found, size, layer, confidence)) for size in layers for layer in layers[size]]
     columns = ["size", "layer", "mean", "low", "high", "seeds", "reached", "state"]
@@ -142,7 +143,7 @@ def convergence_contrasts(
     """
     import pandas as pd
 
-    found = _numbers(courses, sizes, level, interpolate, losses)
+    found = _numbers(courses, sizes, level, interpolate, losses, confidence)
     names, groups = list(found.sizes), list(found.sizes.values())
     values = np.array([_over_layers(name, found, layers) for name in names])
     variance = SeedVariance.of_models(values, groups)
@@ -155,7 +156,7 @@ def convergence_contrasts(
         for size, sign in ((one, -1), (other, 1)):
             members = [place for place, group in enumerate(groups) if group == size]
             weights[members] = sign / len(members)
-        ends = interval(float(weights @ values), variance.of_mean(weights) if variance else [], confidence)
+        ends = interval(float(weights @ values), _parts(variance, weights), confidence)
         lines.append((one, other, *ends, np.exp(ends.value), np.count_nonzero(weights)))
     columns = ["one", "other", "difference", "low", "high", "ratio", "seeds"]
     table = pd.DataFrame(lines, columns=columns).set_index(["one", "other"])
@@ -176,8 +177,11 @@ def _numbers(
     level: float | None,
     interpolate: bool,
     losses: Mapping[str, Losses] | None,
+    confidence: float,
 ) -> _Numbers:
     """Log(1 + step), or loss, by model and layer."""
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence={confidence!r}; expected a number between 0 and 1, such as 0.95.")
     if not courses:
         raise InputError("courses is empty; expected model -> result of over_training.")
     for given, what in ((sizes, "sizes"), (losses, "losses")):
@@ -212,9 +216,16 @@ def _of_layer(found: _Numbers, size: Hashable, layer: int, confidence: float) ->
         np.array([found.values[name][layer] for name in having]), [found.sizes[name] for name in having]
     )
     weights = np.array([(name in seeds) / len(seeds) for name in having])
-    parts = variance.of_mean(weights) if variance else []
+    parts = _parts(variance, weights)
     ends = interval(float(values.mean()), parts, confidence)
-    return (*ends, len(seeds), reached, REACHED if parts else f"one seed: {UNTOLD}")
+    why = "one seed" if variance is None else "no seeds differ at these checkpoints"
+    return (*ends, len(seeds), reached, REACHED if parts else f"{why}: {UNTOLD}")
+
+
+def _parts(variance: SeedVariance | None, weights: np.ndarray) -> list[Part]:
+    """Parts of the variance of a mean; none where there is a single seed, or where all cross at the same checkpoint."""
+    parts = [] if variance is None else list(variance.of_mean(weights))
+    return parts if sum(part.variance for part in parts) > 0 else []
 
 
 def _over_layers(name: str, found: _Numbers, layers: Sequence[int] | None) -> float:

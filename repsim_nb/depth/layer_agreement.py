@@ -60,9 +60,9 @@ def layer_agreement(first: Mapping[int, bool], second: Mapping[int, bool]) -> Ag
 
     Notes
     -----
-    A model has few layers: of six, three with each property, perfect agreement has p = 0.05, and with one layer more or
-    less p cannot reach it. Look at `least` first. The test takes layers as exchangeable; both properties usually follow
-    depth, and then they agree without having to do with each other.
+    A model has few layers: of six, three with each property, perfect agreement has p = 0.05; with two or four that
+    have a property p cannot reach it. Look at `least` first. The test takes layers as exchangeable; both properties
+    usually follow depth, and then they agree without having to do with each other.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def layer_agreement(first: Mapping[int, bool], second: Mapping[int, bool]) -> Ag
     """
     from scipy.stats import hypergeom
 
-    if not first or list(first) != list(second):
+    if not first or set(first) != set(second):
         raise InputError(f"first is about the layers {list(first)}, second about {list(second)}; expected the same.")
     a, b = (np.array([bool(each[layer]) for layer in first]) for each in (first, second))
     n, ones, others, both = len(a), int(a.sum()), int(b.sum()), int((a & b).sum())

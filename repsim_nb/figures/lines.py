@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
 
+CEILINGS = {"ceiling": ("noise ceiling of the seeds", "-."), "seeds": ("two seeds of one recipe", ":")}
 PALE = "#a9c9e2"  # of C0: an interval that covers 0
 
 
@@ -44,8 +46,8 @@ def curves(
     label
         Legend entry of the curve. None names the models if there are other curves.
     ceiling
-        Result of `noise_ceiling` with the same measure, drawn as lines. It is about equal layers, so it cannot be drawn
-        with `layer_a`.
+        Result of `noise_ceiling` with the same measure: its ceiling is drawn as a line or, if it has none, the value of
+        seeds of one recipe, which is no bound. It is about equal layers, so it cannot be drawn with `layer_a`.
 
     Returns
     -------
@@ -123,17 +125,19 @@ def _curve(result: xr.DataArray, layer_a: int | None) -> tuple[list[int], xr.Dat
 
 
 def _draw_ceiling(ceiling: xr.Dataset, ax: Axes, result: xr.DataArray, layer_a: int | None) -> None:
-    """The lines of a noise ceiling, each named once."""
+    """The line of a noise ceiling, or of the seeds of one recipe, named once."""
     if layer_a is not None:
         raise InputError("A ceiling is about equal layers; leave out layer_a or the ceiling.")
-    if ceiling.attrs.get("measure") != result.name:
-        raise InputError(f"The ceiling is of {ceiling.attrs.get('measure')!r}, the curve of {result.name!r}.")
-    titles = {"seeds": "ceiling: seeds of one recipe", "halves": "ceiling: two halves of the documents"}
-    named = ax.get_legend_handles_labels()[1]
-    for (name, title), dash in zip(titles.items(), ("-.", ":"), strict=True):
-        if name in ceiling:
-            once = "_" if title in named else title
-            ax.plot(ceiling.layer, ceiling[name], dash, color="0.25", linewidth=1.2, label=once, zorder=2)
+    own = {"measure": result.name, **json.loads(result.attrs.get("provenance", "{}")).get("measure_params", {})}
+    given = {"measure": ceiling.attrs["measure"], **json.loads(ceiling.attrs["measure_params"])}
+    differ = [name for name in own | given if own.get(name) != given.get(name)]
+    if differ:
+        of_ceiling, of_curve = ({name: each.get(name) for name in differ} for each in (given, own))
+        raise InputError(f"The ceiling is of {of_ceiling}, the curve of {of_curve}.")
+    name = "ceiling" if "ceiling" in ceiling else "seeds"
+    title, dash = CEILINGS[name]
+    once = "_" if title in ax.get_legend_handles_labels()[1] else title
+    ax.plot(ceiling.layer, ceiling[name], dash, color="0.25", linewidth=1.2, label=once, zorder=2)
 
 
 def _label_once(ax: Axes, label: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import re
@@ -222,6 +221,8 @@ def trajectory(name: str, folder: str | os.PathLike[str] | None = None) -> pd.Da
     ------
     InputError
         If there is no such model, or it is none that has a loss.
+    FileNotFoundError
+        If the folder is missing.
 
     Examples
     --------
@@ -231,10 +232,13 @@ def trajectory(name: str, folder: str | os.PathLike[str] | None = None) -> pd.Da
     import pandas as pd
 
     place = data_dir() if folder is None else Path(folder)
-    folders = [*sorted(place.glob(f"{glob.escape(name)}@step*")), place / name]
-    if not folders[-1].is_dir():
-        there = sorted({path.name.split("@")[0] for path in place.iterdir()}) if place.is_dir() else []
-        raise unknown("model", name, there, f"Looked in {place}.")
+    if not place.is_dir():
+        raise FileNotFoundError(f"The folder {place} of trained models does not exist.")
+    there = {path.parent.name for path in place.glob("*/config.json")}
+    whole = sorted(each for each in there if "@" not in each)
+    if name not in whole:
+        raise unknown("model", name, whole, f"Looked in {place}.")
+    folders = [place / each for each in there if each.split("@")[0] == name]
     lines = []
     for path in folders:
         about = read_metadata(weight_files(path)[0])

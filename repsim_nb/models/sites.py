@@ -41,8 +41,8 @@ from repsim_nb.models.positions import MLP_ACTIVATIONS
 BY_HEAD = ("head_out", "ov")
 INSIDE = ("attn_out", "mlp_out", MLP_ACTIVATIONS, *BY_HEAD)
 PRE_RESIDUAL = (
-    "it is the state before the last addition and norm of a post-norm block. What these blocks add last is mlp_out, in "
-    "a parallel block together with attn_out"
+    "it is what a post-norm block adds last. What these blocks add last is mlp_out, in a parallel block together with "
+    "attn_out"
 )
 
 Layout = Callable[[Tensor, int, int], Tensor]

@@ -16,10 +16,10 @@ AWAKE_MS = 1000  # after which a channel looks again for a message it may have m
 
 
 class WakingChannel(AsyncZMQSocketChannel):
-    """A channel that no message is lost to.
+    """A channel that loses no message.
 
     zmq tells of a message once. jupyter_client sends through a second, synchronous handle of the same socket, which can
-    take that notice: the reply to a cell that writes into an Output widget is then there, and waited for without end.
+    take that notice: the reply to a cell that writes into an Output widget has then arrived, and is waited for forever.
     """
 
     async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:  # type: ignore[override]  # as its base

@@ -134,7 +134,7 @@ def test_convergence_over_seeds_is_students_interval_of_log_steps():
     )
     assert line.step == pytest.approx(np.expm1(logs.mean()))
     assert (line.seeds, line.reached, line.state) == (3, 3, "reached")
-    assert found.loc["all", 2].low == pytest.approx(np.log(51))  # three times the same
+    assert found.loc["all", 2].low == -np.inf, "three times the same says nothing of how seeds vary"
 
 
 def test_convergence_over_seeds_cannot_tell_from_one_seed_nor_where_some_never_reach_the_level():
@@ -148,6 +148,20 @@ def test_convergence_over_seeds_cannot_tell_from_one_seed_nor_where_some_never_r
     bound = convergence_over_seeds(late, level=0.5).loc["all", 1]
     assert (bound.low, bound.high) == (-np.inf, np.inf)
     assert bound.state == "reached at the first checkpoint or before by 1 of 2 seeds: cannot be told"
+
+
+def test_convergence_over_seeds_cannot_tell_where_seeds_cross_at_the_same_checkpoint():
+    """As they do on a coarse grid; a variance of 0 would make any difference certain."""
+    courses = {"a0": rising(300), "a1": rising(400), "b0": rising(20), "b1": rising(30)}
+    sizes = {name: name[0] for name in courses}
+    found = convergence_over_seeds(courses, sizes, 0.5, interpolate=False)
+    assert np.isinf(found[["low", "high"]]).all(axis=None)
+    assert set(found.state) == {"no seeds differ at these checkpoints: cannot be told"}
+    contrast = convergence_contrasts(courses, sizes, 0.5, interpolate=False).iloc[0]
+    assert contrast.difference == pytest.approx(np.log1p(100) - np.log1p(1000))
+    assert np.isinf(contrast[["low", "high"]].astype(float)).all()
+    with pytest.raises(InputError, match=r"confidence=95; expected a number between 0 and 1"):
+        convergence_over_seeds(courses, sizes, 0.5, confidence=95)
 
 
 def test_convergence_over_seeds_pools_the_variance_of_all_sizes():

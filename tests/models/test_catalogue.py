@@ -39,5 +39,7 @@ def test_trajectory_says_what_there_is():
         trajectory("tiny-neox-w32-d4-s9")
     with pytest.raises(InputError, match="no held-out loss"):
         trajectory("tiny-bert-nli-00")
-    with pytest.raises(InputError, match="Looked in nowhere"):
+    with pytest.raises(InputError, match=f"Did you mean '{RUN}'"):
+        trajectory(f"{RUN}@step50")
+    with pytest.raises(FileNotFoundError, match="The folder nowhere of trained models does not exist"):
         trajectory(RUN, "nowhere")
