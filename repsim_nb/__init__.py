@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from repsim_nb import groups as groups
     from repsim_nb import measures as measures
     from repsim_nb import models as models
+    from repsim_nb import retrieval as retrieval
     from repsim_nb import stitching as stitching
     from repsim_nb import uncertainty as uncertainty
     from repsim_nb import weights as weights
@@ -69,8 +70,8 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = {
     name: name
     for name in (
-        *("activations", "corpora", "depth", "figures", "groups", "measures", "models", "stitching", "uncertainty"),
-        "weights",
+        *("activations", "corpora", "depth", "figures", "groups", "measures", "models", "retrieval", "stitching"),
+        *("uncertainty", "weights"),
     )
 } | {"closeup": "comparison.closeup", "controls": "comparison.controls"}
 __all__ = [*_MODULES, *_HOME]

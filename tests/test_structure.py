@@ -15,9 +15,9 @@ from repsim_nb.moved import MOVED
 TOP = Path(repsim_nb.__file__).parent
 # What stands further left knows nothing of what stands further right.
 ORDER = (
-    *("errors", "moved", "system", "measures", "corpora", "models", "activations", "uncertainty", "comparison"),
-    *("stitching", "weights", "groups", "depth", "zoo", "figures", "runs", "widgets", "survey", "app", "cli"),
-    "__main__",
+    *("errors", "moved", "system", "retrieval", "measures", "corpora", "models", "activations", "uncertainty"),
+    *("comparison", "stitching", "weights", "groups", "depth", "zoo", "figures", "runs", "widgets", "survey"),
+    *("app", "cli", "__main__"),
 )
 NAMES = {
     ".".join(("repsim_nb", *path.relative_to(TOP).with_suffix("").parts)).removesuffix(".__init__"): path
