@@ -65,7 +65,7 @@ def search(
     Products in float32 select candidates with a margin that covers every possible rounding error; the candidates are
     scored in float64 and rounded to float32. So the result depends neither on the size of batches nor on the number of
     threads, and two equal passages always have equal scores. Beyond the result, memory is about 8 bytes x n_passages
-    x queries in a batch, and 24 bytes x 1,024 x d.
+    x queries in a batch, 65 bytes x n_passages, and 24 bytes x 1,024 x d.
 
     How the result misleads: a passage that occurs twice takes two places, so the list covers fewer distinct answers
     than k; remove duplicates from the corpus first. A list of k always has k passages, however far they are: look at
@@ -146,7 +146,8 @@ def _products(rows: np.ndarray, query: np.ndarray) -> np.ndarray:
 def _batch(n_queries: int, n_passages: int, width: int, k: int, memory_limit: int | None) -> int:
     """Number of queries searched at a time."""
     block = min(BLOCK, n_passages)
-    fixed = 24 * block * width + 25 * n_passages + 8 * n_queries + 12 * n_queries * k
+    # sums of blocks; norms, and candidates if all are; norms of queries; the result
+    fixed = 24 * block * width + 65 * n_passages + 8 * n_queries + 20 * n_queries * k
 
     def needed(rows: int) -> int:
         return fixed + rows * (8 * n_passages + 20 * width + 4 * block + 8)
