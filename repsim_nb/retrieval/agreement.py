@@ -46,8 +46,11 @@ class CommonItems:
         """The same for lists cut after rank k."""
         kept = self.depth <= k
         return CommonItems(
-            *(each[kept] for each in (self.row, self.rank_a, self.rank_b)),
-            *(np.minimum(length, k) for length in (self.length_a, self.length_b)),
+            self.row[kept],
+            self.rank_a[kept],
+            self.rank_b[kept],
+            np.minimum(self.length_a, k),
+            np.minimum(self.length_b, k),
             self.persistence,
         )
 
@@ -153,8 +156,9 @@ def overlap(
     - rank_similarity: `(1 / H_m) sum 2 / ((1 + |r - s|) (r + s))` over the m common items, with H_m = 1 + 1/2 + ... +
       1/m [1]_; 0 without common items.
     - rank_biased_overlap: `(1 - p) / p sum_d p^d X_d / d + p^k X_k / k` with X_d the number of common items down to
-      depth d [2]_, RBO_ext, which assumes that the agreement at depth k holds below it. For lists of different lengths
-      it is equation 32, which assumes that the shorter list would have gone on with the agreement at its end.
+      depth d (equation 30 of [2]_, RBO_ext). It assumes that the agreement at depth k holds below it. For lists of
+      different lengths it is equation 32, which assumes that the shorter list would have gone on with the agreement at
+      its end.
 
     A list with fewer than k items counts with the items that it has.
 

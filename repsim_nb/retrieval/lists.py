@@ -186,17 +186,16 @@ def _of_table(table: pd.DataFrame, name: str) -> RankedLists:
     if table["query"].isna().any() or table["rank"].isna().any():
         raise InputError(f"{name}: a query or a rank is missing.")
     queries, lists = [], []
-    for query, part in table.sort_values("rank", kind="stable").groupby("query", sort=False):
-        if part["rank"].tolist() != list(range(1, len(part) + 1)):
+    for query, part in table.groupby("query", sort=False, observed=True):
+        ranks = sorted(part["rank"].tolist())
+        if ranks != list(range(1, len(part) + 1)):
             raise InputError(
-                f"{name}: query {query!r} has the ranks {part['rank'].tolist()[:5]}...; expected 1, 2, 3, ... without "
-                "gaps or ties."
+                f"{name}: query {query!r} has the ranks {', '.join(map(str, ranks[:5]))}...; expected 1, 2, 3, ... "
+                "without gaps or ties."
             )
         queries.append(query)
-        lists.append(_objects(part["id"].tolist()))
-    order = {query: i for i, query in enumerate(dict.fromkeys(table["query"].tolist()))}
-    places = sorted(range(len(queries)), key=lambda i: order[queries[i]])
-    return RankedLists([queries[i] for i in places], [lists[i] for i in places])
+        lists.append(_objects(part.sort_values("rank")["id"].tolist()))
+    return RankedLists(queries, lists)
 
 
 def _check_queries(queries: list[Any], name: str) -> None:

@@ -76,9 +76,11 @@ def summary(scores: xr.Dataset, level: float = 0.95, bounds: tuple[float, float]
         for k, column in zip(values["k"].values.tolist(), table.T, strict=True):
             around = _interval((column - low) / (high - low), level)
             lines[name, k] = [column.mean(), *(low + (high - low) * end for end in around), len(column)]
-    table = pd.DataFrame.from_dict(lines, orient="index", columns=["mean", "low", "high", "n_queries"])
-    table.index = pd.MultiIndex.from_tuples([*lines], names=["measure", "k"])
-    return table.astype({"n_queries": int})
+    return pd.DataFrame(
+        [*lines.values()],
+        columns=["mean", "low", "high", "n_queries"],
+        index=pd.MultiIndex.from_tuples([*lines], names=["measure", "k"]),
+    )
 
 
 def _interval(values: np.ndarray, level: float) -> tuple[float, float]:

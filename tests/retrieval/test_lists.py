@@ -38,6 +38,13 @@ def test_read_lists_ignores_other_columns_of_a_table():
     assert plain(read_lists(table_of(LISTS).assign(score=0.5))) == LISTS
 
 
+def test_read_lists_reads_columns_of_categories_and_strings():
+    table = table_of(LISTS)
+    categories = table.astype({"query": pd.CategoricalDtype(["q1", "q2", "never asked"]), "id": "category"})
+    assert plain(read_lists(categories)) == LISTS
+    assert plain(read_lists(table.astype({"query": "string", "id": "string", "rank": "Int64"}))) == LISTS
+
+
 def test_read_pair_aligns_queries_by_id():
     a, b = read_pair({1: [5], 2: [6]}, {2: [8], 1: [7]})
     assert plain(a) == {1: [5], 2: [6]}
