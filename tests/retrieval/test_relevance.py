@@ -113,6 +113,16 @@ def test_summary_covers_the_mean_over_all_queries(kind, n):
         assert covered < 0.97  # and is no wider than it has to be
 
 
+def test_summary_of_differences_covers_less_where_few_queries_differ():
+    rng = np.random.default_rng(1)
+    coverage = {}
+    for share in (0.05, 0.2):
+        table = summary(scores_of((rng.random((100, 1500)) < share).astype(float)), bounds=(-1, 1))
+        coverage[share] = ((table["low"] <= share) & (share <= table["high"])).mean()
+    assert 0.86 < coverage[0.05] < 0.92  # as the documentation says
+    assert coverage[0.2] > 0.925
+
+
 def test_summary_of_zeros_and_ones_is_close_to_the_interval_of_wilson():
     from scipy.stats import binomtest
 
