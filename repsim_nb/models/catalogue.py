@@ -227,7 +227,7 @@ def trajectory(name: str, folder: str | os.PathLike[str] | None = None) -> pd.Da
     Examples
     --------
     >>> trajectory("tiny-neox-w64-d4").loss.round(2).to_dict()
-    {0: 7.82, 50: 6.76, 150: 5.84, 500: 4.26, 1000: 3.76, 1500: 3.63}
+    {0: 7.82, 50: 6.76, 150: 5.31, 500: 4.13, 1000: 3.77, 1500: 3.63}
     """
     import pandas as pd
 
