@@ -269,7 +269,7 @@ def agreement_map(correlations: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     correlations
-        Square table from `measures.diagnostics.agreement`.
+        Square table from `measures.diagnostics.agreement`, or from `groups.square`, over pairs of models.
     ax
         Axes to draw on; None makes a new figure.
 
@@ -280,8 +280,8 @@ def agreement_map(correlations: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
     Notes
     -----
-    Agreement is over the cells of one map and comes mostly from depth: almost any two measures order near and far
-    layers alike. It does not show that they agree on which models are similar.
+    Agreement over the cells of one map comes mostly from depth: almost any two measures order near and far layers
+    alike. It does not show that they agree on which models are similar; `groups.agreement` asks that.
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -295,6 +295,7 @@ def agreement_map(correlations: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax = plt.figure(figsize=(side + 1, side), layout="constrained").add_subplot()
     distances = squareform(1 - correlations.to_numpy().clip(-1, 1), checks=False)
     order = leaves_list(linkage(distances, "average"))
+    over = correlations.attrs.get("over", "the cells of the map")
     sns.heatmap(
         named.iloc[order, order],
         ax=ax,
@@ -305,7 +306,7 @@ def agreement_map(correlations: pd.DataFrame, ax: Axes | None = None) -> Axes:
         annot=len(correlations) <= 20,
         fmt=".1f",
         annot_kws={"size": "x-small"},
-        cbar_kws={"label": "Spearman correlation over the cells of the map\n(1 = same order, 0 = none, -1 = reversed)"},
+        cbar_kws={"label": f"Spearman correlation over {over}\n(1 = same order, 0 = none, -1 = reversed)"},
     )
     ax.set(xlabel=plain(ax.get_xlabel()), ylabel=plain(ax.get_ylabel()))
     ax.tick_params(axis="y", rotation=0)
