@@ -74,7 +74,7 @@ def agreement(
     >>> tables = {"one": one, "squared": one**2, "other": other}
     >>> table = agreement({name: pd.DataFrame(values, names, names) for name, values in tables.items()})
     >>> table.spearman.round(2).to_dict()
-    {('one', 'squared'): 1.0, ('one', 'other'): -0.08, ('squared', 'other'): -0.08}
+    {('one', 'squared'): 1.0, ('one', 'other'): 0.07, ('squared', 'other'): 0.07}
     """
     import pandas as pd
 

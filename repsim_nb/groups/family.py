@@ -114,7 +114,7 @@ def family_test(
     family = dict(families.items())
     if len(family) < len(families):
         raise InputError("families lists a model twice; each model belongs to one family.")
-    models, values, sign = read_distances(dissimilarity, family, FEWEST_MODELS)
+    models, given, values = read_distances(dissimilarity, family, FEWEST_MODELS)
     _, label = np.unique([str(family[m]) for m in models], return_inverse=True)
     i, j = np.triu_indices(len(models), 1)
     within = label[i] == label[j]
@@ -125,15 +125,14 @@ def family_test(
         )
     effects = _effects(values, label, orders(len(models), n_permutations, np.random.default_rng(seed)))
     low, high = rank_interval(effects[:1], _without_each(values, label)[:, None], level)
-    given = sign * values[i, j]
     return FamilyClustering(
         float(effects[0]),
         float((effects >= effects[0] - ROUNDING).mean()),
         float((effects >= effects.max() - ROUNDING).mean()),
         float(low[0]),
         float(high[0]),
-        float(given[within].mean()),
-        float(given[~within].mean()),
+        float(given[i, j][within].mean()),
+        float(given[i, j][~within].mean()),
         len(models),
         int(label.max()) + 1,
         int(within.sum()),

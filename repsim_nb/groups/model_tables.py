@@ -26,7 +26,7 @@ class ModelTables(NamedTuple):
     left_out
         Models that some tables hold and that are not used.
     values
-        (tables, models, models), symmetric, with zero diagonal.
+        (tables, models, models), symmetric. The diagonal is as given and may lack values.
     directions
         "similarity", "dissimilarity" or None of each table.
     """
@@ -62,14 +62,15 @@ def read_tables(
     everyone = dict.fromkeys(m for held, _ in read.values() for m in held)
     values = np.array([_values_of(square, held, chosen, name) for name, (held, square) in read.items()])
     directions = [_direction(table, v, name) for (name, table), v in zip(tables.items(), values, strict=True)]
-    values[:, range(len(chosen)), range(len(chosen))] = 0
     return ModelTables(chosen, sorted((m for m in everyone if m not in chosen), key=str), values, directions)
 
 
 def read_distances(
     table: pd.DataFrame | xr.DataArray, models: Iterable[Any] | None, least: int
-) -> tuple[list[Any], np.ndarray, int]:
-    """Models and values of one table, larger where models are less similar, and the sign that gives the table back.
+) -> tuple[list[Any], np.ndarray, np.ndarray]:
+    """Models, values and dissimilarities of one table, the latter with zero diagonal.
+
+    Similarities are subtracted from the largest one, that of a model with itself if the table has it.
 
     Raises
     ------
@@ -77,13 +78,15 @@ def read_distances(
         As for `read_tables`, or if neither attrs nor the diagonal tell the direction.
     """
     read = read_tables({"table": table}, models, least)
+    values = read.values[0]
     if read.directions[0] is None:
         raise InputError(
             "It cannot be told whether the table holds similarities or dissimilarities: set its "
             'attrs["direction"] to "similarity" or "dissimilarity".'
         )
-    sign = -1 if read.directions[0] == "similarity" else 1
-    return read.models, sign * read.values[0], sign
+    distances = np.nanmax(values) - values if read.directions[0] == "similarity" else values.copy()
+    np.fill_diagonal(distances, 0)
+    return read.models, values, distances
 
 
 def _square(table: pd.DataFrame | xr.DataArray, name: object) -> tuple[list[Any], np.ndarray]:
