@@ -91,7 +91,11 @@ def family_test(
     weighs ten times as much as one of two. The p-value is one-sided.
 
     The interval is a delete-one-model jackknife with Student's t of Fisher's z. It lets models vary, with the families
-    as they are. If the effect is undefined without one of the models, it is [-1, 1].
+    as they are; other families are not in it. It is cautious, since what differs between families counts as variation
+    of models, and can include 0 where the p-value is small: in simulations with 10 to 18 models and true effects up to
+    0.7, 95% intervals covered 98% to 100%. Near 1 it covers too little: 80% to 100% for true effects from 0.8 to 0.97,
+    and 43% at 0.99 with two families of six. At exactly 1 it has no width, which says that these models show no
+    exception, not that there are none. If the effect is undefined without one of the models, it is [-1, 1].
 
     How the number misleads: families are confounded with whatever their models share, such as width, training data or
     a tokenizer, and often with a pretrained trunk: the test says that labels matter, not why. Models of a family are

