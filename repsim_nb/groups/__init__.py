@@ -7,7 +7,6 @@ dissimilarity is symmetrised by averaging both directions. The diagonal is never
 `mantel`, `agreement`, `family_test` and `outliers` take model x model tables without layers, of either direction.
 """
 
-from repsim_nb.groups.agreement import agreement, square
 from repsim_nb.groups.arms import arm_difference
 from repsim_nb.groups.clustering import cluster, grouping
 from repsim_nb.groups.dispersion import dispersion_test
@@ -20,6 +19,7 @@ from repsim_nb.groups.outliers import outliers
 from repsim_nb.groups.ranking import rank_correlation, rank_measures
 from repsim_nb.groups.row_draws import shipped_draws
 from repsim_nb.groups.separation import first_layer, group_test
+from repsim_nb.groups.table_agreement import agreement, square
 
 __all__ = [
     "agreement",
