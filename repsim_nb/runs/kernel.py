@@ -16,7 +16,7 @@ AWAKE_MS = 1000  # after which a channel looks again for a message it may have m
 
 
 class WakingChannel(AsyncZMQSocketChannel):
-    """A channel that loses no message.
+    """A channel that looks again for messages.
 
     zmq tells of a message once. jupyter_client sends through a second, synchronous handle of the same socket, which can
     take that notice: the reply to a cell that writes into an Output widget has then arrived, and is waited for forever.
@@ -30,7 +30,7 @@ class WakingChannel(AsyncZMQSocketChannel):
 
 
 class WakingClient(AsyncKernelClient):
-    """A kernel's client that always receives the reply to a cell."""
+    """A kernel's client that looks again for the reply to a cell."""
 
     shell_channel_class = Type(WakingChannel)
 
