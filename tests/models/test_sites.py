@@ -275,7 +275,7 @@ def test_read_gives_what_is_added_where_a_norm_follows_and_refuses_heads(kind):
         ("codegen", {"rotary_dim": 4}, "ov", "attn.qkv_proj gives, in any known packing"),
         ("mamba", {}, "attn_out", r"no attention is known .*a MambaBlock has norm, mixer.*read at resid_post\.$"),
         ("mamba", {}, "head_out", "no attention is known"),
-        ("llama", GROUPED, "pre_residual", r"last addition and norm of a post-norm block\. .* last is mlp_out, "),
+        ("llama", GROUPED, "pre_residual", r"what a post-norm block adds last\. .* last is mlp_out, "),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
