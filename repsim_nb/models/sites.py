@@ -22,8 +22,8 @@ for a site, `tell` reads a short text at all candidates and keeps those for whic
   second token a weighted mean of the values of both, with one weight per head. This tells how queries, keys and values
   are packed in one matrix (GPT-2 stacks them, GPT-NeoX packs them head by head), and that heads are counted right.
 
-pre_residual is refused: it is what a post-norm block has before its last addition and norm. In these blocks it would be
-mlp_out, or in a parallel block the sum of both, so ask for those.
+pre_residual is refused: it is what a post-norm block adds last. In these blocks that is mlp_out, or in a parallel block
+the sum of both, so ask for those.
 """
 
 from __future__ import annotations
