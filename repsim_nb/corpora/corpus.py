@@ -14,7 +14,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from repsim_nb.corpora import nli_heuristics, python_docs
+from repsim_nb.corpora import docstrings, nli_heuristics, python_docs
 from repsim_nb.corpora.datasets import HUB_ID, read_hub
 from repsim_nb.corpora.reading import DocumentsRead, Wanted
 from repsim_nb.errors import InputError, unknown
@@ -50,6 +50,13 @@ class Corpus:
         The sub-case of each document, for labelled corpora that have them, else None.
     source
         Where the texts come from (package versions, path), for the provenance.
+    queries
+        For a corpus of queries, whose documents are the passages to search: one string per query, else None.
+    query_ids
+        One unique id per query, else None.
+    relevant
+        What is known to answer the queries, as (query id, name of the passage, grade), else None. A grade of 0 is a
+        passage judged not relevant.
     """
 
     name: str
@@ -60,13 +67,17 @@ class Corpus:
     source: tuple[tuple[str, str], ...] = ()
     second_texts: tuple[str, ...] | None = None
     cases: tuple[str, ...] | None = None
+    queries: tuple[str, ...] | None = None
+    query_ids: tuple[str, ...] | None = None
+    relevant: tuple[tuple[str, str, float], ...] | None = None
 
     def __post_init__(self) -> None:
-        for column in (self.texts, self.second_texts or ()):
-            wrong = next((i for i, text in enumerate(column) if not text.isascii() and _is_broken(text)), None)
-            if wrong is not None:
+        named = [(self.documents, self.texts), (self.documents, self.second_texts), (self.query_ids, self.queries)]
+        for names, column in named:
+            wrong = next((i for i, text in enumerate(column or ()) if not text.isascii() and _is_broken(text)), None)
+            if wrong is not None and names is not None:
                 raise InputError(
-                    f"The text of {self.documents[wrong]} contains half a surrogate pair, which is not a valid "
+                    f"The text of {names[wrong]} contains half a surrogate pair, which is not a valid "
                     "character. Leave the document out, or repair it: text.encode('utf-8', 'replace').decode()."
                 )
 
@@ -74,14 +85,17 @@ class Corpus:
         return len(self.texts)
 
     def __repr__(self) -> str:
-        return f"Corpus({self.name!r}, split={self.split!r}, {len(self)} documents, sha256={self.sha256[:12]})"
+        queries = "" if self.queries is None else f"{len(self.queries)} queries, "
+        return f"Corpus({self.name!r}, split={self.split!r}, {len(self)} documents, {queries}sha256={self.sha256[:12]})"
 
     @property
     def sha256(self) -> str:
-        """Hash of document names, texts and labels in order, and of second texts and cases if there are any."""
-        parts = [self.documents, self.texts, self.labels]
+        """Hash of document names, texts and labels in order, and of all other columns that there are."""
+        parts: list[Sequence[Any] | None] = [self.documents, self.texts, self.labels]
         if self.second_texts is not None or self.cases is not None:
             parts += [self.second_texts, self.cases]
+        if self.queries is not None:
+            parts += [self.queries, self.query_ids, self.relevant]
         content = hashlib.sha256()
         for piece in _as_json(parts):
             content.update(piece.encode("utf-8", "surrogatepass"))
@@ -89,7 +103,7 @@ class Corpus:
 
     @property
     def text_bytes(self) -> int:
-        """Size of all texts in UTF-8 bytes."""
+        """Size of all texts, without queries, in UTF-8 bytes."""
         columns = (self.texts, self.second_texts or ())
         return sum(len(text) if text.isascii() else len(text.encode("utf-8")) for column in columns for text in column)
 
@@ -100,6 +114,7 @@ class Corpus:
             "corpus": self.name,
             "split": self.split,
             "documents": len(self),
+            **({} if self.queries is None else {"queries": len(self.queries)}),
             "sha256": self.sha256,
             "source": dict(self.source),
         }
@@ -111,13 +126,45 @@ class Corpus:
             return self.texts
         return tuple(zip(self.texts, self.second_texts, strict=True))
 
+    @property
+    def judgements(self) -> dict[str, dict[str, float]]:
+        """Grades of the passages that were judged, {query id: {name of the passage: grade}}, as `relevance` takes them.
+
+        Raises
+        ------
+        InputError
+            If it is not a corpus of queries.
+        """
+        if self.relevant is None:
+            raise InputError(
+                f"{self!r} has no queries. Corpora of queries are 'docstrings', JSON lines with the columns 'query' "
+                "and 'passage', folders in the layout of BEIR, and BEIR's own on the hub."
+            )
+        found: dict[str, dict[str, float]] = {query: {} for query in self.query_ids or ()}
+        for query, passage, grade in self.relevant:
+            found[query][passage] = grade
+        return found
+
     def take(self, index: Iterable[int]) -> Corpus:
-        """Only the documents at `index`, in that order."""
+        """Only the documents at `index`, in that order; of queries, those that one of these documents answers."""
         index = list(index)
         columns = ("texts", "documents", "labels", "second_texts", "cases")
         given = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
         kept: dict[str, Any] = {name: tuple(column[i] for i in index) for name, column in given.items()}
-        return replace(self, **kept)
+        return replace(self, **kept, **self._queries_of({*kept["documents"]}))
+
+    def _queries_of(self, passages: Set[str]) -> dict[str, Any]:
+        """The columns of the queries that one of the passages answers."""
+        if self.queries is None or self.query_ids is None or self.relevant is None:
+            return {}
+        judged = [each for each in self.relevant if each[1] in passages]
+        answered = {query for query, _, grade in judged if grade > 0}
+        both = [each for each in zip(self.query_ids, self.queries, strict=True) if each[0] in answered]
+        return {
+            "query_ids": tuple(query for query, _ in both),
+            "queries": tuple(text for _, text in both),
+            "relevant": tuple(each for each in judged if each[0] in answered),
+        }
 
 
 def _is_broken(text: str) -> bool:
@@ -128,7 +175,7 @@ def _is_broken(text: str) -> bool:
     return False
 
 
-def _as_json(columns: Sequence[Sequence[str] | None], at_once: int = 1000) -> Iterator[str]:
+def _as_json(columns: Sequence[Sequence[Any] | None], at_once: int = 1000) -> Iterator[str]:
     """`json.dumps(columns)` in pieces, since the whole string would need as much memory as all texts."""
     for number, column in enumerate(columns):
         yield ", " if number else "["
@@ -157,6 +204,12 @@ def list_corpora() -> pd.DataFrame:
             "labelled pairs",
             nli_heuristics.SPLITS,
             "Generated premises and hypotheses with word overlap as a shortcut, which fails on the split ood",
+        ),
+        (
+            docstrings.NAME,
+            "queries",
+            SPLITS,
+            "Summary lines of docstrings as queries, and the docstrings without them as passages",
         ),
     ]
     frame = pd.DataFrame(rows, columns=["name", "kind", "splits", "description"]).set_index("name")
@@ -316,7 +369,28 @@ def nli_pairs(split: str, disambiguating: float = 0.0) -> Corpus:
     )
 
 
-_NAMED: dict[str, Callable[[str], Corpus]] = {python_docs.NAME: _python_docs, nli_heuristics.NAME: nli_pairs}
+def _docstrings(split: str) -> Corpus:
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    pairs = [pair for pair in docstrings.build() if pair.split == split]
+    names = tuple(pair.name for pair in pairs)
+    return Corpus(
+        docstrings.NAME,
+        tuple(pair.body for pair in pairs),
+        names,
+        split,
+        source=tuple(docstrings.versions().items()),
+        queries=tuple(pair.summary for pair in pairs),
+        query_ids=names,
+        relevant=tuple((name, name, 1.0) for name in names),
+    )
+
+
+_NAMED: dict[str, Callable[[str], Corpus]] = {
+    python_docs.NAME: _python_docs,
+    nli_heuristics.NAME: nli_pairs,
+    docstrings.NAME: _docstrings,
+}
 
 
 def _from_hub(given: str, split: str, column: str | None, config: str | None, limit: int | None) -> Corpus:

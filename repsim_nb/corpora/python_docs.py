@@ -20,12 +20,12 @@ import sysconfig
 import tempfile
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import platformdirs
@@ -61,6 +61,9 @@ class Record(NamedTuple):
     text: str
 
 
+Row = TypeVar("Row", bound=tuple)
+
+
 def versions() -> dict[str, str]:
     """Versions of everything that the documents come from."""
     return {"recipe": str(RECIPE), "python": platform.python_version(), **{p: _version(p) for p in PACKAGES}}
@@ -88,16 +91,25 @@ def _warn_if_smaller() -> None:
 def build() -> tuple[Record, ...]:
     """All documents of all splits, ordered by name. Built once per set of versions, then cached on disk."""
     _warn_if_smaller()
-    key = hashlib.sha256(json.dumps(versions()).encode()).hexdigest()[:16]
-    places = [folder / "corpora" / f"{NAME}-{key}-{FORMAT}.json" for folder in _caches()]
-    for place in places:
-        if records := _read(place):
-            return records
-    records = tuple(
-        Record(name, _split(name), text) for name, text in sorted(_without_near_duplicates(_documents()).items())
+    return cached(NAME, versions(), Record, _records)
+
+
+def _records() -> tuple[Record, ...]:
+    return tuple(
+        Record(name, _split(name), text) for name, text in sorted(without_near_duplicates(_documents()).items())
     )
-    _keep(records, places)
-    return records
+
+
+def cached(name: str, made_of: dict[str, str], kind: type[Row], make: Callable[[], tuple[Row, ...]]) -> tuple[Row, ...]:
+    """What `make` returns, read from a cache on disk if the corpus `name` was made of the same versions before."""
+    key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
+    places = [folder / "corpora" / f"{name}-{key}-{FORMAT}.json" for folder in _caches()]
+    for place in places:
+        if rows := _read(place, kind):
+            return rows
+    rows = make()
+    _keep(name, rows, places)
+    return rows
 
 
 def _caches() -> list[Path]:
@@ -106,13 +118,13 @@ def _caches() -> list[Path]:
     return [Path(platformdirs.user_cache_dir("repsim-nb")), Path(tempfile.gettempdir(), f"repsim-nb-{user}")]
 
 
-def _read(file: Path) -> tuple[Record, ...] | None:
+def _read(file: Path, kind: type[Row]) -> tuple[Row, ...] | None:
     """Read the cache; None if it is missing or corrupt."""
     try:
         digest, content = file.read_text(encoding="utf-8").split("\n", 1)
         if json.loads(digest) != _digest(content) or not _own(file):
             return None
-        return tuple(Record(*fields) for fields in json.loads(content))
+        return tuple(kind(*fields) for fields in json.loads(content))
     except (OSError, ValueError):
         return None
 
@@ -122,8 +134,8 @@ def _own(file: Path) -> bool:
     return not hasattr(os, "getuid") or file.stat().st_uid in (0, os.getuid())
 
 
-def _keep(records: tuple[Record, ...], places: list[Path]) -> None:
-    content = json.dumps(records, ensure_ascii=False)
+def _keep(name: str, rows: tuple[Row, ...], places: list[Path]) -> None:
+    content = json.dumps(rows, ensure_ascii=False)
     for place in places:
         try:
             with atomic(place) as path:
@@ -132,10 +144,10 @@ def _keep(records: tuple[Record, ...], places: list[Path]) -> None:
             continue
         if place != places[0]:
             warnings.warn(
-                f"{places[0].parent} is not writable: the corpus {NAME!r} is cached in {place.parent}.", stacklevel=4
+                f"{places[0].parent} is not writable: the corpus {name!r} is cached in {place.parent}.", stacklevel=5
             )
         return
-    warnings.warn(f"{places[0].parent} is not writable: the corpus {NAME!r} is not cached.", stacklevel=4)
+    warnings.warn(f"{places[0].parent} is not writable: the corpus {name!r} is not cached.", stacklevel=5)
 
 
 def _digest(content: str) -> str:
@@ -241,7 +253,7 @@ def _code(tree: ast.Module, source: str, module: str) -> Iterator[tuple[str, str
             yield f"code:{module}/{top.name}", "\n".join(kept)
 
 
-def _without_near_duplicates(documents: dict[str, str], limit: float = 0.5) -> dict[str, str]:
+def without_near_duplicates(documents: dict[str, str], limit: float = 0.5) -> dict[str, str]:
     """Keep a document if fewer than half of its 5-word shingles occur in longer documents already kept.
 
     Goes from long to short, so that fragments of a document are dropped and not the document itself. The shingles seen

@@ -59,7 +59,7 @@ def test_near_duplicates_are_dropped_and_the_longer_text_is_kept():
     words = [f"word{i}" for i in range(200)]
     long, short = " ".join(words), " ".join(words[:120])
     other = " ".join(f"other{i}" for i in range(120))
-    assert set(python_docs._without_near_duplicates({"a": short, "b": long, "c": other})) == {"b", "c"}
+    assert set(python_docs.without_near_duplicates({"a": short, "b": long, "c": other})) == {"b", "c"}
 
 
 def test_code_documents_carry_no_docstring():
