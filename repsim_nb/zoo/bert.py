@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from repsim_nb.corpora import Corpus, load_corpus, nli_heuristics
 from repsim_nb.corpora.corpus import nli_pairs
 from repsim_nb.system.atomic import atomic_folder
-from repsim_nb.zoo.recipes import RECIPES, ClassifierRecipe, EncoderRecipe, as_json
+from repsim_nb.zoo.recipes import RECIPES, ClassifierRecipe, EncoderRecipe, TrunkRecipe, as_json
 from repsim_nb.zoo.training import descend
 from repsim_nb.zoo.vocabulary import SPECIAL, word_tokenizer
 
@@ -83,7 +83,7 @@ def build_encoder(recipe: EncoderRecipe, out: Path, work: Path) -> Path:
     tokenizer = word_tokenizer(nli_heuristics.VOCABULARY, recipe.context)
     corpus = load_corpus(nli_heuristics.NAME, "pretrain")
     pairs = EncodedPairs.of(corpus, tokenizer)
-    model = BertForMaskedLM(_config(recipe, len(tokenizer)))
+    model = BertForMaskedLM(config_of(recipe, len(tokenizer)))
     initialise(model, recipe.init_seed)
 
     def loss_at(step: int) -> Tensor:
@@ -125,7 +125,7 @@ def build_classifier(recipe: ClassifierRecipe, out: Path, work: Path) -> Path:
     model.half().float()  # evaluate exactly what is written
     about = _card(recipe, curve, corpus) | {
         "encoder": as_json(RECIPES[recipe.encoder]),
-        "encoder_curve": _metadata(start / "model.safetensors")["loss_curve"],
+        "encoder_curve": metadata_of(start / "model.safetensors")["loss_curve"],
         "accuracies": json.dumps(accuracies(model, tokenizer)),
     }
     _write(model.half(), tokenizer, out / recipe.name, about)
@@ -168,7 +168,8 @@ def _labels(corpus: Corpus) -> Tensor:
     return torch.tensor([nli_heuristics.LABELS.index(label) for label in corpus.labels or ()])
 
 
-def _config(recipe: EncoderRecipe, vocabulary: int) -> BertConfig:
+def config_of(recipe: EncoderRecipe | TrunkRecipe, vocabulary: int) -> BertConfig:
+    """The shape of an encoder, as transformers names it."""
     from transformers import BertConfig
 
     return BertConfig(
@@ -197,7 +198,8 @@ def _card(recipe: EncoderRecipe | ClassifierRecipe, curve: Sequence, corpus: Cor
     }
 
 
-def _metadata(file: Path) -> dict[str, str]:
+def metadata_of(file: Path) -> dict[str, str]:
+    """The metadata of a safetensors file."""
     with safe_open(file, "pt") as saved:
         return saved.metadata()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,74 @@ class ClassifierRecipe:
     checkpoints: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class TrunkRecipe:
+    """A BERT encoder, pretrained by masked language modelling on the prose of python-docs, with mean pooling."""
+
+    name: str
+    family: str
+    init_seed: int
+    data_seed: int
+    width: int
+    depth: int
+    head_width: int
+    expansion: int = 2  # MLP width relative to the residual stream; 4 in BERT
+    context: int = 128
+    mask_share: float = 0.15  # as in EncoderRecipe
+    batch: int = 32  # windows of as many tokens as the context
+    steps: int = 3000
+    warmup: int = 200
+    learning_rate: float = 2e-3
+    checkpoints: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class EmbeddingRecipe:
+    """A sentence encoder, trained further from a trunk on the corpus docstrings.
+
+    `objective` is "contrastive": tell the body of a summary from the other bodies of the batch, by cosine (InfoNCE);
+    "mlm": masked language modelling of the bodies; or "pairs": classify pairs of a summary and a body as matched or
+    mismatched, half of each, from (u, v, |u - v|), as Sentence-BERT does. `init_seed` initialises the head that is
+    trained along and thrown away, which contrastive has not; `data_seed` sets batches, masks and mismatches.
+    """
+
+    name: str
+    family: str
+    init_seed: int
+    data_seed: int
+    trunk: str
+    objective: str
+    temperature: float = 0.05  # of contrastive
+    mask_share: float = 0.15  # of mlm
+    length: int = 64  # tokens of a body in training
+    batch: int = 64  # pairs, or bodies
+    steps: int = 1000
+    warmup: int = 50
+    learning_rate: float = 1e-3
+    checkpoints: tuple[int, ...] = ()
+
+
+AnyRecipe = Recipe | EncoderRecipe | ClassifierRecipe | TrunkRecipe | EmbeddingRecipe
+TRUNKS = {"w48-d3": 16, "w40-d4": 8}  # shape -> width of a head
+OBJECTIVES = ("contrastive", "mlm", "pairs")
+
+
+def _trunks() -> list[TrunkRecipe]:
+    shapes = [(*map(int, re.findall(r"\d+", shape)), head) for shape, head in TRUNKS.items()]
+    return [
+        TrunkRecipe(f"tiny-embed-w{width}-d{depth}", "tiny-embed", 5000 + i, 6000 + i, width, depth, head)
+        for i, (width, depth, head) in enumerate(shapes)
+    ]
+
+
+def _embeddings() -> list[EmbeddingRecipe]:
+    trunks = [f"tiny-embed-{shape}" for shape in TRUNKS]
+    return [
+        EmbeddingRecipe(f"{trunk}-{objective}-s{seed}", "tiny-embed", 5010 + i, 6010 + i, trunk, objective)
+        for i, (trunk, objective, seed) in enumerate(product(trunks, OBJECTIVES, range(2)))
+    ]
+
+
 def _neox(width: int, depth: int, number: int, checkpoints: tuple[int, ...] = (), seed: str = "") -> Recipe:
     """A size of the grid, or another seed of one. All see the same number of tokens, in different orders."""
     name = f"tiny-neox-w{width}-d{depth}{seed}"
@@ -142,7 +211,6 @@ def _varied(number: int, learning_rate: float, disambiguating: float) -> Classif
 TRAJECTORY = (0, 50, 150, 500, 1000)  # checkpoints of models with a training trajectory
 EVERY_50 = (0, 10, 25, *range(50, 1500, 50))  # fine enough to find the step at which a model reaches a given loss
 SIZES = ((32, 2), (64, 2), (64, 4), (32, 8), (64, 8), (128, 2), (128, 4), (128, 8))  # and (32, 4), seeded by hand
-AnyRecipe = Recipe | EncoderRecipe | ClassifierRecipe
 _ALL: tuple[AnyRecipe, ...] = (
     _neox(32, 2, 1, (0,)),
     _neox(32, 4, 2, (0,)),
@@ -165,6 +233,8 @@ _ALL: tuple[AnyRecipe, ...] = (
     *(ClassifierRecipe(f"tiny-bert-nli-{i:02}", "tiny-bert-nli", 300 + i, 1300 + i) for i in range(40)),
     EncoderRecipe("tiny-bert-b-mlm", "tiny-bert-b-nli", 210, 1210, width=40, depth=4, head_width=8),
     *(_of_second(i) for i in range(20)),
+    *_trunks(),
+    *_embeddings(),
     *(_varied(i, *varied) for i, varied in enumerate(product((1e-4, 3e-4, 1e-3), (0.003, 0.007, 0.015, 0.03)))),
 )
 RECIPES = {recipe.name: recipe for recipe in _ALL}

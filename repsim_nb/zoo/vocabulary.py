@@ -1,4 +1,4 @@
-"""Tokenizers of the embedded models: a byte-level BPE trained on python-docs, and the words of nli-heuristics."""
+"""Tokenizers of the embedded models: byte-level BPE, WordPiece (both trained on python-docs), and a list of words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 VOCABULARY = 2048
@@ -68,20 +69,65 @@ def word_tokenizer(words: Iterable[str], context: int) -> PreTrainedTokenizerFas
     context
         The longest sequence of the models that will use it, in tokens.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
     ids = {word: i for i, word in enumerate([*SPECIAL, *words])}
     level = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     level.normalizer = normalizers.Lowercase()
     level.pre_tokenizer = pre_tokenizers.Whitespace()
-    level.post_processor = processors.TemplateProcessing(
+    return _bert_like(level, context)
+
+
+def piece_tokenizer(texts: Iterable[str], context: int) -> PreTrainedTokenizerFast:
+    """Train a WordPiece tokenizer with 2,048 entries on text in lower case, as BERT's; all but ASCII is unknown to it.
+
+    Parameters
+    ----------
+    texts
+        Training documents only; the held-out splits must not shape the vocabulary.
+    context
+        The longest sequence of the models that will use it, in tokens.
+    """
+    from tokenizers import Tokenizer, models, trainers
+
+    alphabet = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    inner = [f"##{character}" for character in alphabet if character.isalnum()]
+    draft = _pieces(Tokenizer(models.WordPiece(unk_token="[UNK]")))
+    draft.train_from_iterator(
+        texts,
+        trainers.WordPieceTrainer(
+            vocab_size=VOCABULARY,
+            # without numbers of their own, pieces inside of words get them in a random order, which decides ties
+            special_tokens=[*SPECIAL, *inner],
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
+            show_progress=False,
+        ),
+    )
+    trained = _pieces(Tokenizer(models.WordPiece(draft.get_vocab(), unk_token="[UNK]")))
+    return _bert_like(trained, context)
+
+
+def _pieces(backend: Tokenizer) -> Tokenizer:
+    from tokenizers import decoders, normalizers, pre_tokenizers
+
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    return backend
+
+
+def _bert_like(backend: Tokenizer, context: int) -> PreTrainedTokenizerFast:
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
+    backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")],
+        special_tokens=[(token, SPECIAL.index(token)) for token in ("[CLS]", "[SEP]")],
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=level,
+        tokenizer_object=backend,
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",
