@@ -1,12 +1,16 @@
-"""Stream the first texts, or labelled pairs of texts, of a dataset on the Hugging Face hub."""
+"""Stream the first texts or pairs of a dataset on the Hugging Face hub, or the queries and passages of a BEIR set."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from repsim_nb.corpora.beir import CORPUS, DEFAULT, JUDGEMENTS, QUERIES, choose_split, of_tables
+from repsim_nb.corpora.corpus import Corpus
 from repsim_nb.corpora.reading import LABEL, DocumentsRead, Wanted
 from repsim_nb.errors import InputError, needs, unknown
 from repsim_nb.system.progress import steps
@@ -34,51 +38,89 @@ KNOWN = (
 
 
 class HubText(NamedTuple):
-    """Documents of a dataset, and where they come from."""
+    """Documents of a dataset, with the configuration and column that they come from."""
 
     documents: DocumentsRead
-    commit: str
     config: str
     column: str
 
 
+@dataclass(frozen=True)
+class HubDataset:
+    """A dataset on the hub at a commit.
+
+    Attributes
+    ----------
+    name
+        Its id, "owner/name".
+    revision
+        The branch, tag or commit that was asked for; None is the default branch.
+    commit
+        The commit of it.
+    configs
+        All its configurations.
+    default
+        The default one, if there is one.
+    """
+
+    name: str
+    revision: str | None
+    commit: str
+    configs: tuple[str, ...]
+    default: str | None
+
+    @property
+    def has_queries(self) -> bool:
+        """Whether it has BEIR's layout."""
+        return {CORPUS, QUERIES} <= {*self.configs}
+
+
+def open_hub(name: str, revision: str | None = None) -> HubDataset:
+    """Look a dataset up on the hub; no rows are read.
+
+    Raises
+    ------
+    InputError
+        If the dataset or revision does not exist, or there is no access or network.
+    """
+    needs(f"The dataset '{name}' of the hub", "datasets", "pyarrow")
+    commit = find_commit(name, revision)
+    with _named_errors(name, revision):
+        configs, default = _configs(name, commit)
+    return HubDataset(name, revision, commit, tuple(configs), default)
+
+
 def read_hub(
-    name: str,
+    dataset: HubDataset,
     split: str = "all",
     column: str | None = None,
     config: str | None = None,
     limit: int | None = None,
-    revision: str | None = None,
 ) -> HubText:
     """Read the first documents of a hub dataset, without downloading more than needed.
 
     Parameters
     ----------
-    name
-        Id of the dataset, "owner/name".
+    dataset
+        Where to read.
     split
         One of its splits, or "all" for all of them, one after another.
     column
-        The column that holds the texts; None takes "text", or labelled pairs.
+        The column that holds the texts; None takes "text", or pairs.
     config
         One of its configurations, for datasets that have several and no default.
     limit
         Maximum number of documents; None means 10,000.
-    revision
-        A branch, tag or commit; None means the default branch.
 
     Raises
     ------
     InputError
-        If the dataset, revision, configuration, split or column does not exist, there is no access or network, or it
-        contains no text.
+        If the configuration, split or column does not exist, the connection breaks, or it contains no text.
     """
-    needs(f"The dataset '{name}' of the hub", "datasets", "pyarrow")
-    commit = find_commit(name, revision)
-    try:
-        configs = _configs(name, commit)
-        config = _chosen(name, config, *configs)
-        streams = _streams(name, config, commit)
+    name = dataset.name
+    with _named_errors(name, dataset.revision):
+        config = _chosen(config, dataset)
+        streams = _streams(name, config, dataset.commit)
         if split != "all" and split not in streams:
             raise unknown("split", split, streams, f"'{name}' has: {', '.join(streams)}.")
         documents, wanted, most = DocumentsRead.none(), None, MOST if limit is None else limit
@@ -87,13 +129,48 @@ def read_hub(
                 wanted = wanted or Wanted.of(_columns(streams[each]), column, _label_names(streams[each]))
                 rows = streams[each].select_columns(list(wanted.columns))
                 wanted.read(steps(rows, name, "row"), documents, most, f"{name}:{each}")
+    if not documents.texts or wanted is None:
+        raise InputError(f"The dataset '{name}' contains no text: all {documents.seen:,} rows are empty.")
+    return HubText(documents, config, wanted.column or wanted.kind)
+
+
+def read_hub_queries(dataset: HubDataset, split: str | None, limit: int | None) -> Corpus:
+    """Read queries, passages and judgements of a dataset in BEIR's layout.
+
+    Raises
+    ------
+    InputError
+        If the split does not exist, the judgements do not fit, or the connection breaks.
+    """
+    name, commit = dataset.name, dataset.commit
+    source = {"hub": name, "commit": commit}
+    judged, at = name, commit
+    if DEFAULT not in dataset.configs:
+        judged = f"{name}-{JUDGEMENTS}"
+        at = find_commit(judged)
+        source |= {"judgements": judged, "judgements_commit": at}
+    with _named_errors(name, dataset.revision):
+        judgements = _streams(judged, DEFAULT, at)
+        chosen = choose_split(judged, split, judgements)
+        passages, queries = (_rows(_streams(name, table, commit), name) for table in (CORPUS, QUERIES))
+        return of_tables(name, chosen, passages, queries, judgements[chosen], limit, source)
+
+
+def _rows(streams: Mapping[str, Iterable[Any]], name: str) -> Iterator[Any]:
+    """The rows of all splits, one after another."""
+    for rows in streams.values():
+        yield from steps(rows, name, "row")
+
+
+@contextmanager
+def _named_errors(name: str, revision: str | None) -> Iterator[None]:
+    """Raise every error as an InputError with the name of the dataset."""
+    try:
+        yield
     except InputError as error:
         raise InputError(f"The dataset '{name}': {error}") from None
     except Exception as error:  # the libraries below raise their own errors, which change between versions
         raise InputError(f"Cannot read the dataset '{name}': {_reason(name, revision, error)}") from None
-    if not documents.texts or wanted is None:
-        raise InputError(f"The dataset '{name}' contains no text: all {documents.seen:,} rows are empty.")
-    return HubText(documents, commit, config, wanted.column or "pairs")
 
 
 def find_commit(name: str, revision: str | None = None) -> str:
@@ -121,9 +198,10 @@ def _configs(name: str, commit: str) -> tuple[list[str], str | None]:
     return get_dataset_config_names(name, revision=commit), get_dataset_default_config_name(name, revision=commit)
 
 
-def _chosen(name: str, config: str | None, there: list[str], default: str | None) -> str:
-    if config is None and default is not None:
-        return default
+def _chosen(config: str | None, dataset: HubDataset) -> str:
+    there = dataset.configs
+    if config is None and dataset.default is not None:
+        return dataset.default
     if config is None:
         raise InputError(f"It has several configurations: {', '.join(there)}. Choose one: config=...")
     if config not in there:

@@ -26,7 +26,7 @@ UNDERLINE = re.compile(r"([=~*#-])\1{2,}")
 SENTENCE = re.compile(r".+?[.!?](?=\s+[A-Z`\"'(\[*])", re.DOTALL)
 
 
-class Pair(NamedTuple):
+class Docstring(NamedTuple):
     """The docstring of one name ("numpy.linalg.svd"), its split, summary and body."""
 
     name: str
@@ -41,18 +41,18 @@ def versions() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def build() -> tuple[Pair, ...]:
+def build() -> tuple[Docstring, ...]:
     """All pairs of all splits, ordered by name. Built once per set of versions, then cached on disk."""
     records = python_docs.build()
-    return python_docs.cached(NAME, versions(), Pair, lambda: _pairs(records))
+    return python_docs.cached(NAME, versions(), Docstring, lambda: _pairs(records))
 
 
-def _pairs(records: tuple[python_docs.Record, ...]) -> tuple[Pair, ...]:
+def _pairs(records: tuple[python_docs.Record, ...]) -> tuple[Docstring, ...]:
     found = []
     for record in records:
         kind, name = record.name.split(":", 1)
         if kind == "prose" and not name.startswith("pydoc_data.") and (parts := divided(record.text)):
-            found.append(Pair(name, record.split, *parts))
+            found.append(Docstring(name, record.split, *parts))
     times = Counter(_words(pair.summary) for pair in found)
     bodies = python_docs.without_near_duplicates({pair.name: pair.body for pair in found})
     return tuple(pair for pair in found if times[_words(pair.summary)] == 1 and pair.name in bodies)

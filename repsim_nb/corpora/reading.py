@@ -1,9 +1,9 @@
-"""Turn the rows of a table into documents: texts, or labelled pairs of texts."""
+"""Turn the rows of a table into documents: texts, labelled pairs of texts, or passages beside their queries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from repsim_nb.errors import InputError, unknown
 TEXT = "text"
 PAIR = ("premise", "hypothesis")
 LABEL = "label"
+QUERY, PASSAGE = "query", "passage"
 CASE = ("heuristic", "label", "subcase")  # the columns of HANS
+COMPLETE = ({TEXT}, {*PAIR, LABEL}, {QUERY, PASSAGE})  # columns that suffice
 
 
 @dataclass
@@ -30,6 +32,10 @@ class DocumentsRead:
         Number of rows read.
     second_texts, labels, cases
         As in `Corpus`; empty if there are none.
+    answers
+        Query -> the places in `texts` of the passages that it stood beside, in order.
+    places
+        Passage -> its place in `texts`, for passages beside queries.
     """
 
     texts: list[str]
@@ -38,6 +44,8 @@ class DocumentsRead:
     second_texts: list[str]
     labels: list[str]
     cases: list[str]
+    answers: dict[str, dict[int, None]] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def none(cls) -> DocumentsRead:
@@ -52,7 +60,7 @@ class Wanted:
     Attributes
     ----------
     column
-        The column that holds the texts; None for labelled pairs.
+        The column that holds the texts; None for pairs.
     columns
         All columns to read.
     label_names
@@ -63,9 +71,14 @@ class Wanted:
     columns: tuple[str, ...]
     label_names: Sequence[str] | None = None
 
+    @property
+    def kind(self) -> str:
+        """What a row is: "text", "queries" or labelled "pairs"."""
+        return "text" if self.column is not None else "queries" if PASSAGE in self.columns else "pairs"
+
     @classmethod
     def of(cls, there: Sequence[str], column: str | None, label_names: Sequence[str] | None = None) -> Wanted:
-        """Choose the requested column, or "text", or "premise" and "hypothesis" with a "label".
+        """Choose the requested column, or "text", or "premise", "hypothesis" and "label", or "query" and "passage".
 
         Raises
         ------
@@ -80,9 +93,11 @@ class Wanted:
             return cls(TEXT, (TEXT,))
         if {*PAIR, LABEL} <= {*there}:
             return cls(None, tuple(c for c in dict.fromkeys((*PAIR, *CASE)) if c in there), label_names)
+        if {QUERY, PASSAGE} <= {*there}:
+            return cls(None, (QUERY, PASSAGE))
         raise InputError(
-            f"There is no column {TEXT!r}, nor {PAIR[0]!r} and {PAIR[1]!r} with a {LABEL!r}. Available: "
-            f"{', '.join(there) or 'none'}. Set the column that holds the texts: column=..."
+            f"There is no column {TEXT!r}, nor {PAIR[0]!r} and {PAIR[1]!r} with a {LABEL!r}, nor {QUERY!r} and "
+            f"{PASSAGE!r}. Available: {', '.join(there) or 'none'}. Set the column that holds the texts: column=..."
         )
 
     @classmethod
@@ -91,7 +106,7 @@ class Wanted:
         there: dict[str, None] = {}
         for row in rows:
             there |= dict.fromkeys(row)
-            if column in there or (column is None and (TEXT in there or {*PAIR, LABEL} <= there.keys())):
+            if column in there or (column is None and any(each <= there.keys() for each in COMPLETE)):
                 break
         return cls.of(list(there), column)
 
@@ -122,6 +137,8 @@ class Wanted:
             if text:
                 into.texts.append(text)
             return bool(text)
+        if self.kind == "queries":
+            return self._add_answer(self._text(row, QUERY), self._text(row, PASSAGE), into)
         first, second = (self._text(row, column) for column in PAIR)
         label = self._label(row.get(LABEL))
         if not first or not second or label is None:
@@ -131,6 +148,17 @@ class Wanted:
         into.labels.append(label)
         if {*CASE} <= {*self.columns}:
             into.cases.append("/".join(str(row.get(c) if c != LABEL else label) for c in CASE))
+        return True
+
+    def _add_answer(self, query: str | None, passage: str | None, into: DocumentsRead) -> bool:
+        """Whether the passage is new. Equal passages are one document, equal queries one query."""
+        if not query or not passage:
+            return False
+        place = into.places.setdefault(passage, len(into.texts))
+        into.answers.setdefault(query, {})[place] = None
+        if place < len(into.texts):
+            return False
+        into.texts.append(passage)
         return True
 
     def _text(self, row: Mapping[str, Any], column: str) -> str | None:

@@ -51,8 +51,8 @@ file or folder. To use another, set the parameter corpus of this notebook.
 
 def _find_corpus(name: str) -> None:
     from repsim_nb.corpora import load_corpus
-    from repsim_nb.corpora.corpus import hub_id
     from repsim_nb.corpora.datasets import find_commit
+    from repsim_nb.corpora.opening import hub_id
 
     if hub := hub_id(name):
         repository, _, revision = hub.partition("@")

@@ -11,7 +11,7 @@ from repsim_nb.activations.extraction import aligned
 from repsim_nb.comparison.cost import expected_bytes
 from repsim_nb.comparison.layers import compare
 from repsim_nb.corpora import Corpus, load_corpus
-from repsim_nb.corpora.corpus import hub_id
+from repsim_nb.corpora.opening import hub_id
 from repsim_nb.models import Model, load_model
 from repsim_nb.models.shape import shape_of
 from repsim_nb.system.resources import Resources

@@ -11,7 +11,8 @@ import traitlets
 
 from repsim_nb.activations.sampling import KINDS
 from repsim_nb.corpora import list_corpora
-from repsim_nb.corpora.corpus import hub_id, paragraphs
+from repsim_nb.corpora.opening import hub_id
+from repsim_nb.corpora.own_text import paragraphs
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.widgets.bounds import contained
 from repsim_nb.widgets.choice import Choice

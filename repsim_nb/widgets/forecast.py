@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from repsim_nb.comparison.cost import estimate
-from repsim_nb.corpora.corpus import hub_id
+from repsim_nb.corpora.opening import hub_id
 from repsim_nb.models.positions import MLP_ACTIVATIONS, RESIDUAL
 from repsim_nb.system.memory import readable_size
 from repsim_nb.widgets.answer import Cache, sides

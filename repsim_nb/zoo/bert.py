@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from repsim_nb.corpora import Corpus, load_corpus, nli_heuristics
-from repsim_nb.corpora.corpus import nli_pairs
+from repsim_nb.corpora.named import nli_pairs
 from repsim_nb.system.atomic import atomic_folder
 from repsim_nb.zoo.recipes import RECIPES, ClassifierRecipe, EncoderRecipe, TrunkRecipe, as_json
 from repsim_nb.zoo.training import descend

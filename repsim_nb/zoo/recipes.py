@@ -106,8 +106,8 @@ class TrunkRecipe:
     expansion: int = 2  # MLP width relative to the residual stream; 4 in BERT
     context: int = 128
     mask_share: float = 0.15  # as in EncoderRecipe
-    batch: int = 32  # windows of as many tokens as the context
-    steps: int = 3000
+    batch: int = 16  # windows of as many tokens as the context
+    steps: int = 2400
     warmup: int = 200
     learning_rate: float = 2e-3
     checkpoints: tuple[int, ...] = ()
