@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import BertForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 CLS, SEP = SPECIAL.index("[CLS]"), SPECIAL.index("[SEP]")
-QUERY_LENGTH = 48  # tokens of a summary in training; hardly any is longer
+QUERY_LENGTH = 32  # tokens of a summary in training
 WEIGHTS = "model.safetensors"
 
 

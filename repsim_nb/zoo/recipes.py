@@ -131,11 +131,11 @@ class EmbeddingRecipe:
     objective: str
     temperature: float = 0.05  # of contrastive
     mask_share: float = 0.15  # of mlm
-    length: int = 64  # tokens of a body in training
+    length: int = 48  # tokens of a body in training
     batch: int = 64  # pairs, or bodies
-    steps: int = 1000
+    steps: int = 600
     warmup: int = 50
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     checkpoints: tuple[int, ...] = ()
 
 
