@@ -31,7 +31,8 @@ def list_models() -> pd.DataFrame:
         unigram_loss and unigram_bits_per_byte (of training frequencies on the same text), untrained_loss (before the
         first step), revisions (checkpoints, as in name@step500; long lists are shortened, see `checkpoints`), licence
         and note (of models from the package index). Classifiers have no losses but accuracy, on held-out pairs; for
-        out-of-distribution sub-cases see `accuracies`.
+        out-of-distribution sub-cases see `accuracies`. Sentence encoders have recall: the share of the queries of
+        docstrings, split test, whose passage is among the first 10.
 
     Notes
     -----
@@ -87,11 +88,11 @@ def _describe(name: str) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     weights = weight_files(folder)[0]
     about = read_metadata(weights)
-    measured = _accuracy(about) if "accuracies" in about else _losses(name, about)
+    kind, measured = _measured(name, about)
     return {
         "name": name,
         "family": about["family"],
-        "kind": "classifier" if "accuracies" in about else "causal",
+        "kind": kind,
         "source": "embedded",
         "needs_download": False,
         **_shape(config),
@@ -117,8 +118,13 @@ def _shape(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _accuracy(about: dict[str, str]) -> dict[str, Any]:
-    return {"accuracy": json.loads(about["accuracies"])["test"]}
+def _measured(name: str, about: dict[str, str]) -> tuple[str, dict[str, Any]]:
+    """The kind of a model, and what was measured when it was trained."""
+    if "accuracies" in about:
+        return "classifier", {"accuracy": json.loads(about["accuracies"])["test"]}
+    if "retrieval" in about:
+        return "encoder", {"recall": json.loads(about["retrieval"])["recall_at_10"]}
+    return "causal", _losses(name, about)
 
 
 def _losses(name: str, about: dict[str, str]) -> dict[str, Any]:

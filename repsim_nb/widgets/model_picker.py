@@ -234,6 +234,7 @@ def _about(name: str) -> str:
             "parameters": f"{row['n_parameters'] / 1e6:.2f} M" if "n_parameters" in row else "",
             "loss": f"{loss:.2f} nats per token" if loss is not None and not checkpoint else "",
             "accuracy": f"{row['accuracy']:.3f}" if "accuracy" in row and not checkpoint else "",
+            "recall at 10": f"{row['recall']:.3f}" if "recall" in row and not checkpoint else "",
             "size": readable_size(int(row["bytes"])) if "bytes" in row else "known after the download",
             "download": "needed, at the first run" if row["needs_download"] else "none",
         }

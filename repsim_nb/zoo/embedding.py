@@ -237,10 +237,11 @@ def write_layout(folder: Path, width: int, longest: int, normalised: bool) -> No
         {"idx": i, "name": str(i), "path": path, "type": f"{home}.{kind}"} for i, (path, kind) in enumerate(kinds)
     ]
     pooling = {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True}
+    encoder = {"max_seq_length": longest, "do_lower_case": False, "model_args": {"add_pooling_layer": False}}
     about = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
     for name, content in (
         ("modules.json", modules),
-        ("sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False}),
+        ("sentence_bert_config.json", encoder),
         ("config_sentence_transformers.json", about),
         ("1_Pooling/config.json", pooling),
     ):
