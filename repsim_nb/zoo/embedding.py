@@ -238,7 +238,7 @@ def write_layout(folder: Path, width: int, longest: int, normalised: bool) -> No
     ]
     pooling = {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True}
     encoder = {"max_seq_length": longest, "do_lower_case": False, "model_args": {"add_pooling_layer": False}}
-    about = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    about: dict[str, Any] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
     for name, content in (
         ("modules.json", modules),
         ("sentence_bert_config.json", encoder),

@@ -133,7 +133,7 @@ class EmbeddingRecipe:
     mask_share: float = 0.15  # of mlm
     length: int = 48  # tokens of a body in training
     batch: int = 64  # pairs, or bodies
-    steps: int = 600
+    steps: int = 400
     warmup: int = 50
     learning_rate: float = 2e-3
     checkpoints: tuple[int, ...] = ()
