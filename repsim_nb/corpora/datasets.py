@@ -24,6 +24,7 @@ AT_ONCE = 2**22  # bytes of a parquet file to read at once, if its row groups ar
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 # Only used to suggest the closest name for a misspelt one.
 KNOWN = (
+    *(f"BeIR/{name}" for name in ("arguana", "fiqa", "nfcorpus", "scidocs", "scifact", "trec-covid")),
     "NeelNanda/pile-10k",
     "NeelNanda/c4-code-tokenized-2b",
     "Salesforce/wikitext",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 CLS, SEP = SPECIAL.index("[CLS]"), SPECIAL.index("[SEP]")
 QUERY_LENGTH = 32  # tokens of a summary in training
 WEIGHTS = "model.safetensors"
+# What is trained, the encoder in it that is kept, and the loss at a step.
+Training = tuple[nn.Module, Any, Callable[[int], Tensor]]
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def build_embedding(recipe: EmbeddingRecipe, out: Path, work: Path) -> Path:
     return _export(encoder, tokenizer, recipe, curve, corpus, out, trunk)
 
 
-def _contrastive(recipe: EmbeddingRecipe, start: Path, corpus: Corpus, tokenizer: Any) -> Any:
+def _contrastive(recipe: EmbeddingRecipe, start: Path, corpus: Corpus, tokenizer: Any) -> Training:
     encoder = _encoder(start)
     queries, bodies = _pairs_of(corpus, tokenizer, recipe.length)
 
@@ -114,7 +116,7 @@ def _contrastive(recipe: EmbeddingRecipe, start: Path, corpus: Corpus, tokenizer
     return encoder, encoder, loss_at
 
 
-def _language_model(recipe: EmbeddingRecipe, start: Path, corpus: Corpus, tokenizer: Any) -> Any:
+def _language_model(recipe: EmbeddingRecipe, start: Path, corpus: Corpus, tokenizer: Any) -> Training:
     from transformers import BertConfig, BertForMaskedLM
 
     model = BertForMaskedLM(BertConfig.from_pretrained(start, dtype="float32"))
@@ -129,7 +131,7 @@ def _language_model(recipe: EmbeddingRecipe, start: Path, corpus: Corpus, tokeni
     return model, model.bert, loss_at
 
 
-def _matched_pairs(recipe: EmbeddingRecipe, start: Path, corpus: Corpus, tokenizer: Any) -> Any:
+def _matched_pairs(recipe: EmbeddingRecipe, start: Path, corpus: Corpus, tokenizer: Any) -> Training:
     encoder = _encoder(start)
     head = nn.Linear(3 * encoder.config.hidden_size, 2)
     initialise(head, recipe.init_seed)
