@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,11 +96,7 @@ def build_embedding(recipe: EmbeddingRecipe, out: Path, work: Path) -> Path:
     make = {"contrastive": _contrastive, "mlm": _language_model, "pairs": _matched_pairs}[recipe.objective]
     model, encoder, loss_at = make(recipe, start, corpus, tokenizer)
     curve = descend(model, recipe, loss_at, work / f"{recipe.name}.safetensors")
-    trunk = {
-        "trunk": as_json(RECIPES[recipe.trunk]),
-        "trunk_curve": metadata_of(start / WEIGHTS)["loss_curve"],
-    }
-    return _export(encoder, tokenizer, recipe, curve, corpus, out, trunk)
+    return _export(encoder, tokenizer, recipe, curve, corpus, out, start)
 
 
 def _contrastive(recipe: EmbeddingRecipe, start: Path, corpus: Corpus, tokenizer: Any) -> Training:
@@ -201,7 +198,7 @@ def _export(
     curve: Sequence,
     corpus: Corpus,
     out: Path,
-    more: dict[str, str] | None = None,
+    start: Path | None = None,
 ) -> Path:
     """Write the model with its metadata in fp16; assert that it computes the same vectors when read back."""
     encoder.half().float()  # evaluate exactly what is written
@@ -216,12 +213,13 @@ def _export(
         "corpus_source": json.dumps(dict(corpus.source)),
         "retrieval": json.dumps(retrieval_scores(encoder, tokenizer)),
         "licence": LICENCE,
-        **(more or {}),
     }
+    if start is not None and isinstance(recipe, EmbeddingRecipe):
+        about |= {"trunk": as_json(RECIPES[recipe.trunk]), "trunk_curve": metadata_of(start / WEIGHTS)["loss_curve"]}
     normalised = isinstance(recipe, EmbeddingRecipe) and recipe.objective == "contrastive"
     with atomic_folder(out / recipe.name) as partial:
         copy.deepcopy(encoder).half().save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        _write_tokenizer(tokenizer, partial, start)
         save_file(load_file(partial / WEIGHTS), partial / WEIGHTS, metadata=about)
         write_layout(partial, encoder.config.hidden_size, tokenizer.model_max_length, normalised)
         texts = load_corpus("docstrings", "test").texts[:8]
@@ -229,6 +227,20 @@ def _export(
         if difference > 1e-5:
             raise AssertionError(f"Written vectors differ from the trained model's by {difference:.1e}.")
     return out / recipe.name
+
+
+def _write_tokenizer(tokenizer: Any, folder: Path, trunk: Path | None) -> None:
+    """Write a tokenizer, or copy it from the trunk.
+
+    Truncation and padding of the last call do not belong to it: they would be applied to all text.
+    """
+    if trunk is not None:
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(trunk / name, folder / name)
+        return
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)
 
 
 def write_layout(folder: Path, width: int, longest: int, normalised: bool) -> None:

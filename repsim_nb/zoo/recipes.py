@@ -107,9 +107,9 @@ class TrunkRecipe:
     context: int = 128
     mask_share: float = 0.15  # as in EncoderRecipe
     batch: int = 16  # windows of as many tokens as the context
-    steps: int = 5000
+    steps: int = 2400
     warmup: int = 200
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     checkpoints: tuple[int, ...] = ()
 
 

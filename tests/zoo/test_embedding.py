@@ -100,6 +100,14 @@ def test_build_records_recipe_curve_corpus_and_trunk(zoo):
         assert "MIT" in about["licence"]
 
 
+def test_build_writes_one_tokenizer_that_neither_cuts_nor_pads(zoo):
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        contents = {(zoo / name / file).read_text(encoding="utf-8") for name in (TRUNK, *MEMBERS.values())}
+        assert len(contents) == 1
+    backend = json.loads((zoo / TRUNK / "tokenizer.json").read_text(encoding="utf-8"))
+    assert (backend["truncation"], backend["padding"]) == (None, None)
+
+
 def test_build_changes_the_trunk_by_each_objective(zoo):
     start = weights(zoo / TRUNK)
     for name in MEMBERS.values():
