@@ -8,7 +8,7 @@ from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from traitlets import DottedObjectName, Type
+from traitlets import Type
 
 from repsim_nb.runs.interpreter import same_package
 
@@ -45,7 +45,7 @@ def this_interpreter(environment: dict[str, str]) -> type[AsyncKernelManager]:
     spec.argv.append("--log-level=CRITICAL")  # silence the kernel's messages at start and end
 
     class ThisInterpreter(AsyncKernelManager):
-        client_class = DottedObjectName(f"{__name__}.WakingClient")
+        client_factory = Type(WakingClient)
 
         @property
         def kernel_spec(self) -> KernelSpec:

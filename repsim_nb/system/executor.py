@@ -23,7 +23,7 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, UnreachableError
 from repsim_nb.system.memory import LIMIT, SHARE, available_memory
 from repsim_nb.system.progress import steps, watched
 from repsim_nb.system.shard import Shard
@@ -171,7 +171,7 @@ def _elsewhere(
             number = _next(ended)
             bundle, future = waiting.pop(number)
             with _naming(what, name, bundle):
-                ready[number] = future.result()
+                ready[number] = future.result().sound()
             size = ready[number].worth_sending
             while following in ready:
                 for done in ready.pop(following).done:
@@ -252,10 +252,17 @@ class _Done:
 
 @dataclass(frozen=True)
 class _Bundle:
-    """Results of units that were sent together, and the seconds that all took."""
+    """Results of units that were sent together, the seconds that all took, and the error that ended them early."""
 
     done: list[_Done]
     seconds: float
+    wrong: InputError | None = None
+
+    def sound(self) -> _Bundle:
+        """This bundle; raises its error."""
+        if self.wrong is not None:
+            raise self.wrong
+        return self
 
     @property
     def worth_sending(self) -> int:
@@ -284,7 +291,9 @@ class _Task:
                 done.append(self._one(shared, unit))
             except Exception as error:
                 setattr(error, PLACE, place)
-                raise
+                if not isinstance(error, InputError) or isinstance(error, UnreachableError):
+                    raise
+                return _Bundle(done, time.perf_counter() - start, error)  # an engine that retries would meet it again
         return _Bundle(done, time.perf_counter() - start)
 
     def _one(self, shared: Any, unit: Any) -> _Done:

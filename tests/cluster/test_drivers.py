@@ -15,6 +15,7 @@ from tests.support.notebook_files import write
 
 NAMES = ["tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w128-d2"]  # more than there are workers
 FIT = {"fit": "least_squares", "n_fit": 16, "n_report": 4}
+DOCUMENTS = [f"def function_{k}(x):\n    return x + {k}\n" * (5 + k % 7) for k in range(120)]  # little to tokenize
 CELL = """\
 import pathlib, time
 from repsim_nb.runs import output_dir
@@ -23,21 +24,29 @@ while k == 2 and not pathlib.Path(go).exists(): time.sleep(0.05)
 """
 
 
+def corpus(folder):
+    file = folder / "corpus.txt"
+    file.write_text("\n\n".join(DOCUMENTS), encoding="utf-8")
+    return str(file)
+
+
 class Stitches:
     finished = "out/.table.nc*/*.json"
 
     def __init__(self, folder):
         self.out = self.result = folder / "out" / "table.nc"
+        self.asked = {"layers": 1, "corpus": corpus(folder), **FIT}
 
     def words(self):
-        return ["stitch", *NAMES[:2], "--layers", "1", "--fit", "least_squares", "--n-fit", "16", "--n-report", "4"]
+        fit = ["--fit", "least_squares", "--n-fit", "16", "--n-report", "4"]
+        return ["stitch", *NAMES[:2], "--layers", "1", "--corpus", self.asked["corpus"], *fit]
 
     def again(self, executor):
         with patch("repsim_nb.stitching.table.shutil.rmtree"):
-            return rs.stitching_table(NAMES[:2], NAMES[:2], 1, **FIT, out=self.out, executor=executor)
+            return rs.stitching_table(NAMES[:2], NAMES[:2], **self.asked, out=self.out, executor=executor)
 
     def alone(self):
-        return rs.stitching_table(NAMES[:2], NAMES[:2], 1, **FIT)
+        return rs.stitching_table(NAMES[:2], NAMES[:2], **self.asked)
 
 
 class Population:
@@ -45,16 +54,21 @@ class Population:
 
     def __init__(self, folder):
         self.out = self.result = folder / "out" / "table.nc"
-        self.store, self.asked = folder / "store", {"measures": "cka", "n_rows": 800}
+        self.store = folder / "store"
+        self.asked = ("cka", corpus(folder)), {"n_rows": 800}
 
     def words(self):
-        return ["population", *NAMES, "--measures", "cka", "--n-rows", "800", "--store", str(self.store)]
+        (measure, text), _ = self.asked
+        options = ["--measures", measure, "--corpus", text, "--n-rows", "800", "--store", str(self.store)]
+        return ["population", *NAMES, *options]
 
     def again(self, executor):
-        return rs.compare_models(NAMES, **self.asked, store=self.store, executor=executor)
+        named, options = self.asked
+        return rs.compare_models(NAMES, *named, **options, store=self.store, executor=executor)
 
     def alone(self):
-        return rs.compare_models(NAMES, **self.asked)
+        named, options = self.asked
+        return rs.compare_models(NAMES, *named, **options)
 
 
 class Sweep:

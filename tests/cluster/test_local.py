@@ -43,10 +43,10 @@ def test_population_runs_on_the_scheduler_and_worker_that_the_recipe_starts(tmp_
 
     try:
         start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        start("worker", "--nworkers", "1", "--nthreads", "1", "--memory-limit", "2GB", "--local-directory", "own")
         while not (Path("scheduler.json").exists() and Path("scheduler.json").stat().st_size):
             assert started[0].poll() is None
             time.sleep(0.05)
-        start("worker", "--nworkers", "1", "--nthreads", "1", "--memory-limit", "2GB", "--local-directory", "own")
         words = ["--measures", "cka", "--n-rows", "60", "--store", "kept", "--executor", "dask:scheduler.json"]
         assert main(["population", *NAMES, *words, "--out", "table.nc"]) == 0
     finally:

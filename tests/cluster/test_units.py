@@ -13,6 +13,7 @@ from repsim_nb.activations import Store, extraction
 from repsim_nb.activations.store import StoreWarning
 from repsim_nb.depth import over_training
 from repsim_nb.errors import InputError
+from repsim_nb.system.executor import mapped
 from repsim_nb.system.resources import Resources
 from tests.support.clusters import die_once
 
@@ -274,3 +275,17 @@ def test_a_worker_loads_each_model_of_a_table_once(cluster):
     assert by_worker, "no worker was asked"
     assert all(loaded in ([], [SMALL, DEEP, WIDE]) for loaded in by_worker)
     assert any(by_worker)
+
+
+def _tried(file, error):
+    with file.open("a") as log:
+        print(error.__name__, file=log)
+    raise error("no")
+
+
+@pytest.mark.parametrize(("error", "times"), [(InputError, 1), (OSError, 3)])
+def test_a_cluster_tries_again_what_may_succeed_and_not_what_is_wrong(cluster, tmp_path, error, times):
+    with pytest.raises(error, match="no") as caught:
+        list(mapped(_tried, tmp_path / "log", [error], cluster, what="trials", name=lambda _: "the only one"))
+    assert caught.value.__notes__ == ["In trials: the only one."]
+    assert (tmp_path / "log").read_text().split() == [error.__name__] * times

@@ -36,10 +36,9 @@ def test_a_model_into_itself_by_the_identity_costs_nothing(small, layer):
     assert abs(rs.stitch(small, small, layer, map="identity", **FEW).penalty) < 1e-6
 
 
-@pytest.mark.parametrize("map_name", ["affine", "orthogonal"])
-def test_a_trained_stitch_of_a_model_into_itself_costs_next_to_nothing(small, map_name):
-    for layer in (0, 1, 2):
-        assert abs(rs.stitch(small, small, layer, map=map_name, steps=40, **FEW).penalty) < 0.01
+@pytest.mark.parametrize(("map_name", "layer"), [("affine", 0), ("affine", 2), ("orthogonal", 1)])
+def test_a_trained_stitch_of_a_model_into_itself_costs_next_to_nothing(small, map_name, layer):
+    assert abs(rs.stitch(small, small, layer, map=map_name, steps=40, **FEW).penalty) < 0.01
 
 
 def rotated(model, rotation):

@@ -48,7 +48,7 @@ def write_pythia(hub: Path, size: str, suffix: str = "", steps: tuple[str, ...] 
 
     name = f"EleutherAI/pythia-{size}{suffix}"
     published = next(known for known in PYTHIA if known.name == name)
-    layers = published.n_layers if published.n_layers <= DEEPEST else 8
+    layers = published.n_layers if published.n_layers <= DEEPEST else 6
     config = GPTNeoXConfig(
         architectures=["GPTNeoXForCausalLM"],
         vocab_size=2048 + published.vocabulary - 50_277,  # as many rows beyond the tokenizer as the real one
