@@ -145,11 +145,33 @@ class StitchPanel(widgets.VBox):
         units = stitched.ground.task.units
         prompt = given if stitched.receiver.kind == "causal" else _as_pair(given)
         self.found.value = (
-            f'<p class="repsim-lead"><b>{stitched.penalty:.2f}</b> {units} worse than the receiver alone '
-            f"(95% interval {low:.2f} to {high:.2f}); {stitched.recovered:.0%} of what it needs comes through."
-            f'</p><p class="repsim-note">On {len(stitched.documents):,} documents of {escape(report.name)} (split '
-            f"{escape(report.split)}){unseen}.</p>{_predictions(stitched.predictions(prompt), given)}"
+            f'<p class="repsim-lead">{_cost(stitched.penalty, low, high, units)}</p>'
+            f'<p class="repsim-note">{_recovered(stitched.recovered)} On {len(stitched.documents):,} documents of '
+            f"{escape(report.name)} (split {escape(report.split)}){unseen}.</p>"
+            f"{_predictions(stitched.predictions(prompt), given)}"
         )
+
+
+def _cost(penalty: float, low: float, high: float, units: str) -> str:
+    """The penalty and its interval as a sentence; a negative penalty is a gain."""
+    penalty, low, high = (round(value, 2) + 0.0 for value in (penalty, low, high))  # no "-0.00"
+    which = "worse"
+    if penalty < 0:
+        penalty, low, high, which = -penalty, -high, -low, "better"
+    return (
+        f"The stitched model is <b>{penalty:.2f} {units}</b> {which} than the receiver alone "
+        f"(95% interval {low:.2f} to {high:.2f})."
+    )
+
+
+def _recovered(share: float) -> str:
+    """The share of the loss that is recovered as a sentence."""
+    if share < 0:
+        return "This is worse than feeding the receiver its mean activation."
+    return (
+        f"The sender recovers {share:.0%} of the loss. 0% is no better than feeding the receiver its mean activation; "
+        "100% is no penalty."
+    )
 
 
 def _as_pair(prompt: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from repsim_nb.runs.results_folder import output_dir
 from repsim_nb.widgets.bounds import limited, reachable
 from repsim_nb.widgets.code import CodeButton
 from repsim_nb.widgets.picture import empty
+from repsim_nb.widgets.views import shared_limits
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,12 +42,21 @@ class TakeAway(widgets.Box):
             description="state", tooltip="All choices as one line: copy it to save, paste one to restore"
         )
         self.restore = widgets.Button(description="Restore", tooltip="Restore the choices of the saved state")
-        named = {"folder": self.folder, "export-button": self.export}
+        more = widgets.ToggleButton(description="State", tooltip="Show all choices as text, to save or restore them")
+        saved = (self.state, self.restore)
+        more.observe(lambda change: _show(saved, change.new), "value")
+        _show(saved, False)
+        named = {"folder": self.folder, "export-button": self.export, "state-button": more}
         named |= {"state-text": self.state, "restore-button": self.restore}
         for name, control in named.items():
             control.add_class(f"repsim-{name}")
         super().__init__([self.code, self.command, *named.values()])
         self.add_class("repsim-actions")
+
+
+def _show(controls: Iterable[widgets.Widget], visible: bool) -> None:
+    for control in controls:
+        control.layout.display = "" if visible else "none"
 
 
 def _free(stem: str, result: xr.DataArray, folder: Path) -> str:
@@ -67,6 +77,8 @@ def _holds_another(file: Path, result: xr.DataArray) -> bool:
 def write(results: Mapping[str, xr.DataArray], to: str | os.PathLike[str] | None = None) -> list[Path]:
     """Write every map as SVG and PNG with a caption, and its numbers as CSV and NetCDF; return the files.
 
+    All maps share one colour scale, as on the screen.
+
     `to` is a folder; None is that of the current run, or in the app "results" in its folder.
 
     Raises
@@ -77,11 +89,11 @@ def write(results: Mapping[str, xr.DataArray], to: str | os.PathLike[str] | None
     if not results:
         raise InputError("There is nothing to export yet. Run a comparison first.")
     folder = output_dir() if to is None and not limited() else reachable(to or "results")
-    stems = []
+    limits, stems = shared_limits(results), []
     for b, result in results.items():
         a, title = result.attrs["model_a"], result.attrs["long_name"]
         stem = _free(f"{result.name}--{a}--{b}".replace("/", "_"), result, folder)
-        figure = heatmap(result, empty(4.6, 3.8))
+        figure = heatmap(result, empty(4.6, 3.8), limits=limits)
         caption = f"{title} of every layer of {a} (rows) and {b} (columns), {result.attrs['n_rows']:,} rows."
         save_figure(figure, stem, caption, folder)
         save_table(result, stem, folder)

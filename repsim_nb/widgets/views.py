@@ -41,9 +41,7 @@ class Maps(widgets.HBox):
 
     def take(self, results: Mapping[str, xr.DataArray]) -> None:
         """Make the maps of new results; `appear` shows them."""
-        every = [limits_of(result) for result in results.values()]
-        limits = min(low for low, _ in every), max(high for _, high in every)
-        self._results = results
+        self._results, limits = results, shared_limits(results)
         self.by_model = {b: LayerMap(result, limits) for b, result in results.items()}
         for b, layer_map in self.by_model.items():
             layer_map.observe(partial(self._entered, b), "selected")
@@ -73,6 +71,12 @@ class Maps(widgets.HBox):
             row, column = change.new
             result = self._results[b]
             self._chosen(b, (int(result.layer_a[row]), int(result.layer_b[column])))
+
+
+def shared_limits(results: Mapping[str, xr.DataArray]) -> tuple[float, float]:
+    """Limits of one colour scale for all maps."""
+    every = [limits_of(result) for result in results.values()]
+    return min(low for low, _ in every), max(high for _, high in every)
 
 
 def has_calibrated(results: Mapping[str, xr.DataArray]) -> bool:

@@ -204,6 +204,8 @@ def test_a_saved_state_is_restored(explorer):
     cell(explorer, 2, 1).click()
     pair(explorer, 2, 1).wait_for()
     text = explorer.locator(".repsim-state-text input")
+    assert not text.is_visible(), "the state is behind a button"
+    explorer.get_by_role("button", name="State").click()
     saved = text.input_value()
     assert json.loads(saved)["selected"] == [2, 1]
     compare(explorer, OTHER, LARGE)
