@@ -150,7 +150,7 @@ def test_all_of_it_goes_from_the_keyboard(page, explorer):
     picker(explorer, "B").get_by_label("search").focus()
     page.keyboard.type("solu-3l-s1")
     offered(explorer, "B", "tiny-solu-3l-s0").wait_for(state="detached")  # the list has heard of the last letter
-    tab_to(page, "SELECT")
+    tab_to(page, "model")
     page.keyboard.press("End")
     tab_to(page, "Run")
     page.keyboard.press("Enter")
