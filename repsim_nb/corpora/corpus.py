@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from repsim_nb.corpora import nli_heuristics, python_docs
+from repsim_nb.corpora.corpus_card import corpus_card
 from repsim_nb.corpora.datasets import HUB_ID, read_hub
 from repsim_nb.corpora.reading import DocumentsRead, Wanted
 from repsim_nb.errors import InputError, unknown
@@ -75,6 +76,9 @@ class Corpus:
 
     def __repr__(self) -> str:
         return f"Corpus({self.name!r}, split={self.split!r}, {len(self)} documents, sha256={self.sha256[:12]})"
+
+    def _repr_html_(self) -> str:
+        return corpus_card(self)
 
     @property
     def sha256(self) -> str:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from repsim_nb.comparison import calibrated_map
+from repsim_nb.comparison.described import interval_level
 from repsim_nb.errors import InputError
 from repsim_nb.figures import curves
 from repsim_nb.figures.scales import limits_of
-from repsim_nb.widgets.map import LayerMap, in_words
+from repsim_nb.widgets.map import LayerMap, value_in_words
 from repsim_nb.widgets.picture import empty, inline_svg
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def heading(labels: tuple[str, str], cell: xr.DataArray) -> str:
     measure = escape(str(cell.attrs.get("long_name", cell.name)))
     return (
         f'<h2 class="repsim-h2">{a} <span class="repsim-and">against</span> {b}</h2>'
-        f'<p class="repsim-lead">{measure}: {escape(in_words(cell))}</p>'
+        f'<p class="repsim-lead">{measure}: {escape(value_in_words(cell, interval_level(cell)))}</p>'
     )
 
 
