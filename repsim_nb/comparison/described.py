@@ -110,7 +110,7 @@ def _text(result: xr.DataArray | xr.Dataset) -> list[str]:
     sampling = next((part for part in (made.get("a"), made.get("sampling"), made) if isinstance(part, dict)), {})
     rows, sentences = result.attrs.get("n_rows", sampling.get("n_rows")), []
     if rows is not None:
-        how = [f"{name}: {sampling[name]}" for name in ("rows", "site") if name in sampling]
+        how = [f"{before}{sampling[name]}" for name, before in (("rows", ""), ("site", "at ")) if name in sampling]
         sentences.append(f"{int(rows):,} rows ({', '.join(how)})." if how else f"{int(rows):,} rows.")
     if made.get("a") == FROM_ARRAYS:
         sentences.append(f"A and B are {FROM_ARRAYS}.")

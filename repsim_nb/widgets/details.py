@@ -41,23 +41,25 @@ class Closeup:
         """Show nothing."""
         self.points.value = self.tokens.value = ""
 
-    def show(self, labels: tuple[str, str], rows: str, closeup: SharedAxes, tokens: pd.DataFrame) -> None:
-        """Show what `look` found; `rows` are as in `extract`."""
-        noun = "token" if rows == "tokens" else "document"
-        ax = projection(closeup, empty(3.8, 3.5), labels=labels)
-        name = f"{labels[0]} and {labels[1]} on shared axes, {closeup}"
-        self.points.value = (
-            '<h3 class="repsim-h3">Both on shared axes</h3>'
-            + inline_svg(ax, name)
-            + '<p class="repsim-note">Procrustes: both centred and scaled, B rotated onto A; the axes are the '
-            f"principal axes of both together. A line joins the same {noun}; shown are {closeup}.</p>"
-        )
-        self.tokens.value = (
-            f'<h3 class="repsim-h3">{noun.capitalize()}s they differ on most</h3>'
-            + _token_table(tokens, "token in its text" if noun == "token" else "end of the row in its document")
-            + '<p class="repsim-note">Distance after the same alignment, in units of the typical length of a row; '
-            f"of all {len(closeup.difference):,} rows.</p>"
-        )
+    def show(self, panels: Sequence[str]) -> None:
+        """Show what `closeup_as_html` returned."""
+        self.points.value, self.tokens.value = panels
+
+
+def closeup_as_html(labels: tuple[str, str], rows: str, closeup: SharedAxes, tokens: pd.DataFrame) -> list[str]:
+    """Both panels of what `look` found; `rows` are as in `extract`."""
+    noun = "token" if rows == "tokens" else "document"
+    name = f"{labels[0]} and {labels[1]} on shared axes, {closeup}"
+    points = inline_svg(projection(closeup, empty(3.8, 3.5), labels=labels), name)
+    return [
+        f'<h3 class="repsim-h3">Both on shared axes</h3>{points}'
+        '<p class="repsim-note">Procrustes: both centred and scaled, B rotated onto A; the axes are the '
+        f"principal axes of both together. A line joins the same {noun}; shown are {closeup}.</p>",
+        f'<h3 class="repsim-h3">{noun.capitalize()}s they differ on most</h3>'
+        + _token_table(tokens, "token in its text" if noun == "token" else "end of the row in its document")
+        + '<p class="repsim-note">Distance after the same alignment, in units of the typical length of a row; '
+        f"of all {len(closeup.difference):,} rows.</p>",
+    ]
 
 
 def look(question: Question, b: str, selected: Pair, cache: Cache) -> tuple[SharedAxes, pd.DataFrame]:

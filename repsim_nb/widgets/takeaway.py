@@ -38,6 +38,7 @@ class TakeAway(widgets.Box):
             description="folder", placeholder="results of this notebook", tooltip="Where files are written"
         )
         self.export = widgets.Button(description="Export", tooltip="Figure as SVG and PNG, numbers as CSV and NetCDF")
+        self.page = widgets.Button(description="Save page", tooltip="One HTML file that needs no kernel")
         self.state = widgets.Text(
             description="state", tooltip="All choices as one line: copy it to save, paste one to restore"
         )
@@ -46,7 +47,8 @@ class TakeAway(widgets.Box):
         saved = (self.state, self.restore)
         more.observe(lambda change: _show(saved, change.new), "value")
         _show(saved, False)
-        named = {"folder": self.folder, "export-button": self.export, "state-button": more}
+        named = {"folder": self.folder, "export-button": self.export}
+        named |= {"page-button": self.page, "state-button": more}
         named |= {"state-text": self.state, "restore-button": self.restore}
         for name, control in named.items():
             control.add_class(f"repsim-{name}")
@@ -57,6 +59,16 @@ class TakeAway(widgets.Box):
 def _show(controls: Iterable[widgets.Widget], visible: bool) -> None:
     for control in controls:
         control.layout.display = "" if visible else "none"
+
+
+def _folder(to: str | os.PathLike[str] | None) -> Path:
+    return output_dir() if to is None and not limited() else reachable(to or "results")
+
+
+def free_page(to: str | os.PathLike[str] | None) -> Path:
+    """A file name for a page that does not exist yet, in a folder as in `write`."""
+    names = ("explorer.html" if number == 1 else f"explorer-{number}.html" for number in count(1))
+    return next(file for name in names if not (file := _folder(to) / name).exists())
 
 
 def _free(stem: str, result: xr.DataArray, folder: Path) -> str:
@@ -88,7 +100,7 @@ def write(results: Mapping[str, xr.DataArray], to: str | os.PathLike[str] | None
     """
     if not results:
         raise InputError("There is nothing to export yet. Run a comparison first.")
-    folder = output_dir() if to is None and not limited() else reachable(to or "results")
+    folder = _folder(to)
     limits, stems = shared_limits(results), []
     for b, result in results.items():
         a, title = result.attrs["model_a"], result.attrs["long_name"]

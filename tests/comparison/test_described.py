@@ -25,7 +25,7 @@ def test_in_words_says_models_layers_text_direction_and_range(result):
     assert in_words(result) == [
         f"Centred kernel alignment (CKA) of {A} and {B}",
         f"Layers 0 to 2 of {A} (A) with layers 0 to 2 of {B} (B).",
-        "60 rows (rows: tokens, site: resid_post).",
+        "60 rows (tokens, at resid_post).",
         "Text: 12 documents (the user's own).",
         "A similarity: 1 = same, 0 = nothing shared.",
         f"The lowest value is {values.min():.3g} (layer {low[0]} of A, layer {low[1]} of B), the highest "
