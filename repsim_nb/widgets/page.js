@@ -39,11 +39,11 @@ function shape(name, attributes, text) {
 }
 
 function curve({ view, numbers, low, high, limits }, row, column) {
-  const [left, right, top, bottom] = [46, 372, 12, 236];
+  const [left, right, top, bottom] = [46, 372, 30, 244];
   const x = (at) => left + (right - left) * (view.columns.length > 1 ? at / (view.columns.length - 1) : 0.5);
   const y = (value) => bottom - (bottom - top) * (value - limits[0]) / ((limits[1] - limits[0]) || 1);
   const about = `Layer ${view.rows[row]} of A against every layer of B; the line marks the selected one.`;
-  const drawn = shape("svg", { viewBox: "0 0 390 286", role: "img", "aria-label": about });
+  const drawn = shape("svg", { viewBox: "0 0 390 292", role: "img", "aria-label": about });
   const line = (x1, y1, x2, y2, className) => drawn.append(shape("line", { x1, y1, x2, y2, class: className }));
   const write = (at, height, anchor, text) => drawn.append(
     shape("text", { x: at, y: height, "text-anchor": anchor, "font-size": 12 }, text));
@@ -58,6 +58,7 @@ function curve({ view, numbers, low, high, limits }, row, column) {
   const every = Math.ceil(view.columns.length / 13);
   view.columns.forEach((name, at) => { if (at % every === 0) write(x(at), bottom + 18, "middle", name); });
   write((left + right) / 2, bottom + 40, "middle", "layer of B");
+  write(8, 14, "start", view.scale.title);
   const points = numbers[row].map((value, at) => `${x(at)},${y(value)}`).join(" ");
   drawn.append(shape("polyline", { points, class: "repsim-page-line" }));
   numbers[row].forEach((value, at) => {

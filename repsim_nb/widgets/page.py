@@ -165,7 +165,7 @@ def _page(results: Mapping[str, xr.DataArray], panels: Panels, code: str, select
 <h1>{escape(title)}</h1>
 {words}
 <noscript><p>The maps of this page need JavaScript; it loads nothing.</p></noscript>
-<h2 class="repsim-h2">Layer by layer, as a map</h2>
+<h2 class="repsim-h2">Maps of layers</h2>
 <div class="repsim-results">
 <div class="repsim-maps repsim-page-maps"></div>
 <div class="repsim-curves repsim-page-curve">{curves_as_html(results, names[0], None)}</div>

@@ -128,6 +128,7 @@ def test_an_exercise_says_what_is_wrong_and_then_that_it_is_right(page, explorer
 def test_models_are_picked_with_the_mouse(explorer):
     offered(explorer, "A", OTHER).click()
     offered(explorer, "B", SMALL).click()
+    assert offered(explorer, "B", SMALL).get_attribute("title") == SMALL, "a name is shown whole on hover"
     assert grid(explorer, SMALL, LARGE).is_visible(), "nothing runs unasked"
     explorer.get_by_role("button", name="Run", exact=True).click()
     grid(explorer, OTHER, SMALL).wait_for()
