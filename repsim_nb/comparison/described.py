@@ -46,7 +46,10 @@ def interval_level(result: xr.DataArray) -> float | None:
 
 def in_words(result: xr.DataArray | xr.Dataset) -> list[str]:
     """What a result holds: a title, then sentences."""
-    if getattr(result, "dims", ()) == ("layer_a", "layer_b") and {"model_a", "model_b"} <= {*result.attrs}:
+    import xarray as xr
+
+    whole = isinstance(result, xr.DataArray) and result.dims == ("layer_a", "layer_b")
+    if whole and {"model_a", "model_b"} <= {*result.attrs}:
         return _map_in_words(result)
     return _table_in_words(result)
 

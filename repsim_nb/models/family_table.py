@@ -67,9 +67,9 @@ class Catalogue(pd.DataFrame):
         table["for"] = table["for"].str.ljust(table["for"].str.len().max())
         return f"{table.to_string()}\n\n{self._note}"
 
-    def _repr_html_(self) -> str | None:
+    def _repr_html_(self) -> str:
         if self._changed:
-            return super()._repr_html_()  # type: ignore[operator]
+            return self.to_html(max_rows=pd.get_option("display.max_rows"))
         return f"{self._summary().to_html()}<p>{escape(self._note)}</p>"
 
     @property
