@@ -48,8 +48,11 @@ def in_words(result: xr.DataArray | xr.Dataset) -> list[str]:
     """What a result holds: a title, then sentences."""
     import xarray as xr
 
-    whole = isinstance(result, xr.DataArray) and result.dims == ("layer_a", "layer_b")
-    if whole and {"model_a", "model_b"} <= {*result.attrs}:
+    if (
+        isinstance(result, xr.DataArray)
+        and result.dims == ("layer_a", "layer_b")
+        and {"model_a", "model_b"} <= {*result.attrs}
+    ):
         return _map_in_words(result)
     return _table_in_words(result)
 

@@ -26,10 +26,10 @@ from repsim_nb.widgets.bar import Bar
 from repsim_nb.widgets.behind import Behind
 from repsim_nb.widgets.forecast import Forecast
 from repsim_nb.widgets.guard import Alert
-from repsim_nb.widgets.page import MAX_BYTES, write_page
 from repsim_nb.widgets.picker import Frame
 from repsim_nb.widgets.question import Question, changed
 from repsim_nb.widgets.reproduce import as_commands, as_python
+from repsim_nb.widgets.saved_page import MAX_BYTES, write_page
 from repsim_nb.widgets.setup import Setup
 from repsim_nb.widgets.state import BOTH, from_json, to_json
 from repsim_nb.widgets.takeaway import TakeAway, free_page, write

@@ -158,7 +158,7 @@ def _page(results: Mapping[str, xr.DataArray], panels: Panels, code: str, select
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
-<style>{STYLE.read_text(encoding="utf-8")}{(_HERE / "page.css").read_text(encoding="utf-8")}</style>
+<style>{STYLE.read_text(encoding="utf-8")}{(_HERE / "saved_page.css").read_text(encoding="utf-8")}</style>
 </head>
 <body class="repsim">
 <main>
@@ -220,5 +220,5 @@ def _as_data(data: Any) -> str:
 
 def _script() -> str:
     """The script of the maps, without its export, and that of the page."""
-    maps, page = ((_HERE / name).read_text(encoding="utf-8") for name in ("map.js", "page.js"))
+    maps, page = ((_HERE / name).read_text(encoding="utf-8") for name in ("map.js", "saved_page.js"))
     return f"\n{maps.replace('export default { render };', '')}\n{page}"

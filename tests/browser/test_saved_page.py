@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser import chromium
 from tests.browser.notebook import tab_to
-from tests.widgets.test_page import hostile_page
+from tests.widgets.test_saved_page import hostile_page
 from tests.widgets.test_words import HOSTILE
 
 if chromium.missing():
