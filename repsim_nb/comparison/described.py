@@ -26,7 +26,9 @@ def as_html(result: xr.DataArray | xr.Dataset) -> str:
     if made is None or xr.get_options()["display_style"] == "text":
         return result._repr_html_()
     title, *sentences = in_words(result)
-    return card(title, sentences, made, {"Values and coordinates": result._repr_html_()})
+    bare = result.copy(deep=False)
+    del bare.attrs["provenance"]  # shown below
+    return card(title, sentences, made, {"Values and coordinates": bare._repr_html_()})
 
 
 def provenance_of(result: xr.DataArray | xr.Dataset) -> dict[str, Any] | None:
