@@ -324,6 +324,15 @@ def test_the_map_shows_small_values_and_closes_what_it_replaces():
 SITES = ("ov.1", "mlp_act")  # without a layer 0; of a width that the catalogue does not have
 
 
+@pytest.mark.parametrize(("level", "says"), [(0.9, "90% interval"), (0.95, "95% interval"), (None, "; interval")])
+def test_the_map_names_the_level_of_an_interval(level, says):
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    made = {} if level is None else {"uncertainty": {"interval": {"level": level}}}
+    result = rs.compare({0: x}, {0: x**3})
+    result = result.assign_coords(low=result - 0.1, high=result + 0.1).assign_attrs(provenance=json.dumps(made))
+    assert says in view_of(result)["readouts"][0][0]
+
+
 def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
     monkeypatch.setattr("repsim_nb.models.loading.download", lambda *a, **k: pytest.fail("downloaded"))
     explorer = rs.Explorer(A, B, n_rows=500)
