@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.moved import watch_imports, where
+from repsim_nb.system.card import show_in_notebooks
 
 __version__ = "0.1.0"
 
@@ -89,4 +90,11 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
 
 
+def _result_as_html(result: Any) -> str:
+    html: str = import_module("repsim_nb.comparison.described").as_html(result)
+    return html
+
+
 watch_imports()
+show_in_notebooks("xarray.core.dataarray", "DataArray", _result_as_html)
+show_in_notebooks("xarray.core.dataset", "Dataset", _result_as_html)

@@ -86,7 +86,8 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("list", _list, "list the models, corpora, measures or notebooks available")
     sub.add_argument("what", choices=["models", "corpora", "measures", "notebooks"])
-    sub.add_argument("--csv", action="store_true", help="comma-separated, without shortening")
+    sub.add_argument("--family", metavar="NAME", help="with models: the models of one family (default: the families)")
+    sub.add_argument("--csv", action="store_true", help="comma-separated, without shortening; all models, one by one")
 
     sub = command("show", _show, "show what a notebook claims and which parameters it takes")
     sub.add_argument("notebook", metavar="NOTEBOOK", help="a name from `repsim-nb list notebooks`, or an .ipynb file")
@@ -215,7 +216,12 @@ def _add_split(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    if options.what == "notebooks":
+    if options.family is not None and options.what != "models":
+        raise InputError(f"--family {options.family} chooses among models; leave it out to list {options.what}.")
+    if options.what == "models":
+        whole = options.csv or options.family is not None
+        _print_frame(repsim_nb.list_models(options.family) if whole else repsim_nb.models.families(), options)
+    elif options.what == "notebooks":
         _print_table(["name", "title", "claim"], [(book.name, book.title, book.claim) for book in notebooks()], options)
     else:
         _print_frame(getattr(repsim_nb, f"list_{options.what}")(), options)

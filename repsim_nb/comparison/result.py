@@ -17,6 +17,8 @@ from repsim_nb.system.versions import versions
 if TYPE_CHECKING:
     import xarray as xr
 
+FROM_ARRAYS = "arrays given by the caller"  # in place of a provenance
+
 
 def labelled(
     values: np.ndarray,
@@ -139,7 +141,7 @@ def _coverage(acts: Mapping[int, Any]) -> dict[str, float]:
 
 
 def _provenance(acts: Mapping[int, Any]) -> Any:
-    return acts.provenance if isinstance(acts, Activations) else "arrays given by the caller"
+    return acts.provenance if isinstance(acts, Activations) else FROM_ARRAYS
 
 
 def as_json(*parts: dict[str, Any]) -> str:

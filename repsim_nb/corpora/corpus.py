@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
+from repsim_nb.corpora.corpus_card import corpus_card
 from repsim_nb.errors import InputError
 
 
@@ -100,6 +101,9 @@ class Corpus:
     def __repr__(self) -> str:
         queries = "" if self.queries is None else f"{len(self.queries)} queries, "
         return f"Corpus({self.name!r}, split={self.split!r}, {len(self)} documents, {queries}sha256={self.sha256[:12]})"
+
+    def _repr_html_(self) -> str:
+        return corpus_card(self)
 
     @property
     def sha256(self) -> str:

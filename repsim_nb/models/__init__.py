@@ -1,7 +1,7 @@
 """Models: the catalogue, and one interface for every kind of model."""
 
 from repsim_nb.models.batch import Batch, Packing, Window
-from repsim_nb.models.catalogue import accuracies, checkpoints, list_models, trajectory
+from repsim_nb.models.catalogue import accuracies, checkpoints, families, list_models, trajectory
 from repsim_nb.models.loading import load_model
 from repsim_nb.models.model import Model
 from repsim_nb.models.survey_table import architectures
@@ -14,6 +14,7 @@ __all__ = [
     "accuracies",
     "architectures",
     "checkpoints",
+    "families",
     "list_models",
     "load_model",
     "trajectory",

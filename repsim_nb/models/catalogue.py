@@ -19,8 +19,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def list_models() -> pd.DataFrame:
+def list_models(family: str | None = None) -> pd.DataFrame:
     """List the models that load by name: embedded ones, then those from the package index and the hub (index: name).
+
+    Printed or displayed, the whole list shows one row per family; it still holds one row per model.
+
+    Parameters
+    ----------
+    family
+        Only the models of this family, each shown in its own row. None means all.
 
     Returns
     -------
@@ -38,15 +45,53 @@ def list_models() -> pd.DataFrame:
     -----
     Values that are unknown before a download are NA. Any other model on the hub loads by its id. Toy models also load
     by TransformerLens' other names for them, and Pythia models without "EleutherAI/".
+
+    Raises
+    ------
+    InputError
+        There is no such family.
+
+    Examples
+    --------
+    >>> len(list_models(family="tiny-bert-nli"))
+    40
+    >>> "tiny-bert-nli-07" in list_models().index
+    True
     """
     import pandas as pd
+
+    from repsim_nb.models.family_table import Catalogue
 
     names = embedded()
     if not names:
         raise InputError(f"No embedded models in '{data_dir()}': this checkout is incomplete. Clone or install again.")
     packaged = map(_describe_packaged, PACKAGED.values())
     rows = [*map(_describe, names), *packaged, *map(_describe_hub_model, HUB_MODELS)]
-    return pd.DataFrame(rows).set_index("name").convert_dtypes()  # keeps integers despite NA
+    models = pd.DataFrame(rows).set_index("name").convert_dtypes()  # keeps integers despite NA
+    if family is None:
+        return Catalogue(models)
+    if family not in set(models.family):
+        raise unknown("family", family, models.family.unique(), "See list_models().")
+    return models[models.family == family]
+
+
+def families() -> pd.DataFrame:
+    """List the families of models, one row each (index: family).
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns: models (how many), kind, source, n_layers, d_model and n_parameters (from the smallest to the largest,
+        as text), for (what the family is for) and names (of all its models).
+
+    Examples
+    --------
+    >>> families().n_layers["tiny-gelu"]
+    '3 to 4'
+    """
+    from repsim_nb.models.family_table import by_family
+
+    return by_family(list_models())
 
 
 def embedded() -> list[str]:

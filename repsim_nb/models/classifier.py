@@ -43,9 +43,8 @@ class ClassifierModel(EncoderModel):
         self.module.config.label2id = {name: i for i, name in enumerate(names)}
 
     @property
-    def provenance(self) -> dict[str, Any]:
-        """The provenance of the model, including the names of its classes."""
-        return super().provenance | {"labels": self.labels}
+    def _described(self) -> dict[str, Any]:
+        return super()._described | {"labels": self.labels}
 
     def pooled(self, batch: Batch) -> Bool[Tensor, "sequences length"]:
         """Mask of the tokens that rows="mean" averages over: those that stand for text."""

@@ -20,6 +20,7 @@ from repsim_nb.models.identity import network_sha256
 from repsim_nb.models.neutral import NEUTRAL, Neutral
 from repsim_nb.models.positions import RESIDUAL, positions
 from repsim_nb.models.sentences import SentenceHead, Vectors, of_one_length
+from repsim_nb.system.card import card
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -81,6 +82,16 @@ class Model(ABC):
     def __repr__(self) -> str:
         shape = f"{self.n_layers} layers, width {self.d_model}"
         return f"Model({self.name!r}, {self.kind}, {shape}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
+
+    def _repr_html_(self) -> str:
+        hashed = "weights_sha256" in vars(self)  # not computed only to be shown: it takes seconds for large models
+        made = {"weights_sha256": "see model.provenance"} | (self.provenance if hashed else self._described)
+        sentences = [
+            f"A {self.kind} model with {self.n_layers} layers of width {self.d_model}, for {self.context:,} tokens.",
+            f"Can be read at {', '.join(self.sites)}.",
+            f"Computes in {str(self.dtype).removeprefix('torch.')} on {self.device}.",
+        ]
+        return card(self.name, sentences, made)
 
     @property
     def device(self) -> torch.device:
@@ -152,15 +163,19 @@ class Model(ABC):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Name, source, revision, hash of the weights, precision and device.
+        """Name, source, revision, hash of the weights, precision and device; for a classifier also its labels.
 
         For a sentence-embedding model also everything that decides its vectors, under "sentences".
         """
+        return self._described | {"weights_sha256": self.weights_sha256}
+
+    @property
+    def _described(self) -> dict[str, Any]:
+        """The provenance but for the hash."""
         return {
             "model": self.name,
             "kind": self.kind,
             **self._source,
-            "weights_sha256": self.weights_sha256,
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device.type,
             **({} if self.pooling is None else {"sentences": self.pooling.about}),

@@ -10,5 +10,6 @@ from repsim_nb.widgets.explorer import Explorer
 from repsim_nb.widgets.layer_picker import LayerPicker
 from repsim_nb.widgets.measure_picker import MeasurePicker
 from repsim_nb.widgets.model_picker import ModelPicker
+from repsim_nb.widgets.saved_page import save_html
 
-__all__ = ["CheckpointSlider", "CorpusPicker", "Explorer", "LayerPicker", "MeasurePicker", "ModelPicker"]
+__all__ = ["CheckpointSlider", "CorpusPicker", "Explorer", "LayerPicker", "MeasurePicker", "ModelPicker", "save_html"]

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 from repsim_nb.errors import InputError
 from repsim_nb.widgets.answer import Cache
-from repsim_nb.widgets.details import Closeup, StitchPanel, look, run_stitch
+from repsim_nb.widgets.details import Closeup, StitchPanel, closeup_as_html, look, run_stitch
 from repsim_nb.widgets.question import Question
 from repsim_nb.widgets.views import Pair, box, heading
 from repsim_nb.widgets.work import Work
@@ -39,11 +39,14 @@ class Behind(widgets.Box):
     ----------
     stitched
         The arguments of the stitch shown; None if there is none.
+    seen
+        Every close-up and stitch made for the results shown, by (model B, pair of layers): HTML by kind.
     """
 
     def __init__(self, work: Work, cache: Cache, changed: Callable[[], None]):
         self._work, self._cache, self._changed = work, cache, changed
         self._asked: tuple[Question, str, Pair] | None = None
+        self.seen: dict[tuple[str, Pair], dict[str, list[str]]] = {}
         self.pair, self.closeup, self.stitch = widgets.HTML(), Closeup(), StitchPanel(self._start_stitch)
         self.pair.add_class("repsim-pair")
         panels = box("repsim-panels", self.closeup.points, self.closeup.tokens, self.stitch)
@@ -59,6 +62,11 @@ class Behind(widgets.Box):
         self.layout.display, self.pair.value = "none", ""
         self.closeup.clear()
 
+    @property
+    def panels(self) -> dict[tuple[str, Pair], list[str]]:
+        """All that was seen, by (model B, pair of layers), as panels side by side."""
+        return {where: [*made.get("closeup", []), *made.get("stitch", [])] for where, made in self.seen.items()}
+
     def show(self, question: Question, b: str, pair: Pair, cell: xr.DataArray) -> None:
         """Show a pair of layers with its value, and its close-up when it is ready."""
         self._asked = question, b, pair
@@ -72,7 +80,9 @@ class Behind(widgets.Box):
 
         def done(found: Any, said: list[str]) -> None:
             with self._work.guard():
-                self.closeup.show(labels, question.sampling.rows, *found)
+                panels = closeup_as_html(labels, question.sampling.rows, *found)
+                self.seen.setdefault((b, pair), {})["closeup"] = panels
+                self.closeup.show(panels)
 
         self._work.start("look", lambda: look(question, b, pair, self._cache), done)
 
@@ -88,6 +98,7 @@ class Behind(widgets.Box):
 
             def done(stitched: Any, said: list[str]) -> None:
                 self.stitch.show(stitched, prompt)
+                self.seen.setdefault((b, pair), {})["stitch"] = [self.stitch.heading.value + self.stitch.found.value]
                 self.stitched = how
                 self._changed()
                 bar.busy = False

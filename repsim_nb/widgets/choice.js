@@ -20,7 +20,7 @@ function render({ model, el }) {
     const top = list.scrollTop;
     list.replaceChildren(...model.get("options").map((given) => {
       const [text, value] = Array.isArray(given) ? given : [given, given];
-      return Object.assign(new Option(text), { choice: value });
+      return Object.assign(new Option(text), { choice: value, title: text });  // the list may cut a long text off
     }));
     mark();
     list.scrollTop = top;

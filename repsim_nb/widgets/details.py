@@ -41,23 +41,25 @@ class Closeup:
         """Show nothing."""
         self.points.value = self.tokens.value = ""
 
-    def show(self, labels: tuple[str, str], rows: str, closeup: SharedAxes, tokens: pd.DataFrame) -> None:
-        """Show what `look` found; `rows` are as in `extract`."""
-        noun = "token" if rows == "tokens" else "document"
-        ax = projection(closeup, empty(3.8, 3.5), labels=labels)
-        name = f"{labels[0]} and {labels[1]} on shared axes, {closeup}"
-        self.points.value = (
-            '<h3 class="repsim-h3">Both on shared axes</h3>'
-            + inline_svg(ax, name)
-            + '<p class="repsim-note">Procrustes: both centred and scaled, B rotated onto A; the axes are the '
-            f"principal axes of both together. A line joins the same {noun}; shown are {closeup}.</p>"
-        )
-        self.tokens.value = (
-            f'<h3 class="repsim-h3">{noun.capitalize()}s they differ on most</h3>'
-            + _token_table(tokens, "token in its text" if noun == "token" else "end of the row in its document")
-            + '<p class="repsim-note">Distance after the same alignment, in units of the typical length of a row; '
-            f"of all {len(closeup.difference):,} rows.</p>"
-        )
+    def show(self, panels: Sequence[str]) -> None:
+        """Show what `closeup_as_html` returned."""
+        self.points.value, self.tokens.value = panels
+
+
+def closeup_as_html(labels: tuple[str, str], rows: str, closeup: SharedAxes, tokens: pd.DataFrame) -> list[str]:
+    """Both panels of what `look` found; `rows` are as in `extract`."""
+    noun = "token" if rows == "tokens" else "document"
+    name = f"{labels[0]} and {labels[1]} on shared axes, {closeup}"
+    points = inline_svg(projection(closeup, empty(3.8, 3.5), labels=labels), name)
+    return [
+        f'<h3 class="repsim-h3">Both on shared axes</h3>{points}'
+        '<p class="repsim-note">Procrustes: both centred and scaled, B rotated onto A; the axes are the '
+        f"principal axes of both together. A line joins the same {noun}; shown are {closeup}.</p>",
+        f'<h3 class="repsim-h3">{noun.capitalize()}s they differ on most</h3>'
+        + _token_table(tokens, "token in its text" if noun == "token" else "end of the row in its document")
+        + '<p class="repsim-note">Distance after the same alignment, in units of the typical length of a row; '
+        f"of all {len(closeup.difference):,} rows.</p>",
+    ]
 
 
 def look(question: Question, b: str, selected: Pair, cache: Cache) -> tuple[SharedAxes, pd.DataFrame]:
@@ -145,11 +147,33 @@ class StitchPanel(widgets.VBox):
         units = stitched.ground.task.units
         prompt = given if stitched.receiver.kind == "causal" else _as_pair(given)
         self.found.value = (
-            f'<p class="repsim-lead"><b>{stitched.penalty:.2f}</b> {units} worse than the receiver alone '
-            f"(95% interval {low:.2f} to {high:.2f}); {stitched.recovered:.0%} of what it needs comes through."
-            f'</p><p class="repsim-note">On {len(stitched.documents):,} documents of {escape(report.name)} (split '
-            f"{escape(report.split)}){unseen}.</p>{_predictions(stitched.predictions(prompt), given)}"
+            f'<p class="repsim-lead">{_cost(stitched.penalty, low, high, units)}</p>'
+            f'<p class="repsim-note">{_recovered(stitched.recovered)} On {len(stitched.documents):,} documents of '
+            f"{escape(report.name)} (split {escape(report.split)}){unseen}.</p>"
+            f"{_predictions(stitched.predictions(prompt), given)}"
         )
+
+
+def _cost(penalty: float, low: float, high: float, units: str) -> str:
+    """The penalty and its interval as a sentence; a negative penalty is a gain."""
+    penalty, low, high = (round(value, 2) + 0.0 for value in (penalty, low, high))  # no "-0.00"
+    which = "worse"
+    if penalty < 0:
+        penalty, low, high, which = -penalty, -high, -low, "better"
+    return (
+        f"The stitched model is <b>{penalty:.2f} {units}</b> {which} than the receiver alone "
+        f"(95% interval {low:.2f} to {high:.2f})."
+    )
+
+
+def _recovered(share: float) -> str:
+    """The share of the loss that is recovered as a sentence."""
+    if share < 0:
+        return "This is worse than feeding the receiver its mean activation."
+    return (
+        f"The sender recovers {share:.0%} of the loss. 0% is no better than feeding the receiver its mean activation; "
+        "100% is no penalty."
+    )
 
 
 def _as_pair(prompt: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from repsim_nb.errors import InputError, named_arguments, unknown
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.registry import as_parameter
 from repsim_nb.models import Packing
+from repsim_nb.system.memory import readable_size
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
 from repsim_nb.widgets.answer import Cache, answers
@@ -28,9 +29,10 @@ from repsim_nb.widgets.guard import Alert
 from repsim_nb.widgets.picker import Frame
 from repsim_nb.widgets.question import Question, changed
 from repsim_nb.widgets.reproduce import as_commands, as_python
+from repsim_nb.widgets.saved_page import MAX_BYTES, write_page
 from repsim_nb.widgets.setup import Setup
 from repsim_nb.widgets.state import BOTH, from_json, to_json
-from repsim_nb.widgets.takeaway import TakeAway, write
+from repsim_nb.widgets.takeaway import TakeAway, free_page, write
 from repsim_nb.widgets.views import Maps, Pair, box, curves_as_html, has_calibrated, on_map, pair_of, shown
 from repsim_nb.widgets.work import Work
 
@@ -169,6 +171,7 @@ class Explorer(Parts):
         self._setup.on_change(self._changed)
         self.calibrated.observe(self._show_maps, "value")
         self._take_away.export.on_click(lambda _: self._export_here())
+        self._take_away.page.on_click(lambda _: self._save_page_here())
         self._take_away.restore.on_click(lambda _: self._restore_here())
         self.calibrated.layout.display = "none"
         self._changed()
@@ -316,6 +319,37 @@ class Explorer(Parts):
         """
         return write(self.results, folder)
 
+    def save_html(self, path: str | os.PathLike[str], *, closeups: bool = True, max_bytes: int = MAX_BYTES) -> Path:
+        """Write what is shown as one HTML file, to point at and click without a kernel or a network.
+
+        Parameters
+        ----------
+        path
+            A file that ends in .html. It is replaced if it exists.
+        closeups
+            Whether to include the close-ups and stitches that were made; no others can be shown.
+        max_bytes
+            The largest size of the file.
+
+        Returns
+        -------
+        Path
+            The file written.
+
+        Raises
+        ------
+        InputError
+            Nothing has been run, or as for `repsim_nb.widgets.save_html`, whose notes say what such a file discloses.
+        """
+        return write_page(
+            shown(self._results, self.calibrated.value),
+            self._behind.panels if closeups else {},
+            path,
+            code=self.code,
+            selected=None if self.selected is None else (self.against, self.selected),
+            max_bytes=max_bytes,
+        )
+
     # Inside: callbacks, all of them under the guard.
 
     def _changed(self, change: Any = None) -> None:
@@ -339,6 +373,7 @@ class Explorer(Parts):
         """Show new results, all on one scale."""
         before, against = self.selected, self.against
         self._results, self._asked = found, question
+        self._behind.seen.clear()
         self.calibrated.layout.display = None if has_calibrated(found) else "none"
         self._maps.take(shown(found, self.calibrated.value))
         wanted, self._wanted = self._wanted, None
@@ -414,6 +449,12 @@ class Explorer(Parts):
         with self._work.guard():
             files = self.export(self._take_away.folder.value.strip() or None)
             self._bar.say(f"Wrote {len(files)} files to {files[0].parent}.")
+
+    def _save_page_here(self) -> None:
+        self._work.clear()
+        with self._work.guard():
+            file = self.save_html(free_page(self._take_away.folder.value.strip() or None))
+            self._bar.say(f"Wrote {file} ({readable_size(file.stat().st_size)}, {len(self._behind.panels)} close-ups).")
 
     def _restore_here(self) -> None:
         self._work.clear()

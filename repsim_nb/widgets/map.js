@@ -16,6 +16,7 @@ function draw(model, el) {
   const figure = make("div", "repsim-map-figure");
   const heading = make("div", "repsim-map-title", view.title);
   const yAxis = make("div", "repsim-map-y", view.y_axis);
+  yAxis.title = view.y_axis;  // a long name is cut off
   const xAxis = make("div", "repsim-map-x", view.x_axis);
   const grid = make("div", "repsim-map" + (width > 14 ? " repsim-map-dense" : ""));
   grid.setAttribute("role", "grid");

@@ -9,6 +9,7 @@ import anywidget
 import traitlets
 from matplotlib.colors import to_rgb
 
+from repsim_nb.comparison.described import interval_level
 from repsim_nb.figures.heatmaps import HATCHED
 from repsim_nb.figures.scales import check, colours, limits_of, unrelated
 from repsim_nb.widgets.picker import STYLE
@@ -47,8 +48,9 @@ def view_of(result: xr.DataArray, limits: tuple[float, float] | None = None) -> 
     hatched = unrelated(result)
     alike = result.attrs.get("direction") == "similarity"
     bounded = float(result.attrs.get("upper_bound", "inf")) == high
+    level = interval_level(result)
     readouts = [
-        [f"Layer {r} of {a}, layer {c} of {b}: {in_words(result[i, j])}" for j, c in enumerate(columns)]
+        [f"Layer {r} of {a}, layer {c} of {b}: {value_in_words(result[i, j], level)}" for j, c in enumerate(columns)]
         for i, r in enumerate(rows)
     ]
     return {
@@ -87,11 +89,13 @@ def _number(value: Any, decimals: int) -> str:
     return f"{value:.3g}" if float(fixed) == 0 != value else fixed
 
 
-def in_words(cell: xr.DataArray) -> str:
-    """The value, with its interval and null if it has them."""
+def value_in_words(cell: xr.DataArray, level: float | None) -> str:
+    """The value, with its interval of this level and its null if it has them."""
     words = [_number(cell, 3)]
     if "low" in cell.coords:
-        words.append(f"95% interval {_number(cell.low, 3)} to {_number(cell.high, 3)}")
+        words.append(
+            f"{f'{100 * level:.4g}% ' if level else ''}interval {_number(cell.low, 3)} to {_number(cell.high, 3)}"
+        )
     if "null_mean" in cell.coords:
         words.append(f"unrelated text {_number(cell.null_mean, 3)}, p = {float(cell.p_value):.3f}")
     if "calibrated" in cell.coords:

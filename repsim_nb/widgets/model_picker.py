@@ -26,8 +26,10 @@ SIZES = {"under 0.2 M": (0.0, 0.2e6), "0.2 to 0.4 M": (0.2e6, 0.4e6), "over 0.4 
 
 
 class ModelPicker(Picker):
-    """Search and filter the catalogue; choosing downloads nothing.
+    """Search and filter the catalogue, family by family; choosing downloads nothing.
 
+    The list shows one family, at first that of the chosen model; what is typed into the search field is looked for in
+    all.
     A hub id or a folder that is not in the catalogue can be chosen by typing it into the search field.
 
     Parameters
@@ -62,8 +64,8 @@ class ModelPicker(Picker):
             layout=FULL,
             style=NARROW,
         )
+        self._family = Choice(description="family", tooltip="Whose models are listed", layout=FULL)
         self._filters = {
-            "family": _filter("family", frame.family),
             "kind": _filter("kind", frame.kind),
             "source": _filter("source", frame.source),
             "size": _filter("size", SIZES),
@@ -84,8 +86,8 @@ class ModelPicker(Picker):
         filters.layout.display = "none"
         more.observe(lambda change: setattr(filters.layout, "display", "" if change.new else "none"), "value")
         top = widgets.HBox([self._search, more], layout=FULL)
-        super().__init__(title, "model", [top, filters, self._list, self._about])
-        for control in (self._search, *self._filters.values()):
+        super().__init__(title, "model", [top, filters, self._family, self._list, self._about])
+        for control in (self._search, self._family, *self._filters.values()):
             self._when(control, self._filter)
         self._when(self._list, self._choose)
         first = str(frame.index[0])
@@ -108,6 +110,10 @@ class ModelPicker(Picker):
 
     @traitlets.observe("value")
     def _show(self, change: Any) -> None:
+        families = [known["family"] for known in map(described, self.names) if known]
+        if families and self._family.value not in (ANY, *families):
+            with self._updating():
+                self._family.value = families[0]
         self._filter()
         self._about.value = "".join(map(_about, self.names)) if len(self.names) == 1 else _about_many(self.names)
 
@@ -121,7 +127,10 @@ class ModelPicker(Picker):
                     frame = frame[(frame.n_parameters >= low).fillna(False) & (frame.n_parameters < high).fillna(False)]
                 else:
                     frame = frame[(frame[column] == control.value).fillna(False)]
+        self._offer_families(frame)
         typed = self._search.value.strip()
+        if not typed and self._family.value != ANY:
+            frame = frame[frame.family == self._family.value]
         names = [name for name in frame.index if typed.lower() in name.lower()]
         with self.alert.guarding():
             if typed not in _catalogue().index and _is_elsewhere(typed):
@@ -130,6 +139,17 @@ class ModelPicker(Picker):
         with self._updating(), self._list.hold_sync():
             self._list.options = names
             self._list.value = list(self.value) if self.multiple else self.value
+
+    def _offer_families(self, frame: pd.DataFrame) -> None:
+        """Offer the families of the models in `frame`, with how many they are; checkpoints do not count."""
+        counts = frame.family[~frame.index.str.contains("@")].value_counts(sort=False)
+        with self._updating(), self._family.hold_sync():
+            self._family.options = [
+                (f"all {counts.sum()} models", ANY),
+                *((f"{f} ({n})", f) for f, n in counts.items()),
+            ]
+            if self._family.value not in counts.index:
+                self._family.value = ANY
 
     def _choose(self, change: Any) -> None:
         try:

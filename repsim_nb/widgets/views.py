@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from repsim_nb.comparison import calibrated_map
+from repsim_nb.comparison.described import interval_level
 from repsim_nb.errors import InputError
 from repsim_nb.figures import curves
 from repsim_nb.figures.scales import limits_of
-from repsim_nb.widgets.map import LayerMap, in_words
+from repsim_nb.widgets.map import LayerMap, value_in_words
 from repsim_nb.widgets.picture import empty, inline_svg
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ class Maps(widgets.HBox):
 
     def take(self, results: Mapping[str, xr.DataArray]) -> None:
         """Make the maps of new results; `appear` shows them."""
-        every = [limits_of(result) for result in results.values()]
-        limits = min(low for low, _ in every), max(high for _, high in every)
-        self._results = results
+        self._results, limits = results, shared_limits(results)
         self.by_model = {b: LayerMap(result, limits) for b, result in results.items()}
         for b, layer_map in self.by_model.items():
             layer_map.observe(partial(self._entered, b), "selected")
@@ -73,6 +72,12 @@ class Maps(widgets.HBox):
             row, column = change.new
             result = self._results[b]
             self._chosen(b, (int(result.layer_a[row]), int(result.layer_b[column])))
+
+
+def shared_limits(results: Mapping[str, xr.DataArray]) -> tuple[float, float]:
+    """Limits of one colour scale for all maps."""
+    every = [limits_of(result) for result in results.values()]
+    return min(low for low, _ in every), max(high for _, high in every)
 
 
 def has_calibrated(results: Mapping[str, xr.DataArray]) -> bool:
@@ -137,7 +142,7 @@ def heading(labels: tuple[str, str], cell: xr.DataArray) -> str:
     measure = escape(str(cell.attrs.get("long_name", cell.name)))
     return (
         f'<h2 class="repsim-h2">{a} <span class="repsim-and">against</span> {b}</h2>'
-        f'<p class="repsim-lead">{measure}: {escape(in_words(cell))}</p>'
+        f'<p class="repsim-lead">{measure}: {escape(value_in_words(cell, interval_level(cell)))}</p>'
     )
 
 

@@ -104,13 +104,18 @@ def test_explorer_of_the_app_reads_and_writes_inside_its_folder_alone(root):
     asked.run()
     assert {file.parent for file in asked.export()} == {root / "results"}
     assert {file.parent for file in asked.export("mine")} == {root / "mine"}
+    assert asked.save_html("mine/map.html") == root / "mine" / "map.html"
     before = {*root.parent.rglob("*")}
     for folder in ("..", "../outside", root.parent / "new", "~", "linked", "linked/new", "holds", "/tmp"):
         with pytest.raises(InputError, match="leads out"):
             asked.export(folder)
+    for file in ("../map.html", root.parent / "map.html", "linked/map.html"):
+        with pytest.raises(InputError, match="leads out"):
+            asked.save_html(file)
     asked._take_away.folder.value = "../new"
-    asked._take_away.export.click()
-    assert "leads out" in asked.error
+    for button in (asked._take_away.export, asked._take_away.page):
+        button.click()
+        assert "leads out" in asked.error
     assert {*root.parent.rglob("*")} == before
 
 

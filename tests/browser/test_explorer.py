@@ -128,6 +128,7 @@ def test_an_exercise_says_what_is_wrong_and_then_that_it_is_right(page, explorer
 def test_models_are_picked_with_the_mouse(explorer):
     offered(explorer, "A", OTHER).click()
     offered(explorer, "B", SMALL).click()
+    assert offered(explorer, "B", SMALL).get_attribute("title") == SMALL, "a name is shown whole on hover"
     assert grid(explorer, SMALL, LARGE).is_visible(), "nothing runs unasked"
     explorer.get_by_role("button", name="Run", exact=True).click()
     grid(explorer, OTHER, SMALL).wait_for()
@@ -150,7 +151,7 @@ def test_all_of_it_goes_from_the_keyboard(page, explorer):
     picker(explorer, "B").get_by_label("search").focus()
     page.keyboard.type("solu-3l-s1")
     offered(explorer, "B", "tiny-solu-3l-s0").wait_for(state="detached")  # the list has heard of the last letter
-    tab_to(page, "SELECT")
+    tab_to(page, "model")
     page.keyboard.press("End")
     tab_to(page, "Run")
     page.keyboard.press("Enter")
@@ -204,6 +205,8 @@ def test_a_saved_state_is_restored(explorer):
     cell(explorer, 2, 1).click()
     pair(explorer, 2, 1).wait_for()
     text = explorer.locator(".repsim-state-text input")
+    assert not text.is_visible(), "the state is behind a button"
+    explorer.get_by_role("button", name="State").click()
     saved = text.input_value()
     assert json.loads(saved)["selected"] == [2, 1]
     compare(explorer, OTHER, LARGE)

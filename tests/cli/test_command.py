@@ -68,8 +68,9 @@ def test_tables_of_the_package_are_printed(capsys, monkeypatch):
 
 
 def test_what_is_not_known_of_a_model_is_left_empty(capsys):
-    assert main(["list", "models"]) == 0
+    assert main(["list", "models", "--family", "solu"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 17
     assert not {"NA", "nan", "None"} & set(re.split(r"\W", "".join(lines)))
     line = next(line for line in lines if line.startswith("solu-4l "))
     known = ["solu-4l", "solu", "causal", "hub", "True", "4", "512", "64", "solu_ln"]
@@ -79,6 +80,17 @@ def test_what_is_not_known_of_a_model_is_left_empty(capsys):
     row = dict(zip(rows[0], next(row for row in rows if row[0] == "solu-4l"), strict=True))
     assert (row["activation"], row["d_head"], row["loss"], row["accuracy"]) == ("solu_ln", "64", "", "")
     assert len(rows[0]) == len(header.split())
+
+
+def test_list_shows_models_family_by_family(capsys):
+    assert main(["list", "models"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[:2] == ["family", "models"]
+    (line,) = (line for line in lines if line.startswith("tiny-bert-nli "))
+    assert line.split()[1:3] == ["40", "classifier"]
+    assert line.endswith("tiny-bert-nli-39"), "nothing is shortened outside a terminal"
+    assert "chooses among models" in refused(capsys, "list", "corpora", "--family", "solu")
+    assert "Did you mean 'solu'" in refused(capsys, "list", "models", "--family", "soul")
 
 
 def test_a_table_fits_the_terminal():

@@ -16,9 +16,11 @@ from repsim_nb.activations import Sampling
 from repsim_nb.errors import InputError
 from repsim_nb.system.shipped import data_dir, notebooks_dir
 from repsim_nb.widgets.answer import Cache, answer
+from repsim_nb.widgets.details import _cost, _recovered
 from repsim_nb.widgets.forecast import activation_bytes
 from repsim_nb.widgets.map import view_of
 from repsim_nb.widgets.question import Question
+from repsim_nb.widgets.takeaway import write
 
 A, B, C = "tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-neox-w64-d4"
 TEXTS = tuple(f"Document {i} says: import module_{i} as m{i}; the value of x is {i * 7}." for i in range(12))
@@ -280,6 +282,20 @@ def test_export_writes_figures_and_numbers(shown, tmp_path):
         rs.Explorer(A, B).export(tmp_path)
 
 
+def test_export_draws_several_b_on_the_scale_of_the_screen(shown, tmp_path, monkeypatch):
+    drawn = []
+
+    def heatmap(result, ax, limits):
+        drawn.append(limits)
+        return ax
+
+    monkeypatch.setattr("repsim_nb.widgets.takeaway.heatmap", heatmap)
+    measured = {b: result.assign_attrs(lower_bound=0.0, upper_bound=np.inf) for b, result in shown.results.items()}
+    write(measured, tmp_path)
+    assert len({*drawn}) == 1 < len(drawn)
+    assert drawn[0][1] >= max(result.max().item() for result in measured.values())
+
+
 def test_export_never_overwrites_another_result(shown, tmp_path):
     first = shown.export(tmp_path)
     assert shown.export(tmp_path) == first
@@ -306,6 +322,15 @@ def test_the_map_shows_small_values_and_closes_what_it_replaces():
 
 
 SITES = ("ov.1", "mlp_act")  # without a layer 0; of a width that the catalogue does not have
+
+
+@pytest.mark.parametrize(("level", "says"), [(0.9, "90% interval"), (0.95, "95% interval"), (None, "; interval")])
+def test_the_map_names_the_level_of_an_interval(level, says):
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    made = {} if level is None else {"uncertainty": {"interval": {"level": level}}}
+    result = rs.compare({0: x}, {0: x**3})
+    result = result.assign_coords(low=result - 0.1, high=result + 0.1).assign_attrs(provenance=json.dumps(made))
+    assert says in view_of(result)["readouts"][0][0]
 
 
 def test_the_estimate_says_rows_bytes_and_downloads(monkeypatch):
@@ -345,7 +370,11 @@ def test_stitching_shows_three_models_side_by_side(monkeypatch):
     assert explorer.error == ""
     found = explorer._behind.stitch.found.value
     direct = rs.stitch(B, C, 1, into=2, fit="least_squares", n_fit=24, n_report=12)
-    assert f"{direct.penalty:.2f}" in found
+    low, high = direct.interval()
+    assert (
+        f"The stitched model is <b>{direct.penalty:.2f} nats per token</b> worse than the receiver alone "
+        f"(95% interval {low:.2f} to {high:.2f})."
+    ) in found
     assert all(name in found for name in ("sender", "receiver", "stitched"))
     assert f"On {len(direct.documents)} documents of python-docs (split test)" in found
     made = {}
@@ -354,6 +383,13 @@ def test_stitching_shows_three_models_side_by_side(monkeypatch):
     explorer.selected = (0, 0)
     explorer.wait()
     assert "stitch" not in explorer.code
+
+
+def test_a_stitch_that_helps_is_said_to_be_better():
+    assert _cost(-0.02, -0.05, 0.01, "nats per token") == (
+        "The stitched model is <b>0.02 nats per token</b> better than the receiver alone (95% interval -0.01 to 0.05)."
+    )
+    assert _recovered(-0.5) == "This is worse than feeding the receiver its mean activation."
 
 
 def test_import_stays_light():

@@ -114,6 +114,44 @@ def test_search_and_filters_narrow_the_list_and_keep_the_choice():
     assert {n.partition("@")[0] for n in picker._list.options} <= set(smaller)
 
 
+def base(names):
+    """The models of a list of models and checkpoints."""
+    return [*dict.fromkeys(name.partition("@")[0] for name in names)]
+
+
+def test_model_picker_lists_one_family_and_offers_the_others():
+    models, picker = rs.list_models(), rs.ModelPicker(SMALL)
+    assert base(picker._list.options) == models.index[models.family == "tiny-neox"].tolist()
+    offered = dict(reversed(entry) for entry in picker._family.options)
+    assert offered == {"any": f"all {len(models)} models"} | {
+        family: f"{family} ({count})" for family, count in models.family.value_counts(sort=False).items()
+    }
+    picker._family.value = "tiny-bert-nli"
+    assert picker.value == SMALL, "looking at a family chooses nothing"
+    assert picker._list.options == [SMALL, *rs.list_models("tiny-bert-nli").index]
+    picker._list.value = "tiny-bert-nli-07"
+    assert (picker.value, picker._family.value) == ("tiny-bert-nli-07", "tiny-bert-nli")
+    picker._search.value = "varied"
+    assert base(picker._list.options)[1:] == rs.list_models("tiny-bert-nli-varied").index.tolist()
+    picker._search.value = ""
+    picker.value = "tiny-gelu-3l-s0"
+    assert picker._family.value == "tiny-gelu"
+    picker._family.value = "any"
+    picker._list.value = SMALL
+    assert picker._family.value == "any", "the list stays where the user is"
+    assert set(base(picker._list.options)) == set(models.index)
+
+
+def test_model_picker_of_several_keeps_models_of_other_families_in_the_list():
+    picker = rs.ModelPicker([SMALL, "tiny-gelu-3l-s0"], multiple=True)
+    assert picker._family.value == "tiny-neox"
+    picker._family.value = "tiny-solu"
+    assert base(picker._list.options) == [SMALL, "tiny-gelu-3l-s0", *rs.list_models("tiny-solu").index]
+    outside = rs.ModelPicker("owner/name")
+    assert outside._family.value == "any"
+    assert outside._list.options[0] == "owner/name"
+
+
 def test_what_is_typed_can_be_chosen_if_a_model_may_be_there():
     picker = rs.ModelPicker(SMALL)
     picker._search.value = "owner/some-model"

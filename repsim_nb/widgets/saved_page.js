@@ -1,0 +1,77 @@
+// The page that an explorer saves: the maps of map.js, which stands before this in the same script, with a curve and
+// the close-up of the selected cell. Everything it shows comes from the JSON in the page; it asks for nothing.
+
+const page = JSON.parse(document.getElementById("repsim-data").textContent);
+const byName = (name) => document.querySelector(`.repsim-page-${name}`);
+const closeups = [...document.querySelectorAll("[data-closeup]")];
+
+function standIn(index) {  // what map.js asks of the model of a widget
+  const state = { view: page.maps[index].view, selected: [] }, heard = {};
+  return {
+    get: (name) => state[name],
+    set: (name, value) => { state[name] = value; heard[`change:${name}`]?.(); },
+    save_changes: () => choose(index, ...state.selected),
+    on: (event, act) => { heard[event] = act; },
+    off: () => {},
+  };
+}
+
+const models = page.maps.map((_, index) => standIn(index));
+models.forEach((model) => render({ model, el: byName("maps").appendChild(make("div", "")) }));
+
+function choose(index, row, column) {
+  models.forEach((model, other) => { if (other !== index && model.get("selected").length) model.set("selected", []); });
+  const { view, a, b, unseen } = page.maps[index];
+  const found = closeups.filter((each) => each.dataset.closeup === `${index} ${row} ${column}`);
+  closeups.forEach((each) => { each.hidden = !found.includes(each); });
+  const [words, where] = [view.readouts[row][column], `Layer ${view.rows[row]} of ${a}, layer ${view.columns[column]} of ${b}: `];
+  byName("pair").textContent = `${a}, layer ${view.rows[row]}, against ${b}, layer ${view.columns[column]}`;
+  byName("value").textContent = `${view.scale.title}: ${words.startsWith(where) ? words.slice(where.length) : words}`;
+  byName("unseen").textContent = found.length ? "" : unseen;
+  byName("curve").replaceChildren(...curve(page.maps[index], row, column));
+}
+
+function shape(name, attributes, text) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+function curve({ view, numbers, low, high, limits }, row, column) {
+  const [left, right, top, bottom] = [46, 372, 30, 244];
+  const x = (at) => left + (right - left) * (view.columns.length > 1 ? at / (view.columns.length - 1) : 0.5);
+  const y = (value) => bottom - (bottom - top) * (value - limits[0]) / ((limits[1] - limits[0]) || 1);
+  const about = `Layer ${view.rows[row]} of A against every layer of B; the line marks the selected one.`;
+  const drawn = shape("svg", { viewBox: "0 0 390 292", role: "img", "aria-label": about });
+  const line = (x1, y1, x2, y2, className) => drawn.append(shape("line", { x1, y1, x2, y2, class: className }));
+  const write = (at, height, anchor, text) => drawn.append(
+    shape("text", { x: at, y: height, "text-anchor": anchor, "font-size": 12 }, text));
+  line(left, top, left, bottom, "repsim-page-axis");
+  line(left, bottom, right, bottom, "repsim-page-axis");
+  line(x(column), top, x(column), bottom, "repsim-page-marker");
+  for (const share of [0, 0.25, 0.5, 0.75, 1]) {
+    const value = limits[0] + share * (limits[1] - limits[0]);
+    line(left - 4, y(value), left, y(value), "repsim-page-axis");
+    write(left - 8, y(value) + 4, "end", String(Number(value.toPrecision(2))));
+  }
+  const every = Math.ceil(view.columns.length / 13);
+  view.columns.forEach((name, at) => { if (at % every === 0) write(x(at), bottom + 18, "middle", name); });
+  write((left + right) / 2, bottom + 40, "middle", "layer of B");
+  write(8, 14, "start", view.scale.title);
+  const points = numbers[row].map((value, at) => `${x(at)},${y(value)}`).join(" ");
+  drawn.append(shape("polyline", { points, class: "repsim-page-line" }));
+  numbers[row].forEach((value, at) => {
+    if (low) line(x(at), y(low[row][at]), x(at), y(high[row][at]), "repsim-page-line");
+    drawn.append(shape("circle", { cx: x(at), cy: y(value), r: at === column ? 5 : 3.5, class: "repsim-page-dot" }));
+  });
+  const holder = make("div", "repsim-picture");
+  holder.append(drawn);
+  return [make("h3", "repsim-h3", "Layer by layer"), holder, make("p", "repsim-note", about)];
+}
+
+if (page.selected.length) {
+  const [index, ...cell] = page.selected;
+  models[index].set("selected", cell);
+  choose(index, ...cell);
+}

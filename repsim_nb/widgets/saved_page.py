@@ -1,0 +1,224 @@
+"""A page of its own: maps, curves and close-ups in one HTML file that needs no kernel and no network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repsim_nb.comparison.described import in_words, provenance_of
+from repsim_nb.errors import InputError
+from repsim_nb.figures.scales import check
+from repsim_nb.system.atomic import atomic
+from repsim_nb.system.memory import readable_size
+from repsim_nb.system.versions import versions
+from repsim_nb.widgets.bounds import reachable
+from repsim_nb.widgets.details import closeup_as_html
+from repsim_nb.widgets.map import view_of
+from repsim_nb.widgets.picker import STYLE
+from repsim_nb.widgets.views import Pair, curves_as_html, on_map, shared_limits
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from repsim_nb.comparison.closeup import SharedAxes
+
+MAX_BYTES = 20_000_000
+SUFFIXES = (".html", ".htm")
+Panels = Mapping[tuple[str, Pair], list[str]]  # (name of a map, layers) -> HTML of the panels of a close-up
+NOT_SEEN = "No close-up of this pair of layers is in this page."
+_HERE = Path(__file__).parent
+
+
+def save_html(
+    results: xr.DataArray | Mapping[str, xr.DataArray],
+    path: str | os.PathLike[str],
+    closeups: Mapping[tuple[str, Pair], tuple[SharedAxes, pd.DataFrame]] | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
+) -> Path:
+    """Write results of `compare` as one HTML file with maps to point at and click, for readers without Python.
+
+    Parameters
+    ----------
+    results
+        One result, or several by name, all of the same measure; they are drawn on one colour scale.
+    path
+        A file that ends in .html. It is replaced if it exists.
+    closeups
+        By (name of the result, (layer of a, layer of b)): what `rs.closeup.shared_axes` and `rs.closeup.most_different`
+        return for these layers. The name of a single result is its model b.
+    max_bytes
+        The largest size of the file.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    InputError
+        No results or no results of `compare`, results of different measures, a close-up of a cell that is not on its
+        map, another suffix, a file that cannot be written, or one that would be larger than `max_bytes`.
+
+    Notes
+    -----
+    The file asks for nothing over the network and may be mailed or put on a web server. It shows texts around the
+    tokens of close-ups, and the full provenance, which may hold names of folders. A map of 13 x 13 layers takes 30 kB,
+    a close-up of 1000 rows 140 kB.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, repsim_nb as rs
+    >>> x = np.random.default_rng(0).normal(size=(50, 4))
+    >>> file = save_html(rs.compare({0: x, 1: x**3}), f"{tempfile.mkdtemp()}/map.html")
+    >>> file.read_text(encoding="utf-8")[:15]
+    '<!DOCTYPE html>'
+    """
+    by_name = results if isinstance(results, Mapping) else {str(results.attrs.get("model_b", "b")): results}
+    panels = {}
+    for (name, pair), (axes, tokens) in (closeups or {}).items():
+        if name not in by_name or not on_map(by_name[name], pair):
+            raise InputError(f"There is a close-up of {name!r}, layers {pair}, but no such cell. Maps: {[*by_name]}.")
+        about, made = by_name[name].attrs, (provenance_of(by_name[name]) or {}).get("a")
+        rows = made.get("rows", "tokens") if isinstance(made, dict) else "documents"
+        labels = f"{about['model_a']}, layer {pair[0]}", f"{about['model_b']}, layer {pair[1]}"
+        panels[name, pair] = closeup_as_html(labels, rows, axes, tokens)
+    return write_page(by_name, panels, path, max_bytes=max_bytes)
+
+
+def write_page(
+    results: Mapping[str, xr.DataArray],
+    panels: Panels,
+    path: str | os.PathLike[str],
+    *,
+    code: str = "",
+    selected: tuple[str, Pair] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Path:
+    """`save_html` of close-ups that are HTML already, with Python code that reproduces them and a selected cell."""
+    if not results:
+        raise InputError("There is nothing to save yet. Run a comparison first.")
+    for result in results.values():
+        check(result, "save_html")
+    if len({result.name for result in results.values()}) > 1:
+        raise InputError("Results of several measures cannot share a colour scale. Save one page for each measure.")
+    file = reachable(path)
+    if file.suffix.lower() not in SUFFIXES:
+        raise InputError(f"Cannot save a page as '{file.name}'. Give a name that ends in .html.")
+    page = _page(results, panels, code, selected).encode("utf-8", "replace")
+    if len(page) > max_bytes:
+        raise _too_large(len(page), panels, max_bytes)
+    with atomic(file) as draft:
+        draft.write_bytes(page)
+    return file
+
+
+def _too_large(size: int, panels: Panels, most: int) -> InputError:
+    held = sum(len(part.encode("utf-8", "replace")) for parts in panels.values() for part in parts)
+    said = f"The page would take {readable_size(size)}; max_bytes is {readable_size(most)}."
+    if not panels:
+        return InputError(f"{said} Raise max_bytes.")
+    share = f"{readable_size(held)} of it are {len(panels)} close-ups"
+    return InputError(f"{said} {share}: leave them out, or raise max_bytes.")
+
+
+def _page(results: Mapping[str, xr.DataArray], panels: Panels, code: str, selected: tuple[str, Pair] | None) -> str:
+    limits, names = shared_limits(results), list(results)
+    data = {
+        "maps": [_data(result, limits) for result in results.values()],
+        "selected": [] if selected is None else _place(results, names, *selected),
+    }
+    described = [in_words(result) for result in results.values()]
+    title = described[0][0] if len(described) == 1 else f"{described[0][0]}, and {len(described) - 1} more"
+    words = "".join(
+        f'<p class="repsim-page-words"><strong>{escape(head)}.</strong> {escape(" ".join(sentences))}</p>'
+        for head, *sentences in described
+    )
+    folded = "".join(
+        _folded(f"Provenance: {head}", json.dumps(provenance_of(result), indent=1, ensure_ascii=False))
+        for (head, *_), result in zip(described, results.values(), strict=True)
+    )
+    count = f"{len(panels)} close-up{'' if len(panels) == 1 else 's'}"
+    foot = f"Made with repsim-nb {versions()['repsim-nb']}. This page holds {count} and needs no network."
+    script = _script()
+    allowed = base64.b64encode(sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{STYLE.read_text(encoding="utf-8")}{(_HERE / "saved_page.css").read_text(encoding="utf-8")}</style>
+</head>
+<body class="repsim">
+<main>
+<h1>{escape(title)}</h1>
+{words}
+<noscript><p>The maps of this page need JavaScript; it loads nothing.</p></noscript>
+<h2 class="repsim-h2">Maps of layers</h2>
+<div class="repsim-results">
+<div class="repsim-maps repsim-page-maps"></div>
+<div class="repsim-curves repsim-page-curve">{curves_as_html(results, names[0], None)}</div>
+</div>
+<div class="repsim-page-chosen" aria-live="polite">
+<h2 class="repsim-h2 repsim-page-pair">Choose a cell of a map to look closer.</h2>
+<p class="repsim-lead repsim-page-value"></p>
+<p class="repsim-note repsim-page-unseen"></p>
+</div>
+{"".join(_closeup(_place(results, names, *where), parts) for where, parts in panels.items())}
+<footer>
+{_folded("Python code", code) if code else ""}{folded}
+<p class="repsim-note">{escape(foot)}</p>
+</footer>
+</main>
+<script type="application/json" id="repsim-data">{_as_data(data)}</script>
+<script type="module">{script}</script>
+</body>
+</html>
+"""
+
+
+def _data(result: xr.DataArray, limits: tuple[float, float]) -> dict[str, Any]:
+    """What the script needs of one map."""
+    given = {"numbers": result} | {name: result[name] for name in ("low", "high") if name in result.coords}
+    numbers = {name: [[float(f"{v:.6g}") for v in row] for row in given[name].values] for name in given}
+    names = {side: str(result.attrs.get(f"model_{side}", side)) for side in "ab"}
+    return {"view": view_of(result, limits), "limits": limits, "unseen": NOT_SEEN, **names, **numbers}
+
+
+def _place(results: Mapping[str, xr.DataArray], names: list[str], name: str, pair: Pair) -> list[int]:
+    """Number of the map, row and column of a pair of layers."""
+    layers = [results[name][f"layer_{side}"].values.tolist() for side in "ab"]
+    return [names.index(name), *(at.index(layer) for at, layer in zip(layers, pair, strict=True))]
+
+
+def _closeup(place: list[int], parts: list[str]) -> str:
+    inside = "".join(f"<div>{part}</div>" for part in parts)
+    return f'<section class="repsim-panels" data-closeup="{" ".join(map(str, place))}" hidden>{inside}</section>'
+
+
+def _folded(title: str, text: str) -> str:
+    held = f'<pre class="repsim-code" tabindex="0">{escape(text)}</pre>'
+    return f"<details><summary>{escape(title)}</summary>{held}</details>"
+
+
+def _as_data(data: Any) -> str:
+    """JSON that no markup in it can end."""
+    written = json.dumps(data)
+    return written.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _script() -> str:
+    """The script of the maps, without its export, and that of the page."""
+    maps, page = ((_HERE / name).read_text(encoding="utf-8") for name in ("map.js", "saved_page.js"))
+    return f"\n{maps.replace('export default { render };', '')}\n{page}"
