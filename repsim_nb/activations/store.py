@@ -188,7 +188,7 @@ class Store:
         """Look up the arrays that `keep_result` stored under `key`; None if there are none."""
         path = self._result_path(key)
         try:
-            with np.load(path) as found:
+            with open(path, "rb") as file, np.load(file) as found:
                 return {name: found[name] for name in found.files}
         except FileNotFoundError:
             return None

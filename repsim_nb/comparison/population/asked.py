@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,7 @@ class Population:
         InputError
             If an entry is no model and no activations, two have one name, or layers do not fit.
         """
-        given = as_given(models)
+        given = as_given(models, map(str, corpora) if isinstance(corpora, Mapping) else ())
         shapes = {place: shape_of(each.what) for place, each in enumerate(given) if each.is_model}
         first = next((given[place].what for place in shapes), None)
         texts = {} if first is None else as_texts(corpora, lambda: load_model(first).made_for)

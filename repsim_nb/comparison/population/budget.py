@@ -107,9 +107,14 @@ class PopulationEstimate:
         return max((m.weights + max(self.text, m.batch + max(self.rows) * m.row) for m in self.models), default=0)
 
     @property
+    def retained(self) -> int:
+        """Bytes that malloc keeps from tokenizing and forward passes while layers are compared."""
+        return max([self.text, *(m.batch for m in self.models)]) if self.models else 0
+
+    @property
     def peak(self) -> int:
         """Peak bytes, on top of what the process holds already."""
-        return max(self.extracting, self.work)
+        return max(self.extracting, self.work + self.retained)
 
     def __str__(self) -> str:
         rows = " and ".join(f"{n:,}" for n in self.rows)

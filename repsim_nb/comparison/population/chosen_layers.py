@@ -75,7 +75,7 @@ class LayerChoice:
             raise InputError(
                 f'{name} has only layer {deepest}, which has no relative depth. Use layers="last" or layers="best".'
             )
-        return [max(available, key=lambda layer: (-abs(layer / deepest - depth), layer)) for depth in DEPTHS]
+        return [max(available, key=lambda layer: (-abs(layer - depth * deepest), layer)) for depth in DEPTHS]
 
     def check_same(self, layers: Mapping[str, list[int]]) -> None:
         """Raise if models that are compared by layer number have different ones."""

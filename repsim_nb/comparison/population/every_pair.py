@@ -81,8 +81,8 @@ def compare_models(
         width, kind and tokenizer); activations, which `extract` returned; or arrays, a mapping layer -> (n_rows, d)
         or a single one, which becomes layer 0. Arrays can stand beside models if rows are documents (rows="mean",
         "last" or "cls") and each array has one row per document of the corpus, in its order: embeddings from an API,
-        for example. With several corpora these are given as {corpus: array}. Activations can stand beside models if
-        their rows are the same.
+        for example. With several corpora, by name, these are given as {corpus: array}. Activations can stand beside
+        models if their rows are the same.
     measures
         One or more names from `list_measures()` or configured measures. The default is the ten of `CHEAP`.
     corpora

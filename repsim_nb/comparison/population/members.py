@@ -44,8 +44,8 @@ class Given:
         return not isinstance(self.what, Mapping)
 
 
-def as_given(models: Any) -> list[Given]:
-    """Read the argument `models`.
+def as_given(models: Any, texts: Iterable[str] = ()) -> list[Given]:
+    """Read the argument `models`; a mapping whose keys are the names of all texts holds arrays by text.
 
     Raises
     ------
@@ -59,7 +59,8 @@ def as_given(models: Any) -> list[Given]:
         raise InputError(f"Need at least two models, got {len(entries)}.")
     found = []
     for place, (key, given) in enumerate(entries):
-        side = as_side(given, f"model {place} of models")
+        by_text = isinstance(given, Mapping) and {*given} == {*texts}
+        side = given if by_text else as_side(given, f"model {place} of models")
         name = None if key is None else str(key)
         if name is None and isinstance(side, Mapping):
             name = side.provenance["model"]["model"] if isinstance(side, Activations) else str(place)
