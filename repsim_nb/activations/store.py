@@ -204,7 +204,7 @@ class Store:
         """
         try:
             with atomic(self._result_path(key)) as path:
-                np.savez(path, **arrays)
+                np.savez(path, **arrays)  # type: ignore[arg-type]  # its stub has a flag among the names
         except (OSError, OutputError) as error:
             self._warn_once(error)
 

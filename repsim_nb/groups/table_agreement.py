@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -172,12 +172,12 @@ def mean_agreement(
         values = np.append(values, values.mean())
         without, null = (np.column_stack([of, of.mean(1)]) for of in (without, null))
     low, high = rank_interval(values, without, level)
-    lines = [*sets, ("all",) * len(levels)] if len(read) > 1 else ["all"]
-    index = (
-        pd.MultiIndex.from_tuples(lines, names=levels)
-        if len(levels) > 1
-        else pd.Index(_flat(lines), name=_only(levels))
-    )
+    lines: list[tuple[Any, ...]] = [*sets, ("all",) * len(levels)] if len(read) > 1 else [("all",)]
+    index: pd.Index
+    if len(levels) > 1:
+        index = pd.MultiIndex.from_tuples(lines, names=levels)
+    else:
+        index = pd.Index([key[0] for key in lines], name=levels[0] if levels else None)
     table = pd.DataFrame(
         {
             "spearman": values,
@@ -197,14 +197,6 @@ def mean_agreement(
 def mean_of_pairs(values: np.ndarray) -> float:
     """Mean rank correlation of every two tables."""
     return float(relabelled(pair_ranks(values), np.arange(values.shape[1])[None])[0].mean())
-
-
-def _flat(keys: Sequence[Any]) -> list[Any]:
-    return [key[0] if isinstance(key, tuple) else key for key in keys]
-
-
-def _only(levels: Sequence[str]) -> str | None:
-    return levels[0] if levels else None
 
 
 def _of_set(
