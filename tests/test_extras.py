@@ -125,7 +125,7 @@ assert rs.extract(bert, texts, rows="cls", n_rows=20)[6].shape == (20, 48)
 assert rs.compare(neox, wider, texts, n_rows=100, null=19, interval=True).shape == (3, 3)
 assert rs.compare(acts).shape == (3, 3)
 assert rs.compare_all({"a": acts, "b": acts})["b", "a"].shape == (3, 3)
-rs.compare_models(["tiny-neox-w32-d4-s1", "tiny-neox-w32-d4-s2"], corpus=texts, n_rows=50)
+rs.compare_models(["tiny-neox-w32-d4-s1", "tiny-neox-w32-d4-s2"], corpora=texts, n_rows=50)
 assert rs.estimate(neox, wider, texts).rows
 stitched = rs.stitch(neox, wider, layer=1, corpus=texts, fit="least_squares")
 for out in ("x.csv", "x.nc"):

@@ -195,7 +195,7 @@ class _Extraction:
 
     def selections(self) -> tuple[Sampling, list[Selection]]:
         """The rows of every model. Loads each for its tokenizer, since row selection needs all of them."""
-        outlines = [_Outline.of(load_model(model)) for model in self.models]
+        outlines = [Outline.of(load_model(model)) for model in self.models]
         sampling = self.sampling.loaded(outlines[0].made_for)
         return sampling, select(cast(Any, outlines), sampling, self.resources.memory_limit)
 
@@ -246,7 +246,7 @@ def _of_one_text(acts: list[Activations]) -> list[Activations]:
 
 
 @dataclass(frozen=True)
-class _Outline:
+class Outline:
     """What row selection needs to know about a model, without its weights."""
 
     name: str
@@ -256,7 +256,8 @@ class _Outline:
     windows: Windows
 
     @classmethod
-    def of(cls, model: Model) -> _Outline:
+    def of(cls, model: Model) -> Outline:
+        """That of a loaded model."""
         return cls(model.name, model.kind, model.context, model.made_for, model.windows)
 
 

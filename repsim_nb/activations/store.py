@@ -19,7 +19,8 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,7 @@ DIGITS = 32  # length of an entry's name
 LIMIT = 20 * 10**9  # default maximum bytes of a store
 STALE_AFTER = 3600.0  # seconds without a change after which a partial file counts as left by a killed process
 PLACES = ("sequence", "position", "char_end")  # numeric columns of rows
+RESULTS = "results"  # folder of small arrays computed from entries
 HASHED_PACKAGES = ("models", "activations")  # subpackages whose code the values depend on
 
 
@@ -85,8 +87,11 @@ class Store:
         size = readable_size(sum(size for _, size, _ in files))
         return f"Store({str(self.folder)!r}, {len(files)} entries, {size} of {readable_size(self.limit)})"
 
-    def find(self, key: Mapping[str, Any]) -> dict[int, Tensor] | None:
-        """Look up `key`: layer -> float32 tensor (n_rows, d_model), or None if it is not stored."""
+    def find(self, key: Mapping[str, Any], layers: Sequence[int] | None = None) -> dict[int, Tensor] | None:
+        """Look up `key`: layer -> float32 tensor (n_rows, d_model), or None if it is not stored.
+
+        Reads only `layers`, unless that is None.
+        """
         path = self._path(key)
         try:
             with safe_open(path, "pt") as opened:
@@ -94,7 +99,8 @@ class Store:
                 if json.loads(about["key"]) != _through_json(key):
                     return None
                 # Copied, because another process may remove the file while its pages are still being read.
-                found = {layer: opened.get_tensor(f"layer_{layer}").clone() for layer in key["layers"]}
+                wanted = key["layers"] if layers is None else layers
+                found = {layer: opened.get_tensor(f"layer_{layer}").clone() for layer in wanted}
             checksums = json.loads(about["checksums"])
             if any(checksums[f"layer_{layer}"] != _checksum(values) for layer, values in found.items()):
                 raise ValueError("checksum mismatch")
@@ -169,16 +175,44 @@ class Store:
         )
 
     def clear(self) -> int:
-        """Remove all entries and stale partial files; return the number of entries removed."""
+        """Remove all entries, results and stale partial files; return the number of entries removed."""
         files = self._files()
         for _, _, path in files:
+            path.unlink(missing_ok=True)
+        for path in (self.folder / RESULTS).glob(f"{'[0-9a-f]' * DIGITS}.npz"):
             path.unlink(missing_ok=True)
         self._remove_stale_files()
         return len(files)
 
+    def find_result(self, key: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+        """Look up the arrays that `keep_result` stored under `key`; None if there are none."""
+        path = self._result_path(key)
+        try:
+            with open(path, "rb") as file, np.load(file) as found:
+                return {name: found[name] for name in found.files}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # corrupt: treat as missing
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            return None
+
+    def keep_result(self, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Store small arrays that were computed from activations, such as one value for each pair of models.
+
+        They do not count towards the limit and stay until `clear`. On failure, warn once with a StoreWarning.
+        """
+        try:
+            with atomic(self._result_path(key)) as path:
+                np.savez(path, **arrays)  # type: ignore[arg-type]  # its stub has a flag among the names
+        except (OSError, OutputError) as error:
+            self._warn_once(error)
+
     def _path(self, key: Mapping[str, Any]) -> Path:
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        return self.folder / f"{digest[:DIGITS]}.safetensors"
+        return self.folder / f"{_digest(key)}.safetensors"
+
+    def _result_path(self, key: Mapping[str, Any]) -> Path:
+        return self.folder / RESULTS / f"{_digest(key)}.npz"
 
     def _files(self) -> list[tuple[float, int, Path]]:
         """(last use, bytes, path) of every entry."""
@@ -214,6 +248,33 @@ class Store:
             self._warned = True
             why = str(error).removesuffix(".")
             warnings.warn(f"Activations could not be stored in {self.folder}: {why}.", StoreWarning, stacklevel=4)
+
+
+class StoredLayers(Mapping[int, Tensor]):
+    """Layers of an entry, each of them read when it is asked for and not kept in memory."""
+
+    def __init__(self, store: Store, key: Mapping[str, Any]) -> None:
+        self.store, self.key = store, key
+
+    def __getitem__(self, layer: int) -> Tensor:
+        if layer not in self:
+            raise KeyError(layer)
+        found = self.store.find(self.key, [layer])
+        if found is None:
+            raise InputError(
+                f"{self.store!r} no longer has activations that it had a moment ago. Give it a larger limit, and let "
+                "nothing else remove its files."
+            )
+        return found[layer]
+
+    def __contains__(self, layer: object) -> bool:
+        return layer in self.key["layers"]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.key["layers"])
+
+    def __len__(self) -> int:
+        return len(self.key["layers"])
 
 
 def as_store(given: Store | str | os.PathLike[str] | bool | None) -> Store | None:
@@ -262,7 +323,7 @@ def key_of(model: Model, selection: Selection, layers: list[int], sampling: Samp
         "site": sampling.site,
         "layers": layers,
         "versions": versions(),
-        "code": _code(),
+        "code": code_sha256(HASHED_PACKAGES),
     }
 
 
@@ -306,11 +367,15 @@ def _rows_sha256(selection: Selection) -> str:
     return digest.hexdigest()
 
 
+def _digest(key: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:DIGITS]
+
+
 @cache
-def _code() -> str:
-    """Hash of the code that computes the values: in a checkout it changes while the version does not."""
+def code_sha256(packages: tuple[str, ...]) -> str:
+    """Hash of the code of subpackages that computes the values: in a checkout it changes while the version does not."""
     digest = hashlib.sha256()
     top = Path(repsim_nb.__file__).parent
-    for path in sorted(path for folder in HASHED_PACKAGES for path in (top / folder).rglob("*.py")):
+    for path in sorted(path for folder in packages for path in (top / folder).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

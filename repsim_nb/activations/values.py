@@ -28,7 +28,7 @@ class Activations(Mapping[int, Tensor]):
 
     def __init__(
         self,
-        layers: dict[int, Tensor],
+        layers: Mapping[int, Tensor],
         rows: pd.DataFrame,
         provenance: dict[str, Any],
         stored_as: Mapping[str, Any] | None = None,

@@ -33,17 +33,18 @@ def name_and_value(word: str) -> tuple[str, str]:
     return name, value
 
 
-def parsed_layers(text: str) -> str | list[int]:
-    """Parse `all` or comma-separated positions.
+def parsed_layers(text: str, words: Sequence[str] = ("all",)) -> str | list[int]:
+    """Parse one of the words, or comma-separated positions.
 
     Examples
     --------
     >>> parsed_layers("0,2,4")
     [0, 2, 4]
     """
-    if text == "all":
+    if text in words:
         return text
     try:
         return [int(layer) for layer in text.split(",")]
     except ValueError:
-        raise InputError(f"Layers are 'all' or numbers such as 0,2,4; got {text!r}.") from None
+        named = ", ".join(map(repr, words))
+        raise InputError(f"Layers are {named} or numbers such as 0,2,4; got {text!r}.") from None

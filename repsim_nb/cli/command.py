@@ -131,11 +131,14 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", metavar="FILE", required=True, help=f"a table or a heatmap: {', '.join(SUFFIXES)}")
     sub.late = _comparison_options
 
-    sub = command(
-        "population", population, "compare every model with every other, layer by layer; resumes with --store"
+    sub = command("population", population, "compare every model with every other; resumes with --store")
+    sub.add_argument("models", metavar="MODEL", nargs="+", help="models of any depth, kind and tokenizer")
+    sub.add_argument(
+        "--layers",
+        metavar="LAYERS",
+        default="all",
+        help="last, relative, best, or such as 1,2,3 (default: all, for models of one depth)",
     )
-    sub.add_argument("models", metavar="MODEL", nargs="+", help="models of one depth and tokenizer")
-    sub.add_argument("--layers", metavar="LAYERS", default="all", help="such as 1,2,3 (default: all)")
     sub.add_argument("--out", metavar="FILE", type=Path, required=True, help="a table, .nc")
     sub.add_argument("--shard", metavar="I/N", help="run share I of N into --store; a last call without it compares")
     sub.late = _population_options
@@ -193,7 +196,7 @@ def _population_options(parser: argparse.ArgumentParser) -> None:
 
     every = ",".join(CHEAP)
     parser.add_argument("--measures", metavar="NAMES", default=every, help=f"separated by commas (default: {every})")
-    _add_corpus(parser)
+    _add_corpus(parser, action="append")
     _add_split(parser)
     for option in POPULATION.values():
         option.add_to(parser)
@@ -207,8 +210,11 @@ def _stitch_options(parser: argparse.ArgumentParser) -> None:
         option.add_to(parser)
 
 
-def _add_corpus(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--corpus", metavar="NAME_OR_PATH", help="default: the corpus the models were made for")
+def _add_corpus(parser: argparse.ArgumentParser, **how: Any) -> None:
+    more = "; several by giving it several times" if how else ""
+    parser.add_argument(
+        "--corpus", metavar="NAME_OR_PATH", help=f"default: the corpus the models were made for{more}", **how
+    )
 
 
 def _add_split(parser: argparse.ArgumentParser) -> None:

@@ -40,19 +40,30 @@ def compare(options: argparse.Namespace) -> int:
 
 def population(options: argparse.Namespace) -> int:
     """Compare all pairs of models and write the table; with a share only its models are run, into the store."""
+    from repsim_nb.comparison.population.chosen_layers import WORDS
     from repsim_nb.runs.command_options import POPULATION, given
 
     if options.out.suffix != ".nc":
         raise OutputError(f"--out {options.out} must end in .nc.")
     out, how = writable(options.out), given(options, POPULATION)
     measures = [repsim_nb.get_measure(name) for name in options.measures.split(",")]
-    layers, corpus = parsed_layers(options.layers), _corpus(options)
+    layers, corpora = parsed_layers(options.layers, WORDS), _corpora(options)
     with opened(how.pop("executor"), options.shard) as executor:
-        table = repsim_nb.compare_models(options.models, measures, corpus, layers=layers, executor=executor, **how)
+        table = repsim_nb.compare_models(options.models, measures, corpora, layers=layers, executor=executor, **how)
     write_netcdf(table, out)
     names = ", ".join(map(str, table.data_vars))
-    print(f"{names} of {table.sizes['model_a']} models at {table.sizes['layer']} layers: {out}")
+    at = f"{table.sizes['layer']} layers" if "layer" in table.sizes else f"layers {options.layers}"
+    print(f"{names} of {table.sizes['model_a']} models at {at}: {out}")
     return 0
+
+
+def _corpora(options: argparse.Namespace) -> Any:
+    """The corpus of `--corpus`, or several by name if it is given several times."""
+    if options.corpus is None or len(options.corpus) == 1:
+        return _corpus(argparse.Namespace(corpus=options.corpus and options.corpus[0], split=options.split))
+    if len(set(options.corpus)) < len(options.corpus):
+        raise InputError(f"--corpus names one corpus twice: {', '.join(options.corpus)}.")
+    return {name: repsim_nb.load_corpus(name, options.split) for name in options.corpus}
 
 
 def _corpus(options: argparse.Namespace) -> Any:

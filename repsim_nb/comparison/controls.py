@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,29 +91,45 @@ class Controls:
             If fewer than 4 rows remain, no dimension would remain, or leave_out_first is given for plain arrays, which
             have no positions.
         """
+        kept = self.kept(sides)
+        return [self._changed(side, kept) for side in sides], kept
+
+    def kept(self, sides: Iterable[Mapping[int, Any]]) -> np.ndarray:
+        """Mask of the rows that remain on all sides, bool (n_rows,). Holds one layer in memory at a time.
+
+        Raises
+        ------
+        InputError
+            As for `applied`.
+        """
         kept = np.logical_and.reduce([self._rows(side) for side in sides])
         if kept.sum() < MIN_ROWS:
             raise InputError(
                 f"{kept.sum()} of {len(kept)} rows remain after {self}; need at least {MIN_ROWS}. Leave out less."
             )
-        return [self._changed(side, kept) for side in sides], kept
+        return kept
+
+    def changed(self, x: Any, kept: np.ndarray, layer: Any) -> Tensor:
+        """One layer after the controls."""
+        return self._features(as_matrix(x, f"layer {layer}")[torch.from_numpy(np.flatnonzero(kept))], layer)
 
     def _rows(self, acts: Mapping[int, Any]) -> np.ndarray:
-        layers = [as_matrix(values, f"layer {layer}") for layer, values in acts.items()]
-        kept = np.ones(len(layers[0]), dtype=bool)
+        kept: Any = True
         if self.leave_out_first:
             if not isinstance(acts, Activations):
                 raise InputError("leave_out_first needs activations from extract; plain arrays have no positions.")
-            kept &= acts.rows["position"].to_numpy() >= self.leave_out_first
-        if self.leave_out_norms is not None:
-            for x in layers:
-                norms = x.norm(dim=1)
-                kept &= (norms <= self.leave_out_norms * norms.median()).numpy(force=True)
+            kept = acts.rows["position"].to_numpy() >= self.leave_out_first
+        for layer in acts:
+            x = as_matrix(acts[layer], f"layer {layer}")
+            kept = np.ones(len(x), dtype=bool) & kept
+            if self.leave_out_norms is None:
+                break
+            norms = x.norm(dim=1)
+            kept &= (norms <= self.leave_out_norms * norms.median()).numpy(force=True)
         return kept
 
     def _changed(self, acts: Mapping[int, Any], kept: np.ndarray) -> Mapping[int, Any]:
-        index = torch.from_numpy(np.flatnonzero(kept))
-        layers = {layer: self._features(as_matrix(x, f"layer {layer}")[index], layer) for layer, x in acts.items()}
+        layers = {layer: self.changed(x, kept, layer) for layer, x in acts.items()}
         if not isinstance(acts, Activations):
             return layers
         rows = acts.rows[kept].reset_index(drop=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 FROM_ARRAYS = "arrays given by the caller"  # in place of a provenance
+FIELDS = ("null_mean", "null_high", "p_value", "calibrated", "layer_a", "layer_b")  # coordinates of one measure of many
 
 
 def labelled(
@@ -70,18 +71,19 @@ def calibrated_map(result: xr.DataArray) -> xr.DataArray:
     Parameters
     ----------
     result
-        Result of `compare` with a null, for a similarity with an upper bound.
+        Result of `compare` with a null, for a similarity with an upper bound; or one measure of a result of
+        `compare_models` with a null, such as `result.cka`.
 
     Returns
     -------
     xarray.DataArray
-        Dims as before, in [0, 1]: 0 for what 95% of exchanges of documents stay below, 1 for identity. It keeps p_value
-        and drops low and high, which are intervals of the raw value.
+        A similarity, dims as before, in [0, 1]: 0 for what 95% of exchanges of documents stay below, 1 for identity. It
+        keeps p_value and drops low and high, which are intervals of the raw value.
 
     Raises
     ------
     InputError
-        If the result has no coordinate `calibrated`.
+        If the result has no coordinate `calibrated`, nor one that begins with its name.
 
     Notes
     -----
@@ -101,6 +103,9 @@ def calibrated_map(result: xr.DataArray) -> xr.DataArray:
     ----------
     Groeger, Wen and Brbic 2026, arXiv 2602.14486.
     """
+    coords = getattr(result, "coords", ())
+    if "calibrated" not in coords and f"{getattr(result, 'name', None)}_calibrated" in coords:
+        result = of_one_measure(result)
     if "calibrated" not in getattr(result, "coords", ()):
         raise InputError(
             "This result has no calibrated scores. They come with a null and a similarity with an upper bound: "
@@ -108,11 +113,19 @@ def calibrated_map(result: xr.DataArray) -> xr.DataArray:
         )
     about = result.attrs | {
         "long_name": f"{result.attrs.get('long_name', result.name)}, calibrated",
+        "direction": "similarity",
         "lower_bound": 0.0,
         "upper_bound": 1.0,
     }
     gone = [name for name in result.coords if name in ("low", "high", "calibrated") or str(name).startswith("null_")]
     return result.copy(data=result.calibrated.values).drop_vars(gone).assign_attrs(about)
+
+
+def of_one_measure(table: xr.DataArray) -> xr.DataArray:
+    """A variable of `compare_models` with its null under the names that `compare` uses, without what is of others."""
+    own = {f"{table.name}_{field}": field for field in FIELDS if f"{table.name}_{field}" in table.coords}
+    others = [name for name in table.coords if any(str(name).endswith(f"_{field}") for field in FIELDS)]
+    return table.drop_vars([name for name in others if name not in own]).rename(own)
 
 
 def recorded_params(measure: Measure) -> dict[str, Any]:

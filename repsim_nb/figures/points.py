@@ -11,23 +11,30 @@ import numpy as np
 from repsim_nb.errors import InputError
 from repsim_nb.figures.scales import LEVEL
 from repsim_nb.figures.words import entry, plain
+from repsim_nb.groups.model_tables import read_distances
 
+FEWEST_MODELS = 3
 SIDES = ((5, 4), (5, -4), (-5, 4), (-5, -4))  # offsets of a name from its point, in points
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
     from matplotlib.axes import Axes
 
     from repsim_nb.comparison.closeup import SharedAxes
 
 
-def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mapping[str, str] | None = None) -> Axes:
+def model_map(
+    distances: pd.DataFrame | xr.DataArray, ax: Axes | None = None, *, groups: Mapping[str, str] | None = None
+) -> Axes:
     """Draw models as points in the plane by classical multidimensional scaling of their distances.
 
     Parameters
     ----------
     distances
-        Square, symmetric table of distances with zero diagonal, indexed by model names.
+        Square, symmetric table of distances with zero diagonal, indexed by model names. Or one square of a result of
+        `compare_models`: a layer of a measure in a corpus. That is averaged over both directions, and a similarity,
+        such as a `calibrated_map`, is subtracted from its largest value.
     ax
         Axes to draw on; None makes a new figure.
     groups
@@ -36,17 +43,18 @@ def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mappin
     Returns
     -------
     Axes
-        The Axes. The title gives the share of the squared distances that the plane holds.
+        The Axes. The title gives the share of the squared distances that the plane holds, and the stress: the root of
+        the squared errors of the distances in the plane over the squared distances (Kruskal's stress-1).
 
     Raises
     ------
     InputError
-        If the table is not square and symmetric, or has fewer than three models.
+        If the table is not one square and symmetric, or has fewer than three models.
 
     Notes
     -----
     Distances in the plane are approximations: models that are far apart can appear close if the plane holds a small
-    share. Orientation of the axes is arbitrary.
+    share. A stress of 0.05 is good, of 0.2 poor (Kruskal 1964). Orientation of the axes is arbitrary.
 
     Examples
     --------
@@ -54,15 +62,19 @@ def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mappin
     >>> place = np.array([0.0, 1.0, 3.0])
     >>> names = ["a", "b", "c"]
     >>> model_map(pd.DataFrame(np.abs(np.subtract.outer(place, place)), names, names)).get_title()
-    'the plane holds 100% of the squared distances'
+    'the plane holds 100% of the squared distances (stress 0.00)'
 
     References
     ----------
-    Torgerson 1952.
+    Torgerson 1952; Kruskal 1964, "Multidimensional scaling by optimizing goodness of fit", Psychometrika 29:1.
     """
     import matplotlib.pyplot as plt
+    import pandas as pd
     import seaborn as sns
 
+    if not isinstance(distances, pd.DataFrame):
+        names, _, values = read_distances(distances, None, FEWEST_MODELS)
+        distances = pd.DataFrame(values, names, names)
     d = distances.to_numpy(dtype=float)
     if d.ndim != 2 or d.shape[0] != d.shape[1] or len(d) < 3 or not np.allclose(d, d.T):
         raise InputError(f"model_map needs a symmetric table of at least three models, got shape {d.shape}.")
@@ -70,6 +82,8 @@ def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mappin
     values, vectors = np.linalg.eigh(-0.5 * centring @ d**2 @ centring)
     x, y = (vectors[:, -k] * np.sqrt(max(values[-k], 0)) for k in (1, 2))
     held = values[-2:].clip(min=0).sum() / np.abs(values).sum()
+    drawn_distances = np.hypot(np.subtract.outer(x, x), np.subtract.outer(y, y))
+    stress = np.sqrt(((d - drawn_distances) ** 2).sum() / (d**2).sum())
     if ax is None:
         ax = plt.figure(figsize=(4.6, 4.2), layout="constrained").add_subplot()
     of = np.array(["" if groups is None else groups.get(name, "") for name in distances.index])
@@ -80,7 +94,7 @@ def model_map(distances: pd.DataFrame, ax: Axes | None = None, *, groups: Mappin
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.2)
     ax.set(xlabel="first axis (units of the distance)", ylabel="second axis (same units)")
-    ax.set_title(f"the plane holds {held:.0%} of the squared distances", fontsize="small")
+    ax.set_title(f"the plane holds {held:.0%} of the squared distances (stress {stress:.2f})", fontsize="small")
     if groups is None:
         _name_points(ax, [plain(name) for name in distances.index], np.stack([x, y], 1))
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repsim_nb.errors import InputError, unknown
-from repsim_nb.groups.pairs import read_groups, read_pairs
+from repsim_nb.groups.pairs import read_groups, read_pairs, with_layers
 from repsim_nb.groups.permutations import ROUNDING, assignments, p_values, standardised
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def cluster(dissimilarity: xr.DataArray, n_groups: int = 2, method: str = "ward"
     """
     import pandas as pd
 
+    dissimilarity = with_layers(dissimilarity)
     pairs = read_pairs(dissimilarity)
     side = next(d for d in dissimilarity.dims if d != "layer")
     models = dissimilarity[side].values.tolist()

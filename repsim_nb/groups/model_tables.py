@@ -98,8 +98,8 @@ def _square(table: pd.DataFrame | xr.DataArray, name: object) -> tuple[list[Any]
     if isinstance(table, pd.DataFrame):
         rows, columns, values = table.index.tolist(), table.columns.tolist(), table.to_numpy()
     elif isinstance(table, xr.DataArray):
-        if "layer" in table.dims and table.sizes["layer"] == 1:
-            table = table.isel(layer=0)
+        single = [d for d in table.dims if table.sizes[d] == 1]
+        table = table.squeeze(single, drop=True) if table.ndim > 2 else table
         if table.ndim != 2 or any(d not in table.coords for d in table.dims):
             raise InputError(
                 f"{expected}, both with coordinates; its dimensions are {', '.join(map(str, table.dims))}. Select one "

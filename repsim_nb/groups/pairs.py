@@ -55,6 +55,7 @@ def read_pairs(dissimilarity: xr.DataArray, models: Iterable[Any] | None = None,
     InputError
         If the array does not have layers and the same models twice, lacks a model, or has a non-finite value.
     """
+    dissimilarity = with_layers(dissimilarity)
     sides = [d for d in dissimilarity.dims if d != "layer"]
     if len(sides) != 2 or dissimilarity.ndim != 3 or any(d not in dissimilarity.coords for d in sides):
         raise InputError(
@@ -78,6 +79,13 @@ def read_pairs(dissimilarity: xr.DataArray, models: Iterable[Any] | None = None,
     if symmetric:
         values = (values + values.swapaxes(1, 2)) / 2
     return Pairs(dissimilarity.layer.values.tolist(), chosen, values)
+
+
+def with_layers(dissimilarity: xr.DataArray) -> xr.DataArray:
+    """The same with a dimension "layer": relative depths are layers, and a single table is the only one."""
+    if "depth" in dissimilarity.dims and "layer" not in dissimilarity.dims:
+        return dissimilarity.rename(depth="layer")
+    return dissimilarity.expand_dims(layer=["only"]) if dissimilarity.ndim == 2 else dissimilarity
 
 
 def read_groups(

@@ -131,7 +131,7 @@ def _of(function: Callable[..., Any]) -> Any:
 
 COMPARISON = _declared()
 DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(compare).parameters.items()}
-POPULATION = _arguments(compare_models, "models", "measures", "corpus", "layers", "groups")
+POPULATION = _arguments(compare_models, "models", "measures", "corpora", "layers", "groups")
 STITCHES = _arguments(stitching_table, "senders", "receivers", "layers", "corpus", "out")
 
 

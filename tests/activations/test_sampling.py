@@ -166,6 +166,7 @@ def test_rows_that_are_there_take_no_option_of_extraction():
     for name, value in options.items():
         with pytest.raises(InputError, match=f"{name} would have no effect"):
             rs.compare(x, x, **{name: value})
+        name = "corpora" if name == "corpus" else name
         with pytest.raises(InputError, match=f"{name} would have no effect"):
             rs.compare_models([x, 2 * x], "cka", **{name: value})
     assert rs.compare(x, x, seed=1, interval=True).low.item() <= 1

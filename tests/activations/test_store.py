@@ -140,7 +140,9 @@ def test_a_network_with_hooks_is_not_stored_and_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "what", [("versions", lambda: {"torch": "3.0"}), ("_code", lambda: "other"), ("FORMAT", "3")], ids=lambda w: w[0]
+    "what",
+    [("versions", lambda: {"torch": "3.0"}), ("code_sha256", lambda packages: "other"), ("FORMAT", "3")],
+    ids=lambda w: w[0],
 )
 def test_other_versions_are_other_entries(tmp_path, model, runs, monkeypatch, what):
     rs.extract(model, TEXTS, **ROWS, store=tmp_path)

@@ -151,7 +151,7 @@ def test_population_takes_every_option_of_compare_models(monkeypatch, tmp_path):
         **{"site": "attn_out", "rows": "mean", "n_rows": 64, "rows_per_document": 2, "seed": -3},
         **{"packing": repsim_nb.Packing("packed", 32), "between_documents": True, "leave_out_first": 1},
         **{"leave_out_norms": 5.5, "standardize": True, "remove_components": 2, "store": "kept"},
-        **{"memory_limit": 4 * 10**9, "batch_tokens": 512},
+        **{"memory_limit": 4 * 10**9, "batch_tokens": 512, "null": 99},
     }
     words = [word for name, value in how.items() for word in options.POPULATION[name].words(value)]
     out = tmp_path / "table.nc"
@@ -172,7 +172,8 @@ def test_population_takes_every_option_of_compare_models(monkeypatch, tmp_path):
         (["--out", "x.csv"], "must end in .nc"),
         (["--out", "missing/x.nc"], "no such file or directory"),
         (["--measures", "cka,rsaa"], "Did you mean 'rsa'?"),
-        (["--layers", "last"], "'last'"),
+        (["--layers", "0,last"], "'all', 'last', 'relative', 'best'"),
+        (["--corpus", "python-docs", "--corpus", "python-docs"], "one corpus twice"),
         (["--split", "train"], "--corpus"),
         (["--shard", "3/2"], "I from 1 to N"),
         (["--shard", "1/2"], "store= (models)"),

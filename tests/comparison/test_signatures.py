@@ -11,6 +11,7 @@ import pytest
 import repsim_nb as rs
 from repsim_nb.activations import Sampling
 from repsim_nb.cli.command import parser
+from repsim_nb.comparison import estimate_models
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.depth import over_training
 from repsim_nb.models import Packing
@@ -34,6 +35,7 @@ ENTRY_POINTS = {
     "compare_all": declared(rs.compare_all),
     "compare_models": declared(rs.compare_models),
     "compare_family": declared(rs.compare_family),
+    "estimate_models": declared(estimate_models),
     "over_training": declared(over_training),
     "stitch": declared(rs.stitch),
     "stitching_table": declared(rs.stitching_table),
@@ -53,12 +55,17 @@ REASONS = {
     (entry, option): reason
     for entries, options, reason in [
         (("Explorer",), ("n_rows",), "The first map is to appear within seconds."),
-        (("Explorer", "estimate"), ("groups",), "Models know the document of each row."),
+        (("Explorer", "estimate", "estimate_models"), ("groups",), "Models know the document of each row."),
         (("repsim-nb compare",), ("groups",), "A shell has no arrays, which alone need them."),
-        (("estimate",), ("store",), "It is of a run that finds nothing stored."),
+        (("estimate", "estimate_models"), ("store",), "It is of a run that finds nothing stored."),
         (("compare_all",), ("corpus", "site", *WHICH_ROWS), "The rows of activations are chosen already."),
         (("compare_all",), ("store", "batch_tokens"), "It runs no models."),
-        (("compare_models",), ("null", "interval"), "Its unit is the model: see groups for tests of its tables."),
+        (
+            ("compare_models", "estimate_models"),
+            ("interval",),
+            "Its unit is the model: groups has intervals over them.",
+        ),
+        (("compare_models", "estimate_models"), ("corpus",), "It takes several: corpora."),
         (("compare_family",), ("rows", "rows_per_document"), "Every position of a sequence is a row."),
         (("compare_family",), ("n_rows",), "Its n_sequences says how many."),
         (("compare_family",), ("packing",), "Sequences are always packed; length says how long they are."),
@@ -76,7 +83,7 @@ REASONS = {
         (STITCHING, CONTROLS, "The receiver goes on from activations as they are."),
         (STITCHING, ("store", "memory_limit", "batch_tokens"), "It chooses its batches and keeps no activations."),
         (("stitch", "extract"), ("executor",), "One stitch, or one model, is one unit of work."),
-        (("estimate",), ("executor",), "It is of one machine."),
+        (("estimate", "estimate_models"), ("executor",), "It is of one machine."),
         (("Explorer",), ("executor",), "It keeps its models in memory to answer at once, and those cannot be sent."),
         (("extract_aligned",), ("layers",), "It has one entry for each model."),
     ]
@@ -131,7 +138,7 @@ def test_reasons_are_sentences():
 @pytest.mark.parametrize("entry", ["estimate", "stream", "Explorer", "compare_models", "over_training"])
 def test_entry_points_have_no_option_that_compare_lacks(entry):
     own = {
-        *("self", "trial", "models", "measures", "layers", "model", "revisions"),
+        *("self", "trial", "models", "measures", "corpora", "layers", "model", "revisions"),
         *("model_a", "models_b", "split"),  # what is compared, and of a corpus that has splits
         *("against", "maps"),  # what checkpoints are compared with, and what is kept
     }

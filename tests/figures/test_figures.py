@@ -90,7 +90,7 @@ def test_the_model_map_keeps_distances_that_fit_a_plane():
     ax = rs.figures.model_map(pd.DataFrame(distances, list("abcd"), list("abcd")))
     drawn = np.asarray(ax.collections[0].get_offsets())
     assert np.allclose(np.linalg.norm(drawn[:, None] - drawn, axis=-1), distances)
-    assert "100%" in ax.get_title()
+    assert ax.get_title() == "the plane holds 100% of the squared distances (stress 0.00)"
     with pytest.raises(InputError, match="symmetric table"):
         rs.figures.model_map(pd.DataFrame([[0, 1], [2, 0]]))
 
@@ -151,6 +151,29 @@ def test_the_ranking_has_the_best_measure_at_the_top():
     assert (
         next(line for line in strict.lines if line.get_marker() == "o" and len(line.get_xdata())).get_mfc() == "white"
     )
+
+
+def test_the_model_map_states_its_stress():
+    distances = pd.DataFrame(1 - np.eye(4), list("abcd"), list("abcd"))  # a tetrahedron
+    ax = rs.figures.model_map(distances)
+    drawn = np.asarray(ax.collections[0].get_offsets())
+    off = np.linalg.norm(drawn[:, None] - drawn, axis=-1) - distances.to_numpy()
+    stress = np.sqrt((off**2).sum() / (distances.to_numpy() ** 2).sum())
+    assert stress > 0.1
+    assert f"(stress {stress:.2f})" in ax.get_title()
+
+
+def test_the_model_map_takes_one_square_of_a_population():
+    x = np.random.default_rng(0).normal(size=(4, 40, 3))
+    result = rs.compare_models(dict(zip("abcd", x, strict=True)), "procrustes", null=19)
+    square = result.procrustes
+    frame = square[0].to_pandas().rename_axis(index=None, columns=None)
+    ours, theirs = rs.figures.model_map(square), rs.figures.model_map((frame + frame.T) / 2 * (1 - np.eye(4)))
+    assert np.allclose(ours.collections[0].get_offsets(), theirs.collections[0].get_offsets())
+    assert ours.get_title() == theirs.get_title()
+    assert "stress" in rs.figures.model_map(rs.comparison.calibrated_map(square)).get_title()
+    with pytest.raises(InputError, match="Select one layer"):
+        rs.figures.model_map(xr.concat([square, square], "layer"))
 
 
 def test_the_map_of_models_gives_groups_a_colour_each():

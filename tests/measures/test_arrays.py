@@ -142,15 +142,15 @@ def test_compare_models_takes_arrays_and_activations():
         expected = get_measure("cka").dissimilarity(acts[0][layer], acts[1][layer])
         assert float(extracted.cka.sel(layer=layer)[0, 1]) == pytest.approx(expected, abs=1e-6)
     for models, how, message in (
-        ({"x": X, "y": "tiny-neox-w32-d2"}, {}, "mixes models with activations"),
-        ([X, "tiny-neox-w32-d2"], {}, "mixes models with activations"),
+        ({"x": X, "y": "tiny-neox-w32-d2"}, {}, "need the same layers"),
+        ([X, "tiny-neox-w32-d2"], {"layers": "last"}, 'can only be matched if they are documents: use rows="mean"'),
         ({"x": {0: X}, "y": {1: Y}}, {}, "need the same layers"),
         ({"x": X, "y": Y[:9]}, {}, "x has 30 rows, y has 9|30 rows"),
         ({"x": X, "y": Y}, {"n_rows": 9}, "n_rows would have no effect"),
-        ({"x": X, "y": Y}, {"seed": 9, "corpus": ["a"]}, "corpus, seed would have no effect"),
+        ({"x": X, "y": Y}, {"seed": 9, "corpora": ["a"]}, "corpora, seed would have no effect"),
         ({"x": X, "y": Y}, {"memory_limit": 100}, "memory_limit|the limit is 100 bytes"),
         ([acts[0], acts[0]], {}, "appears twice"),
-        ({}, {}, "mixes models|at least two models"),
+        ({}, {}, "at least two models"),
     ):
         with pytest.raises(InputError, match=message):
             rs.compare_models(models, "cka", **how)

@@ -11,6 +11,7 @@ from tests.support import published
 from tests.support.hub import Hub, pointing_at
 
 pytestmark = pytest.mark.slow
+MANY = [*(f"EleutherAI/pythia-{size}-deduped" for size in ("70m", "160m", "410m", "2.8b", "6.9b"))]
 COUNTS = {  # the only parameters that are not the preset's own: fewer rows, documents and models
     "00_start_here": {"n_rows": 256},
     "01_activation_asymmetry": {"n_fit": 48, "n_report": 16, "steps": 10},
@@ -24,6 +25,14 @@ COUNTS = {  # the only parameters that are not the preset's own: fewer rows, doc
         "sites": ["ov"],
         "n_rows": 64,
         "few_rows": 32,
+    },
+    "08_many_models": {
+        "models": MANY,
+        "families": dict.fromkeys(MANY[:3], "NeoX architecture") | dict.fromkeys(MANY[3:], "other"),
+        "measures": ["cka", "procrustes", "rsa", "jaccard"],
+        "n_rows": 30,
+        "few_rows": 12,
+        "n_null": 19,
     },
 }
 STEPS = ("step0", *(f"step{2**power}" for power in range(10)), "step1000", "step10000", "step143000")
@@ -40,7 +49,10 @@ def hub(tmp_path_factory):
         published.write_pythia(folder, size, "-deduped", steps=("step0", *more) if size in DEDUPED[:3] else ())
     published.write_toys(folder)
     published.write_feathers(folder, (*published.FEATHERS[:3], *published.FEATHERS[10:13]))
-    for write in (published.write_pile, published.write_mnli, published.write_hans):
+    for write in (
+        *(published.write_pile, published.write_mnli, published.write_hans),
+        *(published.write_winogrande, published.write_humaneval),
+    ):
         write(folder)
     with Hub(folder) as served:
         yield served

@@ -155,6 +155,28 @@ def write_pile(hub: Path, documents: int = 80) -> None:
     )
 
 
+def write_winogrande(hub: Path, rows: int = 60) -> None:
+    """allenai/winogrande: a configuration of one size, its split for validation, sentences with a gap."""
+    folder = hub / "datasets" / "allenai" / "winogrande"
+    texts = [f"The {NOUNS[i % 6]} {VERBS[i % 5]} the {NOUNS[i % 4]} because _ had {i} letters." for i in range(rows)]
+    columns = {"sentence": texts, "option1": ["one"] * rows, "option2": ["two"] * rows, "answer": ["1"] * rows}
+    write_rows(folder / "winogrande_xl" / "validation-00000-of-00001.parquet", columns)
+    configs = (
+        "- config_name: winogrande_xl\n  data_files:\n  - split: validation\n    path: winogrande_xl/validation-*\n"
+    )
+    (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+
+
+def write_humaneval(hub: Path, rows: int = 40) -> None:
+    """openai/openai_humaneval: one configuration, a split for tests, prompts that end in a docstring."""
+    folder = hub / "datasets" / "openai" / "openai_humaneval"
+    prompts = [f'def f{i}(x: int) -> int:\n    """Return x times {i * i}."""\n' for i in range(rows)]
+    columns = {"task_id": [f"HumanEval/{i}" for i in range(rows)], "prompt": prompts}
+    write_rows(folder / "openai_humaneval" / "test-00000-of-00001.parquet", columns)
+    configs = "- config_name: openai_humaneval\n  data_files:\n  - split: test\n    path: openai_humaneval/test-*\n"
+    (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+
+
 def sentence(draw: random.Random) -> str:
     first, second = draw.sample(NOUNS, 2)
     return f"The {first} {draw.choice(VERBS)} the {second}."

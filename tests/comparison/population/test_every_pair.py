@@ -16,7 +16,7 @@ TEXTS = [f"Sentence number {i} has its own words, such as {'a' * (i % 7)} or {i 
 
 @pytest.fixture(scope="module")
 def table():
-    return rs.compare_models(NAMES, corpus=TEXTS, n_rows=300)
+    return rs.compare_models(NAMES, corpora=TEXTS, n_rows=300)
 
 
 def test_every_pair_is_what_the_measure_gives_for_it_alone(table):
@@ -89,4 +89,4 @@ def test_layers_and_measures_can_be_chosen():
 )
 def test_bad_input_says_what_is_wrong(models, arguments, message):
     with pytest.raises(InputError, match=message):
-        rs.compare_models(models, corpus=TEXTS, n_rows=50, **arguments)
+        rs.compare_models(models, corpora=TEXTS, n_rows=50, **arguments)
