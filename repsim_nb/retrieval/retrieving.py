@@ -15,8 +15,8 @@ from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.models import Model, load_model
 from repsim_nb.models.positions import RESIDUAL
 from repsim_nb.models.shape import shape_of
-from repsim_nb.retrieval.embedding import embed, vector_bytes
 from repsim_nb.retrieval.search import check_k, least_memory, search
+from repsim_nb.retrieval.vectors import embed, vector_bytes
 from repsim_nb.system.memory import limit_bytes, readable_size
 
 if TYPE_CHECKING:

@@ -90,7 +90,7 @@ def test_the_model_map_keeps_distances_that_fit_a_plane():
     ax = rs.figures.model_map(pd.DataFrame(distances, list("abcd"), list("abcd")))
     drawn = np.asarray(ax.collections[0].get_offsets())
     assert np.allclose(np.linalg.norm(drawn[:, None] - drawn, axis=-1), distances)
-    assert "100%" in ax.get_title()
+    assert ax.get_title() == "the plane holds 100% of the squared distances (stress 0.00)"
     with pytest.raises(InputError, match="symmetric table"):
         rs.figures.model_map(pd.DataFrame([[0, 1], [2, 0]]))
 
@@ -151,6 +151,16 @@ def test_the_ranking_has_the_best_measure_at_the_top():
     assert (
         next(line for line in strict.lines if line.get_marker() == "o" and len(line.get_xdata())).get_mfc() == "white"
     )
+
+
+def test_the_model_map_states_its_stress():
+    distances = pd.DataFrame(1 - np.eye(4), list("abcd"), list("abcd"))  # a tetrahedron
+    ax = rs.figures.model_map(distances)
+    drawn = np.asarray(ax.collections[0].get_offsets())
+    off = np.linalg.norm(drawn[:, None] - drawn, axis=-1) - distances.to_numpy()
+    stress = np.sqrt((off**2).sum() / (distances.to_numpy() ** 2).sum())
+    assert stress > 0.1
+    assert f"(stress {stress:.2f})" in ax.get_title()
 
 
 def test_the_map_of_models_gives_groups_a_colour_each():
