@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    Source = xr.Dataset | pd.DataFrame | Mapping[Any, Sequence[Any]]
-
 COLUMNS = ("query", "rank", "id")
 WHICH = ("same", "common")
 
@@ -44,6 +42,10 @@ class RankedLists:
         """The lists of some queries, in the order given."""
         place = {query: i for i, query in enumerate(self.queries)}
         return RankedLists(list(queries), [self.ids[place[query]] for query in queries])
+
+
+if TYPE_CHECKING:
+    Source = RankedLists | xr.Dataset | pd.DataFrame | Mapping[Any, Sequence[Any]]
 
 
 def read_lists(source: Source, name: str = "lists") -> RankedLists:

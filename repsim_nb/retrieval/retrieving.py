@@ -82,8 +82,16 @@ def retrieve(
     how |= {"store": store, "memory_limit": memory_limit, "batch_tokens": batch_tokens}
     passages = embed(loaded, read, "passage", prefix=passage_prefix, **how)
     queries = embed(loaded, queries_of(read), "query", prefix=query_prefix, **how)
-    ids = {"query_ids": queries["text"].values, "passage_ids": passages["text"].values}
-    found = search(queries, passages, k, metric, **ids, leave_out=leave_out, memory_limit=memory_limit)
+    found = search(
+        queries,
+        passages,
+        k,
+        metric,
+        query_ids=queries["text"].values.tolist(),
+        passage_ids=passages["text"].values.tolist(),
+        leave_out=leave_out,
+        memory_limit=memory_limit,
+    )
     about = {
         side: json.loads(made.attrs["provenance"]) for side, made in (("queries", queries), ("passages", passages))
     }

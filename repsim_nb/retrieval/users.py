@@ -80,7 +80,7 @@ def users(
     if values.ndim != 2 or values.dtype.kind not in "fiu":
         raise InputError(f"embeddings is an array {values.shape} of {values.dtype}; expected numbers, (n_items, d).")
     if item_ids is None and isinstance(embeddings, xr.DataArray) and "text" in embeddings.coords:
-        item_ids = embeddings["text"].values
+        item_ids = embeddings["text"].values.tolist()
     rows = pd.Index(unique_ids(item_ids, len(values), "item_ids"))
     if not isinstance(histories, Mapping) or not histories:
         raise InputError(f"histories={histories!r:.80}; expected a mapping user -> ids of items, with at least one.")

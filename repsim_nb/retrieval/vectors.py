@@ -227,12 +227,14 @@ def _sentences(model: Model, corpus: Corpus, prefix: str, reading: Reading, reso
         if found is not None:
             return next(iter(found.values()))
     longest = min(model.context, model.pooling.max_seq_length or model.context)
-    together = max(1, tokens_per_batch(shape_of(model), model.device.type, given=resources.batch_tokens) // longest)
+    tokens = tokens_per_batch(shape_of(model), model.device.type, given=resources.batch_tokens)
     order = np.argsort([len(text) for text in corpus.texts], kind="stable")[::-1]  # alike lengths run together
     parts = [order[start : start + AT_ONCE] for start in range(0, len(order), AT_ONCE)]
     vectors: torch.Tensor | None = None
     for part in steps(parts, model.name, "text", sizes=[len(part) for part in parts]):
-        made = model.sentences([corpus.texts[i] for i in part], prompt=prefix, batch_size=together).float().cpu()
+        texts = [corpus.texts[i] for i in part]
+        together = max(1, tokens // min(longest, len(prefix) + len(texts[0])))  # a token has a character, as a rule
+        made = model.sentences(texts, prompt=prefix, batch_size=together).float().cpu()
         vectors = torch.empty(len(corpus), made.shape[1]) if vectors is None else vectors
         vectors[torch.from_numpy(part.copy())] = made
     assert vectors is not None
