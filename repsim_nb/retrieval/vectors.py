@@ -233,7 +233,7 @@ def _sentences(model: Model, corpus: Corpus, prefix: str, reading: Reading, reso
     vectors: torch.Tensor | None = None
     for part in steps(parts, model.name, "text", sizes=[len(part) for part in parts]):
         texts = [corpus.texts[i] for i in part]
-        together = max(1, tokens // min(longest, len(prefix) + len(texts[0])))  # a token has a character, as a rule
+        together = max(1, tokens // min(longest, 1 + len(prefix) + len(texts[0])))  # a token has a character or more
         made = model.sentences(texts, prompt=prefix, batch_size=together).float().cpu()
         vectors = torch.empty(len(corpus), made.shape[1]) if vectors is None else vectors
         vectors[torch.from_numpy(part.copy())] = made
