@@ -78,7 +78,7 @@ def agreement_curves(
         if measure not in table.index.get_level_values("measure"):
             raise unknown("measure of these tables", measure, dict.fromkeys(table.index.get_level_values("measure")))
     if ax is None:
-        ax = plt.figure(figsize=(5.6, 3.8), layout="constrained").add_subplot()
+        ax = plt.figure(figsize=(7.6, 3.8), layout="constrained").add_subplot()
     looks = zip(cycle(sns.color_palette("colorblind")), cycle("osD^v"), strict=False)
     depths: list[int] = []
     for (label, table), (color, marker) in zip(tables.items(), looks, strict=False):
@@ -100,7 +100,7 @@ def agreement_curves(
     ax.set(xlabel="k, items per list (log scale)", ylabel=f"{TITLES.get(measure, measure)}\n(1 = same, 0 = none)")
     ax.set_ylim(0, 1.02)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize="small")
+    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))  # curves fill the axes
     return ax
 
 

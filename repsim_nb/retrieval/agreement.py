@@ -189,8 +189,7 @@ def overlap(
 
     first, second = read_pair(a, b, queries)
     depths, names = _cut_offs(k, first, second), measure_names(measures)
-    common = _Match(first, second, persistence(p)).common()
-    values = _scores(common, depths, names)
+    values = agreement_of(first, second, depths, names, p)
     out = xr.Dataset(
         {name: (("query", "k"), values[name], {"long_name": TITLES[name]}) for name in names},
         coords={
@@ -317,6 +316,13 @@ class _Match:
         return CommonItems(
             self.row[hit], self.rank[hit], self.rank_b[place[hit]], length_a, length_b[order], self.persistence
         )
+
+
+def agreement_of(
+    a: RankedLists, b: RankedLists, depths: np.ndarray, names: Sequence[str], p: float
+) -> dict[str, np.ndarray]:
+    """Measure -> agreement (queries, depths) of lists that are read and aligned."""
+    return _scores(_Match(a, b, persistence(p)).common(), depths, names)
 
 
 def _places(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim_nb.errors import InputError, named_arguments
-from repsim_nb.retrieval.agreement import TITLES, measure_names, overlap
-from repsim_nb.retrieval.lists import read_k, read_lists
+from repsim_nb.retrieval.agreement import TITLES, agreement_of, measure_names
+from repsim_nb.retrieval.lists import aligned_pair, read_k, read_lists
 from repsim_nb.retrieval.query_means import summary
 
 if TYPE_CHECKING:
@@ -70,11 +70,16 @@ def pairwise(
         raise InputError(f"Expected a mapping model -> lists with at least two models, got {lists!r:.60}.")
     read = {name: read_lists(of, name) for name, of in lists.items()}
     longest = max(int(of.lengths.max()) for of in read.values())
-    models, names, depths = list(read), measure_names(measures), read_k(k, longest).tolist()
+    models, names, cut = list(read), measure_names(measures), read_k(k, longest)
+    read, depths = {name: of.down_to(int(cut.max())) for name, of in read.items()}, cut.tolist()
     values = {f"{name}{end}": np.ones((len(models), len(models), len(depths))) for name in names for end in ENDS}
     for j, b in enumerate(models):
         for i, a in enumerate(models[:j]):
-            table = summary(overlap(read[a], read[b], depths, names, p=p, queries=queries), level)
+            first, second = aligned_pair(read[a], read[b], (a, b), queries)
+            scores = agreement_of(first, second, cut, names, p)
+            table = summary(
+                xr.Dataset({name: (("query", "k"), each) for name, each in scores.items()}, {"k": cut}), level
+            )
             for name in names:
                 for end, column in ENDS.items():
                     values[name + end][i, j] = values[name + end][j, i] = table.loc[name][column].loc[depths]
