@@ -15,7 +15,7 @@ from repsim_nb.moved import MOVED
 TOP = Path(repsim_nb.__file__).parent
 # What stands further left knows nothing of what stands further right.
 ORDER = (
-    *("errors", "moved", "system", "retrieval", "measures", "corpora", "models", "activations", "uncertainty"),
+    *("errors", "moved", "system", "measures", "corpora", "models", "activations", "retrieval", "uncertainty"),
     *("comparison", "stitching", "weights", "groups", "depth", "zoo", "figures", "runs", "widgets", "survey"),
     *("app", "cli", "__main__"),
 )

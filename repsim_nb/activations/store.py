@@ -300,13 +300,19 @@ def key_of(model: Model, selection: Selection, layers: list[int], sampling: Samp
     The number of rows and the seed are left out because the key holds the rows they select. The batch size is left
     out because it changes values within rounding only.
     """
+    read = {"rows": sampling.rows, "where": _rows_sha256(selection), "site": sampling.site, "layers": layers}
+    return model_key(model, corpus=sampling.text.sha256, **read)
+
+
+def model_key(model: Model, **read: Any) -> dict[str, Any] | None:
+    """The same for whatever `read` names: the text, the place in the model and, under "layers", numbers of arrays."""
     try:
         computation = model.computation()
     except UntraceableError as strange:
         warnings.warn(
             f"The activations of {model.name} are not stored: {strange}, and no hash covers what that does.",
             StoreWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
         return None
     return {
@@ -317,11 +323,7 @@ def key_of(model: Model, selection: Selection, layers: list[int], sampling: Samp
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
         "precision": _precision(model.device.type),
-        "corpus": sampling.text.sha256,
-        "rows": sampling.rows,
-        "where": _rows_sha256(selection),
-        "site": sampling.site,
-        "layers": layers,
+        **read,
         "versions": versions(),
         "code": code_sha256(HASHED_PACKAGES),
     }

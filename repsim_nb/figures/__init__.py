@@ -7,9 +7,11 @@ needs("rs.figures", "matplotlib", "seaborn")
 from repsim_nb.figures.heatmaps import agreement_map, gallery, heatmap, heatmap_grid, mark_blocks
 from repsim_nb.figures.lines import by_groups, curves, effects, over_training, penalties
 from repsim_nb.figures.points import model_map, projection, ranking
+from repsim_nb.figures.ranked_lists import agreement_curves, model_matrix
 from repsim_nb.figures.scales import scale_label
 
 __all__ = [
+    "agreement_curves",
     "agreement_map",
     "by_groups",
     "curves",
@@ -19,6 +21,7 @@ __all__ = [
     "heatmap_grid",
     "mark_blocks",
     "model_map",
+    "model_matrix",
     "over_training",
     "penalties",
     "projection",

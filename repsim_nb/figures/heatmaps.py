@@ -94,7 +94,7 @@ def heatmap(
     ax.tick_params(length=2)
     ax.spines[:].set_visible(False)
     if result.size <= 40 if annotate is None else annotate:
-        _write_values(result.values, mesh, ax)
+        write_values(result.values, mesh, ax)
     a, b = (plain(result.attrs.get(f"model_{side}", side)) for side in "ab")
     ax.set(xlabel=f"layer of {b}", ylabel=f"layer of {a}")
     if _hatch_null_cells(result, ax, "//" if ax.texts else "////"):  # sparse around numbers
@@ -102,11 +102,13 @@ def heatmap(
     return ax
 
 
-def _write_values(values: np.ndarray, mesh: QuadMesh, ax: Axes) -> None:
-    """Write each value into its cell, dark on light and light on dark."""
+def write_values(values: np.ndarray, mesh: QuadMesh, ax: Axes) -> None:
+    """Write each value into its cell, dark on light and light on dark; cells without a value stay empty."""
     from seaborn.utils import relative_luminance
 
     for (row, column), value in np.ndenumerate(values):
+        if np.isnan(value):
+            continue
         color = "0.15" if relative_luminance(mesh.to_rgba(value)) > LIGHT else "white"
         ax.text(column + 0.5, row + 0.5, f"{value:.2f}", ha="center", va="center", color=color, size="small")
 

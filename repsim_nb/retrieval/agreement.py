@@ -188,9 +188,8 @@ def overlap(
     import xarray as xr
 
     first, second = read_pair(a, b, queries)
-    depths, names = _cut_offs(k, first, second), _measures(measures)
-    common = _Match(first, second, _persistence(p)).common()
-    values = _scores(common, depths, names)
+    depths, names = _cut_offs(k, first, second), measure_names(measures)
+    values = agreement_of(first, second, depths, names, p)
     out = xr.Dataset(
         {name: (("query", "k"), values[name], {"long_name": TITLES[name]}) for name in names},
         coords={
@@ -259,13 +258,13 @@ def exchange_test(
     import pandas as pd
 
     first, second = read_pair(a, b, queries)
-    depths, names = _cut_offs(k, first, second), _measures(measures)
+    depths, names = _cut_offs(k, first, second), measure_names(measures)
     n = len(first.queries)
     if n < 2:
         raise InputError("There is one query; expected at least two to exchange.")
     if isinstance(n_permutations, bool) or not isinstance(n_permutations, int) or n_permutations < 1:
         raise InputError(f"n_permutations={n_permutations!r}; expected a whole number from 1.")
-    match = _Match(first, second, _persistence(p))
+    match = _Match(first, second, persistence(p))
     mean = _table(_scores(match.common(), depths, names)).mean(1)
     null, others, n_others = np.empty((n_permutations, *mean.shape)), np.zeros_like(mean), 0
     rng = np.random.default_rng(seed)
@@ -319,6 +318,13 @@ class _Match:
         )
 
 
+def agreement_of(
+    a: RankedLists, b: RankedLists, depths: np.ndarray, names: Sequence[str], p: float
+) -> dict[str, np.ndarray]:
+    """Measure -> agreement (queries, depths) of lists that are read and aligned."""
+    return _scores(_Match(a, b, persistence(p)).common(), depths, names)
+
+
 def _places(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row and rank of every entry of lists of these lengths."""
     row = np.repeat(np.arange(len(lengths)), lengths)
@@ -340,7 +346,8 @@ def _cut_offs(k: int | Sequence[int], a: RankedLists, b: RankedLists) -> np.ndar
     return read_k(k, int(max(a.lengths.max(), b.lengths.max())))
 
 
-def _measures(given: str | Sequence[str]) -> list[str]:
+def measure_names(given: str | Sequence[str]) -> list[str]:
+    """Names of measures as a list, checked."""
     names = [given] if isinstance(given, str) else list(given)
     if not names or len(set(names)) < len(names):
         raise InputError(f"measures={given!r}; expected at least one, each once: {', '.join(MEASURES)}.")
@@ -350,7 +357,8 @@ def _measures(given: str | Sequence[str]) -> list[str]:
     return names
 
 
-def _persistence(p: float) -> float:
+def persistence(p: float) -> float:
+    """p of rank-biased overlap, checked."""
     if isinstance(p, bool) or not isinstance(p, float | int) or not 0 < p < 1:
         raise InputError(f"p={p!r}; expected a number between 0 and 1, such as 0.9.")
     return float(p)

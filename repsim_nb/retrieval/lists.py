@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    Source = xr.Dataset | pd.DataFrame | Mapping[Any, Sequence[Any]]
-
 COLUMNS = ("query", "rank", "id")
 WHICH = ("same", "common")
 
@@ -44,6 +42,14 @@ class RankedLists:
         """The lists of some queries, in the order given."""
         place = {query: i for i, query in enumerate(self.queries)}
         return RankedLists(list(queries), [self.ids[place[query]] for query in queries])
+
+    def down_to(self, k: int) -> RankedLists:
+        """The lists cut after rank k."""
+        return RankedLists(self.queries, [ids[:k] for ids in self.ids])
+
+
+if TYPE_CHECKING:
+    Source = RankedLists | xr.Dataset | pd.DataFrame | Mapping[Any, Sequence[Any]]
 
 
 def read_lists(source: Source, name: str = "lists") -> RankedLists:
@@ -93,10 +99,16 @@ def read_pair(a: Source, b: Source, queries: str = "same") -> tuple[RankedLists,
         As for `read_lists`; ids of one are text and of the other numbers; a query is in only one of them, unless
         `queries` is "common"; or no query is in both.
     """
-    first, second = read_lists(a, "a"), read_lists(b, "b")
-    check_kinds(first.ids[0][0], second.ids[0][0], ("a", "b"))
-    both = shared_queries(first.queries, second.queries, ("a", "b"), queries)
-    return first.of(both), second.of(both)
+    return aligned_pair(read_lists(a, "a"), read_lists(b, "b"), ("a", "b"), queries)
+
+
+def aligned_pair(
+    a: RankedLists, b: RankedLists, names: tuple[str, str], queries: str
+) -> tuple[RankedLists, RankedLists]:
+    """The same for lists that are read; `names` is how messages call them."""
+    check_kinds(a.ids[0][0], b.ids[0][0], names)
+    both = shared_queries(a.queries, b.queries, names, queries)
+    return a.of(both), b.of(both)
 
 
 def shared_queries(a: Collection[Any], b: Collection[Any], names: tuple[str, str], which: str) -> list[Any]:

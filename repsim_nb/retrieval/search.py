@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,7 @@ def search(
     *,
     query_ids: Sequence[Any] | None = None,
     passage_ids: Sequence[Any] | None = None,
+    leave_out: Mapping[Any, Collection[Any]] | None = None,
     memory_limit: int | None = None,
 ) -> xr.Dataset:
     """Find the k passages nearest to each query, exactly.
@@ -44,6 +45,9 @@ def search(
         "cosine", or "dot" for models that were trained with inner products.
     query_ids, passage_ids
         A unique id for each row; None numbers them from 0.
+    leave_out
+        Query -> ids of passages that its list must not hold, such as what a user has read already, or the query itself
+        where it is a passage. Queries that are not named lose nothing.
     memory_limit
         Most bytes to use beyond the two arrays. None: REPSIM_NB_MEMORY, else half of the available memory. It sets how
         many queries are searched at a time, and does not change the result.
@@ -58,7 +62,8 @@ def search(
     ------
     InputError
         An array is not two-dimensional, or has values that are not finite; the widths differ; a row of zeros (cosine);
-        k exceeds the number of passages; ids repeat; or one query at a time needs more than `memory_limit`.
+        k exceeds the number of passages that may be returned; ids repeat; `leave_out` names an id that does not exist;
+        or one query at a time needs more than `memory_limit`.
 
     Notes
     -----
@@ -79,8 +84,6 @@ def search(
     >>> found["score"].values.astype(float).round(3).tolist()
     [[1.0, 0.707], [0.707, 0.707]]
     """
-    import xarray as xr
-
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     q, p = _rows(queries, "queries"), _rows(passages, "passages")
@@ -88,22 +91,70 @@ def search(
         raise InputError(
             f"queries are {q.shape} and passages {p.shape}; expected the same width d. Embed both with one model."
         )
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= len(p):
-        raise InputError(f"k={k!r}; expected a whole number from 1 to the number of passages, {len(p)}.")
-    q_ids, p_ids = _ids(query_ids, len(q), "query_ids"), _ids(passage_ids, len(p), "passage_ids")
-    batch = _batch(len(q), len(p), p.shape[1], int(k), memory_limit)
+    check_k(k, len(p))
+    q_ids, p_ids = unique_ids(query_ids, len(q), "query_ids"), unique_ids(passage_ids, len(p), "passage_ids")
+    removed = places_left_out(leave_out, q_ids, p_ids, int(k))
+    deepest = int(k) + max(map(len, removed.values()), default=0)
+    batch = _batch(len(q), len(p), p.shape[1], deepest, memory_limit)
     q_norms, p_norms = _norms(q, "queries", metric), _norms(p, "passages", metric)
     if metric == "dot" and q_norms.max() * p_norms.max() > LARGEST:
         raise InputError("Inner products of these embeddings exceed float32. Divide both by a constant.")
-    place, score = np.empty((len(q), k), dtype=np.int64), np.empty((len(q), k), dtype=np.float32)
+    place, score = np.empty((len(q), deepest), dtype=np.int64), np.empty((len(q), deepest), dtype=np.float32)
     for start in range(0, len(q), batch):
         here = slice(start, start + batch)
         _search_batch(q[here], p, q_norms[here], p_norms, metric, place[here], score[here])
+    for query, gone in removed.items():
+        kept = ~np.isin(place[query], gone)
+        place[query, :k], score[query, :k] = place[query, kept][:k], score[query, kept][:k]
+    return ranked(q_ids, p_ids[place[:, :k]], score[:, :k], metric=metric, n_passages=len(p))
+
+
+def ranked(queries: np.ndarray, ids: np.ndarray, score: np.ndarray, **attrs: Any) -> xr.Dataset:
+    """Label ids and scores, both (queries, k), as `search` returns them."""
+    import xarray as xr
+
     return xr.Dataset(
-        {"id": (("query", "rank"), p_ids[place]), "score": (("query", "rank"), score)},
-        coords={"query": q_ids, "rank": np.arange(1, k + 1)},
-        attrs={"metric": metric, "n_passages": len(p)},
+        {"id": (("query", "rank"), ids), "score": (("query", "rank"), score)},
+        coords={"query": queries, "rank": np.arange(1, ids.shape[1] + 1)},
+        attrs=attrs,
     )
+
+
+def places_left_out(
+    leave_out: Mapping[Any, Collection[Any]] | None, queries: np.ndarray, passages: np.ndarray, k: int
+) -> dict[int, np.ndarray]:
+    """Row of a query -> rows of the passages that its list must not hold.
+
+    Raises
+    ------
+    InputError
+        If an id is unknown, the ids of a query are one text, or fewer than k passages are left.
+    """
+    import pandas as pd
+
+    given = leave_out or {}
+    rows, columns = pd.Index(queries), pd.Index(passages)
+    removed = {}
+    for query, ids in given.items():
+        if isinstance(ids, str):
+            raise InputError(f"leave_out has {ids!r} for query {query!r}; expected a list of ids.")
+        row, gone = rows.get_indexer([query])[0], columns.get_indexer(list(ids))
+        if row < 0:
+            raise InputError(f"leave_out names the query {query!r}, which is not among the queries.")
+        if (gone < 0).any():
+            lone = list(ids)[int(np.argmax(gone < 0))]
+            raise InputError(f"leave_out has {lone!r} for query {query!r}, which is not among the passages.")
+        removed[int(row)] = np.unique(gone)
+    left = len(passages) - max(map(len, removed.values()), default=0)
+    if k > left:
+        raise InputError(f"k={k}, but leave_out leaves a query only {left} of {len(passages)} passages.")
+    return removed
+
+
+def check_k(k: int, n_passages: int) -> None:
+    """Raise unless k is a whole number from 1 to the number of passages."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n_passages:
+        raise InputError(f"k={k!r}; expected a whole number from 1 to the number of passages, {n_passages}.")
 
 
 def _search_batch(
@@ -143,14 +194,19 @@ def _products(rows: np.ndarray, query: np.ndarray) -> np.ndarray:
     return (rows.astype(np.float64) * query).sum(1)
 
 
-def _batch(n_queries: int, n_passages: int, width: int, k: int, memory_limit: int | None) -> int:
-    """Number of queries searched at a time."""
+def least_memory(n_queries: int, n_passages: int, width: int, k: int, rows: int = 1) -> int:
+    """Bytes of a search of so many queries at a time, beyond the two arrays."""
     block = min(BLOCK, n_passages)
     # sums of blocks; norms, and candidates if all are; norms of queries; the result
     fixed = 24 * block * width + 65 * n_passages + 8 * n_queries + 20 * n_queries * k
+    return fixed + rows * (8 * n_passages + 20 * width + 4 * block + 8)
+
+
+def _batch(n_queries: int, n_passages: int, width: int, k: int, memory_limit: int | None) -> int:
+    """Number of queries searched at a time."""
 
     def needed(rows: int) -> int:
-        return fixed + rows * (8 * n_passages + 20 * width + 4 * block + 8)
+        return least_memory(n_queries, n_passages, width, k, rows)
 
     limit = limit_bytes(memory_limit)
     rows = min(n_queries, BLOCK) if limit is None else most_rows(needed, min(n_queries, BLOCK), limit)
@@ -194,7 +250,8 @@ def _norms(x: np.ndarray, side: str, metric: str) -> np.ndarray:
     return norms
 
 
-def _ids(given: Sequence[Any] | None, n: int, name: str) -> np.ndarray:
+def unique_ids(given: Sequence[Any] | None, n: int, name: str) -> np.ndarray:
+    """An id for each of n rows, checked to be unique; None numbers them from 0."""
     import pandas as pd
 
     if given is None:

@@ -8,7 +8,7 @@ from repsim_nb.errors import InputError
 
 
 def check_sources(
-    models: Mapping[str, str | Sequence[str]] | None = None, corpora: Mapping[str, str] | None = None
+    models: Mapping[str, str | Sequence[str]] | None = None, corpora: Mapping[str, str | Sequence[str]] | None = None
 ) -> None:
     """Check that the models and corpora of a notebook exist, with little more than their names downloaded.
 
@@ -19,7 +19,7 @@ def check_sources(
     models
         Parameter of the notebook -> the models that it names: for those on the hub, config.json is downloaded.
     corpora
-        Parameter of the notebook -> the corpus that it names: for those on the hub, nothing is downloaded.
+        Parameter of the notebook -> the corpora that it names: for those on the hub, nothing is downloaded.
 
     Raises
     ------

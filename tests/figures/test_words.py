@@ -78,6 +78,18 @@ def training(name):
     )
 
 
+def agreement_by_k(name):
+    lists = {q: [q, q + 1] for q in range(3)}
+    tables = {name: rs.retrieval.summary(rs.retrieval.overlap(lists, lists, (1, 2)))}
+    floors = {name: rs.retrieval.exchange_test(lists, lists, (1, 2), n_permutations=9)}
+    return rs.figures.agreement_curves(tables, floors=floors)
+
+
+def matrix(name):
+    coords = {"model_a": [name, "x"], "model_b": [name, "x"]}
+    return xr.DataArray(np.eye(2), coords=coords, dims=[*coords], attrs={"long_name": name, "direction": "similarity"})
+
+
 POINTS = shared_axes(np.random.default_rng(0).normal(size=(9, 4)), np.eye(9, 4), seed=0)
 
 FIGURES = {
@@ -91,6 +103,8 @@ FIGURES = {
     "by_groups": lambda n: rs.figures.by_groups(population(n), label=n),
     "effects": lambda n: rs.figures.effects(effects(), label=n),
     "over_training": lambda n: rs.figures.over_training(training(n)),
+    "agreement_curves": agreement_by_k,
+    "model_matrix": lambda n: rs.figures.model_matrix(matrix(n)),
     "model_map": lambda n: rs.figures.model_map(square(n)),
     "model_map of groups": lambda n: rs.figures.model_map(square(n), groups={n: n, "x": n}),
     "ranking": lambda n: rs.figures.ranking(ranked(n)),

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 import repsim_nb as rs
+from repsim_nb.models.packaged import PACKAGED
 from repsim_nb.system.shipped import notebooks_dir
 
 NOTEBOOKS = sorted(p.stem for p in notebooks_dir().glob("*.ipynb"))
@@ -50,7 +51,7 @@ def test_it_runs_on_the_real_models(name, tmp_path, monkeypatch):
     """A check by hand: the wheels are not part of the project."""
     source = (notebooks_dir() / f"{name}.ipynb").read_text(encoding="utf-8")
     preset = "real" if "| real |" in source else "default"
-    if "smollm2-135m" not in source:
+    if not any(name in source for name in PACKAGED):
         pytest.skip("it uses no pretrained model from the package index")
     monkeypatch.setenv("REPSIM_NB_WHEELS", os.environ["REPSIM_NB_REAL_WHEELS"])
     run = rs.run_notebook(name, {"preset": preset}, out=tmp_path)

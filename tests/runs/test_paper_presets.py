@@ -12,6 +12,10 @@ from tests.support.hub import Hub, pointing_at
 
 pytestmark = pytest.mark.slow
 MANY = [*(f"EleutherAI/pythia-{size}-deduped" for size in ("70m", "160m", "410m", "2.8b", "6.9b"))]
+ENCODERS = (
+    *("BAAI/bge-large-en-v1.5", "WhereIsAI/UAE-Large-V1", "BAAI/bge-small-en-v1.5"),
+    *("intfloat/e5-small-v2", "intfloat/e5-base-v2"),
+)
 COUNTS = {  # the only parameters that are not the preset's own: fewer rows, documents and models
     "00_start_here": {"n_rows": 256},
     "01_activation_asymmetry": {"n_fit": 48, "n_report": 16, "steps": 10},
@@ -25,6 +29,12 @@ COUNTS = {  # the only parameters that are not the preset's own: fewer rows, doc
         "sites": ["ov"],
         "n_rows": 64,
         "few_rows": 32,
+    },
+    "07_embedding_models": {
+        "models": [*ENCODERS],
+        "families": dict(zip(ENCODERS, ("bge", "UAE", "bge", "e5", "e5"), strict=True)),
+        "corpora": ["BeIR/arguana", "BeIR/scifact"],
+        "limit": 30,
     },
     "08_many_models": {
         "models": MANY,
@@ -54,6 +64,10 @@ def hub(tmp_path_factory):
         *(published.write_winogrande, published.write_humaneval),
     ):
         write(folder)
+    for seed, name in enumerate(ENCODERS):
+        published.write_sentence_encoder(folder, name, seed)
+    for name in ("arguana", "scifact"):
+        published.write_beir(folder, name)
     with Hub(folder) as served:
         yield served
 

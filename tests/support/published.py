@@ -216,3 +216,46 @@ def write_hans(hub: Path, rows: int = 120) -> None:
         label = {"names": ["entailment", "non-entailment"], "_type": "ClassLabel"}
         folder = main.parent / "hans@refs%2Fconvert%2Fparquet"
         write_rows(folder / "plain_text" / split / "0000.parquet", columns, label=label)
+
+
+def write_sentence_encoder(hub: Path, name: str, seed: int, prompts: dict[str, str] | None = None) -> None:
+    """A BERT in the layout of sentence-transformers, with mean pooling."""
+    from transformers import BertConfig, BertModel
+
+    folder = hub / name
+    copy_tokenizer(folder, model_max_length=CONTEXT, tokenizer_class="PreTrainedTokenizerFast")
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 2 * WIDTH}
+    config = BertConfig(vocab_size=2064, max_position_embeddings=CONTEXT, initializer_range=0.2, **sizes)
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts or {}}))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": CONTEXT}))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": WIDTH, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+
+
+def write_beir(hub: Path, name: str, pairs: int = 40) -> None:
+    """BeIR/NAME: passages and queries in two configurations, judgements in a dataset of their own."""
+    from repsim_nb.retrieval import queries_of
+
+    corpus = rs.load_corpus("docstrings", "test", limit=pairs)
+    asked = queries_of(corpus)
+    folder, judged = hub / "datasets" / "BeIR" / name, hub / "datasets" / "BeIR" / f"{name}-qrels"
+    for table, texts in (("corpus", corpus), ("queries", asked)):
+        columns = {"_id": list(texts.documents), "title": [""] * len(texts), "text": list(texts.texts)}
+        write_rows(folder / table / f"{table}-00000-of-00001.parquet", columns)
+    tables = "".join(
+        f"- config_name: {table}\n  data_files:\n  - split: {table}\n    path: {table}/{table}-*\n"
+        for table in ("corpus", "queries")
+    )
+    (folder / "README.md").write_text(f"---\nconfigs:\n{tables}---\n")
+    judged.mkdir(parents=True)
+    lines = [f"{query}\t{passage}\t1" for query, of in corpus.judgements.items() for passage in of]
+    (judged / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]) + "\n")
