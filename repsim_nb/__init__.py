@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from repsim_nb.widgets import LayerPicker as LayerPicker
     from repsim_nb.widgets import MeasurePicker as MeasurePicker
     from repsim_nb.widgets import ModelPicker as ModelPicker
+    from repsim_nb.widgets import Population as Population
 
 _NAMES = {
     "activations": ("Sampling", "Store", "extract", "extract_aligned"),
@@ -65,7 +66,15 @@ _NAMES = {
     "models": ("Packing", "list_models", "load_model"),
     "runs": ("list_notebooks", "run_notebook", "sweep_notebook"),
     "stitching": ("stitch", "stitching_table"),
-    "widgets": ("CheckpointSlider", "CorpusPicker", "Explorer", "LayerPicker", "MeasurePicker", "ModelPicker"),
+    "widgets": (
+        "CheckpointSlider",
+        "CorpusPicker",
+        "Explorer",
+        "LayerPicker",
+        "MeasurePicker",
+        "ModelPicker",
+        "Population",
+    ),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from repsim_nb.activations.extraction import Outline, Plan, arrived, departing
@@ -14,7 +14,9 @@ from repsim_nb.activations.store import Store, StoredLayers, as_store
 from repsim_nb.activations.values import Activations
 from repsim_nb.errors import InputError
 from repsim_nb.models import Model, load_model
+from repsim_nb.models.content import content_sha256
 from repsim_nb.models.sending import sendable
+from repsim_nb.models.shape import shape_of
 from repsim_nb.system.executor import mapped, remembered
 from repsim_nb.system.resources import Resources
 
@@ -46,9 +48,23 @@ class InTurn:
         return model.name if isinstance(model, Model) else str(model)
 
     def selections(self) -> list[list[Selection]]:
-        """The rows of every model in each text. Loads one model after the other for its tokenizer."""
-        outlines = [Outline.of(load_model(model)) for model in self.models]
+        """The rows of every model in each text."""
+        outlines = self._outlines()
         return [select(cast(Any, outlines), sampling, self.resources.memory_limit) for sampling in self.samplings]
+
+    def _outlines(self) -> list[Outline]:
+        """Load one model after the other for its tokenizer; of those that differ in weights alone only the first."""
+        known: dict[str, Outline] = {}
+        found = []
+        for model in self.models:
+            content = content_sha256(model, weights=False)
+            if content is None or content not in known:
+                outline = Outline.of(load_model(model))
+                known |= {} if content is None else {content: outline}
+            else:
+                outline = replace(known[content], name=shape_of(model).name)
+            found.append(outline)
+        return found
 
 
 def in_turn(job: InTurn, scratch: Store) -> Iterator[tuple[int, int, Activations]]:

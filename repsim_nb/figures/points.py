@@ -75,15 +75,8 @@ def model_map(
     if not isinstance(distances, pd.DataFrame):
         names, _, values = read_distances(distances, None, FEWEST_MODELS)
         distances = pd.DataFrame(values, names, names)
-    d = distances.to_numpy(dtype=float)
-    if d.ndim != 2 or d.shape[0] != d.shape[1] or len(d) < 3 or not np.allclose(d, d.T):
-        raise InputError(f"model_map needs a symmetric table of at least three models, got shape {d.shape}.")
-    centring = np.eye(len(d)) - 1 / len(d)
-    values, vectors = np.linalg.eigh(-0.5 * centring @ d**2 @ centring)
-    x, y = (vectors[:, -k] * np.sqrt(max(values[-k], 0)) for k in (1, 2))
-    held = values[-2:].clip(min=0).sum() / np.abs(values).sum()
-    drawn_distances = np.hypot(np.subtract.outer(x, x), np.subtract.outer(y, y))
-    stress = np.sqrt(((d - drawn_distances) ** 2).sum() / (d**2).sum())
+    points, held, stress = in_plane(distances)
+    x, y = points.T
     if ax is None:
         ax = plt.figure(figsize=(4.6, 4.2), layout="constrained").add_subplot()
     of = np.array(["" if groups is None else groups.get(name, "") for name in distances.index])
@@ -96,10 +89,23 @@ def model_map(
     ax.set(xlabel="first axis (units of the distance)", ylabel="second axis (same units)")
     ax.set_title(f"the plane holds {held:.0%} of the squared distances (stress {stress:.2f})", fontsize="small")
     if groups is None:
-        _name_points(ax, [plain(name) for name in distances.index], np.stack([x, y], 1))
+        _name_points(ax, [plain(name) for name in distances.index], points)
     else:
         ax.legend(frameon=False, fontsize="small")
     return ax
+
+
+def in_plane(distances: pd.DataFrame) -> tuple[np.ndarray, float, float]:
+    """Points (models, 2) by classical scaling, the share of the squared distances that they hold, and their stress."""
+    d = distances.to_numpy(dtype=float)
+    if d.ndim != 2 or d.shape[0] != d.shape[1] or len(d) < 3 or not np.allclose(d, d.T):
+        raise InputError(f"model_map needs a symmetric table of at least three models, got shape {d.shape}.")
+    centring = np.eye(len(d)) - 1 / len(d)
+    values, vectors = np.linalg.eigh(-0.5 * centring @ d**2 @ centring)
+    points = np.stack([vectors[:, -k] * np.sqrt(max(values[-k], 0)) for k in (1, 2)], axis=1)
+    held = values[-2:].clip(min=0).sum() / np.abs(values).sum()
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    return points, float(held), float(np.sqrt(((d - apart) ** 2).sum() / (d**2).sum()))
 
 
 def _name_points(ax: Axes, names: list[str], points: np.ndarray) -> None:

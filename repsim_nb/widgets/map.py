@@ -61,18 +61,25 @@ def view_of(result: xr.DataArray, limits: tuple[float, float] | None = None) -> 
         "x_axis": f"layer of {b}",
         "rows": rows,
         "columns": columns,
-        "values": [[_number(v, 2) for v in row] for row in result.values],
+        "values": [[number(v, 2) for v in row] for row in result.values],
         "readouts": readouts,
         "colours": painted.tolist(),
-        "inks": [[_ink(colour) for colour in row] for row in painted],
+        "inks": [[ink(colour) for colour in row] for row in painted],
         "hatched": hatched.tolist(),
         "note": HATCHED.strip("()").capitalize() if hatched.any() else "",
-        "scale": {
-            "colours": scale,
-            "title": str(result.attrs.get("long_name", result.name)),
-            "low": f"{low:.3g} {_meaning(low, alike)}".strip(),
-            "high": f"{high:.3g} {_meaning(high, alike) if bounded or not alike else '(more alike)'}".strip(),
-        },
+        "scale": colour_bar(str(result.attrs.get("long_name", result.name)), low, high, alike, scale, bounded),
+    }
+
+
+def colour_bar(
+    title: str, low: float, high: float, alike: bool, colours: list[str], bounded: bool = True
+) -> dict[str, Any]:
+    """The colour scale of a view, with what its ends mean; `bounded` if nothing can be more alike than `high`."""
+    return {
+        "colours": colours,
+        "title": title,
+        "low": f"{low:.3g} {_meaning(low, alike)}".strip(),
+        "high": f"{high:.3g} {_meaning(high, alike) if bounded or not alike else '(more alike)'}".strip(),
     }
 
 
@@ -82,7 +89,7 @@ def _meaning(end: float, similarity: bool) -> str:
     return "= same" if end == 0 else "(less alike)"
 
 
-def _number(value: Any, decimals: int) -> str:
+def number(value: Any, decimals: int) -> str:
     """Format with this many decimals, or with three significant digits if that would give 0."""
     value = float(value)
     fixed = f"{value:.{decimals}f}"
@@ -91,19 +98,19 @@ def _number(value: Any, decimals: int) -> str:
 
 def value_in_words(cell: xr.DataArray, level: float | None) -> str:
     """The value, with its interval of this level and its null if it has them."""
-    words = [_number(cell, 3)]
+    words = [number(cell, 3)]
     if "low" in cell.coords:
         words.append(
-            f"{f'{100 * level:.4g}% ' if level else ''}interval {_number(cell.low, 3)} to {_number(cell.high, 3)}"
+            f"{f'{100 * level:.4g}% ' if level else ''}interval {number(cell.low, 3)} to {number(cell.high, 3)}"
         )
     if "null_mean" in cell.coords:
-        words.append(f"unrelated text {_number(cell.null_mean, 3)}, p = {float(cell.p_value):.3f}")
+        words.append(f"unrelated text {number(cell.null_mean, 3)}, p = {float(cell.p_value):.3f}")
     if "calibrated" in cell.coords:
-        words.append(f"calibrated {_number(cell.calibrated, 2)}")
+        words.append(f"calibrated {number(cell.calibrated, 2)}")
     return "; ".join(words)
 
 
-def _ink(background: str) -> str:
+def ink(background: str) -> str:
     """Black or white, whichever stands out more (WCAG relative luminance)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(background)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

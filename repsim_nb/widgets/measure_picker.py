@@ -49,7 +49,7 @@ class MeasurePicker(Picker):
 
     def __init__(self, value: str = "cka", *, title: str = "Measure", **params: Any):
         self._choice = widgets.Dropdown(
-            options=_choices(), description="measure", tooltip="How two representations are compared", layout=FULL
+            options=choices(), description="measure", tooltip="How two representations are compared", layout=FULL
         )
         self._about = widgets.HTML()
         self._controls = widgets.VBox(layout=FULL)
@@ -67,7 +67,7 @@ class MeasurePicker(Picker):
 
     @traitlets.validate("value")
     def _valid(self, proposal: Any) -> str:
-        names = [name for _, name in _choices()]
+        names = [name for _, name in choices()]
         if proposal["value"] not in names:
             raise unknown("measure", proposal["value"], names, "See list_measures().")
         return proposal["value"]
@@ -115,7 +115,8 @@ class MeasurePicker(Picker):
         self.params = {**self.params, name: value}
 
 
-def _choices() -> list[tuple[str, str]]:
+def choices() -> list[tuple[str, str]]:
+    """Titles and names of the measures that compare layers."""
     measures = [get_measure(name) for name in list_measures().index]
     return [(m.title, m.name) for m in measures if type(m).__module__ != OF_LOGITS]
 

@@ -27,15 +27,15 @@ def as_python(
     if isinstance(q.corpus, tuple) or q.split is not None:
         split = {} if q.split is None else {"split": q.split}
         texts = list(q.corpus) if isinstance(q.corpus, tuple) else q.corpus
-        lines += [f"corpus = {_call('rs.load_corpus', texts, **split)}", ""]
+        lines += [f"corpus = {called('rs.load_corpus', texts, **split)}", ""]
         corpus = "corpus"
     if len(q.models_b) > 1:
         lines.append("results = {}")
     for b in q.models_b:
         models = [q.model_a] if b == q.model_a else [q.model_a, b]
-        how = ({} if q.corpus is None else {"corpus": _Code(corpus)}) | _measure(q) | q.options
+        how = ({} if q.corpus is None else {"corpus": Code(corpus)}) | _measure(q) | q.options
         name = "result" if len(q.models_b) == 1 else f"results[{b!r}]"
-        lines.append(f"{name} = {_call('rs.compare', *models, **how)}")
+        lines.append(f"{name} = {called('rs.compare', *models, **how)}")
     if len(q.models_b) > 1:
         lines.append(f"result = results[{against!r}]")
     lines.append("ax = rs.figures.heatmap(result)")
@@ -44,7 +44,7 @@ def as_python(
         if stitched is not None:
             text = repr(q.corpus) if q.named else corpus
             how = {"into": selected[1], "seed": q.sampling.seed, **stitched}
-            lines.append(f"stitched = {_call('rs.stitch', q.model_a, against, selected[0], _Code(text), **how)}")
+            lines.append(f"stitched = {called('rs.stitch', q.model_a, against, selected[0], Code(text), **how)}")
     return "\n".join(lines) + "\n"
 
 
@@ -59,47 +59,47 @@ def as_commands(question: Question, state: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-class _Code(str):
+class Code(str):
     """A piece of Python code whose repr is itself."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
-def _call(function: str, *values: Any, **named: Any) -> _Code:
+def called(function: str, *values: Any, **named: Any) -> Code:
     """The code of a function call, every value as Python code."""
     arguments = [*map(_python, values), *(f"{name}={_python(value)}" for name, value in named.items())]
-    return _Code(f"{function}({', '.join(arguments)})")
+    return Code(f"{function}({', '.join(arguments)})")
 
 
 def _python(value: Any) -> str:
     if isinstance(value, Packing):
-        return repr(value.kind) if value == Packing(value.kind) else _call("rs.Packing", **changed(value))
+        return repr(value.kind) if value == Packing(value.kind) else called("rs.Packing", **changed(value))
     return repr(value)
 
 
 def _measure(q: Question) -> dict[str, Any]:
     """The argument `measure`, if it is not the default."""
     if q.params:
-        return {"measure": _call("rs.get_measure", q.measure, **q.params)}
+        return {"measure": called("rs.get_measure", q.measure, **q.params)}
     return {} if q.measure == COMPARED.measure else {"measure": q.measure}
 
 
 def _closeup(q: Question, b: str, selected: tuple[int, int], corpus: str) -> list[str]:
     models = [b] if q.same_sides(b) else [q.model_a, b]
     layers = [q.layers("a"), q.layers("b")][: len(models)]
-    extracted = _call("rs.extract_aligned", _Code("models"), _Code(corpus), layers, **changed(q.sampling))
+    extracted = called("rs.extract_aligned", Code("models"), Code(corpus), layers, **changed(q.sampling))
     lines = [f"models = [rs.load_model(name) for name in {models!r}]", f"activations = {extracted}"]
     if q.controls:
-        controls = _call("rs.controls.Controls", **changed(q.controls))
+        controls = called("rs.controls.Controls", **changed(q.controls))
         lines.append(f"activations, _ = {controls}.applied(*activations)")
-    x, y = (_Code(f"activations[{side}][{layer}]") for side, layer in zip((0, -1), selected, strict=True))
-    tokens = [_Code(name) for name in ("closeup", "models[0]", "activations[0]", corpus)]
+    x, y = (Code(f"activations[{side}][{layer}]") for side, layer in zip((0, -1), selected, strict=True))
+    tokens = [Code(name) for name in ("closeup", "models[0]", "activations[0]", corpus)]
     return [
         *lines,
-        f"closeup = {_call('rs.closeup.shared_axes', x, y, seed=q.sampling.seed)}",
+        f"closeup = {called('rs.closeup.shared_axes', x, y, seed=q.sampling.seed)}",
         "points = rs.figures.projection(closeup)",
-        f"tokens = {_call('rs.closeup.most_different', *tokens)}",
+        f"tokens = {called('rs.closeup.most_different', *tokens)}",
     ]
 
 

@@ -70,10 +70,10 @@ class Setup(widgets.Box):
         self.layers_a.value, self.layers_b.value = q.layers_a, q.layers_b
         super().__init__(
             [
-                _card(self.model_a, self.layers_a),
-                _card(self.models_b, self.layers_b),
-                _card(self.measure, self.uncertainty),
-                _card(self.corpus, self.also),
+                card(self.model_a, self.layers_a),
+                card(self.models_b, self.layers_b),
+                card(self.measure, self.uncertainty),
+                card(self.corpus, self.also),
             ]
         )
         self.add_class("repsim-setup")
@@ -140,7 +140,8 @@ class Setup(widgets.Box):
         self.also.value = f'<p class="repsim-note">Other options: {escape(words)}</p>' if words else ""
 
 
-def _card(*pickers: widgets.Widget) -> widgets.VBox:
-    card = widgets.VBox(pickers)
-    card.add_class("repsim-card")
-    return card
+def card(*pickers: widgets.Widget) -> widgets.VBox:
+    """Pickers in one frame."""
+    framed = widgets.VBox(pickers)
+    framed.add_class("repsim-card")
+    return framed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, fields
 from types import NoneType
 from typing import Any
@@ -15,6 +15,7 @@ from repsim_nb.models import Packing
 from repsim_nb.uncertainty import Uncertainty
 from repsim_nb.widgets.question import Question, changed, settings
 
+Check = Callable[[Any], bool]
 BOTH = Uncertainty("permutation", 0.95)  # the default of the checkbox "null and interval"
 
 
@@ -33,7 +34,7 @@ def to_json(question: Question, **more: Any) -> str:
         **settings(q.sampling, q.uncertainty, q.controls),
         **more,
     }
-    return json.dumps(saved, ensure_ascii=False, default=_plain)
+    return json.dumps(saved, ensure_ascii=False, default=as_plain)
 
 
 def from_json(text: str) -> tuple[Question, dict[str, Any]]:
@@ -44,28 +45,51 @@ def from_json(text: str) -> tuple[Question, dict[str, Any]]:
     InputError
         The text was not written by `to_json`, or a value is out of range.
     """
-    try:
-        saved = json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"This is not a saved state: {error}. Give the whole text that was saved.") from None
-    if not isinstance(saved, dict) or not {"model_a", "models_b"} <= saved.keys():
-        raise InputError("This is not a saved state of an explorer: it names no models. Give the whole text.")
-    if set(saved) - EXPECTED.keys():
-        raise unknown("entry of a saved state", min(set(saved) - EXPECTED.keys()), EXPECTED)
-    saved = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
-    for name, value in saved.items():
-        if not EXPECTED[name][0](value):
-            raise InputError(f"Saved state: {name} is {value!r}; expected {EXPECTED[name][1]}.")
-    if saved.pop("uncertainty", False):  # from before null and interval were entries of their own
-        saved = changed(BOTH) | saved
-    if isinstance(saved.get("packing"), dict):
-        saved["packing"] = _packing(saved["packing"])
-    sampling, uncertainty, controls = (_taken(of, saved) for of in (Sampling, Uncertainty, Controls))
+    saved = checked(text, EXPECTED, {"model_a", "models_b"}, "an explorer")
+    sampling, uncertainty, controls = (taken(of, saved) for of in (Sampling, Uncertainty, Controls))
     own = {f.name: saved.pop(f.name) for f in fields(Question) if f.name in saved}
     return Question(**own, sampling=sampling, uncertainty=uncertainty, controls=controls), saved
 
 
-def _taken(of: type, saved: dict[str, Any]) -> Any:
+def checked(text: str, expected: Mapping[str, tuple[Check, str]], needed: Set[str], whose: str) -> dict[str, Any]:
+    """Read the entries of a saved state, with lists as tuples.
+
+    Parameters
+    ----------
+    text
+        What was saved.
+    expected
+        Entry -> check of its value, and what it may be in words.
+    needed
+        Entries that every saved state has.
+    whose
+        Of what the state is, in words.
+
+    Raises
+    ------
+    InputError
+        It is no saved state, or has an unknown entry or a wrong value.
+    """
+    try:
+        saved = json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"This is not a saved state: {error}. Give the whole text that was saved.") from None
+    if not isinstance(saved, dict) or not needed <= saved.keys():
+        raise InputError(f"This is not a saved state of {whose}: it names no models. Give the whole text.")
+    if set(saved) - expected.keys():
+        raise unknown("entry of a saved state", min(set(saved) - expected.keys()), expected)
+    saved = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+    for name, value in saved.items():
+        if not expected[name][0](value):
+            raise InputError(f"Saved state: {name} is {value!r}; expected {expected[name][1]}.")
+    if saved.pop("uncertainty", False):  # from before null and interval were entries of their own
+        saved = changed(BOTH) | saved
+    if isinstance(saved.get("packing"), dict):
+        saved["packing"] = _packing(saved["packing"])
+    return saved
+
+
+def taken(of: type, saved: dict[str, Any]) -> Any:
     """Build an object from the entries that are its fields, removing them, except the seed, which two objects share."""
     own = {f.name: saved[f.name] for f in fields(of) if f.name in saved and f.name != "groups"}
     for name in own:
@@ -78,56 +102,59 @@ def _packing(entries: dict[str, Any]) -> Packing:
     names = [f.name for f in fields(Packing)]
     if set(entries) - set(names):
         raise unknown("entry of packing", min(set(entries) - set(names)), names)
-    if not _is(bool, NoneType)(entries.get("bos")):
+    if not one_of(bool, NoneType)(entries.get("bos")):
         raise InputError(f"Saved state: bos of packing is {entries['bos']!r}; expected true, false or null.")
     return Packing(**entries)
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """JSON for a packing, by its name if that is enough, and for numpy numbers."""
     if isinstance(value, Packing):
         return value.kind if value == Packing(value.kind) else asdict(value)
     return value.item()
 
 
-def _is(*types: type) -> Callable[[Any], bool]:
+def one_of(*types: type) -> Check:
+    """A check: of one of these types."""
     return lambda value: type(value) in types
 
 
-def _all(kind: type) -> Callable[[Any], bool]:
+def all_of(kind: type) -> Check:
+    """A check: a tuple of values of this type, not empty."""
     return lambda value: type(value) is tuple and len(value) > 0 and all(type(item) is kind for item in value)
 
 
-def _either(*checks: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def either(*checks: Check) -> Check:
+    """A check: one of these passes."""
     return lambda value: any(check(value) for check in checks)
 
 
-_NAME, _NUMBER, _FLAG = (_is(str), "a string"), (_is(int), "an integer"), (_is(bool), "true or false")
-_LAYERS = _either(_is(str), _all(int)), '"all" or a list of positions'
+_NAME, _NUMBER, _FLAG = (one_of(str), "a string"), (one_of(int), "an integer"), (one_of(bool), "true or false")
+_LAYERS = either(one_of(str), all_of(int)), '"all" or a list of positions'
 # what each entry of a saved state may be, with lists as tuples
-EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+EXPECTED: dict[str, tuple[Check, str]] = {
     "model_a": _NAME,
-    "models_b": (_either(_is(str), _all(str)), "a list of names"),
+    "models_b": (either(one_of(str), all_of(str)), "a list of names"),
     "measure": _NAME,
-    "params": (_is(dict), "names with their values"),
-    "corpus": (_either(_is(str, NoneType), _all(str)), "a name, a list of texts or null"),
-    "split": (_is(str, NoneType), "a name or null"),
+    "params": (one_of(dict), "names with their values"),
+    "corpus": (either(one_of(str, NoneType), all_of(str)), "a name, a list of texts or null"),
+    "split": (one_of(str, NoneType), "a name or null"),
     "layers_a": _LAYERS,
     "layers_b": _LAYERS,
     "site": _NAME,
     "rows": _NAME,
     "n_rows": _NUMBER,
-    "rows_per_document": (_is(int, NoneType), "an integer or null"),
+    "rows_per_document": (one_of(int, NoneType), "an integer or null"),
     "seed": _NUMBER,
-    "packing": (_is(str, dict), "a name, or kind, length and bos"),
-    "null": (_is(str, int, NoneType), "a name, a number of permutations or null"),
-    "interval": (_is(float, bool, NoneType), "a level, true or null"),
+    "packing": (one_of(str, dict), "a name, or kind, length and bos"),
+    "null": (one_of(str, int, NoneType), "a name, a number of permutations or null"),
+    "interval": (one_of(float, bool, NoneType), "a level, true or null"),
     "between_documents": _FLAG,
     "leave_out_first": _NUMBER,
-    "leave_out_norms": (_is(int, float, NoneType), "a number or null"),
+    "leave_out_norms": (one_of(int, float, NoneType), "a number or null"),
     "standardize": _FLAG,
     "remove_components": _NUMBER,
     "uncertainty": _FLAG,
     "against": _NAME,
-    "selected": (lambda value: value is None or (_all(int)(value) and len(value) == 2), "two layers or null"),
+    "selected": (lambda value: value is None or (all_of(int)(value) and len(value) == 2), "two layers or null"),
 }

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from repsim_nb.activations import Sampling
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.comparison.cost import expected_bytes
-from repsim_nb.comparison.population.asked import Population
 from repsim_nb.comparison.population.chosen_layers import LayerChoice
 from repsim_nb.comparison.population.members import PER_DOCUMENT, check_equal_rows
+from repsim_nb.comparison.population.roster import Roster
 from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.registry import as_parameter
@@ -192,7 +192,7 @@ def estimate_models(
     uncertainty = Uncertainty(null, None, None, between_documents, seed)
     Controls(leave_out_first, leave_out_norms, standardize, remove_components)
     resources = Resources(memory_limit=memory_limit, batch_tokens=batch_tokens)
-    population = Population.of(models, corpora, LayerChoice(layers), sampling)
+    population = Roster.of(models, corpora, LayerChoice(layers), sampling)
     return expected(population, chosen_measures(measures), uncertainty, resources)
 
 
@@ -212,7 +212,7 @@ def chosen_measures(measures: str | Measure | Sequence[str | Measure]) -> list[M
 
 
 def expected(
-    population: Population, measures: Sequence[Measure], uncertainty: Uncertainty, resources: Resources
+    population: Roster, measures: Sequence[Measure], uncertainty: Uncertainty, resources: Resources
 ) -> PopulationEstimate:
     """`estimate_models` with its options as objects."""
     texts = population.texts
@@ -233,7 +233,7 @@ def expected(
 
 
 def check_room(
-    about: PopulationEstimate, population: Population, measures: Sequence[Measure], uncertainty: Uncertainty
+    about: PopulationEstimate, population: Roster, measures: Sequence[Measure], uncertainty: Uncertainty
 ) -> None:
     """Raise if activations and the work on them exceed the limit."""
     widths, limit = population.widths(), about.limit
@@ -253,7 +253,7 @@ def check_room(
         )
 
 
-def _demand(shape: Shape, population: Population, place: int, resources: Resources) -> Demand:
+def _demand(shape: Shape, population: Roster, place: int, resources: Resources) -> Demand:
     sampling, layers = next(iter(population.texts.values())), population.layers[place]
     about = expected_bytes([shape], [layers], get_measure("cka"), sampling, resources=resources)
     loaded_later = not isinstance(population.given[place].what, Model)
@@ -266,7 +266,7 @@ def _rows_of(sampling: Sampling) -> int:
 
 
 def _work(
-    measure: Measure, n: int, widths: Sequence[Sequence[int]], population: Population, uncertainty: Uncertainty
+    measure: Measure, n: int, widths: Sequence[Sequence[int]], population: Roster, uncertainty: Uncertainty
 ) -> int:
     """Bytes of the layers of one unit and of a measure's work on them."""
     copies = 2 if uncertainty.resampled else 1

@@ -14,10 +14,10 @@ from repsim_nb.activations import Activations, Sampling, Store
 from repsim_nb.activations.in_turn import InTurn, in_turn
 from repsim_nb.activations.store import as_store
 from repsim_nb.comparison.controls import Controls
-from repsim_nb.comparison.population.asked import Population
 from repsim_nb.comparison.population.budget import CHEAP, check_room, chosen_measures, expected
 from repsim_nb.comparison.population.chosen_layers import LayerChoice
 from repsim_nb.comparison.population.exchanged import Exchange
+from repsim_nb.comparison.population.found_again import find_again, keep, key_of
 from repsim_nb.comparison.population.labels import Text, labelled_pairs, units_of
 from repsim_nb.comparison.population.members import (
     Member,
@@ -26,6 +26,7 @@ from repsim_nb.comparison.population.members import (
     matched,
     with_controls,
 )
+from repsim_nb.comparison.population.roster import Roster
 from repsim_nb.comparison.population.squares import Found, Unit, finished
 from repsim_nb.comparison.rows import Rows, check_sampled
 from repsim_nb.errors import InputError, check_effect, named_arguments
@@ -104,9 +105,10 @@ def compare_models(
         As in `compare`. Rows left out for one model are left out for all.
     store, memory_limit, batch_tokens, executor
         Resources; see `system.resources.Resources`. Activations go to `store`, and so do finished squares of pairs (a
-        measure of a layer in a corpus), so that an interrupted call resumes with what is missing. Without a store they
-        go to a temporary folder. Units of work are the extraction of a model in a corpus, which needs its name, and
-        one measure of a layer, or of a pair for layers="best".
+        measure of a layer in a corpus), so that an interrupted call resumes with what is missing, and the result, so
+        that an equal call loads no model. Without a store they go to a temporary folder. Units of work are the
+        extraction of a model in a corpus, which needs its name, and one measure of a layer, or of a pair for
+        layers="best".
 
     Returns
     -------
@@ -167,7 +169,7 @@ def compare_models(
         raise InputError(f'null={null!r} is not available for many models; expected "permutation" or a number.')
     for measure in chosen:
         check_sampled(measure, uncertainty)
-    population = Population.of(
+    population = Roster.of(
         models, corpora, choice, Sampling(None, site, rows, n_rows, rows_per_document, seed, packing)
     )
     if not population.shapes:
@@ -183,14 +185,20 @@ def compare_models(
             f"The activations need {readable_size(about.stored)}, and {resources.store!r} may not grow so large. Give "
             "store= a Store with a larger limit."
         )
+    key = None if resources.store is None else key_of(population, chosen, uncertainty, controls)
+    if key is not None and (again := find_again(resources.store, key)) is not None:
+        return again
     with TemporaryDirectory(prefix="repsim-nb-", ignore_cleanup_errors=True) as folder:
         texts = _members(population, resources, Store(folder, SCRATCH_LIMIT))
         texts = [replace(text, members=tuple(with_controls(text.members, controls))) for text in texts]
         found = _found(texts, chosen, choice, uncertainty, resources)
-    return labelled_pairs(texts, chosen, choice, found, uncertainty)
+    result = labelled_pairs(texts, chosen, choice, found, uncertainty)
+    if key is not None:
+        keep(resources.store, key, result)
+    return result
 
 
-def _members(population: Population, resources: Resources, scratch: Store) -> list[Text]:
+def _members(population: Roster, resources: Resources, scratch: Store) -> list[Text]:
     """Every text with all members at its rows."""
     samplings, places = list(population.texts.values()), list(population.shapes)
     models = tuple(population.given[place].what for place in places)
@@ -216,7 +224,7 @@ def _members(population: Population, resources: Resources, scratch: Store) -> li
     return texts
 
 
-def _name(population: Population, place: int, acts: Activations) -> str:
+def _name(population: Roster, place: int, acts: Activations) -> str:
     return population.given[place].name or acts.provenance["model"]["model"]
 
 

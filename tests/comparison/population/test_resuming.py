@@ -17,6 +17,7 @@ from repsim_nb.activations import in_turn
 from repsim_nb.activations.extraction import Plan
 from repsim_nb.comparison.population import CHEAP
 from repsim_nb.comparison.population.squares import BestLayers, Square
+from repsim_nb.models.content import content_sha256
 
 TWELVE = [
     *(f"tiny-neox-{shape}" for shape in ("w32-d2", "w64-d2", "w128-d2", "w32-d4", "w64-d4", "w32-d2@step0")),
@@ -105,8 +106,10 @@ def test_compare_models_computes_only_what_a_store_lacks(counts, tmp_path):
 def test_a_damaged_result_is_computed_again(counts, tmp_path):
     how = {"layers": "last", "n_rows": 60, "store": tmp_path}
     before = rs.compare_models(TWELVE[:2], "cka", CORPORA["prose"], **how)
-    (path,) = tmp_path.glob("results/*.npz")
-    path.write_bytes(path.read_bytes()[:100])
+    square_and_whole = list(tmp_path.glob("results/*.npz"))
+    assert len(square_and_whole) == 2
+    for path in square_and_whole:
+        path.write_bytes(path.read_bytes()[:100])
     xr.testing.assert_equal(rs.compare_models(TWELVE[:2], "cka", CORPORA["prose"], **how), before)
     assert counts == {"runs": 2, "squares": 2}
 
@@ -123,7 +126,8 @@ def test_compare_models_holds_one_of_twelve_models_at_a_time(monkeypatch, tmp_pa
 
     monkeypatch.setattr(in_turn, "load_model", watched)
     found = rs.compare_models(TWELVE, CHEAP, CORPORA, layers="last", n_rows=160)
-    assert len(alive) == 24, "each once for its tokenizer and once to run it on both texts"
+    tokenizers = {content_sha256(name, weights=False) for name in TWELVE}
+    assert len(alive) == len(tokenizers) + 12, "once for each tokenizer, and each to run it on both texts"
     assert list(found) == list(CHEAP)
     assert dict(found.sizes) == {"corpus": 2, "model_a": 12, "model_b": 12}
     assert all(np.isfinite(values).all() for values in found.values())

@@ -17,7 +17,7 @@ from repsim_nb.models.shape import Shape, shape_of
 
 
 @dataclass(frozen=True)
-class Population:
+class Roster:
     """Models, activations and arrays to compare in one or several texts.
 
     Attributes
@@ -41,7 +41,7 @@ class Population:
     layers: tuple[list[int], ...]
 
     @classmethod
-    def of(cls, models: Any, corpora: Any, choice: LayerChoice, sampling: Sampling) -> Population:
+    def of(cls, models: Any, corpora: Any, choice: LayerChoice, sampling: Sampling) -> Roster:
         """Read the arguments; of models given by name only the configs.
 
         Raises

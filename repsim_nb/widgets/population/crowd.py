@@ -1,0 +1,82 @@
+"""The map of models, to point at, click, or walk through with the arrow keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import numpy as np
+import traitlets
+
+from repsim_nb.figures.points import in_plane
+from repsim_nb.widgets.picker import STYLE
+from repsim_nb.widgets.population.colours import Colours
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDTH, HEIGHT, MARGIN = 480, 400, 28  # of the viewBox in crowd.js
+FEW = 16  # models that are named beside their points
+
+
+class Crowd(anywidget.AnyWidget):
+    """Models as points in the plane by classical scaling of their dissimilarities.
+
+    Attributes
+    ----------
+    chosen
+        Trait: places of at most two models, from 0.
+    view
+        Trait: everything that is shown.
+    """
+
+    _esm = Path(__file__).with_name("crowd.js")
+    _css = STYLE
+    view = traitlets.Dict().tag(sync=True)
+    chosen = traitlets.List(traitlets.Int()).tag(sync=True)
+
+
+def view_of(table: pd.DataFrame, title: str, colours: Colours, series: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
+    """The map of a symmetric model x model table.
+
+    Parameters
+    ----------
+    table
+        Dissimilarities, indexed by model.
+    title
+        The measure and what else is shown, in words.
+    colours
+        Colour and shape of each model.
+    series
+        Models to join with a line, such as checkpoints in order.
+    """
+    points, held, stress = in_plane(table)
+    span = np.ptp(points, axis=0).max() or 1.0
+    scale = min(WIDTH, HEIGHT) - 2 * MARGIN
+    middle = (points.max(0) + points.min(0)) / 2
+    placed = (points - middle) / span * scale * [1, -1] + [WIDTH / 2, HEIGHT / 2]
+    at = {name: [round(float(v), 1) for v in place] for name, place in zip(table.index, placed, strict=True)}
+    return {
+        "title": title,
+        "label": f"Map of {len(table)} models by {title}",
+        "hint": "Point at a model for its name. Choose two, by click or with arrow keys and Enter, to compare layers.",
+        "points": [
+            {
+                "name": name,
+                "short": name.rsplit("/", 1)[-1],
+                "words": f"{name}: {colours.words(name)}" if colours.words(name) else name,
+                "x": at[name][0],
+                "y": at[name][1],
+                "colour": colours.colour(name),
+                "shape": colours.shape(name),
+                "shown": len(table) <= FEW,
+            }
+            for name in table.index
+        ],
+        "lines": [[at[name] for name in each if name in at] for each in series],
+        "legend": colours.legend,
+        "note": f"Distances in the plane are approximate: it holds {held:.0%} of the squared ones, stress {stress:.2f} "
+        "(0.05 is good, 0.2 poor).",
+    }

@@ -1,0 +1,483 @@
+"""The class `Population`: from many models to a pair, its layers and their tokens."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+import traitlets
+
+from repsim_nb.activations import Sampling, Store
+from repsim_nb.comparison import compare_models, estimate_models
+from repsim_nb.comparison.controls import Controls
+from repsim_nb.errors import InputError, named_arguments, unknown
+from repsim_nb.measures import Measure, get_measure
+from repsim_nb.measures.registry import as_parameter
+from repsim_nb.models import Packing
+from repsim_nb.system.memory import readable_size
+from repsim_nb.system.resources import Resources
+from repsim_nb.uncertainty import Uncertainty
+from repsim_nb.widgets.assignment import Parts
+from repsim_nb.widgets.bar import Bar
+from repsim_nb.widgets.choice import Choice
+from repsim_nb.widgets.explorer import CANCELLED, DONE, FAILED, IDLE, RUNNING
+from repsim_nb.widgets.guard import Alert
+from repsim_nb.widgets.model_picker import needs_download
+from repsim_nb.widgets.picker import Frame
+from repsim_nb.widgets.population import squares_shown
+from repsim_nb.widgets.population.asked import Asked
+from repsim_nb.widgets.population.colours import Colours, columns_of
+from repsim_nb.widgets.population.findings import findings
+from repsim_nb.widgets.population.map_and_matrix import MapAndMatrix, TwoModels
+from repsim_nb.widgets.population.pickers import Pickers
+from repsim_nb.widgets.population.population_files import write
+from repsim_nb.widgets.population.walk import Walk
+from repsim_nb.widgets.question import changed
+from repsim_nb.widgets.takeaway import TakeAway
+from repsim_nb.widgets.views import box
+from repsim_nb.widgets.work import Work
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+DEFAULT = ("tiny-neox-w32-d2", "tiny-neox-w32-d4", "tiny-neox-w64-d2", "tiny-neox-w64-d4")
+
+
+class Population(Parts):
+    """Many models at once: their map and the matrix of all pairs, and the way down to layers and tokens.
+
+    Choose a pair on the map or in the matrix, and the explorer of its layers appears below; choose a cell there, and
+    the tokens that differ most are shown. Nothing is downloaded before `Run` is pressed or `run()` is called.
+
+    Parameters
+    ----------
+    models
+        Names of at least two models, of any depth, width, kind and tokenizer.
+    measures
+        One or more names, or configured measures.
+    corpora
+        A name from `list_corpora()`, a path, a hub id, or several; None is the corpus the first model was made for.
+    layers
+        "last", "relative", "best" or "all", as in `compare_models`.
+    site, rows, n_rows, rows_per_document, seed, packing, null
+        As in `compare_models`, but with fewer rows, so that the first map appears soon.
+    between_documents, leave_out_first, leave_out_norms, standardize, remove_components
+        As in `compare_models`.
+    table
+        More about the models, indexed by name: accuracy, loss, a group. Its columns can colour the map.
+    store, memory_limit, batch_tokens
+        What a run may use. They belong to this widget and are not saved with its state. With a store, a second run
+        finds the activations.
+
+    Attributes
+    ----------
+    models, measures, corpus, null
+        The pickers, each with a trait `value`, and the checkbox.
+    measure, place, text, colour
+        Choices of what is shown, each with a trait `value`: a measure, a layer or relative depth, a text, and the
+        column that colours the models.
+    pair
+        Trait: two models, or None.
+    status, error
+        Read-only traits, as in `Explorer`.
+
+    Raises
+    ------
+    InputError
+        An unknown model, measure, corpus or argument; a value out of range.
+    """
+
+    status = traitlets.Unicode(IDLE, read_only=True)
+    error = traitlets.Unicode("", read_only=True)
+    pair = traitlets.Any(None, allow_none=True)
+
+    @named_arguments(as_parameter)
+    def __init__(
+        self,
+        models: Sequence[str] = DEFAULT,
+        measures: str | Measure | Sequence[str | Measure] = ("cka", "procrustes"),
+        corpora: str | Sequence[str] | None = None,
+        *,
+        layers: str = "last",
+        site: str = "resid_post",
+        rows: str = "tokens",
+        n_rows: int = 1000,
+        rows_per_document: int | None = None,
+        seed: int = 0,
+        packing: str | Packing = "documents",
+        null: str | int | None = None,
+        between_documents: bool = False,
+        leave_out_first: int = 0,
+        leave_out_norms: float | None = None,
+        standardize: bool = False,
+        remove_components: int = 0,
+        table: pd.DataFrame | None = None,
+        store: Store | str | bool | None = None,
+        memory_limit: int | None = None,
+        batch_tokens: int | None = None,
+    ):
+        given = [measures] if isinstance(measures, str | Measure) else measures
+        asked = Asked(
+            tuple([models] if isinstance(models, str) else models),
+            {measure.name: changed(measure) for measure in map(get_measure, given)},
+            () if corpora is None else (corpora,) if isinstance(corpora, str) else tuple(corpora),
+            layers,
+            Sampling(None, site, rows, n_rows, rows_per_document, seed, packing),
+            Uncertainty(null, None, None, between_documents, seed),
+            Controls(leave_out_first, leave_out_norms, standardize, remove_components),
+        )
+        self._resources = Resources(store, memory_limit, batch_tokens)
+        self._table = table
+        self._result: xr.Dataset | None = None
+        self._asked: Asked | None = None  # what `_result` answers
+        self._wanted: dict[str, Any] = {}  # to be shown after the next run
+        self._busy = False  # while choices of what is shown are set here
+
+        self._setup = Pickers(asked)
+        self.models, self.measures = self._setup.models, self._setup.measures
+        self.corpus, self.null = self._setup.corpus, self._setup.null
+        self._bar, self.alert = Bar(self.start, self.cancel), Alert()
+        self._work = Work(self._bar, self.alert, lambda text: self.set_trait("error", text))
+        self.measure = Choice(description="measure", tooltip="The measure that is shown")
+        self.place = Choice(description="layers", tooltip="Which layers are shown")
+        self.text = Choice(description="text", tooltip="The text that is shown")
+        self.colour = Choice(description="colour by", tooltip="What the colours of the map mean")
+        self.calibrated = widgets.Checkbox(description="calibrated scores", indent=False)
+        shown = box("repsim-shown", self.measure, self.place, self.text, self.colour, self.calibrated)
+        self._views, self._findings, self._walk = MapAndMatrix(self._pick), widgets.HTML(), Walk()
+        self._findings.add_class("repsim-findings")
+        self._take_away = TakeAway()
+        self._results = box("repsim-crowd-results", shown, self._views, self._findings)
+        self._results.layout.display = "none"
+        parts = [self._setup, self._bar, self.alert, self._results, self._walk, self._take_away]
+        super().__init__([Frame("Population"), *parts])  # top to bottom, the order of the Tab key
+        for name in ("repsim", "repsim-explorer", "repsim-population"):
+            self.add_class(name)
+        self._setup.on_change(self._changed)
+        for control in (self.measure, self.place, self.text, self.colour, self.calibrated):
+            control.observe(self._reshow, "value")
+        self._take_away.export.on_click(lambda _: self._export_here())
+        self._take_away.restore.on_click(lambda _: self._restore_here())
+        self._changed()
+
+    # What is asked, and the answer.
+
+    @property
+    def asked(self) -> Asked:
+        """What the pickers ask."""
+        return self._setup.asked
+
+    @property
+    def result(self) -> xr.Dataset | None:
+        """What `compare_models` returned; None before the first run."""
+        return self._result
+
+    @property
+    def explorer(self) -> Any:
+        """The explorer of the layers of the chosen pair, or None."""
+        return self._walk.explorer
+
+    @property
+    def code(self) -> str:
+        """Python code for what is shown; before the first run, for what the pickers ask."""
+        asked = self._asked or self.asked
+        if self._result is None:
+            return asked.as_python(None, next(iter(asked.measures)), {})
+        select = squares_shown.selection(self._result, self.place.value, self.text.value)
+        return asked.as_python(self.pair, self.measure.value, {str(name): value for name, value in select.items()})
+
+    @property
+    def command(self) -> str:
+        """The same comparison as a shell command."""
+        return (self._asked or self.asked).as_command()
+
+    def run(self) -> xr.Dataset:
+        """Compare all models, wait, and return the result.
+
+        Raises
+        ------
+        InputError
+            Or any other error of the run; the widget shows it as well.
+        """
+        self.start()
+        try:
+            self.wait()
+        except BaseException:  # such as Ctrl-C
+            self.cancel()
+            raise
+        if self.alert.error is not None:
+            raise self.alert.error
+        if self._result is None:
+            raise InputError("The run was cancelled before there was a result. Run it again.")
+        return self._result
+
+    def start(self) -> None:
+        """Compare in the background, as the Run button does. A run in progress is stopped."""
+        self._work.clear()
+        with self._work.guard():
+            asked, began = self.asked, time.perf_counter()
+
+            def work() -> xr.Dataset:
+                how = changed(self._resources)
+                return compare_models(list(asked.models), asked.configured, asked.texts, **asked.options, **how)
+
+            def done(found: xr.Dataset, said: list[str]) -> None:
+                self._take(asked, found)
+                self._bar.say(f"Done in {time.perf_counter() - began:.1f} s. {' '.join(said)}")
+                self.set_trait("status", DONE)
+
+            def failed(error: Exception) -> None:
+                self.set_trait("status", FAILED)
+                self._bar.say("")
+                self._work.fail(error)
+
+            self.set_trait("status", RUNNING)
+            self._bar.say("Starting")
+            self._work.start("run", work, done, failed)
+
+    def cancel(self) -> None:
+        """Stop a run in progress; the last result is kept."""
+        self._work.give_up("run", "findings")
+        if self.status == RUNNING:
+            self.set_trait("status", CANCELLED)
+        self._bar.busy = False
+        self._bar.say("Cancelled. The last result is kept." if self._result is not None else "Cancelled.")
+
+    def wait(self) -> None:
+        """Wait until nothing runs in the background."""
+        self._work.wait()
+        if self._walk.explorer is not None:
+            self._walk.explorer.wait()
+
+    # Saving and restoring.
+
+    @property
+    def state(self) -> str:
+        """What is chosen and shown, as one line of JSON; set it to restore."""
+        if self._wanted or self._result is None:
+            return self.asked.to_json(**self._wanted)
+        own = {name: getattr(self, name).value for name in ("measure", "place", "text", "colour")}
+        return self.asked.to_json(**own, pair=self.pair)
+
+    @state.setter
+    def state(self, text: str) -> None:
+        asked, shown = Asked.from_json(text)
+        before = self.asked
+        try:
+            self._setup.choose(asked)
+        except Exception:
+            self._setup.choose(before)
+            raise
+        self._wanted = shown
+        self._changed()
+
+    @classmethod
+    def from_state(cls, text: str) -> Population:
+        """Return a population as it was when its `state` was saved; what was shown is restored after the run.
+
+        Raises
+        ------
+        InputError
+            The text is not a saved state, or names something that does not exist.
+        """
+        found = cls()
+        found.state = text
+        return found
+
+    def export(self, folder: str | os.PathLike[str] | None = None) -> list[Path]:
+        """Write the map and the matrix as SVG and PNG with captions, and all numbers as CSV and NetCDF.
+
+        Parameters
+        ----------
+        folder
+            As in `Explorer.export`.
+
+        Returns
+        -------
+        list[Path]
+            The files written.
+
+        Raises
+        ------
+        InputError
+            Nothing has been run, or a folder that cannot be written to.
+        """
+        if self._result is None:
+            raise InputError("There is nothing to export yet. Run a comparison first.")
+        return write(self._result, self._shown(), self._title(), self._colours().groups, folder)
+
+    # Inside: callbacks, all of them under the guard.
+
+    def _changed(self, change: Any = None) -> None:
+        """Update the estimate and the texts to copy after a choice."""
+        with self._work.guard():
+            self._refresh()
+            self._bar.tell_cost(self._cost())
+
+    def _refresh(self) -> None:
+        self._take_away.code.text, self._take_away.command.text = self.code, self.command
+        self._take_away.state.value = self.state
+
+    def _cost(self) -> str:
+        """What a run will take, as far as it is known without loading a model."""
+        asked = self.asked
+        downloads = [name for name in asked.models if needs_download(name)]
+        if downloads:
+            return f"{len(asked.models)} models · downloads {', '.join(downloads)}"
+        about = estimate_models(
+            list(asked.models),
+            asked.configured,
+            asked.texts,
+            **asked.options,
+            memory_limit=self._resources.memory_limit,
+        )
+        rows = " and ".join(f"{n:,}" for n in about.rows)
+        return (
+            f"{len(asked.models)} models, {about.pairs:,} pairs · {rows} rows · {readable_size(about.stored)} on disk "
+            f"· about {readable_size(about.peak)} of memory"
+        )
+
+    def _take(self, asked: Asked, found: xr.Dataset) -> None:
+        """Show a new result."""
+        self._result, self._asked = found, asked
+        wanted, self._wanted = self._wanted, {}
+        names, places, texts = (
+            [str(name) for name in found.data_vars],
+            squares_shown.places(found),
+            squares_shown.texts(found),
+        )
+        columns = list(columns_of(asked.models, self._table))
+        self._busy = True
+        try:
+            offered = {
+                "measure": [(found[name].attrs["long_name"], name) for name in names],
+                "place": [(squares_shown.in_words(found, place), place) for place in places],
+                "text": [(name, name) for name in texts],
+                "colour": [("one colour", None), *((name, name) for name in columns)],
+            }
+            for name, options in offered.items():
+                control = getattr(self, name)
+                control.options = options
+                control.layout.display = "" if len(options) > 1 else "none"
+                values = [value for _, value in options]
+                first = values[-1] if name == "place" and values else (values or [None])[0]
+                first = columns[0] if name == "colour" and columns else first
+                kept = wanted.get(name, control.value)
+                control.value = kept if kept in values and kept is not None else first
+            self.calibrated.layout.display = "" if asked.uncertainty.resampled else "none"
+        finally:
+            self._busy = False
+        pair = wanted.get("pair", self.pair)
+        self.pair = None
+        self._draw()
+        self._results.layout.display = ""
+        if pair is not None and set(pair) <= set(asked.models):
+            self.pair = tuple(pair)
+        self._refresh()
+
+    def _shown(self) -> xr.DataArray:
+        assert self._result is not None
+        return squares_shown.one(self._result, self.measure.value, self.place.value, self.text.value)
+
+    def _title(self) -> str:
+        assert self._result is not None
+        parts = [str(self._result[self.measure.value].attrs["long_name"])]
+        if self.place.value is not None:
+            parts.append(squares_shown.in_words(self._result, self.place.value))
+        if self.text.value is not None:
+            parts.append(str(self.text.value))
+        return ", ".join(parts)
+
+    def _colours(self) -> Colours:
+        assert self._asked is not None
+        column = self.colour.value
+        return Colours(column, columns_of(self._asked.models, self._table).get(column)) if column else Colours()
+
+    def _draw(self) -> None:
+        """Draw the map and the matrix, and ask what they show."""
+        assert self._result is not None
+        assert self._asked is not None
+        table, colours = self._shown(), self._colours()
+        calibrated = bool(self.calibrated.value) and "calibrated" in table.coords
+        self._views.show(table, self._title(), colours, squares_shown.series(self._asked.models), calibrated)
+        self._views.mark(self.pair)
+        apart, others = squares_shown.both_ways(table), squares_shown.every(self._result, self.place.value)
+        self._findings.value = ""
+
+        def work() -> str:
+            return findings(apart, others, colours.groups, colours.column)
+
+        def done(html: str, said: list[str]) -> None:
+            self._findings.value = html
+
+        self._work.start("findings", work, done, quiet=True)
+
+    def _reshow(self, change: Any) -> None:
+        """Draw again after a choice of what is shown."""
+        if self._busy or self._result is None:
+            return
+        self._work.clear()
+        with self._work.guard():
+            self._draw()
+            self._refresh()
+            if change.owner in (self.measure, self.text) and self.pair is not None:
+                self._go_down()
+
+    @traitlets.validate("pair")
+    def _valid_pair(self, proposal: Any) -> TwoModels | None:
+        given = proposal["value"]
+        if given is None:
+            return None
+        if self._asked is None:
+            raise InputError("There is no result to choose a pair from yet. Run a comparison first.")
+        if isinstance(given, str) or len(tuple(given)) != 2:
+            raise InputError(f"pair={given!r}; expected None or two models.")
+        for name in given:
+            if name not in self._asked.models:
+                raise unknown("model", name, self._asked.models)
+        return given[0], given[1]
+
+    def _pick(self, pair: TwoModels | None) -> None:
+        with self._work.guard():
+            self.pair = pair
+
+    @traitlets.observe("pair")
+    def _show_pair(self, change: Any) -> None:
+        with self._work.guard():
+            if self._result is None:
+                return
+            if self.pair is not None:  # one chosen model stays marked on the map while the other is looked for
+                self._views.mark(self.pair)
+                self._go_down()
+            else:
+                self._walk.clear()
+            self._refresh()
+
+    def _go_down(self) -> None:
+        """Show the layers of the chosen pair."""
+        assert self._asked is not None
+        assert self.pair is not None
+        corpus = self.text.value or next(iter(self._asked.corpora), None)
+        self._walk.show(self._asked, self.pair, self.measure.value, corpus, self._resources)
+
+    @traitlets.observe("status")
+    def _show_status(self, change: Any) -> None:
+        self._bar.run.disabled = self.status == RUNNING
+        self._bar.busy = self.status == RUNNING
+
+    def _export_here(self) -> None:
+        self._work.clear()
+        with self._work.guard():
+            files = self.export(self._take_away.folder.value.strip() or None)
+            self._bar.say(f"Wrote {len(files)} files to {files[0].parent}.")
+
+    def _restore_here(self) -> None:
+        self._work.clear()
+        with self._work.guard():
+            self.state = self._take_away.state.value
+            self._bar.say("Restored. Press Run.")
