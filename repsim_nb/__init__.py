@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from repsim_nb.comparison import compare_models as compare_models
     from repsim_nb.comparison import controls as controls
     from repsim_nb.comparison import estimate as estimate
+    from repsim_nb.comparison import estimate_models as estimate_models
     from repsim_nb.comparison import stream as stream
     from repsim_nb.corpora import list_corpora as list_corpora
     from repsim_nb.corpora import load_corpus as load_corpus
@@ -59,7 +60,15 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "activations": ("Sampling", "Store", "extract", "extract_aligned"),
-    "comparison": ("compare", "compare_all", "compare_family", "compare_models", "estimate", "stream"),
+    "comparison": (
+        "compare",
+        "compare_all",
+        "compare_family",
+        "compare_models",
+        "estimate",
+        "estimate_models",
+        "stream",
+    ),
     "corpora": ("list_corpora", "load_corpus"),
     "errors": ("InputError", "MissingExtraError"),
     "measures": ("get_measure", "list_measures"),

@@ -144,8 +144,9 @@ def test_population_takes_every_option_of_compare_models(monkeypatch, tmp_path):
         dims = ("layer", "model_a", "model_b")
         return xr.Dataset({"cka": (dims, np.zeros((2, 3, 3))), "rsa": (dims, np.ones((2, 3, 3)))})
 
-    asked = []
+    asked, estimated = [], []
     monkeypatch.setitem(vars(repsim_nb), "compare_models", table)
+    monkeypatch.setitem(vars(repsim_nb), "estimate_models", lambda *given, **how: estimated.append(how))
     monkeypatch.setitem(vars(repsim_nb), "load_corpus", lambda name, split: f"{name} {split}")
     how = {
         **{"site": "attn_out", "rows": "mean", "n_rows": 64, "rows_per_document": 2, "seed": -3},
@@ -162,6 +163,7 @@ def test_population_takes_every_option_of_compare_models(monkeypatch, tmp_path):
     assert repr(given) == repr((["a", "b", "c"], measures, "mine None"))
     assert received == {**how, "layers": [1, 2], "executor": None}
     assert set(options.POPULATION) - {"executor"} == set(how)
+    assert estimated == [{name: value for name, value in received.items() if name not in ("executor", "store")}]
     with xr.open_dataset(out, engine="h5netcdf") as stored:
         assert stored.rsa.values.sum() == 18
 
