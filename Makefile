@@ -1,7 +1,8 @@
 # Every target makes the environment .venv first if it is missing; nothing is installed anywhere else.
 #
 #   make figures     run all notebooks, figures and tables in results/ (PRESET=quick for a taste)
-#   make test        all tests
+#   make test        all tests but rehearsals
+#   make rehearse    the paper presets of all notebooks, on stand-ins for what they download
 #   make browser     a Chromium for the browser tests, from the system's packages, where that can be done unasked
 #   make lab         JupyterLab with the notebooks
 #   make app         the explorer as a web page, for this machine only (FOLDER=... to read and write files below it)
@@ -18,7 +19,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := figures
-.PHONY: figures test browser lab app wheels check bench gpu simulations survey strip
+.PHONY: figures test rehearse browser lab app wheels check bench gpu simulations survey strip
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -40,7 +41,10 @@ figures: $(INSTALLED)
 	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/repsim-nb run --all --jobs 2 --out results $(if $(PRESET),-p preset $(PRESET))
 
 test: $(INSTALLED)
-	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/python -m pytest -n 2
+	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/python -m pytest -n 2 -m "not rehearsal"
+
+rehearse: $(INSTALLED)
+	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/python -m pytest -n 2 -m rehearsal
 
 # Not an error where it fails: the browser tests then say why they are skipped.
 browser:

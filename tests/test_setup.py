@@ -44,7 +44,7 @@ def test_the_environment_is_made_once_and_renewed_when_the_dependencies_change(c
     assert told == [
         f"{clone / 'fake-python'} -m venv .venv",
         ".venv/bin/python -m pip install --quiet --disable-pip-version-check -e .[dev] -c constraints.txt",
-        ".venv/bin/python -m pytest -n 2",
+        ".venv/bin/python -m pytest -n 2 -m not rehearsal",
     ]
     assert make(clone, "test", python)[0] == told[2:]
     stamp = (clone / ".venv" / ".installed").stat().st_mtime
@@ -112,7 +112,7 @@ def test_conda_and_ci_use_the_same_list_of_dependencies():
     assert "-c constraints.txt" in conda
     assert "-e .[dev]" in conda
     assert os.access(TOP / ".ci" / "run", os.X_OK)
-    assert (TOP / ".ci" / "run").read_text().endswith("make check\nmake browser\nmake test\n")
+    assert (TOP / ".ci" / "run").read_text().endswith("make check\nmake browser\nmake test\nmake rehearse\n")
 
 
 def test_ci_covers_the_systems_and_versions_that_the_package_says_it_is_for():

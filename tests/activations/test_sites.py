@@ -80,7 +80,7 @@ def test_estimate_counts_the_activations_of_a_site_with_its_width():
 
 
 def test_compare_models_takes_sites():
-    population = rs.compare_models([A, B], ["cka"], site="mlp_act", **HOW)
+    population = rs.compare_models([A, B], ["cka"], TEXTS, site="mlp_act", n_rows=60)
     expected = rs.compare(A, B, site="mlp_act", **HOW).values.diagonal()
     np.testing.assert_allclose(1 - population.cka.sel(model_a=A, model_b=B), expected, atol=1e-6)
 

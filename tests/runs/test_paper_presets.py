@@ -90,6 +90,7 @@ def test_every_paper_preset_is_rehearsed():
     assert with_one == set(COUNTS)
 
 
+@pytest.mark.rehearsal
 @pytest.mark.parametrize("name", COUNTS)
 def test_run_notebook_rehearses_the_paper_preset(name, environment, tmp_path):
     run = rs.run_notebook(name, {"preset": "paper"} | COUNTS[name], out=tmp_path)

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from repsim_nb.activations import Sampling
+from repsim_nb.comparison import estimate_models
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.comparison.population.chosen_layers import WORDS, LayerChoice
 from repsim_nb.errors import InputError, unknown
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.runs.command_options import POPULATION, written
+from repsim_nb.system.memory import readable_size
 from repsim_nb.uncertainty import Uncertainty
+from repsim_nb.widgets.model_picker import needs_download
 from repsim_nb.widgets.question import changed, settings
 from repsim_nb.widgets.reproduce import Code, called
 from repsim_nb.widgets.state import EXPECTED, all_of, as_plain, checked, either, one_of, taken
@@ -82,6 +85,18 @@ class Asked:
         """Arguments of `compare_models` that differ from its defaults, except models, measures and corpora."""
         layers = {} if self.layers == "all" else {"layers": self.layers}
         return layers | changed(self.sampling, self.uncertainty, self.controls)
+
+    def cost(self, memory_limit: int | None) -> str:
+        """What a run will take in words, as far as it is known without loading a model."""
+        count = f"{len(self.models)} models"
+        downloads = [name for name in self.models if needs_download(name)]
+        if downloads:
+            return f"{count} · downloads {', '.join(downloads)}"
+        how = self.options | {"memory_limit": memory_limit}
+        about = estimate_models(list(self.models), self.configured, self.texts, **how)
+        rows = " and ".join(f"{n:,}" for n in about.rows)
+        stored, peak = readable_size(about.stored), readable_size(about.peak)
+        return f"{count}, {about.pairs:,} pairs · {rows} rows · {stored} on disk · about {peak} of memory"
 
     # Saved, as code, as a command.
 

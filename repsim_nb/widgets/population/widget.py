@@ -12,13 +12,12 @@ import ipywidgets as widgets
 import traitlets
 
 from repsim_nb.activations import Sampling, Store
-from repsim_nb.comparison import compare_models, estimate_models
+from repsim_nb.comparison import compare_models
 from repsim_nb.comparison.controls import Controls
 from repsim_nb.errors import InputError, named_arguments, unknown
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.registry import as_parameter
 from repsim_nb.models import Packing
-from repsim_nb.system.memory import readable_size
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
 from repsim_nb.widgets.assignment import Parts
@@ -26,7 +25,6 @@ from repsim_nb.widgets.bar import Bar
 from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.explorer import CANCELLED, DONE, FAILED, IDLE, RUNNING
 from repsim_nb.widgets.guard import Alert
-from repsim_nb.widgets.model_picker import needs_download
 from repsim_nb.widgets.picker import Frame
 from repsim_nb.widgets.population import squares_shown
 from repsim_nb.widgets.population.asked import Asked
@@ -317,30 +315,11 @@ class Population(Parts):
         """Update the estimate and the texts to copy after a choice."""
         with self._work.guard():
             self._refresh()
-            self._bar.tell_cost(self._cost())
+            self._bar.tell_cost(self.asked.cost(self._resources.memory_limit))
 
     def _refresh(self) -> None:
         self._take_away.code.text, self._take_away.command.text = self.code, self.command
         self._take_away.state.value = self.state
-
-    def _cost(self) -> str:
-        """What a run will take, as far as it is known without loading a model."""
-        asked = self.asked
-        downloads = [name for name in asked.models if needs_download(name)]
-        if downloads:
-            return f"{len(asked.models)} models · downloads {', '.join(downloads)}"
-        about = estimate_models(
-            list(asked.models),
-            asked.configured,
-            asked.texts,
-            **asked.options,
-            memory_limit=self._resources.memory_limit,
-        )
-        rows = " and ".join(f"{n:,}" for n in about.rows)
-        return (
-            f"{len(asked.models)} models, {about.pairs:,} pairs · {rows} rows · {readable_size(about.stored)} on disk "
-            f"· about {readable_size(about.peak)} of memory"
-        )
 
     def _take(self, asked: Asked, found: xr.Dataset) -> None:
         """Show a new result."""
