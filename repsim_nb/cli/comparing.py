@@ -50,9 +50,9 @@ def population(options: argparse.Namespace) -> int:
     layers, corpora = parsed_layers(options.layers, WORDS), _corpora(options)
     kept = {"store": how.pop("store")}  # the estimate is for a run that finds nothing stored
     with opened(how.pop("executor"), options.shard) as workers:
-        asked = (options.models, measures, corpora)
-        print(repsim_nb.estimate_models(*asked, layers=layers, **how), flush=True)
-        table = repsim_nb.compare_models(*asked, layers=layers, executor=workers, **kept, **how)
+        print(repsim_nb.estimate_models(options.models, measures, corpora, layers=layers, **how), flush=True)
+        how |= kept | {"executor": workers}
+        table = repsim_nb.compare_models(options.models, measures, corpora, layers=layers, **how)
     write_netcdf(table, out)
     names = ", ".join(map(str, table.data_vars))
     at = f"{table.sizes['layer']} layers" if "layer" in table.sizes else f"layers {options.layers}"

@@ -83,7 +83,7 @@ def recomputed(executor, arrays):
 
 
 def streamed(executor, arrays):
-    return rs.stream(SMALL, WIDE, TEXTS, n_rows=2000, rows_per_document=20, batch_tokens=400, executor=executor)
+    return rs.stream(SMALL, WIDE, TEXTS, n_rows=1200, rows_per_document=20, batch_tokens=400, executor=executor)
 
 
 def two_models(executor, arrays):

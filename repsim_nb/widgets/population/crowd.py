@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WIDTH, HEIGHT, MARGIN = 480, 400, 28  # of the viewBox in crowd.js
-FEW = 16  # models that are named beside their points
+LETTER, LINE = 5.8, 13  # of a name, in units of the viewBox
 
 
 class Crowd(anywidget.AnyWidget):
@@ -58,6 +58,7 @@ def view_of(table: pd.DataFrame, title: str, colours: Colours, series: Sequence[
     middle = (points.max(0) + points.min(0)) / 2
     placed = (points - middle) / span * scale * [1, -1] + [WIDTH / 2, HEIGHT / 2]
     at = {name: [round(float(v), 1) for v in place] for name, place in zip(table.index, placed, strict=True)}
+    named = _named({name: (*place, name.rsplit("/", 1)[-1]) for name, place in at.items()})
     return {
         "title": title,
         "label": f"Map of {len(table)} models by {title}",
@@ -71,7 +72,7 @@ def view_of(table: pd.DataFrame, title: str, colours: Colours, series: Sequence[
                 "y": at[name][1],
                 "colour": colours.colour(name),
                 "shape": colours.shape(name),
-                "shown": len(table) <= FEW,
+                "shown": name in named,
             }
             for name in table.index
         ],
@@ -80,3 +81,14 @@ def view_of(table: pd.DataFrame, title: str, colours: Colours, series: Sequence[
         "note": f"Distances in the plane are approximate: it holds {held:.0%} of the squared ones, stress {stress:.2f} "
         "(0.05 is good, 0.2 poor).",
     }
+
+
+def _named(points: dict[str, tuple[Any, ...]]) -> set[str]:
+    """Models whose names, beside their points, cover no other name; `points` are (x, y, text)."""
+    boxes: dict[str, tuple[float, float, float, float]] = {}
+    for name, (x, y, text) in points.items():
+        left, right, top, bottom = own = x + 8, x + 8 + LETTER * len(text), y - LINE / 2, y + LINE / 2
+        covered = (left < to and at < right and top < low and high < bottom for at, to, high, low in boxes.values())
+        if right <= WIDTH and not any(covered):
+            boxes[name] = own
+    return set(boxes)

@@ -150,6 +150,7 @@ class Population(Parts):
         self._views, self._findings, self._walk = MapAndMatrix(self._pick), widgets.HTML(), Walk()
         self._findings.add_class("repsim-findings")
         self._take_away = TakeAway()
+        self._take_away.page.layout.display = "none"  # the explorer of a pair has one
         self._results = box("repsim-crowd-results", shown, self._views, self._findings)
         self._results.layout.display = "none"
         parts = [self._setup, self._bar, self.alert, self._results, self._walk, self._take_away]
@@ -365,7 +366,7 @@ class Population(Parts):
 
     def _title(self) -> str:
         assert self._result is not None
-        parts = [str(self._result[self.measure.value].attrs["long_name"])]
+        parts = [f"dissimilarity by {self._result[self.measure.value].attrs['long_name']}"]
         if self.place.value is not None:
             parts.append(squares_shown.in_words(self._result, self.place.value))
         if self.text.value is not None:
