@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import traitlets
 
 from repsim_nb.activations import Sampling, Store
 from repsim_nb.comparison.controls import Controls
-from repsim_nb.errors import InputError, named_arguments, unknown
+from repsim_nb.errors import named_arguments, unknown
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.registry import as_parameter
 from repsim_nb.models import Packing
@@ -21,7 +21,6 @@ from repsim_nb.system.memory import readable_size
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
 from repsim_nb.widgets.answer import Cache, answers
-from repsim_nb.widgets.assignment import Parts
 from repsim_nb.widgets.bar import Bar
 from repsim_nb.widgets.behind import Behind
 from repsim_nb.widgets.forecast import Forecast
@@ -29,6 +28,7 @@ from repsim_nb.widgets.guard import Alert
 from repsim_nb.widgets.picker import Frame
 from repsim_nb.widgets.question import Question, changed
 from repsim_nb.widgets.reproduce import as_commands, as_python
+from repsim_nb.widgets.running import RUNNING, Running
 from repsim_nb.widgets.saved_page import MAX_BYTES, write_page
 from repsim_nb.widgets.setup import Setup
 from repsim_nb.widgets.state import BOTH, from_json, to_json
@@ -39,8 +39,6 @@ from repsim_nb.widgets.work import Work
 if TYPE_CHECKING:
     import xarray as xr
 
-IDLE, RUNNING, DONE, CANCELLED, FAILED = "idle", "running", "done", "cancelled", "failed"
-
 
 def _spelled(name: str, given: Mapping[str, Any]) -> str | None:
     """How to write an argument that has moved or been renamed."""
@@ -49,7 +47,7 @@ def _spelled(name: str, given: Mapping[str, Any]) -> str | None:
     return as_parameter(name, given)
 
 
-class Explorer(Parts):
+class Explorer(Running):
     """Pickers, the map, and linked views of the details of the selected cell.
 
     Nothing is downloaded before `Run` is pressed or `run()` is called. Once displayed, an explorer estimates the time
@@ -98,8 +96,7 @@ class Explorer(Parts):
         An unknown model, measure, corpus or argument; layers that do not exist; a value out of range.
     """
 
-    status = traitlets.Unicode(IDLE, read_only=True)
-    error = traitlets.Unicode("", read_only=True)
+    _beside = ("look", "stitch")
     selected = traitlets.Any(None, allow_none=True)
     against = traitlets.Unicode("")
 
@@ -207,63 +204,10 @@ class Explorer(Parts):
             return as_commands(self.question, self.state)
         return as_commands(self._asked, to_json(self._asked, against=self.against, selected=self.selected))
 
-    def run(self) -> xr.DataArray:
-        """Compare, wait, and return the result of the map in focus.
-
-        Raises
-        ------
-        InputError
-            Or any other error of the run; the widget shows it as well.
-        """
-        self.start()
-        try:
-            self.wait()
-        except BaseException:  # such as Ctrl-C
-            self.cancel()
-            raise
-        if self.alert.error is not None:
-            raise self.alert.error
-        result = self.result
-        if result is None:
-            raise InputError("The run was cancelled before there was a result. Run it again.")
-        return result
-
-    def start(self) -> None:
-        """Compare in the background, as the Run button does. A run in progress is stopped."""
-        self._work.clear()
-        with self._work.guard():
-            question = self.question
-            self._work.give_up("trial", "look", "stitch")
-            began = time.perf_counter()
-
-            def done(found: dict[str, xr.DataArray], said: list[str]) -> None:
-                self._take(question, found)
-                self._bar.say(f"Done in {time.perf_counter() - began:.1f} s. {' '.join(said)}")
-                self.set_trait("status", DONE)
-
-            def failed(error: Exception) -> None:
-                self.set_trait("status", FAILED)
-                self._bar.say("")
-                self._work.fail(error)
-
-            try:
-                self.set_trait("status", RUNNING)
-                self._bar.say("Starting")
-                self._work.start("run", lambda: answers(question, self._cache), done, failed)
-            except Exception as error:
-                failed(error)
-
-    def cancel(self) -> None:
-        """Stop a run, stitch or close-up in progress; earlier results are kept."""
-        self._work.give_up("run", "look", "stitch")
-        if self.status == RUNNING:
-            self.set_trait("status", CANCELLED)
-        self._bar.busy = False
-        self._bar.say("Cancelled. The last result is kept." if self.results else "Cancelled.")
-
-    def wait(self) -> None:
-        """Wait until nothing runs in the background."""
-        self._work.wait()
+    def _job(self) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+        question = self.question
+        self._work.give_up("trial", "look", "stitch")
+        return partial(answers, question, self._cache), partial(self._take, question)
 
     # Saving and restoring.
 
@@ -284,19 +228,6 @@ class Explorer(Parts):
             raise
         self._wanted = more.get("against", ""), more.get("selected")
         self._refresh()
-
-    @classmethod
-    def from_state(cls, text: str) -> Explorer:
-        """Return an explorer as it was when its `state` was saved; its selection is restored after the run.
-
-        Raises
-        ------
-        InputError
-            The text is not a saved state, or names something that does not exist.
-        """
-        explorer = cls()
-        explorer.state = text
-        return explorer
 
     def export(self, folder: str | os.PathLike[str] | None = None) -> list[Path]:
         """Write the maps as SVG and PNG with a caption, and their numbers as CSV and NetCDF.
@@ -438,29 +369,15 @@ class Explorer(Parts):
             self._behind.show(self._asked, self.against, self.selected, cell)
 
     @traitlets.observe("status")
-    def _show_status(self, change: Any) -> None:
-        self._bar.run.disabled = self.status == RUNNING
-        self._bar.busy = self.status == RUNNING
+    def _try_again(self, change: Any) -> None:
         with self._work.guard():
             self._try()
-
-    def _export_here(self) -> None:
-        self._work.clear()
-        with self._work.guard():
-            files = self.export(self._take_away.folder.value.strip() or None)
-            self._bar.say(f"Wrote {len(files)} files to {files[0].parent}.")
 
     def _save_page_here(self) -> None:
         self._work.clear()
         with self._work.guard():
             file = self.save_html(free_page(self._take_away.folder.value.strip() or None))
             self._bar.say(f"Wrote {file} ({readable_size(file.stat().st_size)}, {len(self._behind.panels)} close-ups).")
-
-    def _restore_here(self) -> None:
-        self._work.clear()
-        with self._work.guard():
-            self.state = self._take_away.state.value
-            self._bar.say("Restored. Press Run.")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         if not self._displayed:

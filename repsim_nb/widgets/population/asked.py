@@ -136,7 +136,7 @@ class Asked:
             "",
             f"models = {list(self.models)!r}",
             f"result = {called('rs.compare_models', Code('models'), given, **texts, **self.options)}",
-            f"ax = {called('rs.figures.model_map', Code(f'{table}.to_pandas()'))}",
+            f"ax = {called('rs.figures.model_map', table)}",
         ]
         if pair is not None:
             how = {"measure": measure} | changed(self.sampling, self.controls)

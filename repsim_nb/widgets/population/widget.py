@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,8 @@ from repsim_nb.measures.registry import as_parameter
 from repsim_nb.models import Packing
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
-from repsim_nb.widgets.assignment import Parts
 from repsim_nb.widgets.bar import Bar
 from repsim_nb.widgets.choice import Choice
-from repsim_nb.widgets.explorer import CANCELLED, DONE, FAILED, IDLE, RUNNING
 from repsim_nb.widgets.guard import Alert
 from repsim_nb.widgets.picker import Frame
 from repsim_nb.widgets.population import squares_shown
@@ -35,6 +33,7 @@ from repsim_nb.widgets.population.pickers import Pickers
 from repsim_nb.widgets.population.population_files import write
 from repsim_nb.widgets.population.walk import Walk
 from repsim_nb.widgets.question import changed
+from repsim_nb.widgets.running import Running
 from repsim_nb.widgets.takeaway import TakeAway
 from repsim_nb.widgets.views import box
 from repsim_nb.widgets.work import Work
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 DEFAULT = ("tiny-neox-w32-d2", "tiny-neox-w32-d4", "tiny-neox-w64-d2", "tiny-neox-w64-d4")
 
 
-class Population(Parts):
+class Population(Running):
     """Many models at once: their map and the matrix of all pairs, and the way down to layers and tokens.
 
     Choose a pair on the map or in the matrix, and the explorer of its layers appears below; choose a cell there, and
@@ -90,8 +89,7 @@ class Population(Parts):
         An unknown model, measure, corpus or argument; a value out of range.
     """
 
-    status = traitlets.Unicode(IDLE, read_only=True)
-    error = traitlets.Unicode("", read_only=True)
+    _beside = ("findings",)
     pair = traitlets.Any(None, allow_none=True)
 
     @named_arguments(as_parameter)
@@ -195,61 +193,15 @@ class Population(Parts):
         """The same comparison as a shell command."""
         return (self._asked or self.asked).as_command()
 
-    def run(self) -> xr.Dataset:
-        """Compare all models, wait, and return the result.
-
-        Raises
-        ------
-        InputError
-            Or any other error of the run; the widget shows it as well.
-        """
-        self.start()
-        try:
-            self.wait()
-        except BaseException:  # such as Ctrl-C
-            self.cancel()
-            raise
-        if self.alert.error is not None:
-            raise self.alert.error
-        if self._result is None:
-            raise InputError("The run was cancelled before there was a result. Run it again.")
-        return self._result
-
-    def start(self) -> None:
-        """Compare in the background, as the Run button does. A run in progress is stopped."""
-        self._work.clear()
-        with self._work.guard():
-            asked, began = self.asked, time.perf_counter()
-
-            def work() -> xr.Dataset:
-                how = changed(self._resources)
-                return compare_models(list(asked.models), asked.configured, asked.texts, **asked.options, **how)
-
-            def done(found: xr.Dataset, said: list[str]) -> None:
-                self._take(asked, found)
-                self._bar.say(f"Done in {time.perf_counter() - began:.1f} s. {' '.join(said)}")
-                self.set_trait("status", DONE)
-
-            def failed(error: Exception) -> None:
-                self.set_trait("status", FAILED)
-                self._bar.say("")
-                self._work.fail(error)
-
-            self.set_trait("status", RUNNING)
-            self._bar.say("Starting")
-            self._work.start("run", work, done, failed)
-
-    def cancel(self) -> None:
-        """Stop a run in progress; the last result is kept."""
-        self._work.give_up("run", "findings")
-        if self.status == RUNNING:
-            self.set_trait("status", CANCELLED)
-        self._bar.busy = False
-        self._bar.say("Cancelled. The last result is kept." if self._result is not None else "Cancelled.")
+    def _job(self) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+        asked = self.asked
+        how = asked.options | changed(self._resources)
+        compute = partial(compare_models, list(asked.models), asked.configured, asked.texts, **how)
+        return compute, partial(self._take, asked)
 
     def wait(self) -> None:
         """Wait until nothing runs in the background."""
-        self._work.wait()
+        super().wait()
         if self._walk.explorer is not None:
             self._walk.explorer.wait()
 
@@ -274,19 +226,6 @@ class Population(Parts):
             raise
         self._wanted = shown
         self._changed()
-
-    @classmethod
-    def from_state(cls, text: str) -> Population:
-        """Return a population as it was when its `state` was saved; what was shown is restored after the run.
-
-        Raises
-        ------
-        InputError
-            The text is not a saved state, or names something that does not exist.
-        """
-        found = cls()
-        found.state = text
-        return found
 
     def export(self, folder: str | os.PathLike[str] | None = None) -> list[Path]:
         """Write the map and the matrix as SVG and PNG with captions, and all numbers as CSV and NetCDF.
@@ -444,20 +383,3 @@ class Population(Parts):
         assert self.pair is not None
         corpus = self.text.value or next(iter(self._asked.corpora), None)
         self._walk.show(self._asked, self.pair, self.measure.value, corpus, self._resources)
-
-    @traitlets.observe("status")
-    def _show_status(self, change: Any) -> None:
-        self._bar.run.disabled = self.status == RUNNING
-        self._bar.busy = self.status == RUNNING
-
-    def _export_here(self) -> None:
-        self._work.clear()
-        with self._work.guard():
-            files = self.export(self._take_away.folder.value.strip() or None)
-            self._bar.say(f"Wrote {len(files)} files to {files[0].parent}.")
-
-    def _restore_here(self) -> None:
-        self._work.clear()
-        with self._work.guard():
-            self.state = self._take_away.state.value
-            self._bar.say("Restored. Press Run.")
