@@ -47,6 +47,18 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class RateRecipe(Recipe):
+    """A recipe with a learning rate of its own, whatever the width."""
+
+    peak: float = 3e-3
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak learning rate."""
+        return self.peak
+
+
+@dataclass(frozen=True)
 class EncoderRecipe:
     """A BERT encoder, pretrained by masked language modelling on the pairs of nli-heuristics.
 
@@ -166,6 +178,16 @@ def _neox(width: int, depth: int, number: int, checkpoints: tuple[int, ...] = ()
     return Recipe(name, "tiny-neox", width, depth, number, 1000 + number, steps=1500, checkpoints=checkpoints)
 
 
+def _at_rate(width: int, peak: float, seed: int) -> RateRecipe:
+    """A width at a learning rate that is not the one of its size, with the checkpoints of a trajectory."""
+    name, number = (
+        f"tiny-neox-w{width}-d4-lr{round(1000 * peak)}-s{seed}",
+        3000 + 100 * width + 10 * round(1000 * peak) + seed,
+    )
+    seeds = {"init_seed": number, "data_seed": 20_000 + number}
+    return RateRecipe(name, "tiny-neox-rates", width, 4, **seeds, steps=1500, checkpoints=EVERY_50, peak=peak)
+
+
 def _heads(head_width: int, rotary: int, seed: int) -> Recipe:
     """One size with other heads: narrower or wider, with a quarter or always 8 of their dimensions rotary."""
     number = 400 + 10 * head_width + rotary + 1000 * seed
@@ -226,6 +248,8 @@ _ALL: tuple[AnyRecipe, ...] = (
     *(_neox(*size, 17 + 2 * i + seed, EVERY_50, f"-s{seed + 1}") for i, size in enumerate(SIZES) for seed in range(2)),
     *(_neox(32, 4, 40 + seed, EVERY_50, f"-s{seed}") for seed in (3, 4, 5)),  # the first three have no checkpoints
     *(_neox(width, 4, 40 + width // 64 + 5, EVERY_50, "-s3") for width in (64, 128)),
+    *(_at_rate(width, 3e-3, seed) for width in (32, 128) for seed in (1, 2, 3)),  # that of width 64 at the other widths
+    *(_at_rate(width, peak, 1) for width in (32, 64, 128) for peak in (1e-3, 6e-3, 12e-3)),  # to tune it for each
     *(_heads(*heads, seed) for seed in range(3) for heads in ((16, 4), (32, 8), (8, 2), (16, 8), (8, 8))),
     *(_native(activation, 4, seed) for seed in range(3) for activation in ("gelu", "solu_ln")),
     *(_native(activation, 3, seed) for seed in range(5) for activation in ("gelu", "solu_ln")),
