@@ -14,11 +14,12 @@ if hasattr(os, "fork"):  # workers of Dask come from a process that has imported
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Tests of these folders share a server or a cluster, so that one worker runs them; any runs any other test."""
+    """One worker runs the tests of a file, which share fixtures, or of a folder that shares a server or a cluster."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return next((folder for folder in ("browser", "cluster") if f"/{folder}/" in nodeid), nodeid)
+            file = nodeid.partition("::")[0]
+            return next((folder for folder in ("browser", "cluster") if f"/{folder}/" in file), file)
 
     return Scheduling(config, log)
