@@ -14,12 +14,11 @@ if hasattr(os, "fork"):  # workers of Dask come from a process that has imported
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """One worker runs the tests of a file, which share fixtures, or of a folder that shares a server or a cluster."""
+    """Tests of these folders share a server or a cluster, so that one worker runs them; any runs any other test."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            file = nodeid.partition("::")[0]
-            return next((folder for folder in ("browser", "cluster") if f"/{folder}/" in file), file)
+            return next((folder for folder in ("browser", "cluster") if f"/{folder}/" in nodeid), nodeid)
 
     return Scheduling(config, log)

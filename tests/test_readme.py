@@ -11,23 +11,16 @@ README = checkout() / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 
 
-EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-
-
-def test_the_first_example_runs_in_an_interpreter_of_its_own(tmp_path):
-    subprocess.run([sys.executable, "-c", EXAMPLES[0]], cwd=tmp_path, check=True, capture_output=True, timeout=300)
-    assert (tmp_path / "map.svg").stat().st_size > 1000
-
-
-@pytest.mark.parametrize("code", EXAMPLES[1:])
-def test_the_examples_run(code, tmp_path, monkeypatch):
-    """In this interpreter, which has imported everything already, and where warnings are errors."""
-    monkeypatch.chdir(tmp_path)
-    exec(code, {"__name__": "__main__"})
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TEXT, re.S))
+def test_the_examples_run(code, tmp_path):
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    if "savefig" in code:
+        assert (tmp_path / "map.svg").stat().st_size > 1000
 
 
 def test_the_first_example_is_ten_lines():
-    assert len([line for line in EXAMPLES[0].splitlines() if line.strip()]) <= 10
+    first = re.search(r"```python\n(.*?)```", TEXT, re.S).group(1)
+    assert len([line for line in first.splitlines() if line.strip()]) <= 10
 
 
 def test_every_file_and_notebook_it_names_exists():

@@ -196,6 +196,15 @@ def _population_options(parser: argparse.ArgumentParser) -> None:
 
     every = ",".join(CHEAP)
     parser.add_argument("--measures", metavar="NAMES", default=every, help=f"separated by commas (default: {every})")
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        metavar="MEASURE.NAME VALUE",
+        type=name_and_value,
+        action="append",
+        default=[],
+        help="set a parameter of a measure, such as -p cka.debiased False; may be repeated",
+    )
     _add_corpus(parser, action="append")
     _add_split(parser)
     for option in POPULATION.values():

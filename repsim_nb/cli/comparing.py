@@ -2,13 +2,14 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import repsim_nb
 from repsim_nb.cli.arguments import parsed_layers
 from repsim_nb.errors import InputError, needs
+from repsim_nb.measures import Measure
 from repsim_nb.system.atomic import OutputError, atomic, writable
 from repsim_nb.system.cluster import opened
 from repsim_nb.system.netcdf import netcdf_bytes, write_netcdf
@@ -46,7 +47,7 @@ def population(options: argparse.Namespace) -> int:
     if options.out.suffix != ".nc":
         raise OutputError(f"--out {options.out} must end in .nc.")
     out, how = writable(options.out), given(options, POPULATION)
-    measures = [repsim_nb.get_measure(name) for name in options.measures.split(",")]
+    measures = _measures(options.measures.split(","), options.parameters)
     layers, corpora = parsed_layers(options.layers, WORDS), _corpora(options)
     kept = {"store": how.pop("store")}  # the estimate is for a run that finds nothing stored
     with opened(how.pop("executor"), options.shard) as workers:
@@ -58,6 +59,19 @@ def population(options: argparse.Namespace) -> int:
     at = f"{table.sizes['layer']} layers" if "layer" in table.sizes else f"layers {options.layers}"
     print(f"{names} of {table.sizes['model_a']} models at {at}: {out}")
     return 0
+
+
+def _measures(names: Sequence[str], parameters: Sequence[tuple[str, str]]) -> list[Measure]:
+    """Measures with the parameters of `-p MEASURE.NAME VALUE`."""
+    from repsim_nb.runs.command_options import configured
+
+    of: dict[str, list[tuple[str, str]]] = {name: [] for name in names}
+    for word, value in parameters:
+        measure, _, parameter = word.partition(".")
+        if measure not in of or not parameter:
+            raise InputError(f"-p {word} {value}: expected -p MEASURE.NAME VALUE, with a measure of {', '.join(of)}.")
+        of[measure].append((parameter, value))
+    return [configured(name, of[name]) for name in names]
 
 
 def _corpora(options: argparse.Namespace) -> Any:

@@ -103,13 +103,13 @@ class CorpusPicker(Picker):
         super().__init__(title, "corpus", controls)
         self.value, self.split, self.n_rows, self.seed, self.rows = value, split, n_rows, seed, rows
         self._show()
-        self._when(self._source, self._choose_source)
-        self._when(self._pasted, lambda change: setattr(self, "value", tuple(paragraphs(change.new))))
-        self._when(self._place, lambda change: setattr(self, "value", change.new.strip()))
-        self._when(self._split, self._choose_split)
-        self._when(self._rows, lambda change: setattr(self, "rows", change.new))
-        self._when(self._n_rows, lambda change: setattr(self, "n_rows", change.new))
-        self._when(self._seed, lambda change: setattr(self, "seed", change.new))
+        self.when(self._source, self._choose_source)
+        self.when(self._pasted, lambda change: setattr(self, "value", tuple(paragraphs(change.new))))
+        self.when(self._place, lambda change: setattr(self, "value", change.new.strip()))
+        self.when(self._split, self._choose_split)
+        self.when(self._rows, lambda change: setattr(self, "rows", change.new))
+        self.when(self._n_rows, lambda change: setattr(self, "n_rows", change.new))
+        self.when(self._seed, lambda change: setattr(self, "seed", change.new))
 
     @traitlets.validate("value")
     def _valid(self, proposal: Any) -> Any:
@@ -163,7 +163,7 @@ class CorpusPicker(Picker):
     def _show(self, change: Any = None) -> None:
         # a chosen source whose field is still empty stays chosen while other things change
         source = self._kind(self.value) if change is None or change.name == "value" else self._source.value
-        with self._updating():
+        with self.updating():
             self._source.value = source
             self._pasted.value = "\n\n".join(self.value) if isinstance(self.value, tuple) else self._pasted.value
             if self._kind(self.value) == source and source in (PATH, HUB):
@@ -198,7 +198,7 @@ class CorpusPicker(Picker):
         place, pasted = self._place.value.strip(), tuple(paragraphs(self._pasted.value))
         if change.new in (PATH, HUB) and (not place or self._kind(place) != change.new):
             place = ""  # a dataset is not a path
-            with self._updating():
+            with self.updating():
                 self._place.value = ""
         self._show_source(change.new)
         if change.new == OWN:

@@ -29,7 +29,7 @@ from repsim_nb.widgets.picker import Frame
 from repsim_nb.widgets.question import Question, changed
 from repsim_nb.widgets.reproduce import as_commands, as_python
 from repsim_nb.widgets.running import RUNNING, Running
-from repsim_nb.widgets.saved_page import MAX_BYTES, write_page
+from repsim_nb.widgets.saved_page import MAX_BYTES, Panels, write_page
 from repsim_nb.widgets.setup import Setup
 from repsim_nb.widgets.state import BOTH, from_json, to_json
 from repsim_nb.widgets.takeaway import TakeAway, free_page, write
@@ -272,14 +272,13 @@ class Explorer(Running):
         InputError
             Nothing has been run, or as for `repsim_nb.widgets.save_html`, whose notes say what such a file discloses.
         """
-        return write_page(
-            shown(self._results, self.calibrated.value),
-            self._behind.panels if closeups else {},
-            path,
-            code=self.code,
-            selected=None if self.selected is None else (self.against, self.selected),
-            max_bytes=max_bytes,
-        )
+        results, panels, selected = self.on_page(closeups)
+        return write_page(results, panels, path, code=self.code, selected=selected, max_bytes=max_bytes)
+
+    def on_page(self, closeups: bool = True) -> tuple[Maps, Panels, tuple[str, Pair] | None]:
+        """What a saved page shows: the maps, the close-ups that were made, and the chosen cell."""
+        selected = None if self.selected is None else (self.against, self.selected)
+        return shown(self._results, self.calibrated.value), self._behind.panels if closeups else {}, selected
 
     # Inside: callbacks, all of them under the guard.
 

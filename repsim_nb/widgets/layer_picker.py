@@ -59,7 +59,7 @@ class LayerPicker(Picker):
         self.value = value
         self._show()
         for control in (self._which, self._first, self._last):
-            self._when(control, self._choose)
+            self.when(control, self._choose)
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -119,7 +119,7 @@ class LayerPicker(Picker):
     def _offer(self) -> None:
         deep = (lambda p: f"{p}  ({p / max(self._top, 1):.0%} deep)") if self.n_layers is not None else str
         options: list[Any] = [(deep(p), p) for p in range(self._top + 1)]
-        with self._updating():
+        with self.updating():
             self._first.options = self._last.options = options
 
     @traitlets.observe("value")
@@ -128,7 +128,7 @@ class LayerPicker(Picker):
             self._offer()
         positions = self.positions
         which = ALL if self.value == ALL else ONE if len(positions) == 1 else RANGE
-        with self._updating():
+        with self.updating():
             self._which.value = which
             self._first.value, self._last.value = positions[0], positions[-1]
             self._first.layout.display = "none" if which == ALL else ""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from functools import partial
 from html import escape
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import ipywidgets as widgets
 import traitlets
 
 from repsim_nb.errors import unknown
 from repsim_nb.measures import Measure, get_measure, list_measures
+from repsim_nb.widgets.measure_parameters import Parameters
 from repsim_nb.widgets.picker import FULL, Picker, facts
 
 OF_LOGITS = "repsim_nb.measures.functional"  # measures of predictions do not apply to layers
@@ -52,13 +51,12 @@ class MeasurePicker(Picker):
             options=choices(), description="measure", tooltip="How two representations are compared", layout=FULL
         )
         self._about = widgets.HTML()
-        self._controls = widgets.VBox(layout=FULL)
-        self._by_name: dict[str, widgets.Widget] = {}
-        super().__init__(title, "measure", [self._choice, self._controls, self._about])
+        self._parameters = Parameters(self, lambda name, value: setattr(self, "params", {**self.params, name: value}))
+        super().__init__(title, "measure", [self._choice, self._parameters, self._about])
         self.value = value
         self._rebuild()
         self.params = params
-        self._when(self._choice, lambda change: setattr(self, "value", change.new))
+        self.when(self._choice, lambda change: setattr(self, "value", change.new))
 
     @property
     def measure(self) -> Measure:
@@ -80,26 +78,17 @@ class MeasurePicker(Picker):
 
     @traitlets.observe("value")
     def _rebuild(self, change: Any = None) -> None:
-        self._by_name = {}  # drop those of another measure
+        self._parameters.offer(None)  # drop those of another measure
         self.params = {}
-        measure = get_measure(self.value)
-        with self._updating():
+        with self.updating():
             self._choice.value = self.value
-        hints = get_type_hints(type(measure), include_extras=True)
-        made = {name: _control(name, hints.get(name, Any), value) for name, value in measure.params.items()}
-        self._by_name = {name: control for name, control in made.items() if control is not None}
-        for name, control in self._by_name.items():
-            self._when(control, partial(self._enter, name))
-        self._controls.children = tuple(self._by_name.values())
+        self._parameters.offer(get_measure(self.value))
         self._show()
 
     @traitlets.observe("params")
     def _show(self, change: Any = None) -> None:
         measure = self.measure
-        with self._updating():
-            for name, control in self._by_name.items():
-                value = measure.params.get(name)
-                control.value = ("" if value is None else str(value)) if isinstance(control, widgets.Text) else value
+        self._parameters.show(measure)
         self._about.value = f'<p class="repsim-note">{escape(_first_line(measure))}</p>' + facts(
             {
                 "direction": f"{measure.direction}, {_meaning(measure)}",
@@ -108,36 +97,11 @@ class MeasurePicker(Picker):
             }
         )
 
-    def _enter(self, name: str, change: Any) -> None:
-        value = entered = change.new
-        if isinstance(self._by_name[name], widgets.Text):
-            value = int(entered) if entered.strip().isdigit() else entered.strip() or None
-        self.params = {**self.params, name: value}
-
 
 def choices() -> list[tuple[str, str]]:
     """Titles and names of the measures that compare layers."""
     measures = [get_measure(name) for name in list_measures().index]
     return [(m.title, m.name) for m in measures if type(m).__module__ != OF_LOGITS]
-
-
-def _control(name: str, hint: Any, value: Any) -> widgets.Widget | None:
-    """A control for a parameter with this annotation; None if values cannot be entered, such as one label per row."""
-    about = {"description": name, "tooltip": f"Parameter {name}", "layout": FULL}
-    if get_origin(hint) is Literal:
-        return widgets.Dropdown(options=get_args(hint), value=value, **about)
-    if hint is bool:
-        return widgets.Checkbox(value, indent=False, **about)
-    kind, limits = get_args(hint) if get_origin(hint) is Annotated else (hint, None)
-    if kind in (int, float):
-        low, high = (limits.low, min(limits.high, 1e9)) if limits else (-1e9, 1e9)
-        field = widgets.BoundedIntText if kind is int else widgets.BoundedFloatText
-        made = field(value, min=kind(low), max=kind(high), **about)
-        made.continuous_update = False
-        return made
-    if NoneType in get_args(hint):
-        return widgets.Text(placeholder="none", continuous_update=False, **about)
-    return None
 
 
 def _first_line(measure: Measure) -> str:

@@ -88,8 +88,8 @@ class ModelPicker(Picker):
         top = widgets.HBox([self._search, more], layout=FULL)
         super().__init__(title, "model", [top, filters, self._family, self._list, self._about])
         for control in (self._search, self._family, *self._filters.values()):
-            self._when(control, self._filter)
-        self._when(self._list, self._choose)
+            self.when(control, self._filter)
+        self.when(self._list, self._choose)
         first = str(frame.index[0])
         self.value = value if value is not None else ((first,) if multiple else first)
 
@@ -112,7 +112,7 @@ class ModelPicker(Picker):
     def _show(self, change: Any) -> None:
         families = [known["family"] for known in map(described, self.names) if known]
         if families and self._family.value not in (ANY, *families):
-            with self._updating():
+            with self.updating():
                 self._family.value = families[0]
         self._filter()
         self._about.value = "".join(map(_about, self.names)) if len(self.names) == 1 else _about_many(self.names)
@@ -136,14 +136,14 @@ class ModelPicker(Picker):
             if typed not in _catalogue().index and _is_elsewhere(typed):
                 names.insert(0, typed)
         names = [*(name for name in self.names if name not in names), *names]
-        with self._updating(), self._list.hold_sync():
+        with self.updating(), self._list.hold_sync():
             self._list.options = names
             self._list.value = list(self.value) if self.multiple else self.value
 
     def _offer_families(self, frame: pd.DataFrame) -> None:
         """Offer the families of the models in `frame`, with how many they are; checkpoints do not count."""
         counts = frame.family[~frame.index.str.contains("@")].value_counts(sort=False)
-        with self._updating(), self._family.hold_sync():
+        with self.updating(), self._family.hold_sync():
             self._family.options = [
                 (f"all {counts.sum()} models", ANY),
                 *((f"{f} ({n})", f) for f, n in counts.items()),

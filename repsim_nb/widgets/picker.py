@@ -37,7 +37,7 @@ class Picker(Parts):
         self.add_class(f"repsim-{kind}-picker")
 
     @contextmanager
-    def _updating(self) -> Iterator[None]:
+    def updating(self) -> Iterator[None]:
         """Inside, controls are set from the value and do not set it in turn."""
         before, self._busy = self._busy, True
         try:
@@ -45,7 +45,7 @@ class Picker(Parts):
         finally:
             self._busy = before
 
-    def _when(self, control: widgets.Widget, do: Callable[[Any], None]) -> None:
+    def when(self, control: widgets.Widget, do: Callable[[Any], None]) -> None:
         """Call `do(change)` when the user changes the control."""
 
         def entered(change: Any) -> None:

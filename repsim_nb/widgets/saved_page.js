@@ -1,23 +1,36 @@
-// The page that an explorer saves: the maps of map.js, which stands before this in the same script, with a curve and
-// the close-up of the selected cell. Everything it shows comes from the JSON in the page; it asks for nothing.
+// The page that an explorer or a population saves. `maps` and `crowd`, the scripts of the widgets, stand before this in
+// the same script. Everything it shows comes from the JSON in the page; it asks for nothing.
 
 const page = JSON.parse(document.getElementById("repsim-data").textContent);
 const byName = (name) => document.querySelector(`.repsim-page-${name}`);
 const closeups = [...document.querySelectorAll("[data-closeup]")];
 
-function standIn(index) {  // what map.js asks of the model of a widget
-  const state = { view: page.maps[index].view, selected: [] }, heard = {};
+function make(tag, className, text) {
+  const element = document.createElement(tag);
+  element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+function standIn(state, chosen) {  // what the script of a widget asks of its model
+  const heard = {};
   return {
     get: (name) => state[name],
     set: (name, value) => { state[name] = value; heard[`change:${name}`]?.(); },
-    save_changes: () => choose(index, ...state.selected),
+    save_changes: () => chosen(state),
     on: (event, act) => { heard[event] = act; },
     off: () => {},
   };
 }
 
-const models = page.maps.map((_, index) => standIn(index));
-models.forEach((model) => render({ model, el: byName("maps").appendChild(make("div", "")) }));
+function place(drawing, name, state, chosen) {
+  const model = standIn(state, chosen);
+  drawing.render({ model, el: byName(name).appendChild(make("div", "")) });
+  return model;
+}
+
+const models = page.maps.map(({ view }, index) =>
+  place(maps, "maps", { view, selected: [] }, ({ selected }) => choose(index, ...selected)));
 
 function choose(index, row, column) {
   models.forEach((model, other) => { if (other !== index && model.get("selected").length) model.set("selected", []); });
@@ -74,4 +87,22 @@ if (page.selected.length) {
   const [index, ...cell] = page.selected;
   models[index].set("selected", cell);
   choose(index, ...cell);
+}
+
+if (page.population) {  // a pair is chosen on the map or in the matrix, which is ordered otherwise
+  const { crowd: view, matrix, places, pair, names } = page.population;
+  const onMap = view && place(crowd, "crowd", { view, chosen: [] }, ({ chosen }) =>
+    show(chosen.map((at) => places.indexOf(at)), onMap));
+  const inMatrix = place(maps, "matrix", { view: matrix, selected: [] }, ({ selected }) => show(selected, inMatrix));
+  const show = (two, from) => {
+    if (from !== inMatrix) inMatrix.set("selected", two.length === 2 ? two : []);
+    if (from !== onMap) onMap?.set("chosen", [...new Set(two)].map((at) => places[at]));
+    const whole = two.length === 2, here = whole && pair.every((at) => two.includes(at));
+    byName("two").textContent = whole ? matrix.readouts[two[0]][two[1]] : "Choose two models to compare them.";
+    const layers = byName("layers");
+    if (layers) layers.hidden = !here;
+    byName("no-layers").textContent = !whole || here ? "" : pair.length
+      ? `This page holds the layers of ${pair.map((at) => names[at]).join(" and ")} only.` : "This page holds no layers.";
+  };
+  show(pair);
 }

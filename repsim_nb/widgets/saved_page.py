@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from collections.abc import Mapping
-from hashlib import sha256
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.comparison.described import in_words, provenance_of
 from repsim_nb.errors import InputError
 from repsim_nb.figures.scales import check
-from repsim_nb.system.atomic import atomic
-from repsim_nb.system.memory import readable_size
-from repsim_nb.system.versions import versions
-from repsim_nb.widgets.bounds import reachable
+from repsim_nb.widgets import page
 from repsim_nb.widgets.details import closeup_as_html
 from repsim_nb.widgets.map import view_of
-from repsim_nb.widgets.picker import STYLE
 from repsim_nb.widgets.views import Pair, curves_as_html, on_map, shared_limits
 
 if TYPE_CHECKING:
@@ -30,10 +23,9 @@ if TYPE_CHECKING:
     from repsim_nb.comparison.closeup import SharedAxes
 
 MAX_BYTES = 20_000_000
-SUFFIXES = (".html", ".htm")
 Panels = Mapping[tuple[str, Pair], list[str]]  # (name of a map, layers) -> HTML of the panels of a close-up
 NOT_SEEN = "No close-up of this pair of layers is in this page."
-_HERE = Path(__file__).parent
+MAP = Path(__file__).with_name("map.js")
 
 
 def save_html(
@@ -106,65 +98,31 @@ def write_page(
     """`save_html` of close-ups that are HTML already, with Python code that reproduces them and a selected cell."""
     if not results:
         raise InputError("There is nothing to save yet. Run a comparison first.")
+    file = page.file_for(path)
+    body, data = layers_section(results, panels, selected)
+    described = [in_words(result) for result in results.values()]
+    title = described[0][0] if len(described) == 1 else f"{described[0][0]}, and {len(described) - 1} more"
+    words = "".join(map(page.in_paragraph, described))
+    folded = {"Python code": code} | provenances(results)
+    made = page.document(title, f"{words}{body}", folded, len(panels), data, {"maps": MAP})
+    return page.write(made, file, ["".join(parts) for parts in panels.values()], max_bytes)
+
+
+def layers_section(
+    results: Mapping[str, xr.DataArray], panels: Panels, selected: tuple[str, Pair] | None
+) -> tuple[str, dict[str, Any]]:
+    """The part of a page that shows maps of layers, and what its script needs."""
     for result in results.values():
         check(result, "save_html")
     if len({result.name for result in results.values()}) > 1:
         raise InputError("Results of several measures cannot share a colour scale. Save one page for each measure.")
-    file = reachable(path)
-    if file.suffix.lower() not in SUFFIXES:
-        raise InputError(f"Cannot save a page as '{file.name}'. Give a name that ends in .html.")
-    page = _page(results, panels, code, selected).encode("utf-8", "replace")
-    if len(page) > max_bytes:
-        raise _too_large(len(page), panels, max_bytes)
-    with atomic(file) as draft:
-        draft.write_bytes(page)
-    return file
-
-
-def _too_large(size: int, panels: Panels, most: int) -> InputError:
-    held = sum(len(part.encode("utf-8", "replace")) for parts in panels.values() for part in parts)
-    said = f"The page would take {readable_size(size)}; max_bytes is {readable_size(most)}."
-    if not panels:
-        return InputError(f"{said} Raise max_bytes.")
-    share = f"{readable_size(held)} of it are {len(panels)} close-ups"
-    return InputError(f"{said} {share}: leave them out, or raise max_bytes.")
-
-
-def _page(results: Mapping[str, xr.DataArray], panels: Panels, code: str, selected: tuple[str, Pair] | None) -> str:
     limits, names = shared_limits(results), list(results)
     data = {
         "maps": [_data(result, limits) for result in results.values()],
         "selected": [] if selected is None else _place(results, names, *selected),
     }
-    described = [in_words(result) for result in results.values()]
-    title = described[0][0] if len(described) == 1 else f"{described[0][0]}, and {len(described) - 1} more"
-    words = "".join(
-        f'<p class="repsim-page-words"><strong>{escape(head)}.</strong> {escape(" ".join(sentences))}</p>'
-        for head, *sentences in described
-    )
-    folded = "".join(
-        _folded(f"Provenance: {head}", json.dumps(provenance_of(result), indent=1, ensure_ascii=False))
-        for (head, *_), result in zip(described, results.values(), strict=True)
-    )
-    count = f"{len(panels)} close-up{'' if len(panels) == 1 else 's'}"
-    foot = f"Made with repsim-nb {versions()['repsim-nb']}. This page holds {count} and needs no network."
-    script = _script()
-    allowed = base64.b64encode(sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{STYLE.read_text(encoding="utf-8")}{(_HERE / "saved_page.css").read_text(encoding="utf-8")}</style>
-</head>
-<body class="repsim">
-<main>
-<h1>{escape(title)}</h1>
-{words}
-<noscript><p>The maps of this page need JavaScript; it loads nothing.</p></noscript>
+    body = f"""<noscript><p>The maps of this page need JavaScript; it loads nothing.</p></noscript>
+<section class="repsim-page-layers">
 <h2 class="repsim-h2">Maps of layers</h2>
 <div class="repsim-results">
 <div class="repsim-maps repsim-page-maps"></div>
@@ -176,16 +134,21 @@ def _page(results: Mapping[str, xr.DataArray], panels: Panels, code: str, select
 <p class="repsim-note repsim-page-unseen"></p>
 </div>
 {"".join(_closeup(_place(results, names, *where), parts) for where, parts in panels.items())}
-<footer>
-{_folded("Python code", code) if code else ""}{folded}
-<p class="repsim-note">{escape(foot)}</p>
-</footer>
-</main>
-<script type="application/json" id="repsim-data">{_as_data(data)}</script>
-<script type="module">{script}</script>
-</body>
-</html>
-"""
+</section>"""
+    return body, data
+
+
+def provenances(results: Mapping[str, xr.DataArray]) -> dict[str, str]:
+    """Titles and texts of the provenance of results."""
+    return {
+        f"Provenance: {in_words(result)[0]}{'' if place == 0 else f' ({place + 1})'}": as_text(result)
+        for place, result in enumerate(results.values())
+    }
+
+
+def as_text(result: xr.DataArray | xr.Dataset) -> str:
+    """The provenance of a result, to read."""
+    return json.dumps(provenance_of(result), indent=1, ensure_ascii=False)
 
 
 def _data(result: xr.DataArray, limits: tuple[float, float]) -> dict[str, Any]:
@@ -205,20 +168,3 @@ def _place(results: Mapping[str, xr.DataArray], names: list[str], name: str, pai
 def _closeup(place: list[int], parts: list[str]) -> str:
     inside = "".join(f"<div>{part}</div>" for part in parts)
     return f'<section class="repsim-panels" data-closeup="{" ".join(map(str, place))}" hidden>{inside}</section>'
-
-
-def _folded(title: str, text: str) -> str:
-    held = f'<pre class="repsim-code" tabindex="0">{escape(text)}</pre>'
-    return f"<details><summary>{escape(title)}</summary>{held}</details>"
-
-
-def _as_data(data: Any) -> str:
-    """JSON that no markup in it can end."""
-    written = json.dumps(data)
-    return written.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _script() -> str:
-    """The script of the maps, without its export, and that of the page."""
-    maps, page = ((_HERE / name).read_text(encoding="utf-8") for name in ("map.js", "saved_page.js"))
-    return f"\n{maps.replace('export default { render };', '')}\n{page}"

@@ -65,9 +65,9 @@ def _folder(to: str | os.PathLike[str] | None) -> Path:
     return output_dir() if to is None and not limited() else reachable(to or "results")
 
 
-def free_page(to: str | os.PathLike[str] | None) -> Path:
+def free_page(to: str | os.PathLike[str] | None, stem: str = "explorer") -> Path:
     """A file name for a page that does not exist yet, in a folder as in `write`."""
-    names = ("explorer.html" if number == 1 else f"explorer-{number}.html" for number in count(1))
+    names = (f"{stem}.html" if number == 1 else f"{stem}-{number}.html" for number in count(1))
     return next(file for name in names if not (file := _folder(to) / name).exists())
 
 

@@ -180,12 +180,10 @@ def _neox(width: int, depth: int, number: int, checkpoints: tuple[int, ...] = ()
 
 def _at_rate(width: int, peak: float, seed: int) -> RateRecipe:
     """A width at a learning rate that is not the one of its size, with the checkpoints of a trajectory."""
-    name, number = (
-        f"tiny-neox-w{width}-d4-lr{round(1000 * peak)}-s{seed}",
-        3000 + 100 * width + 10 * round(1000 * peak) + seed,
-    )
-    seeds = {"init_seed": number, "data_seed": 20_000 + number}
-    return RateRecipe(name, "tiny-neox-rates", width, 4, **seeds, steps=1500, checkpoints=EVERY_50, peak=peak)
+    thousandths = round(1000 * peak)
+    name, number = f"tiny-neox-w{width}-d4-lr{thousandths}-s{seed}", 3000 + 100 * width + 10 * thousandths + seed
+    seeds = number, 20_000 + number
+    return RateRecipe(name, "tiny-neox-rates", width, 4, *seeds, steps=1500, checkpoints=EVERY_50, peak=peak)
 
 
 def _heads(head_width: int, rotary: int, seed: int) -> Recipe:

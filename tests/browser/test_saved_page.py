@@ -6,6 +6,7 @@ import pytest
 
 from tests.browser import chromium
 from tests.browser.notebook import tab_to
+from tests.widgets.test_population_page import hostile_population
 from tests.widgets.test_saved_page import hostile_page
 from tests.widgets.test_words import HOSTILE
 
@@ -73,3 +74,43 @@ def test_nothing_was_asked_for_and_nothing_complained_and_no_barrier_is_serious(
     assert page.locator("img, script[src]").count() == 0
     assert asked == [file.as_uri()]
     assert notes.errors == []
+
+
+@pytest.fixture(scope="module")
+def population(tmp_path_factory):
+    made = hostile_population(tmp_path_factory.mktemp("models"))
+    return made, made.save_html(tmp_path_factory.mktemp("population") / "population.html")
+
+
+def test_the_page_of_a_population_links_map_matrix_and_layers(opened, population):
+    from axe_playwright_python.sync_playwright import Axe
+
+    (first, _, notes, _), (population, file) = opened, population
+    page, asked = first.context.new_page(), []
+    page.on("request", lambda one: asked.append(one.url))
+    page.goto(file.as_uri())
+    points, layers = page.locator("[role=option]"), page.get_by_role("heading", name="Maps of layers")
+    points.first.wait_for()
+    assert page.locator("[role=option][aria-selected=true]").count() == 2
+    assert layers.is_visible()
+    points.first.hover()
+    page.locator(".repsim-page-crowd .repsim-map-readout").filter(has_text=population.models.value[0]).wait_for()
+    ordered = population._views.on_page(None)["names"]
+    third = next(place for place, name in enumerate(ordered, 1) if name not in population.pair)
+    page.locator(".repsim-page-matrix").locator(
+        f'[data-layer-a="{third}"][data-layer-b="{third}"]'
+    ).click()  # with itself
+    page.get_by_text(re.compile("This page holds the layers of .* only", re.S)).wait_for()
+    assert not layers.is_visible()
+    assert page.locator("[role=option][aria-selected=true]").count() == 1
+    for name in population.pair:  # by keyboard, as a reader without a mouse
+        points.nth(population.models.value.index(name)).focus()
+        page.keyboard.press("Enter")
+    layers.wait_for()
+    assert page.locator(".repsim-page-matrix [role=gridcell][aria-selected=true]").count() == 1
+    found = Axe().run(page).response["violations"]
+    assert not [f"{v['id']}: {v['nodes'][0]['html']}" for v in found if v["impact"] in ("serious", "critical")]
+    assert page.locator("img, script[src]").count() == 0
+    assert asked == [file.as_uri()]
+    assert notes.errors == []
+    page.close()

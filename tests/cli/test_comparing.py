@@ -157,9 +157,10 @@ def test_population_takes_every_option_of_compare_models(monkeypatch, tmp_path):
     words = [word for name, value in how.items() for word in options.POPULATION[name].words(value)]
     out = tmp_path / "table.nc"
     command = ["population", "a", "b", "c", *words, "--layers", "1,2", "--corpus", "mine", "--out", str(out)]
-    assert main([*command, "--measures", "cka,rsa"]) == 0
+    parameters = ["-p", "rsa.outer", "kendall", "-p", "cka.debiased", "False"]
+    assert main([*command, "--measures", "cka,rsa", *parameters]) == 0
     ((given, received),) = asked
-    measures = [repsim_nb.get_measure(name) for name in ("cka", "rsa")]
+    measures = [repsim_nb.get_measure("cka", debiased=False), repsim_nb.get_measure("rsa", outer="kendall")]
     assert repr(given) == repr((["a", "b", "c"], measures, "mine None"))
     assert received == {**how, "layers": [1, 2], "executor": None}
     assert set(options.POPULATION) - {"executor"} == set(how)
@@ -174,6 +175,9 @@ def test_population_takes_every_option_of_compare_models(monkeypatch, tmp_path):
         (["--out", "x.csv"], "must end in .nc"),
         (["--out", "missing/x.nc"], "no such file or directory"),
         (["--measures", "cka,rsaa"], "Did you mean 'rsa'?"),
+        (["--measures", "cka,rsa", "-p", "procrustes.x", "1"], "with a measure of cka, rsa"),
+        (["--measures", "cka,rsa", "-p", "debiased", "False"], "expected -p MEASURE.NAME VALUE"),
+        (["--measures", "cka,rsa", "-p", "cka.debias", "False"], "Did you mean 'debiased'?"),
         (["--layers", "0,last"], "'all', 'last', 'relative', 'best'"),
         (["--corpus", "python-docs", "--corpus", "python-docs"], "one corpus twice"),
         (["--split", "train"], "--corpus"),

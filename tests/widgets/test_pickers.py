@@ -268,20 +268,20 @@ def test_layers_of_a_model_of_unknown_depth_are_neither_refused_nor_rescaled():
 
 def test_a_measure_has_its_declarations_and_its_parameters_as_controls():
     picker = rs.MeasurePicker()
-    picker._by_name["debiased"].value = False
+    picker._parameters._by_name["debiased"].value = False
     assert picker.params == {"debiased": False}
     assert picker.measure.params["debiased"] is False
     assert "orthogonal" in picker._about.value
     assert "similarity" in picker._about.value
     picker.value = "procrustes"
-    assert (picker.params, picker._controls.children) == ({}, ())
+    assert (picker.params, picker._parameters.children) == ({}, ())
     assert "0 = same" in picker._about.value
     picker.value = "svcca"
-    picker._by_name["components"].value = "5"
+    picker._parameters._by_name["components"].value = "5"
     assert picker.params == {"components": 5}
     picker.params = {"variance": 0.5}
-    assert picker._by_name["variance"].value == 0.5
-    assert picker._by_name["components"].value == ""
+    assert picker._parameters._by_name["variance"].value == 0.5
+    assert picker._parameters._by_name["components"].value == ""
 
 
 def test_every_measure_of_representations_can_be_picked():
@@ -299,11 +299,11 @@ def test_a_wrong_parameter_is_refused_from_python_and_shown_when_it_is_entered()
     picker = rs.MeasurePicker("svcca")
     with pytest.raises(InputError, match="Did you mean 'variance'"):
         picker.params = {"varience": 0.5}
-    picker._by_name["components"].value = "many"
+    picker._parameters._by_name["components"].value = "many"
     assert 'role="alert"' in picker.alert.value
     assert "components must be" in picker.alert.text
     assert picker.params == {}
-    picker._by_name["components"].value = "3"
+    picker._parameters._by_name["components"].value = "3"
     assert picker.alert.value == ""
 
 

@@ -148,6 +148,9 @@ class Asked:
         """The same comparison as a shell command."""
         measures = ",".join(self.measures)
         words = ["repsim-nb", "population", *self.models, "--measures", measures, "--layers", self.layers]
+        for name, params in self.measures.items():
+            for parameter, value in params.items():
+                words += ["-p", f"{name}.{parameter}", written(value)]
         for corpus in self.corpora:
             words += ["--corpus", corpus]
         for name, value in changed(self.sampling, self.uncertainty, self.controls).items():

@@ -39,7 +39,7 @@ function draw(model, el) {
       class: "repsim-crowd-point", tabindex: -1 });
     mark.append(make("circle", { r: 11, class: "repsim-crowd-ring" }));
     mark.append(make("path", { d: SHAPES[point.shape], fill: point.colour }));
-    if (point.shown) mark.append(make("text", { x: 8, y: 4 }, point.short));
+    if (point.shown) mark.append(make("text", { x: 14, y: 4 }, point.short));
     mark.append(make("title", {}, point.words));
     mark.addEventListener("click", () => { choose(at); mark.focus(); });
     mark.addEventListener("mouseenter", () => { readout.textContent = point.words; });

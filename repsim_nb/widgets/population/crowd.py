@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WIDTH, HEIGHT, MARGIN = 480, 400, 28  # of the viewBox in crowd.js
-LETTER, LINE = 5.8, 13  # of a name, in units of the viewBox
+SCRIPT = Path(__file__).with_name("crowd.js")
+LETTER, LINE, BESIDE = 5.8, 13, 14  # of a name, and its distance from the point, in units of the viewBox
 
 
 class Crowd(anywidget.AnyWidget):
@@ -32,7 +33,7 @@ class Crowd(anywidget.AnyWidget):
         Trait: everything that is shown.
     """
 
-    _esm = Path(__file__).with_name("crowd.js")
+    _esm = SCRIPT
     _css = STYLE
     view = traitlets.Dict().tag(sync=True)
     chosen = traitlets.List(traitlets.Int()).tag(sync=True)
@@ -87,7 +88,7 @@ def _named(points: dict[str, tuple[Any, ...]]) -> set[str]:
     """Models whose names, beside their points, cover no other name; `points` are (x, y, text)."""
     boxes: dict[str, tuple[float, float, float, float]] = {}
     for name, (x, y, text) in points.items():
-        left, right, top, bottom = own = x + 8, x + 8 + LETTER * len(text), y - LINE / 2, y + LINE / 2
+        left, right, top, bottom = own = x + BESIDE, x + BESIDE + LETTER * len(text), y - LINE / 2, y + LINE / 2
         covered = (left < to and at < right and top < low and high < bottom for at, to, high, low in boxes.values())
         if right <= WIDTH and not any(covered):
             boxes[name] = own

@@ -63,6 +63,16 @@ class MapAndMatrix(widgets.HBox):
         finally:
             self._marking = False
 
+    def on_page(self, pair: TwoModels | None) -> dict[str, Any]:
+        """What the script of a saved page needs of both."""
+        return {
+            "crowd": self.crowd.view or None,
+            "matrix": self.matrix.view,
+            "names": self._ordered,
+            "places": [self._names.index(name) for name in self._ordered],  # on the map, by place in the matrix
+            "pair": [] if pair is None else [self._ordered.index(name) for name in pair],
+        }
+
     def _on_map(self, change: Any) -> None:
         if not self._marking:
             two = [self._names[place] for place in change.new]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +11,17 @@ import traitlets
 
 from repsim_nb.comparison.population.chosen_layers import WORDS
 from repsim_nb.errors import InputError, unknown
+from repsim_nb.measures import Measure, get_measure
 from repsim_nb.models.catalogue import list_models
 from repsim_nb.uncertainty import Uncertainty
 from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.corpus_picker import CorpusPicker
+from repsim_nb.widgets.measure_parameters import Parameters, can_be_entered
 from repsim_nb.widgets.measure_picker import choices
 from repsim_nb.widgets.model_picker import ModelPicker, described
 from repsim_nb.widgets.picker import FULL, Picker
 from repsim_nb.widgets.population.asked import Asked
+from repsim_nb.widgets.question import changed
 from repsim_nb.widgets.setup import card
 
 LAYERS = {
@@ -37,19 +40,23 @@ class Measures(Picker):
     ----------
     value
         Trait: a tuple of names.
+    params
+        Trait: name -> the parameters of this measure that differ from their defaults.
     layers
         Trait: "last", "relative", "best" or "all".
 
     Raises
     ------
     InputError
-        An unknown measure or choice of layers.
+        An unknown measure, parameter or choice of layers.
     """
 
     value = traitlets.Any(("cka",), help="names of measures")
+    params = traitlets.Dict(help="parameters of each measure that differ from their defaults")
     layers = traitlets.Unicode("last")
+    _offered: str | None = None
 
-    def __init__(self, value: tuple[str, ...], layers: str):
+    def __init__(self, value: Mapping[str, Mapping[str, Any]], layers: str):
         self._list = Choice(
             description="measures", tooltip="Ctrl or Shift for several", rows=6, multiple=True, options=choices()
         )
@@ -59,11 +66,17 @@ class Measures(Picker):
             tooltip="Which layers of two models are compared",
             layout=FULL,
         )
-        super().__init__("Measures and layers", "measures", [self._list, self._layers])
-        self.value, self.layers = value, layers
+        self._of = widgets.Dropdown(
+            description="parameters of", tooltip="The measure whose parameters are shown below", layout=FULL
+        )
+        self._parameters = Parameters(self, self._enter)
+        parts = [self._list, self._layers, self._of, self._parameters]
+        super().__init__("Measures and layers", "measures", parts)
+        self.value, self.params, self.layers = tuple(value), value, layers
         self._show()
-        self._when(self._list, lambda change: setattr(self, "value", tuple(change.new)))
-        self._when(self._layers, lambda change: setattr(self, "layers", change.new))
+        self.when(self._list, lambda change: setattr(self, "value", tuple(change.new)))
+        self.when(self._layers, lambda change: setattr(self, "layers", change.new))
+        self.when(self._of, lambda change: self._offer())
 
     @traitlets.validate("value")
     def _valid(self, proposal: Any) -> tuple[str, ...]:
@@ -82,10 +95,44 @@ class Measures(Picker):
             raise unknown("choice of layers", proposal["value"], WORDS)
         return proposal["value"]
 
-    @traitlets.observe("value", "layers")
+    @traitlets.validate("params")
+    def _valid_params(self, proposal: Any) -> dict[str, dict[str, Any]]:
+        for name in proposal["value"]:
+            if name not in self.value:
+                raise unknown("chosen measure", name, self.value)
+        return {name: changed(get_measure(name, **params)) for name, params in proposal["value"].items()}
+
+    @traitlets.observe("value")
+    def _keep(self, change: Any = None) -> None:
+        """Keep the parameters of measures that are still chosen."""
+        self.params = {name: params for name, params in self.params.items() if name in self.value}
+
+    @traitlets.observe("value", "params", "layers")
     def _show(self, change: Any = None) -> None:
-        with self._updating():
+        with self.updating():
             self._list.value, self._layers.value = list(self.value), self.layers
+            chosen = [measure for measure in map(self._configured, self.value) if can_be_entered(measure)]
+            kept, self._of.options = self._of.value, [(measure.title, measure.name) for measure in chosen]
+            if kept in self.value and kept in [measure.name for measure in chosen]:
+                self._of.value = kept
+            self._of.layout.display = "" if len(chosen) > 1 else "none"
+        self._offer()
+
+    def _offer(self) -> None:
+        """Show the parameters of one of the chosen measures."""
+        measure = None if self._of.value is None else self._configured(self._of.value)
+        if self._offered != self._of.value:
+            self._offered = self._of.value
+            self._parameters.offer(measure)
+        if measure is not None:
+            self._parameters.show(measure)
+
+    def _configured(self, name: str) -> Measure:
+        return get_measure(name, **self.params.get(name, {}))
+
+    def _enter(self, name: str, value: Any) -> None:
+        of = self._of.value
+        self.params = self.params | {of: self.params.get(of, {}) | {name: value}}
 
 
 class Pickers(widgets.Box):
@@ -123,7 +170,7 @@ class Pickers(widgets.Box):
         series.on_click(lambda _: self._choose(checkpoints_of))
         more = widgets.HBox([family, series])
         more.add_class("repsim-whole")
-        self.measures = Measures(tuple(asked.measures), asked.layers)
+        self.measures = Measures(asked.measures, asked.layers)
         self.null = widgets.Checkbox(
             asked.uncertainty.resampled,
             description="null and calibrated scores",
@@ -158,7 +205,7 @@ class Pickers(widgets.Box):
         return replace(
             before,
             models=self.models.value,
-            measures={name: before.measures.get(name, {}) for name in self.measures.value},
+            measures={name: self.measures.params.get(name, {}) for name in self.measures.value},
             corpora=(*([text.value] if text.value is not None else []), *further),
             layers=self.measures.layers,
             sampling=replace(
@@ -176,7 +223,8 @@ class Pickers(widgets.Box):
         self._chosen = asked
         self._null = asked.uncertainty if asked.uncertainty.resampled else self._null
         self.models.value = asked.models
-        self.measures.value, self.measures.layers = tuple(asked.measures), asked.layers
+        self.measures.value, self.measures.params = tuple(asked.measures), asked.measures
+        self.measures.layers = asked.layers
         self.corpus.value, rows = next(iter(asked.corpora), None), asked.sampling
         self.corpus.rows, self.corpus.n_rows, self.corpus.seed = rows.rows, rows.n_rows, rows.seed
         self.further.value = ", ".join(asked.corpora[1:])
@@ -185,7 +233,7 @@ class Pickers(widgets.Box):
     def on_change(self, handler: Callable[[Any], None]) -> None:
         """Call `handler` whenever a choice changes."""
         self.models.observe(handler, "value")
-        self.measures.observe(handler, ["value", "layers"])
+        self.measures.observe(handler, ["value", "params", "layers"])
         self.corpus.observe(handler, ["value", "split", "rows", "n_rows", "seed"])
         for control in (self.further, self.null):
             control.observe(handler, "value")

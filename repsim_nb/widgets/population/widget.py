@@ -18,6 +18,7 @@ from repsim_nb.errors import InputError, named_arguments, unknown
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.registry import as_parameter
 from repsim_nb.models import Packing
+from repsim_nb.system.memory import readable_size
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
 from repsim_nb.widgets.bar import Bar
@@ -31,10 +32,12 @@ from repsim_nb.widgets.population.findings import findings
 from repsim_nb.widgets.population.map_and_matrix import MapAndMatrix, TwoModels
 from repsim_nb.widgets.population.pickers import Pickers
 from repsim_nb.widgets.population.population_files import write
+from repsim_nb.widgets.population.population_page import write_page
 from repsim_nb.widgets.population.walk import Walk
 from repsim_nb.widgets.question import changed
 from repsim_nb.widgets.running import Running
-from repsim_nb.widgets.takeaway import TakeAway
+from repsim_nb.widgets.saved_page import MAX_BYTES
+from repsim_nb.widgets.takeaway import TakeAway, free_page
 from repsim_nb.widgets.views import box
 from repsim_nb.widgets.work import Work
 
@@ -148,7 +151,6 @@ class Population(Running):
         self._views, self._findings, self._walk = MapAndMatrix(self._pick), widgets.HTML(), Walk()
         self._findings.add_class("repsim-findings")
         self._take_away = TakeAway()
-        self._take_away.page.layout.display = "none"  # the explorer of a pair has one
         self._results = box("repsim-crowd-results", shown, self._views, self._findings)
         self._results.layout.display = "none"
         parts = [self._setup, self._bar, self.alert, self._results, self._walk, self._take_away]
@@ -159,6 +161,7 @@ class Population(Running):
         for control in (self.measure, self.place, self.text, self.colour, self.calibrated):
             control.observe(self._reshow, "value")
         self._take_away.export.on_click(lambda _: self._export_here())
+        self._take_away.page.on_click(lambda _: self._save_page_here())
         self._take_away.restore.on_click(lambda _: self._restore_here())
         self._changed()
 
@@ -249,6 +252,35 @@ class Population(Running):
             raise InputError("There is nothing to export yet. Run a comparison first.")
         return write(self._result, self._shown(), self._title(), self._colours().groups, folder)
 
+    def save_html(self, path: str | os.PathLike[str], *, closeups: bool = True, max_bytes: int = MAX_BYTES) -> Path:
+        """Write what is shown as one HTML file, to point at and click without a kernel or a network.
+
+        Parameters
+        ----------
+        path
+            A file that ends in .html. It is replaced if it exists.
+        closeups
+            Whether to include the close-ups of the chosen pair that were made; no others can be shown.
+        max_bytes
+            The largest size of the file.
+
+        Returns
+        -------
+        Path
+            The file written: the map and the matrix of models, what was found about them, and of the chosen pair the
+            map of layers.
+
+        Raises
+        ------
+        InputError
+            Nothing has been run, or as for `repsim_nb.widgets.save_html`, whose notes say what such a file discloses.
+        """
+        if self._result is None:
+            raise InputError("There is nothing to save yet. Run a comparison first.")
+        how: dict[str, Any] = {"code": self.code, "closeups": closeups, "max_bytes": max_bytes}
+        explorer = self.explorer if self.explorer is not None and self.explorer.results else None
+        return write_page(self._result, self._views, self._findings.value, self.pair, explorer, path, **how)
+
     # Inside: callbacks, all of them under the guard.
 
     def _changed(self, change: Any = None) -> None:
@@ -256,6 +288,12 @@ class Population(Running):
         with self._work.guard():
             self._refresh()
             self._bar.tell_cost(self.asked.cost(self._resources.memory_limit))
+
+    def _save_page_here(self) -> None:
+        self._work.clear()
+        with self._work.guard():
+            file = self.save_html(free_page(self._take_away.folder.value.strip() or None, "population"))
+            self._bar.say(f"Wrote {file} ({readable_size(file.stat().st_size)}).")
 
     def _refresh(self) -> None:
         self._take_away.code.text, self._take_away.command.text = self.code, self.command

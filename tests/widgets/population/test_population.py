@@ -116,6 +116,29 @@ def test_population_says_what_a_run_takes_and_refuses_what_has_no_effect():
         shown.export()
 
 
+def test_population_sets_the_parameters_of_each_measure_in_code_command_and_state():
+    population = rs.Population(
+        ["tiny-neox-w32-d2", "tiny-neox-w64-d2"], [rs.get_measure("rsa", outer="kendall"), "cka", "procrustes"]
+    )
+    measures = population.measures
+    assert measures.params == {"rsa": {"outer": "kendall"}, "cka": {}, "procrustes": {}}
+    assert [name for _, name in measures._of.options] == ["rsa", "cka"], "procrustes has no parameter"
+    measures._of.value = "cka"
+    measures._parameters._by_name["debiased"].value = False  # as by hand
+    assert population.asked.measures == {"rsa": {"outer": "kendall"}, "cka": {"debiased": False}, "procrustes": {}}
+    assert "rs.get_measure('cka', debiased=False)" in population.code
+    assert "-p rsa.outer kendall -p cka.debiased False" in population.command
+    other = rs.Population(["tiny-neox-w32-d2", "tiny-neox-w64-d2"])
+    other.state = population.state
+    assert other.asked == population.asked
+    measures.value = ("cka",)
+    assert measures.params == {"cka": {"debiased": False}}, "a measure that is no longer chosen keeps none"
+    with pytest.raises(InputError, match="Did you mean 'debiased'"):
+        measures.params = {"cka": {"debias": False}}
+    with pytest.raises(InputError, match="chosen measure"):
+        measures.params = {"rsa": {}}
+
+
 def test_population_shows_an_error_of_a_run_and_keeps_what_it_had(run):
     before = run.result
     run.measures.layers = "all"

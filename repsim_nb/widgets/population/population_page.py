@@ -1,0 +1,54 @@
+"""The page that a population saves: the map and the matrix of models, what was found, and the layers of a pair."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repsim_nb.comparison.described import in_words
+from repsim_nb.widgets import page
+from repsim_nb.widgets.population.crowd import SCRIPT
+from repsim_nb.widgets.population.map_and_matrix import MapAndMatrix, TwoModels
+from repsim_nb.widgets.saved_page import MAP, as_text, layers_section, provenances
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from repsim_nb.widgets.explorer import Explorer
+
+NO_MAPS: dict[str, Any] = {"maps": [], "selected": []}
+
+
+def write_page(
+    result: xr.Dataset,
+    views: MapAndMatrix,
+    findings: str,
+    pair: TwoModels | None,
+    explorer: Explorer | None,
+    path: str | os.PathLike[str],
+    *,
+    code: str,
+    closeups: bool,
+    max_bytes: int,
+) -> Path:
+    """Write what a population shows, with the layers of its pair as far as they were compared."""
+    file = page.file_for(path)
+    results, panels, selected = explorer.on_page(closeups) if explorer else ({}, {}, None)
+    layers, data = layers_section(results, panels, selected) if results else ("", NO_MAPS)
+    data = data | {"population": views.on_page(pair)}
+    title = f"{result.sizes['model_a']} models: {in_words(result)[0]}"
+    body = f"""{page.in_paragraph(in_words(result))}
+<h2 class="repsim-h2">Map and matrix of models</h2>
+<div class="repsim-maps">
+<div class="repsim-page-crowd"></div>
+<div class="repsim-page-matrix"></div>
+</div>
+<p class="repsim-lead repsim-page-two" aria-live="polite"></p>
+<p class="repsim-note repsim-page-no-layers"></p>
+<div class="repsim-findings">{findings}</div>
+{layers}"""
+    folded = {"Python code": code, "Provenance of the population": as_text(result)} | provenances(results)
+    drawings = {"maps": MAP, "crowd": SCRIPT}
+    made = page.document(title, body, folded, len(panels), data, drawings)
+    return page.write(made, file, ["".join(parts) for parts in panels.values()], max_bytes)
