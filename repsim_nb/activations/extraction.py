@@ -387,7 +387,8 @@ def _run(
     batch_tokens: int,
     progress: bool = True,
 ) -> dict[int, Tensor]:
-    kept = {layer: torch.empty(len(selection), model.width(sampling.site)) for layer in layers}
+    width = model.width(sampling.site)
+    kept = {layer: torch.empty(len(selection), width, dtype=torch.float32) for layer in layers}
     planned = _batches(model, selection, batch_tokens)
     tokens_of = [sum(end for _, end in batch) for batch in planned]
     each = selection.rows_per_document

@@ -275,7 +275,7 @@ class Explorer(Running):
         results, panels, selected = self.on_page(closeups)
         return write_page(results, panels, path, code=self.code, selected=selected, max_bytes=max_bytes)
 
-    def on_page(self, closeups: bool = True) -> tuple[Maps, Panels, tuple[str, Pair] | None]:
+    def on_page(self, closeups: bool = True) -> tuple[dict[str, xr.DataArray], Panels, tuple[str, Any] | None]:
         """What a saved page shows: the maps, the close-ups that were made, and the chosen cell."""
         selected = None if self.selected is None else (self.against, self.selected)
         return shown(self._results, self.calibrated.value), self._behind.panels if closeups else {}, selected

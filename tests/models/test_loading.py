@@ -273,3 +273,16 @@ def test_load_model_takes_the_folder_of_a_tokenizer_instead_of_the_tokenizer():
     assert given.provenance["tokenizer_sha256"] == loaded.provenance["tokenizer_sha256"]
     with pytest.raises(FileNotFoundError, match="No folder of a tokenizer at 'nowhere'"):
         rs.load_model("tiny-bert-nli-01", tokenizer="nowhere")
+
+
+def test_load_model_and_shape_of_leave_torchs_default_type_alone_meanwhile(monkeypatch):
+    """It is one for all threads: another that reads activations would get tensors of the type of these weights."""
+    from repsim_nb.models.shape import shape_of
+
+    name, types = "tiny-neox-w32-d2", []
+    stored = json.loads((data_dir() / name / "config.json").read_text(encoding="utf-8"))
+    assert stored["dtype"] == "float16"
+    monkeypatch.setattr(torch, "set_default_dtype", types.append)
+    rs.load_model(name)
+    shape_of(name)
+    assert set(types) == {torch.float32}

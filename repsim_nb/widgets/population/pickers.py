@@ -72,7 +72,7 @@ class Measures(Picker):
         self._parameters = Parameters(self, self._enter)
         parts = [self._list, self._layers, self._of, self._parameters]
         super().__init__("Measures and layers", "measures", parts)
-        self.value, self.params, self.layers = tuple(value), value, layers
+        self.value, self.params, self.layers = tuple(value), dict(value), layers
         self._show()
         self.when(self._list, lambda change: setattr(self, "value", tuple(change.new)))
         self.when(self._layers, lambda change: setattr(self, "layers", change.new))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from repsim_nb.comparison.described import in_words
 from repsim_nb.widgets import page
 from repsim_nb.widgets.population.crowd import SCRIPT
 from repsim_nb.widgets.population.map_and_matrix import MapAndMatrix, TwoModels
-from repsim_nb.widgets.saved_page import MAP, as_text, layers_section, provenances
+from repsim_nb.widgets.saved_page import MAP, Panels, as_text, layers_section, provenances
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,7 +35,11 @@ def write_page(
 ) -> Path:
     """Write what a population shows, with the layers of its pair as far as they were compared."""
     file = page.file_for(path)
-    results, panels, selected = explorer.on_page(closeups) if explorer else ({}, {}, None)
+    results: Mapping[str, xr.DataArray] = {}
+    panels: Panels = {}
+    selected = None
+    if explorer is not None:
+        results, panels, selected = explorer.on_page(closeups)
     layers, data = layers_section(results, panels, selected) if results else ("", NO_MAPS)
     data = data | {"population": views.on_page(pair)}
     title = f"{result.sizes['model_a']} models: {in_words(result)[0]}"
