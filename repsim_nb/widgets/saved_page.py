@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from repsim_nb.comparison.described import in_words, provenance_of
 from repsim_nb.errors import InputError
 from repsim_nb.figures.scales import check
-from repsim_nb.widgets import page
+from repsim_nb.widgets import html_page
 from repsim_nb.widgets.details import closeup_as_html
 from repsim_nb.widgets.map import view_of
 from repsim_nb.widgets.views import Pair, curves_as_html, on_map, shared_limits
@@ -98,14 +98,14 @@ def write_page(
     """`save_html` of close-ups that are HTML already, with Python code that reproduces them and a selected cell."""
     if not results:
         raise InputError("There is nothing to save yet. Run a comparison first.")
-    file = page.file_for(path)
+    file = html_page.file_for(path)
     body, data = layers_section(results, panels, selected)
     described = [in_words(result) for result in results.values()]
     title = described[0][0] if len(described) == 1 else f"{described[0][0]}, and {len(described) - 1} more"
-    words = "".join(map(page.in_paragraph, described))
+    words = "".join(map(html_page.in_paragraph, described))
     folded = {"Python code": code} | provenances(results)
-    made = page.document(title, f"{words}{body}", folded, len(panels), data, {"maps": MAP})
-    return page.write(made, file, ["".join(parts) for parts in panels.values()], max_bytes)
+    made = html_page.document(title, f"{words}{body}", folded, len(panels), data, {"maps": MAP})
+    return html_page.write(made, file, ["".join(parts) for parts in panels.values()], max_bytes)
 
 
 def layers_section(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.comparison.described import in_words
-from repsim_nb.widgets import page
+from repsim_nb.widgets import html_page
 from repsim_nb.widgets.population.crowd import SCRIPT
 from repsim_nb.widgets.population.map_and_matrix import MapAndMatrix, TwoModels
 from repsim_nb.widgets.saved_page import MAP, Panels, as_text, layers_section, provenances
@@ -34,7 +34,7 @@ def write_page(
     max_bytes: int,
 ) -> Path:
     """Write what a population shows, with the layers of its pair as far as they were compared."""
-    file = page.file_for(path)
+    file = html_page.file_for(path)
     results: Mapping[str, xr.DataArray] = {}
     panels: Panels = {}
     selected = None
@@ -43,7 +43,7 @@ def write_page(
     layers, data = layers_section(results, panels, selected) if results else ("", NO_MAPS)
     data = data | {"population": views.on_page(pair)}
     title = f"{result.sizes['model_a']} models: {in_words(result)[0]}"
-    body = f"""{page.in_paragraph(in_words(result))}
+    body = f"""{html_page.in_paragraph(in_words(result))}
 <h2 class="repsim-h2">Map and matrix of models</h2>
 <div class="repsim-maps">
 <div class="repsim-page-crowd"></div>
@@ -55,5 +55,5 @@ def write_page(
 {layers}"""
     folded = {"Python code": code, "Provenance of the population": as_text(result)} | provenances(results)
     drawings = {"maps": MAP, "crowd": SCRIPT}
-    made = page.document(title, body, folded, len(panels), data, drawings)
-    return page.write(made, file, ["".join(parts) for parts in panels.values()], max_bytes)
+    made = html_page.document(title, body, folded, len(panels), data, drawings)
+    return html_page.write(made, file, ["".join(parts) for parts in panels.values()], max_bytes)

@@ -127,7 +127,7 @@ def test_population_sets_the_parameters_of_each_measure_in_code_command_and_stat
     measures._parameters._by_name["debiased"].value = False  # as by hand
     assert population.asked.measures == {"rsa": {"outer": "kendall"}, "cka": {"debiased": False}, "procrustes": {}}
     assert "rs.get_measure('cka', debiased=False)" in population.code
-    assert "-p rsa.outer kendall -p cka.debiased False" in population.command
+    assert "-p rsa.outer kendall -p cka.debiased false" in population.command
     other = rs.Population(["tiny-neox-w32-d2", "tiny-neox-w64-d2"])
     other.state = population.state
     assert other.asked == population.asked
