@@ -1,18 +1,22 @@
 """`repsim-nb compare`: two models, one measure, one file; `population`: many models and measures, one file."""
 
+from __future__ import annotations
+
 import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import repsim_nb
 from repsim_nb.cli.arguments import parsed_layers
 from repsim_nb.errors import InputError, needs
-from repsim_nb.measures import Measure
 from repsim_nb.system.atomic import OutputError, atomic, writable
 from repsim_nb.system.cluster import opened
 from repsim_nb.system.netcdf import netcdf_bytes, write_netcdf
+
+if TYPE_CHECKING:
+    from repsim_nb.measures import Measure
 
 
 def compare(options: argparse.Namespace) -> int:
