@@ -95,15 +95,7 @@ def parser() -> argparse.ArgumentParser:
     sub = command("run", _run, "run notebooks from start to end and collect their figures in DIR/index.html")
     sub.add_argument("notebooks", metavar="NOTEBOOK", nargs="*", help="a name, or an .ipynb file")
     sub.add_argument("--all", action="store_true", help="run every notebook that comes with the package")
-    sub.add_argument(
-        "-p",
-        dest="parameters",
-        metavar="NAME VALUE",
-        type=name_and_value,
-        action="append",
-        default=[],
-        help="set a parameter in every chosen notebook that has it; may be repeated",
-    )
+    _add_parameters(sub, "set a parameter in every chosen notebook that has it")
     sub.add_argument("--jobs", metavar="N", type=int, default=1, help="notebooks to run at a time (default: 1)")
     sub.add_argument("--out", metavar="DIR", type=Path, default=Path("results"), help="default: results")
 
@@ -170,15 +162,7 @@ def _comparison_options(parser: argparse.ArgumentParser) -> None:
         default=measure,
         help=f"a name from `repsim-nb list measures` (default: {measure})",
     )
-    parser.add_argument(
-        "-p",
-        dest="parameters",
-        metavar="NAME VALUE",
-        type=name_and_value,
-        action="append",
-        default=[],
-        help="set a parameter of the measure; may be repeated",
-    )
+    _add_parameters(parser, "set a parameter of the measure")
     _add_corpus(parser)
     _add_split(parser)
     for side in ("layers_a", "layers_b"):
@@ -196,15 +180,7 @@ def _population_options(parser: argparse.ArgumentParser) -> None:
 
     every = ",".join(CHEAP)
     parser.add_argument("--measures", metavar="NAMES", default=every, help=f"separated by commas (default: {every})")
-    parser.add_argument(
-        "-p",
-        dest="parameters",
-        metavar="MEASURE.NAME VALUE",
-        type=name_and_value,
-        action="append",
-        default=[],
-        help="set a parameter of a measure, such as -p cka.debiased False; may be repeated",
-    )
+    _add_parameters(parser, "set a parameter of a measure, such as -p cka.debiased False", "MEASURE.NAME VALUE")
     _add_corpus(parser, action="append")
     _add_split(parser)
     for option in POPULATION.values():
@@ -224,6 +200,11 @@ def _add_corpus(parser: argparse.ArgumentParser, **how: Any) -> None:
     parser.add_argument(
         "--corpus", metavar="NAME_OR_PATH", help=f"default: the corpus the models were made for{more}", **how
     )
+
+
+def _add_parameters(parser: argparse.ArgumentParser, about: str, metavar: str = "NAME VALUE") -> None:
+    how: dict[str, Any] = {"type": name_and_value, "action": "append", "default": []}
+    parser.add_argument("-p", dest="parameters", metavar=metavar, help=f"{about}; may be repeated", **how)
 
 
 def _add_split(parser: argparse.ArgumentParser) -> None:

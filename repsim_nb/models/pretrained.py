@@ -6,7 +6,6 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError, unknown
@@ -36,7 +35,6 @@ REFUSED = {  # options of transformers that users cannot set, and why
     "ignore_mismatched_sizes": "weights that do not fit are an error and never become random numbers",
 }
 LANGUAGE_HEADS = ("ForCausalLM", "LMHeadModel")
-_LOADING = Lock()  # transformers sets torch's default type while it loads, then sets what it found: one at a time
 
 
 @dataclass(frozen=True)
@@ -140,17 +138,16 @@ def load_pretrained(
             own = _config(folder, how)
             if not quantised:
                 check_fit(_empty(loader, own), tensors)
-            with _LOADING:
-                module, report = loader.from_pretrained(
-                    folder,
-                    config=own,
-                    dtype=getattr(torch, how.dtype),
-                    use_safetensors=not pickled,
-                    weights_only=True,
-                    output_loading_info=True,
-                    **NO_CODE,
-                    **{key: value for key, value in how.options.items() if key != "attn_implementation"},
-                )
+            module, report = loader.from_pretrained(
+                folder,
+                config=own,
+                dtype=getattr(torch, how.dtype),
+                use_safetensors=not pickled,
+                weights_only=True,
+                output_loading_info=True,
+                **NO_CODE,
+                **{key: value for key, value in how.options.items() if key != "attn_implementation"},
+            )
         check_taken(module, report, tensors)
         if quantised and is_plain(module):  # the file may mix precisions
             torch.nn.Module.to(module, getattr(torch, how.dtype))
@@ -178,15 +175,16 @@ def _config(folder: Path, how: How) -> PreTrainedConfig:
 def _empty(loader: Any, config: PreTrainedConfig) -> PreTrainedModel:
     """The network of a config, without memory for its weights or kernels to run it.
 
-    In float32: for any other type transformers changes torch's default one meanwhile, for all threads.
+    In float32, which leaves torch's default type alone meanwhile; threads that compute would see another.
     """
     import torch
 
     own = copy.deepcopy(config)
     own._attn_implementation = "eager"
     with torch.device("meta"):
-        make = loader.from_config if hasattr(loader, "from_config") else loader._from_config
-        return make(own, dtype=torch.float32, **(NO_CODE if hasattr(loader, "from_config") else {}))
+        if hasattr(loader, "from_config"):
+            return loader.from_config(own, dtype=torch.float32, **NO_CODE)
+        return loader._from_config(own, dtype=torch.float32)
 
 
 def as_model(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, about: dict[str, Any]) -> Model:

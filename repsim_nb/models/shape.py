@@ -149,7 +149,7 @@ def _shape_of_transformers(name: str, folder: Path, known: int, item: int) -> Sh
             trained_as = (whole.architectures or [""])[0]
             kind: Any = AutoModelForCausalLM if trained_as.endswith(("CausalLM", "LMHeadModel")) else AutoModel
             with torch.device("meta"):
-                known = _count(kind.from_config(whole, dtype=torch.float32, **NO_CODE))  # as in `pretrained`
+                known = _count(kind.from_config(whole, dtype=torch.float32, **NO_CODE))
     config = whole.get_text_config()
     width = config.hidden_size
     shape = Shape(name, config.num_hidden_layers, width, _mlp(config, width), longest(config), known, item)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.errors import InputError
@@ -15,25 +16,29 @@ if TYPE_CHECKING:
 
 NO_CODE: dict[str, Any] = {"trust_remote_code": False}  # without it, transformers asks on stdin whether to run code
 VERY_LONG = 10**9  # tokens; a tokenizer without a limit reports more than this
+_ONE_AT_A_TIME = RLock()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Inside this context, transformers only logs errors and shows no progress bars (except for downloads).
 
-    Missing weights are an error in this package, not a table of warnings.
+    Missing weights are an error in this package, not a table of warnings. One thread at a time is inside: this context,
+    and transformers while it makes a network, change settings of the whole process and restore what they found. Threads
+    that overlap would restore each other's, such as float16 as torch's default type.
     """
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    with _ONE_AT_A_TIME:
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

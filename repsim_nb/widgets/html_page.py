@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from html import escape
 from pathlib import Path
@@ -57,7 +57,7 @@ def write(page: str, file: Path, parts: list[str], max_bytes: int) -> Path:
 
 
 def document(
-    title: str, body: str, folded: Mapping[str, str], n_closeups: int, data: Any, drawings: Mapping[str, Path]
+    title: str, body: str, folded: Sequence[tuple[str, str]], n_closeups: int, data: Any, drawings: Mapping[str, Path]
 ) -> str:
     """A whole page: body, a foot with folded texts, the data of its script, and the widgets' scripts by name."""
     script = _script(drawings)
@@ -79,7 +79,7 @@ def document(
 <h1>{escape(title)}</h1>
 {body}
 <footer>
-{"".join(_folded(name, text) for name, text in folded.items() if text)}
+{"".join(_folded(name, text) for name, text in folded if text)}
 <p class="repsim-note">{escape(foot)}</p>
 </footer>
 </main>

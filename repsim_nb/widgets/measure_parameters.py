@@ -33,8 +33,8 @@ class Parameters(widgets.VBox):
         """Make the controls of a measure; none for None."""
         hints = {} if measure is None else get_type_hints(type(measure), include_extras=True)
         values = {} if measure is None else measure.params
-        made = {name: _control(name, hints.get(name, Any), value) for name, value in values.items()}
-        self._by_name = {name: control for name, control in made.items() if control is not None}
+        offered = {name: hints[name] for name in values if _has_control(hints.get(name, Any))}
+        self._by_name = {name: _control(name, hint, values[name]) for name, hint in offered.items()}
         for name, control in self._by_name.items():
             self._picker.when(control, partial(self._enter, name))
         self.children = tuple(self._by_name.values())
@@ -56,11 +56,17 @@ class Parameters(widgets.VBox):
 def can_be_entered(measure: Measure) -> bool:
     """Whether a measure has a parameter with a control."""
     hints = get_type_hints(type(measure), include_extras=True)
-    return any(_control(name, hints.get(name, Any), value) is not None for name, value in measure.params.items())
+    return any(_has_control(hints.get(name, Any)) for name in measure.params)
 
 
-def _control(name: str, hint: Any, value: Any) -> widgets.Widget | None:
-    """A control for a parameter with this annotation; None if values cannot be entered, such as one label per row."""
+def _has_control(hint: Any) -> bool:
+    """Whether values of this annotation can be entered; one label per row cannot."""
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return get_origin(hint) is Literal or bare in (bool, int, float) or NoneType in get_args(hint)
+
+
+def _control(name: str, hint: Any, value: Any) -> widgets.Widget:
+    """A control for a parameter with this annotation."""
     about = {"description": name, "tooltip": f"Parameter {name}", "layout": FULL}
     if get_origin(hint) is Literal:
         return widgets.Dropdown(options=get_args(hint), value=value, **about)
@@ -73,6 +79,4 @@ def _control(name: str, hint: Any, value: Any) -> widgets.Widget | None:
         made = field(value, min=kind(low), max=kind(high), **about)
         made.continuous_update = False
         return made
-    if NoneType in get_args(hint):
-        return widgets.Text(placeholder="none", continuous_update=False, **about)
-    return None
+    return widgets.Text(placeholder="none", continuous_update=False, **about)

@@ -103,7 +103,7 @@ def write_page(
     described = [in_words(result) for result in results.values()]
     title = described[0][0] if len(described) == 1 else f"{described[0][0]}, and {len(described) - 1} more"
     words = "".join(map(html_page.in_paragraph, described))
-    folded = {"Python code": code} | provenances(results)
+    folded = [("Python code", code), *provenances(results)]
     made = html_page.document(title, f"{words}{body}", folded, len(panels), data, {"maps": MAP})
     return html_page.write(made, file, ["".join(parts) for parts in panels.values()], max_bytes)
 
@@ -138,12 +138,9 @@ def layers_section(
     return body, data
 
 
-def provenances(results: Mapping[str, xr.DataArray]) -> dict[str, str]:
+def provenances(results: Mapping[str, xr.DataArray]) -> list[tuple[str, str]]:
     """Titles and texts of the provenance of results."""
-    return {
-        f"Provenance: {in_words(result)[0]}{'' if place == 0 else f' ({place + 1})'}": as_text(result)
-        for place, result in enumerate(results.values())
-    }
+    return [(f"Provenance: {in_words(result)[0]}", as_text(result)) for result in results.values()]
 
 
 def as_text(result: xr.DataArray | xr.Dataset) -> str:

@@ -97,9 +97,8 @@ def test_the_page_of_a_population_links_map_matrix_and_layers(opened, population
     page.locator(".repsim-page-crowd .repsim-map-readout").filter(has_text=population.models.value[0]).wait_for()
     ordered = population._views.on_page(None)["names"]
     third = next(place for place, name in enumerate(ordered, 1) if name not in population.pair)
-    page.locator(".repsim-page-matrix").locator(
-        f'[data-layer-a="{third}"][data-layer-b="{third}"]'
-    ).click()  # with itself
+    with_itself = f'[data-layer-a="{third}"][data-layer-b="{third}"]'
+    page.locator(f".repsim-page-matrix {with_itself}").click()
     page.get_by_text(re.compile("This page holds the layers of .* only", re.S)).wait_for()
     assert not layers.is_visible()
     assert page.locator("[role=option][aria-selected=true]").count() == 1

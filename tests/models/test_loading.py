@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -286,3 +288,23 @@ def test_load_model_and_shape_of_leave_torchs_default_type_alone_meanwhile(monke
     rs.load_model(name)
     shape_of(name)
     assert set(types) == {torch.float32}
+
+
+def test_threads_that_load_models_at_once_leave_torchs_default_type_as_it_was(monkeypatch):
+    from repsim_nb.models.shape import shape_of
+
+    def slowly(dtype, change=torch.set_default_dtype):
+        change(dtype)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(torch, "set_default_dtype", slowly)
+    name, before = "tiny-neox-w32-d2", torch.get_default_dtype()
+    with ThreadPoolExecutor(4) as threads:
+        found = [threads.submit(rs.load_model, name, dtype="float16" if i % 2 else "float32") for i in range(8)]
+        found += [threads.submit(shape_of, name) for _ in range(4)]
+        for each in found:
+            each.result()
+    after = torch.get_default_dtype()
+    monkeypatch.undo()
+    torch.set_default_dtype(before)  # whatever was found, other tests start from here
+    assert after == before

@@ -97,9 +97,8 @@ class Measures(Picker):
 
     @traitlets.validate("params")
     def _valid_params(self, proposal: Any) -> dict[str, dict[str, Any]]:
-        for name in proposal["value"]:
-            if name not in self.value:
-                raise unknown("chosen measure", name, self.value)
+        for name in set(proposal["value"]) - set(self.value):
+            raise unknown("chosen measure", name, self.value)
         return {name: changed(get_measure(name, **params)) for name, params in proposal["value"].items()}
 
     @traitlets.observe("value")
@@ -113,7 +112,7 @@ class Measures(Picker):
             self._list.value, self._layers.value = list(self.value), self.layers
             chosen = [measure for measure in map(self._configured, self.value) if can_be_entered(measure)]
             kept, self._of.options = self._of.value, [(measure.title, measure.name) for measure in chosen]
-            if kept in self.value and kept in [measure.name for measure in chosen]:
+            if kept in [measure.name for measure in chosen]:
                 self._of.value = kept
             self._of.layout.display = "" if len(chosen) > 1 else "none"
         self._offer()

@@ -53,7 +53,7 @@ def write_page(
 <p class="repsim-note repsim-page-no-layers"></p>
 <div class="repsim-findings">{findings}</div>
 {layers}"""
-    folded = {"Python code": code, "Provenance of the population": as_text(result)} | provenances(results)
+    folded = [("Python code", code), ("Provenance of the population", as_text(result)), *provenances(results)]
     drawings = {"maps": MAP, "crowd": SCRIPT}
     made = html_page.document(title, body, folded, len(panels), data, drawings)
     return html_page.write(made, file, ["".join(parts) for parts in panels.values()], max_bytes)

@@ -257,12 +257,8 @@ class Population(Running):
 
         Parameters
         ----------
-        path
-            A file that ends in .html. It is replaced if it exists.
-        closeups
-            Whether to include the close-ups of the chosen pair that were made; no others can be shown.
-        max_bytes
-            The largest size of the file.
+        path, closeups, max_bytes
+            As in `Explorer.save_html`; close-ups are those of the chosen pair.
 
         Returns
         -------
@@ -278,8 +274,7 @@ class Population(Running):
         if self._result is None:
             raise InputError("There is nothing to save yet. Run a comparison first.")
         how: dict[str, Any] = {"code": self.code, "closeups": closeups, "max_bytes": max_bytes}
-        explorer = self.explorer if self.explorer is not None and self.explorer.results else None
-        return write_page(self._result, self._views, self._findings.value, self.pair, explorer, path, **how)
+        return write_page(self._result, self._views, self._findings.value, self.pair, self.explorer, path, **how)
 
     # Inside: callbacks, all of them under the guard.
 
