@@ -52,6 +52,15 @@ def in_a_weak_reference(number):
     del thing
 
 
+@pytest.fixture(autouse=True)
+def collector_alone():
+    """Without what others have it call, such as Dask, which an interrupt in between would leave half done."""
+    others = gc.callbacks[:]
+    gc.callbacks.clear()
+    yield
+    gc.callbacks[:] = others
+
+
 def in_the_collector(number):
     def collected(*_):
         gc.callbacks.remove(collected)
