@@ -150,7 +150,8 @@ def test_a_click_on_a_cell_shows_what_lies_behind_it(explorer):
 def test_all_of_it_goes_from_the_keyboard(page, explorer):
     picker(explorer, "B").get_by_label("search").focus()
     page.keyboard.type("solu-3l-s1")
-    offered(explorer, "B", "tiny-solu-3l-s0").wait_for(state="detached")  # the list has heard of the last letter
+    offered(explorer, "B", "tiny-solu-3l-s1").wait_for(state="attached")  # of the first letters, which also offer s0
+    offered(explorer, "B", "tiny-solu-3l-s0").wait_for(state="detached")  # and of the last one
     tab_to(page, "model")
     page.keyboard.press("End")
     tab_to(page, "Run")
