@@ -15,7 +15,7 @@ from repsim_nb.depth.distance import correspondence, decay, equal_depth
 from repsim_nb.depth.layer_agreement import Agreement, agreement_with_rank, layer_agreement
 from repsim_nb.depth.power import block_power, power_text
 from repsim_nb.depth.scaling import depth_claims
-from repsim_nb.depth.shipped_courses import shipped_courses
+from repsim_nb.depth.shipped_courses import course_table, shipped_courses
 from repsim_nb.depth.sizes import by_kind, by_size, model_distances
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "convergence_contrasts",
     "convergence_over_seeds",
     "correspondence",
+    "course_table",
     "decay",
     "depth_claims",
     "equal_depth",
