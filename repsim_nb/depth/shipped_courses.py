@@ -98,12 +98,7 @@ def _stacked(found: Mapping[Key, xr.Dataset], variable: str, places: list[list[s
     sites, runs, estimators = places
     shape = next(iter(found.values())).similarity.shape
     nothing = np.full(shape, np.nan)
-    return np.array(
-        [
-            [[found[s, r, e][variable] if variable in found[s, r, e] else nothing for e in estimators] for s in sites]
-            for r in runs
-        ]
-    )
+    return np.array([[[found[s, r, e].get(variable, nothing) for e in estimators] for s in sites] for r in runs])
 
 
 def _provenance(found: Mapping[Key, xr.Dataset]) -> str:
