@@ -225,7 +225,7 @@ def test_every_option_has_an_entry_in_the_state():
     saved = json.loads(to_json(Question(A, (B,), controls=Controls(leave_out_first=np.int64(2)))))
     assert saved.keys() >= options
     assert saved["leave_out_first"] == 2
-    assert set(EXPECTED) == saved.keys() | {"uncertainty", "against", "selected"}
+    assert set(EXPECTED) == saved.keys() | {"uncertainty", "against", "selected", "step"}
 
 
 WRONG = [("selected", [1]), ("selected", ["a", 2]), ("against", 3), ("params", None), ("rows", None), ("seed", "0")]

@@ -18,7 +18,6 @@ from repsim_nb.errors import InputError, named_arguments, unknown
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.registry import as_parameter
 from repsim_nb.models import Packing
-from repsim_nb.system.memory import readable_size
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
 from repsim_nb.widgets.bar import Bar
@@ -37,7 +36,7 @@ from repsim_nb.widgets.population.walk import Walk
 from repsim_nb.widgets.question import changed
 from repsim_nb.widgets.running import Running
 from repsim_nb.widgets.saved_page import MAX_BYTES
-from repsim_nb.widgets.takeaway import TakeAway, free_page
+from repsim_nb.widgets.takeaway import TakeAway
 from repsim_nb.widgets.views import box
 from repsim_nb.widgets.work import Work
 
@@ -93,6 +92,7 @@ class Population(Running):
     """
 
     _beside = ("findings",)
+    _page = "population"
     pair = traitlets.Any(None, allow_none=True)
 
     @named_arguments(as_parameter)
@@ -160,9 +160,7 @@ class Population(Running):
         self._setup.on_change(self._changed)
         for control in (self.measure, self.place, self.text, self.colour, self.calibrated):
             control.observe(self._reshow, "value")
-        self._take_away.export.on_click(lambda _: self._export_here())
-        self._take_away.page.on_click(lambda _: self._save_page_here())
-        self._take_away.restore.on_click(lambda _: self._restore_here())
+        self._connect()
         self._changed()
 
     # What is asked, and the answer.
@@ -283,12 +281,6 @@ class Population(Running):
         with self._work.guard():
             self._refresh()
             self._bar.tell_cost(self.asked.cost(self._resources.memory_limit))
-
-    def _save_page_here(self) -> None:
-        self._work.clear()
-        with self._work.guard():
-            file = self.save_html(free_page(self._take_away.folder.value.strip() or None, "population"))
-            self._bar.say(f"Wrote {file} ({readable_size(file.stat().st_size)}).")
 
     def _refresh(self) -> None:
         self._take_away.code.text, self._take_away.command.text = self.code, self.command
