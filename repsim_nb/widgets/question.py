@@ -13,7 +13,7 @@ from repsim_nb.corpora import list_corpora
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.uncertainty import Uncertainty
-from repsim_nb.widgets.training import check_series, series
+from repsim_nb.widgets.step_series import check_series, series
 
 APART = ("corpus", "groups")  # fields that are not options of a question: the text, and what only arrays need
 

@@ -103,19 +103,36 @@ if (page.selected.length) {
 }
 
 if (page.population) {  // a pair is chosen on the map or in the matrix, which is ordered otherwise
-  const { crowd: view, matrix, places, pair, names } = page.population;
-  const onMap = view && place(crowd, "crowd", { view, chosen: [] }, ({ chosen }) =>
-    show(chosen.map((at) => places.indexOf(at)), onMap));
-  const inMatrix = place(maps, "matrix", { view: matrix, selected: [] }, ({ selected }) => show(selected, inMatrix));
-  const show = (two, from) => {
-    if (from !== inMatrix) inMatrix.set("selected", two.length === 2 ? two : []);
-    if (from !== onMap) onMap?.set("chosen", [...new Set(two)].map((at) => places[at]));
-    const whole = two.length === 2, here = whole && pair.every((at) => two.includes(at));
-    byName("two").textContent = whole ? matrix.readouts[two[0]][two[1]] : "Choose two models to compare them.";
+  const { each, steps: over, pair } = page.population;  // `each` holds the views of every training step
+  let now = each[over ? over.steps.indexOf(over.value) : 0];
+  let two = pair;
+  const onMap = now.crowd && place(crowd, "crowd", { view: now.crowd, chosen: [] }, ({ chosen }) =>
+    show(chosen.map((at) => now.crowd.points[at].name), onMap));
+  const inMatrix = place(maps, "matrix", { view: now.matrix, selected: [] }, ({ selected }) =>
+    show(selected.map((at) => now.names[at]), inMatrix));
+  const show = (names, from) => {
+    two = names;
+    const cell = two.map((name) => now.names.indexOf(name));
+    const whole = two.length === 2, has = whole && !cell.includes(-1);
+    const here = whole && pair.length && pair.every((name) => two.includes(name));
+    if (from !== inMatrix) inMatrix.set("selected", has ? cell : []);
+    if (from !== onMap) {
+      onMap?.set("chosen", [...new Set(two)].map((name) => now.crowd.points.findIndex((point) => point.name === name)));
+    }
+    byName("two").textContent = !whole ? "Choose two models to compare them."
+      : has ? now.matrix.readouts[cell[0]][cell[1]] : `${two.join(" and ")} are not both shown at this step.`;
     const layers = byName("layers");
     if (layers) layers.hidden = !here;
     byName("no-layers").textContent = !whole || here ? "" : pair.length
-      ? `This page holds the layers of ${pair.map((at) => names[at]).join(" and ")} only.` : "This page holds no layers.";
+      ? `This page holds the layers of ${pair.join(" and ")} only.` : "This page holds no layers.";
   };
   show(pair);
+  if (over) place(steps, "models-steps", over, (state) => {
+    state.shown = state.value;
+    now = each[state.steps.indexOf(state.value)];
+    inMatrix.set("selected", []);
+    inMatrix.set("view", now.matrix);
+    onMap?.set("view", now.crowd);
+    show(two);
+  });
 }

@@ -19,7 +19,7 @@ from repsim_nb.widgets.model_picker import ModelPicker, depth_of
 from repsim_nb.widgets.picker import FULL
 from repsim_nb.widgets.question import Question
 from repsim_nb.widgets.state import BOTH
-from repsim_nb.widgets.training import offered
+from repsim_nb.widgets.step_series import offered
 
 PICKED = ("value", "params", "split", "rows", "n_rows", "seed")  # traits of pickers that a run depends on
 

@@ -293,7 +293,7 @@ def test_export_draws_several_b_on_the_scale_of_the_screen(shown, tmp_path, monk
 
     monkeypatch.setattr("repsim_nb.widgets.takeaway.heatmap", heatmap)
     measured = {b: result.assign_attrs(lower_bound=0.0, upper_bound=np.inf) for b, result in shown.results.items()}
-    write(measured, tmp_path)
+    write(measured, measured.values(), tmp_path)
     assert len({*drawn}) == 1 < len(drawn)
     assert drawn[0][1] >= max(result.max().item() for result in measured.values())
 

@@ -13,6 +13,7 @@ import traitlets
 from repsim_nb.figures.points import in_plane
 from repsim_nb.widgets.picker import STYLE
 from repsim_nb.widgets.population.colours import Colours
+from repsim_nb.widgets.population.over_steps import Moment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +83,19 @@ def view_of(table: pd.DataFrame, title: str, colours: Colours, series: Sequence[
         "note": f"Distances in the plane are approximate: it holds {held:.0%} of the squared ones, stress {stress:.2f} "
         "(0.05 is good, 0.2 poor).",
     }
+
+
+def at_moment(whole: dict[str, Any], moment: Moment, series: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
+    """What `view_of` returned with the models of a moment alone, each where it is among all; earlier ones are pale."""
+    points = whole["points"]
+    now = {p["name"]: p for p in points if moment.shows(p["name"])}
+    names = {name: (p["x"], p["y"], p["short"]) for name, p in now.items() if not moment.is_past(name)}
+    named = _named(names)
+    shown = [
+        {**p, "here": p["name"] in now, "past": moment.is_past(p["name"]), "shown": p["name"] in named} for p in points
+    ]
+    lines = [[[now[name]["x"], now[name]["y"]] for name in each if name in now] for each in series]
+    return whole | {"points": shown, "lines": lines, "title": whole["title"] + moment.words()}
 
 
 def _named(points: dict[str, tuple[Any, ...]]) -> set[str]:
