@@ -93,12 +93,14 @@ def test_explorer_over_training_asked_again_loads_no_model(run, monkeypatch):
 def test_explorer_over_training_is_restored_and_copied_with_its_step(run):
     run.step, run.selected = 0, (2, 1)
     run.wait()
-    other = rs.Explorer.from_state(run.state)
-    assert json.loads(other.state) == json.loads(run.state)
-    assert (json.loads(run.state)["over"], json.loads(run.state)["step"]) == ("a", 0)
-    other.run()
-    other.wait()
-    assert (other.step, other.selected, other.state) == (0, (2, 1), run.state)
+    saved = run.state
+    assert (json.loads(saved)["over"], json.loads(saved)["step"]) == ("a", 0)
+    assert json.loads(rs.Explorer.from_state(saved).state) == json.loads(saved)
+    run.step, run.over.value = 1500, None
+    run.state = saved
+    run.run()
+    run.wait()
+    assert (run.step, run.selected, run.state) == (0, (2, 1), saved)
     made = {}
     exec(run.code, made)
     xr.testing.assert_allclose(made["result"].drop_attrs(), run.result.drop_attrs(), rtol=0, atol=1e-12)
