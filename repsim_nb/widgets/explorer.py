@@ -93,7 +93,7 @@ class Explorer(Running):
     against
         Trait: the one of models_b whose map is in focus.
     over
-        The menu "over training", with the trait `value`.
+        The menu "training", with the trait `value`; hidden if no chosen model has checkpoints.
     step
         Trait: the training step that is shown, at first the last one; None without a series. Every step has been
         compared by the run, all are drawn on one colour scale, and a chosen cell stays chosen.

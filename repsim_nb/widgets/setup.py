@@ -70,7 +70,7 @@ class Setup(widgets.Box):
             indent=False,
         )
         self.over = Choice(
-            description="over training",
+            description="training",
             tooltip="Compare at every checkpoint of A, of B, or of both at the same step, and show a slider over them",
             layout=FULL,
         )
@@ -83,8 +83,8 @@ class Setup(widgets.Box):
         super().__init__(
             [
                 card(self.model_a, self.layers_a),
-                card(self.models_b, self.layers_b),
-                card(self.measure, self.uncertainty, self.over),
+                card(self.models_b, self.layers_b, self.over),
+                card(self.measure, self.uncertainty),
                 card(self.corpus, self.also),
             ]
         )

@@ -8,7 +8,7 @@ from repsim_nb.depth.checkpoints import step_of
 from repsim_nb.errors import InputError
 from repsim_nb.widgets.model_picker import checkpoints_of
 
-SIDES = {"a": "A", "b": "B", "both": "A and B"}
+SIDES = {"a": "every step of A", "b": "every step of B", "both": "A and B, step by step"}
 FEWEST = 2  # steps of a series
 
 
@@ -55,6 +55,6 @@ def check_series(model_a: str, models_b: Sequence[str], over: str | None) -> Non
 
 
 def offered(model_a: str, models_b: Sequence[str]) -> dict[str, str | None]:
-    """The sides that can be shown over training, in words; only "no" if there are none."""
+    """The sides that can be shown over training, in words; only the first, None, if there are none."""
     lengths = {over: len(series(model_a, models_b, over)) for over in SIDES}
-    return {"no": None} | {f"{SIDES[over]}, {n} steps": over for over, n in lengths.items() if n >= FEWEST}
+    return {"as they are chosen": None} | {f"{SIDES[over]} ({n})": over for over, n in lengths.items() if n >= FEWEST}

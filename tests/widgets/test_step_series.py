@@ -163,4 +163,4 @@ def test_series_holds_the_steps_that_all_models_in_training_have():
         step: (f"{deep}@step{step}", (f"{RUN}@step{step}", f"{OTHER}@step{step}")) for step in (0, 1500)
     }
     assert series(deep, [RUN], "b")[0] == (deep, (f"{RUN}@step0",))
-    assert offered("tiny-gelu-3l-s0", ["tiny-gelu-3l-s0"]) == {"no": None}
+    assert offered("tiny-gelu-3l-s0", ["tiny-gelu-3l-s0"]) == {"as they are chosen": None}

@@ -41,7 +41,8 @@ function draw(model, el) {
       class: `repsim-crowd-point${point.past ? " repsim-crowd-past" : ""}`, tabindex: -1 });
     mark.append(make("circle", { r: 11, class: "repsim-crowd-ring" }));
     mark.append(make("path", { d: SHAPES[point.shape], fill: point.colour }));
-    if (point.shown) mark.append(make("text", { x: 14, y: 4 }, point.short));
+    const beside = { right: { x: 14, y: 4 }, left: { x: -14, y: 4, "text-anchor": "end" } }[point.named];
+    if (beside) mark.append(make("text", beside, point.short));
     mark.append(make("title", {}, point.words));
     mark.addEventListener("click", () => { choose(at); mark.focus(); });
     mark.addEventListener("mouseenter", () => { readout.textContent = point.words; });
