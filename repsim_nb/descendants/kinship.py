@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from repsim_nb.errors import InputError
@@ -44,8 +46,22 @@ class Kin:
 
     @property
     def parts(self) -> list[str]:
-        """"embedding", the blocks by number, "head"."""
+        """The parts of both, the embedding first and the head last."""
         return part_names(self.base.n_layers)
+
+    @cached_property
+    def changed(self) -> frozenset[str]:
+        """The parts with a parameter that differs."""
+        if self.base is self.tuned:
+            return frozenset()
+        ours, theirs = (parameters_by_part(model) for model in (self.base, self.tuned))
+        return frozenset(part for part in self.parts if not _equal(ours[part], theirs[part]))
+
+
+def _equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(value, theirs[name].to(value.device)) for name, value in ours.items()
+    )
 
 
 def loaded(base: Model | str, tuned: Model | str) -> Kin:
@@ -70,14 +86,14 @@ def check_shapes(base: Model | str, tuned: Model | str) -> None:
 
 
 def part_names(n_layers: int) -> list[str]:
-    """"embedding", "block 1" to the last, "head"."""
+    """The embedding, "block 1" to the last, and the head."""
     return [EMBEDDING, *(f"block {number}" for number in range(1, n_layers + 1)), HEAD]
 
 
 def parameters_by_part(model: Model) -> dict[str, dict[str, Tensor]]:
     """Part -> name -> parameter. Block l leads to layer l; what comes after the blocks, final norm first, is the head.
 
-    A matrix that embedding and head share is the embedding's.
+    A matrix that embedding and head share counts in both.
     """
     module = model.module
     stacks = {
@@ -90,7 +106,7 @@ def parameters_by_part(model: Model) -> dict[str, dict[str, Tensor]]:
     place = next(iter(stacks))
     parts: dict[str, dict[str, Tensor]] = {name: {} for name in part_names(model.n_layers)}
     passed = False
-    for name, parameter in module.named_parameters():
+    for name, parameter in module.named_parameters(remove_duplicate=False):
         if name.startswith(f"{place}."):
             number = int(name[len(place) + 1 :].split(".")[0])
             parts[f"block {number + 1}"][name] = parameter

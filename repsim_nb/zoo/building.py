@@ -6,7 +6,14 @@ import os
 from pathlib import Path
 
 from repsim_nb.errors import unknown
-from repsim_nb.zoo.recipes import RECIPES, ClassifierRecipe, DescendantRecipe, EmbeddingRecipe, EncoderRecipe, TrunkRecipe
+from repsim_nb.zoo.recipes import (
+    RECIPES,
+    ClassifierRecipe,
+    DescendantRecipe,
+    EmbeddingRecipe,
+    EncoderRecipe,
+    TrunkRecipe,
+)
 
 
 def build(name: str, out: str | os.PathLike[str], work: str | os.PathLike[str] | None = None) -> Path:
