@@ -3,6 +3,6 @@
 from repsim_nb.descendants.altered import noisy, quantised
 from repsim_nb.descendants.diff_cost import DiffEstimate, estimate_diff
 from repsim_nb.descendants.difference import diff
-from repsim_nb.descendants.verdict import Verdict, carriers, verdict
+from repsim_nb.descendants.verdict import KinshipVerdict, carriers, verdict
 
-__all__ = ["DiffEstimate", "Verdict", "carriers", "diff", "estimate_diff", "noisy", "quantised", "verdict"]
+__all__ = ["DiffEstimate", "KinshipVerdict", "carriers", "diff", "estimate_diff", "noisy", "quantised", "verdict"]

@@ -87,7 +87,8 @@ def behaviour(kin: Kin, swaps: Swaps, executor: Executor | None = None) -> Behav
     swapped = sums[3:].reshape(4, len(kin.parts), -1)
     into, into_divergence, back, back_divergence = swapped
     counts = np.bincount(place)
-    return Behaviour(names, counts, *sums[:3], into, into_divergence, back, back_divergence)
+    base, tuned, divergence = sums[:3]
+    return Behaviour(names, counts, base, tuned, divergence, into, into_divergence, back, back_divergence)
 
 
 def _swapped_here(stage: tuple[Kin, Ground], number: int) -> np.ndarray:

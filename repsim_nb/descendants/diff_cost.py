@@ -132,7 +132,7 @@ def estimate_diff(
     kin = loaded(base, tuned)
     positions = kin.base.positions(layers)
     text = load_corpus(kin.base.made_for if corpus is None else corpus)
-    sampling = Sampling(text, n_rows=len(plans[0]), rows_per_document=rows_per_document, seed=seed)
+    sampling = Sampling(text, n_rows=n_rows, rows_per_document=rows_per_document, seed=seed)
     resources = Resources(None, memory_limit, batch_tokens)
     shapes = [shape_of(model) for model in (kin.base, kin.tuned)]
     cost = expected_bytes(shapes, [positions[:1]] * 2, chosen, sampling, uncertainty, Controls(), resources)
@@ -149,9 +149,7 @@ def estimate_diff(
         layers=len(positions),
         parts=len(kin.changed),
         tokens=tokens,
-        weights=sum(
-            {id(model): shape.weights for model, shape in zip((kin.base, kin.tuned), shapes, strict=True)}.values()
-        ),
+        weights=sum(shape.weights for shape in (shapes[:1] if kin.base is kin.tuned else shapes)),
         activations=len(positions) * cost.activations,
         work=cost.work,
         forward_seconds=sum(map(seconds_forward, plans)),

@@ -201,11 +201,11 @@ def _geometry(
 ) -> Variables:
     """Variables over layer, and the distance of every row."""
     names = {"value": "similarity", "low": "similarity_low", "high": "similarity_high", "p_value": "similarity_p_value"}
-    found = similarity(*acts, measure, uncertainty, resources)
+    found = similarity(acts[0], acts[1], measure, uncertainty, resources)
     variables: Variables = {names.get(name, name): ("layer", values) for name, values in found.items()}
     bounds = {"direction": measure.direction, "long_name": f"{measure.title} of base and descendant"}
     variables["similarity"] = ("layer", found["value"], bounds)
-    away = moved(*acts, documents, level, uncertainty.seed)
+    away = moved(acts[0], acts[1], documents, level, uncertainty.seed)
     words = {"long_name": "share of activations that moved (0 nothing, 1 nothing in common)", "units": "1"}
     variables["moved"] = ("layer", away.share, words)
     variables |= {"moved_low": ("layer", away.low), "moved_high": ("layer", away.high), "_rows": ("row", away.rows)}
@@ -214,7 +214,7 @@ def _geometry(
 
 def _of_directions(kin: Kin, acts: Sequence[Activations], documents: Documents, level: float, seed: int) -> Variables:
     """Variables over (layer, direction), and what the directions promote."""
-    found = directions(*acts, documents, level, seed)
+    found = directions(acts[0], acts[1], documents, level, seed)
     both = ("layer", "direction")
     variables: Variables = {
         "mean_share": ("layer", found.mean_share, {"long_name": "share of the movement that all rows have in common"}),
@@ -264,7 +264,7 @@ def _assembled(kin: Kin, positions: Sequence[int], variables: Variables, measure
 
     names = variables.pop("_documents")[1]
     coords = {"layer": list(positions), "part": kin.parts, "document": names}
-    for name, (dims, values, *_) in variables.items():
+    for dims, values, *_ in variables.values():
         for dim, size in zip((dims,) if isinstance(dims, str) else dims, np.shape(values), strict=True):
             if dim not in coords and dim != "dimension":
                 coords[dim] = list(range(1, size + 1))

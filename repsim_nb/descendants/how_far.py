@@ -52,7 +52,7 @@ def moved(base: Activations, tuned: Activations, documents: Documents, level: fl
     for layer in base:
         x, y = base[layer].double(), tuned[layer].double()
         gone = (x - y).square().sum(1).numpy()
-        around = sum((side - side.mean(0)).square().sum(1) for side in (x, y)).numpy()
+        around = np.sum([(side - side.mean(0)).square().sum(1).numpy() for side in (x, y)], axis=0)
         by_document = [np.bincount(documents.codes, weights=values) for values in (gone, around)]
         value = gone.sum() / around.sum() if around.sum() else 0.0
         resampled = ratios(drawn, *by_document)
@@ -85,7 +85,7 @@ def similarity(
 ) -> dict[str, np.ndarray]:
     """Every layer with itself: "value", and of "low", "high", "p_value", "calibrated" those that were asked for.
 
-    With null and interval also "calibrated_low" and "calibrated_high", the ends of the interval on the calibrated scale.
+    With null and interval also "calibrated_low" and "calibrated_high", the ends of the interval calibrated.
     """
     lines = []
     for layer in steps(list(base), f"{measure.name} by layer", "layer"):
@@ -94,9 +94,8 @@ def similarity(
         line = {"value": one.item()} | {name: one[name].item() for name in FIELDS if name in one.coords}
         if {"low", "calibrated"} <= line.keys():
             ends = np.array([line["low"], line["high"]])
-            line |= dict(
-                zip(("calibrated_low", "calibrated_high"), calibrated(ends, line["null_high"], measure.bounds[1]))
-            )
+            low, high = calibrated(ends, line["null_high"], measure.bounds[1])
+            line |= {"calibrated_low": low, "calibrated_high": high}
         lines.append(line)
     return {name: np.array([line[name] for line in lines]) for name in lines[0] if name != "null_high"}
 

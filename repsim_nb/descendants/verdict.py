@@ -21,7 +21,7 @@ CARRIED = 0.8  # of the divergence that single parts cause, which the parts that
 
 
 @dataclass(frozen=True)
-class Verdict:
+class KinshipVerdict:
     """What a descendant is.
 
     Attributes
@@ -46,7 +46,7 @@ class Verdict:
         return "\n".join([self.text, *(f"- {reason}" for reason in self.reasons)])
 
 
-def verdict(difference: xr.Dataset) -> Verdict:
+def verdict(difference: xr.Dataset) -> KinshipVerdict:
     """Tell what a descendant is to its base: the same, itself with noise or rounded, another seed, or fine-tuned.
 
     Parameters
@@ -56,7 +56,7 @@ def verdict(difference: xr.Dataset) -> Verdict:
 
     Returns
     -------
-    Verdict
+    KinshipVerdict
         Prints as a sentence and its reasons.
 
     Raises
@@ -92,7 +92,7 @@ def verdict(difference: xr.Dataset) -> Verdict:
         raise InputError("This is no result of rs.diff: it has no weight_structure. Pass what rs.diff returned.")
     base, tuned = difference.attrs["model_a"], difference.attrs["model_b"]
     if not difference.weight_change.values.any():
-        return Verdict(SAME, f"{tuned} is the same model as {base}: no parameter differs.")
+        return KinshipVerdict(SAME, f"{tuned} is the same model as {base}: no parameter differs.")
     blocks = difference.sel(part=[str(name) for name in difference.part.values if str(name).startswith("block")])
     related = _correlation(blocks)
     reasons = [f"The weights of the blocks correlate at {related:.2f} (unrelated below {RELATED})."]
@@ -103,15 +103,17 @@ def verdict(difference: xr.Dataset) -> Verdict:
     changed = np.isfinite(blocks.weight_structure.values).any()
     if not changed:
         text = f"It cannot be told what {tuned} is to {base}: no matrix of a block changed, only other parameters."
-        return Verdict(UNCLEAR, text, reasons=tuple(reasons))
+        return KinshipVerdict(UNCLEAR, text, reasons=tuple(reasons))
     parts = carriers(difference)
     if not structured:
         return _without_structure(difference, reasons)
     reasons.append(_carried_in_words(difference, parts))
     if not any(part in structured or not part.startswith("block") for part in parts):
         text = f"It cannot be told what {tuned} is to {base}: the blocks whose change has structure do not carry it."
-        return Verdict(UNCLEAR, text, reasons=tuple(reasons))
-    return Verdict(TUNED, f"{tuned} is {base}, fine-tuned: {_where(parts, difference)}.", tuple(parts), tuple(reasons))
+        return KinshipVerdict(UNCLEAR, text, reasons=tuple(reasons))
+    return KinshipVerdict(
+        TUNED, f"{tuned} is {base}, fine-tuned: {_where(parts, difference)}.", tuple(parts), tuple(reasons)
+    )
 
 
 def carriers(difference: xr.Dataset, share: float = CARRIED) -> list[str]:
@@ -137,28 +139,28 @@ def _has_structure(parts: xr.Dataset) -> np.ndarray:
     return found
 
 
-def _unrelated(difference: xr.Dataset, reasons: list[str]) -> Verdict:
+def _unrelated(difference: xr.Dataset, reasons: list[str]) -> KinshipVerdict:
     base, tuned = difference.attrs["model_a"], difference.attrs["model_b"]
     gone = float(difference.moved.values[-1])
     reasons.append(f"{gone:.0%} of the activations of layer {difference.layer.values[-1]} moved (unrelated: 100%).")
     if gone >= UNRELATED_MOVE:
         text = f"{tuned} is no descendant of {base}: its weights are those of another seed."
-        return Verdict(RESEEDED, text, reasons=tuple(reasons))
+        return KinshipVerdict(RESEEDED, text, reasons=tuple(reasons))
     text = f"It cannot be told what {tuned} is to {base}: other weights, but activations in the same places."
-    return Verdict(UNCLEAR, text, reasons=tuple(reasons))
+    return KinshipVerdict(UNCLEAR, text, reasons=tuple(reasons))
 
 
-def _without_structure(difference: xr.Dataset, reasons: list[str]) -> Verdict:
+def _without_structure(difference: xr.Dataset, reasons: list[str]) -> KinshipVerdict:
     base, tuned = difference.attrs["model_a"], difference.attrs["model_b"]
     others = difference.sel(part=["embedding", "head"])
     odd = others.part.values[_has_structure(others)]
     if len(odd):
         reasons.append(f"The change of the {' and the '.join(map(str, odd))} has structure.")
         text = f"It cannot be told what {tuned} is to {base}: its blocks changed as by noise, other parts did not."
-        return Verdict(UNCLEAR, text, reasons=tuple(reasons))
+        return KinshipVerdict(UNCLEAR, text, reasons=tuple(reasons))
     change = float(difference.weight_change.values.max())
     text = f"{tuned} is {base} with noise or quantisation of up to {change:.2%} of its weights: no direction."
-    return Verdict(NOISE, text, reasons=tuple(reasons))
+    return KinshipVerdict(NOISE, text, reasons=tuple(reasons))
 
 
 def _structure_in_words(blocks: xr.Dataset, structured: list[str]) -> str:
@@ -187,5 +189,5 @@ def _where(parts: list[str], difference: xr.Dataset) -> str:
     words = [f"the {name}" for name in named if not name.startswith("block ")]
     if numbers:
         blocks = f"{', '.join(numbers[:-1])} and {numbers[-1]}" if len(numbers) > 1 else numbers[0]
-        words.append(f"block{'s' * (len(numbers) > 1)} {blocks}")
-    return f"the change is in {' and '.join(words)}"
+        words.insert(named[0] == "embedding", f"block{'s' * (len(numbers) > 1)} {blocks}")
+    return f"the change is in {', '.join(words[:-1])}{' and ' * (len(words) > 1)}{words[-1]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -19,9 +19,6 @@ from repsim_nb.zoo.neox import NeoX
 from repsim_nb.zoo.recipes import RECIPES, DescendantRecipe, Recipe
 from repsim_nb.zoo.training import pack, train
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
 WEIGHTS = "model.safetensors"
 
 
@@ -33,7 +30,7 @@ def build_descendant(recipe: DescendantRecipe, out: Path, work: Path) -> Path:
     start = out / recipe.base if (out / recipe.base / WEIGHTS).exists() else data_dir() / recipe.base
     base = RECIPES[recipe.base]
     assert isinstance(base, Recipe)
-    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(start)
+    tokenizer: Any = AutoTokenizer.from_pretrained(start)
     backend, separator = tokenizer.backend_tokenizer, tokenizer.bos_token_id
     corpus = load_corpus("python-docs", "train")
     corpus = corpus.take(i for i, name in enumerate(corpus.documents) if name.startswith(f"{recipe.documents}:"))
