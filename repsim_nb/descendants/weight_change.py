@@ -88,7 +88,7 @@ def _concentrations(changes: list[Tensor], flips: int, generator: torch.Generato
     """Mean over matrices of the concentration of the change, as it is and with random signs."""
     found = np.zeros(1 + flips)
     for change in changes:
-        thin = change if change.shape[0] >= change.shape[1] else change.T
+        thin = (change if change.shape[0] >= change.shape[1] else change.T).float()
         for flip in range(1 + flips):
             if flip:
                 signs = torch.randint(0, 2, thin.shape, generator=generator, dtype=torch.int8).to(thin.device)
