@@ -1,6 +1,7 @@
 import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,7 +17,16 @@ from repsim_nb.errors import InputError
 from repsim_nb.uncertainty.documents import Documents
 
 BASE = "tiny-neox-w32-d8"
-FEW = {"n_rows": 400, "n_report": 3}
+
+
+@cache
+def few():
+    """Beginnings of documents of both kinds, and few rows."""
+    corpus = rs.load_corpus("python-docs")
+    kinds = [[i for i, name in enumerate(corpus.documents) if name.startswith(kind)] for kind in ("code:", "prose:")]
+    some = corpus.take(sorted(i for kind in kinds for i in kind[:: len(kind) // 16][:16]))
+    texts = tuple(text[:500] for text in some.texts)
+    return {"corpus": dataclasses.replace(some, texts=texts), "n_rows": 320, "n_report": 4}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +46,7 @@ def found(base):
         "reseeded": f"{BASE}-reseeded",
     }
     how = {"planted": {"null": 19, "interval": True}}
-    return {name: rs.diff(base, model, **FEW, **how.get(name, {})) for name, model in tuned.items()}
+    return {name: rs.diff(base, model, **few(), **how.get(name, {})) for name, model in tuned.items()}
 
 
 def test_the_descendants_are_told_apart(found):
@@ -73,25 +83,23 @@ def test_layers_before_the_first_change_do_not_move_and_those_after_it_do(found)
     assert found["reseeded"].moved.sel(layer=8).item() == pytest.approx(1, abs=0.2)
 
 
-def test_one_block_swapped_is_the_model_with_its_parameters_swapped(base):
+def test_one_block_swapped_is_the_model_with_its_parameters_swapped(base, found):
     """Running a block inside the other model is what exchanging its parameters gives."""
     tuned = rs.load_model(f"{BASE}-code")
-    result = rs.diff(base, tuned, **FEW)
     mixed = noisy(base, 1e-9)
-    theirs, own = parameters_by_part(tuned)["block 4"], parameters_by_part(mixed)
+    ours, theirs, own = (parameters_by_part(model) for model in (base, tuned, mixed))
     with torch.no_grad():
         for part, parameters in own.items():
             for name, value in parameters.items():
-                value.copy_(theirs[name] if part == "block 4" else parameters_by_part(base)[part][name])
+                value.copy_((theirs if part == "block 4" else ours)[part][name])
     mixed.name = "mixed"
-    whole = rs.diff(base, mixed, **FEW)
-    assert whole.loss_change.item() == pytest.approx(result.loss_into.sel(part="block 4").item(), abs=1e-5)
-    assert whole.divergence.item() == pytest.approx(result.divergence_into.sel(part="block 4").item(), abs=1e-5)
+    whole = rs.diff(base, mixed, **few())
+    assert whole.loss_change.item() == pytest.approx(found["code"].loss_into.sel(part="block 4").item(), abs=1e-5)
+    assert whole.divergence.item() == pytest.approx(found["code"].divergence_into.sel(part="block 4").item(), abs=1e-5)
 
 
 def test_both_losses_are_those_of_stitching(base, found):
-    corpus = rs.load_corpus("python-docs")
-    own = rs.stitch(base, base, 2, corpus, map="identity", n_report=3)
+    own = rs.stitch(base, base, 2, few()["corpus"], map="identity", n_report=4)
     assert found["code"].base_loss.item() == pytest.approx(own.receiver_loss, abs=1e-5)
     change = found["code"]
     total = (change.document_tuned_loss - change.document_base_loss).sum() / change.document_predictions.sum()
@@ -125,7 +133,7 @@ def test_an_embedding_alone_or_vectors_alone_cannot_be_told(base):
             value.copy_(originals[name])
             if name.endswith("layernorm.bias"):
                 value += 0.1
-    assert verdict(rs.diff(base, shifted, **FEW)).kind == "unclear"
+    assert verdict(rs.diff(base, shifted, **few())).kind == "unclear"
 
 
 def test_a_planted_direction_is_found_with_what_it_promotes(base):
@@ -144,7 +152,7 @@ def test_a_planted_direction_is_found_with_what_it_promotes(base):
 
 def test_prose_moves_most_where_a_model_learned_code(found):
     names = found["code"].document_most_document.values
-    assert np.mean([name.startswith("prose:") for name in names]) > 0.9
+    assert all(name.startswith("prose:") for name in names[:10])  # of 16 of each kind
     assert (np.diff(found["code"].document_most_moved) <= 0).all()
     assert len(found["code"].token_token) == 20
     assert found["code"].promotes.shape == (9, 3, 5)
@@ -152,7 +160,9 @@ def test_prose_moves_most_where_a_model_learned_code(found):
 
 def test_an_executor_and_a_file_give_the_same(tmp_path, found):
     with ThreadPoolExecutor(1) as pool:
-        again = rs.diff(BASE, f"{BASE}-code-b3-b6", **FEW, null=19, interval=True, executor=pool, out=tmp_path / "d.nc")
+        again = rs.diff(
+            BASE, f"{BASE}-code-b3-b6", **few(), null=19, interval=True, executor=pool, out=tmp_path / "d.nc"
+        )
     xr.testing.assert_allclose(again.drop_attrs(), found["planted"].drop_attrs(), atol=1e-6)
     read = xr.load_dataset(tmp_path / "d.nc", engine="h5netcdf")
     assert read.attrs == again.attrs
@@ -180,10 +190,8 @@ def test_models_of_other_shapes_are_refused(tuned, message):
         rs.diff(BASE, tuned)
 
 
-def test_another_tokenizer_kind_or_memory_limit_is_refused(base, monkeypatch):
+def test_another_tokenizer_kind_or_memory_limit_is_refused(base):
     other = quantised(base)
-    vars(other).pop("windows", None)
-    other.windows = dataclasses.replace(base.windows, vocabulary=None) if dataclasses.is_dataclass(base.windows) else None
     other.windows = type("Windows", (), {"text_key": "another"})()
     with pytest.raises(InputError, match="different tokenizers"):
         rs.diff(base, other)
@@ -191,12 +199,12 @@ def test_another_tokenizer_kind_or_memory_limit_is_refused(base, monkeypatch):
         rs.diff(base, f"{BASE}-code", memory_limit=10_000)
     with pytest.raises(InputError, match="two causal models or two classifiers"):
         rs.diff("tiny-embed-w48-d3", "tiny-embed-w48-d3-mlm-s0")
-    with pytest.raises(InputError, match="no result of rs.diff"):
+    with pytest.raises(InputError, match=r"no result of rs\.diff"):
         verdict(xr.Dataset())
 
 
 def test_classifiers_are_compared_too():
-    result = rs.diff("tiny-bert-nli-00", "tiny-bert-nli-01", n_rows=200, n_report=64)
+    result = rs.diff("tiny-bert-nli-00", "tiny-bert-nli-01", n_rows=100, n_report=32)
     assert verdict(result).kind == "fine-tuned"
     assert result.loss_change.attrs["units"] == "nats per example"
     assert "promotes" not in result
@@ -204,9 +212,9 @@ def test_classifiers_are_compared_too():
 
 
 def test_the_estimate_counts_what_will_run(base):
-    about = rs.estimate_diff(base, f"{BASE}-code-b3-b6", n_rows=400, n_report=3)
-    assert (about.rows, about.layers, about.parts) == (400, 9, 2)
-    assert about.activations == 2 * 9 * 400 * 32 * 4
+    about = rs.estimate_diff(base, f"{BASE}-code-b3-b6", **few())
+    assert (about.rows, about.layers, about.parts) == (320, 9, 2)
+    assert about.activations == 2 * 9 * 320 * 32 * 4
     assert 0 < about.seconds < 60
     assert "2 parts that changed" in str(about)
 
