@@ -5,6 +5,7 @@ from repsim_nb.stitching.estimates import StitchEstimate, estimate_stitch
 from repsim_nb.stitching.shipped_tables import shipped_table
 from repsim_nb.stitching.stitched import Stitched, stitch
 from repsim_nb.stitching.table import stitching_table
+from repsim_nb.stitching.transfer import transfer_direction, transfer_probe
 
 __all__ = [
     "StitchEstimate",
@@ -16,4 +17,6 @@ __all__ = [
     "shipped_table",
     "stitch",
     "stitching_table",
+    "transfer_direction",
+    "transfer_probe",
 ]
