@@ -32,6 +32,7 @@ def build(out: Path, results: Path) -> tuple[int, Path]:
     code = subprocess.run([*command, str(source), str(site)], cwd=TOP, env=_environment(), check=False).returncode
     if code == 0:
         plain_text.write(source, site)
+        findings.write_colab(site)
     return code, site / "index.html"
 
 

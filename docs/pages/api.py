@@ -72,12 +72,11 @@ def _page(module: str) -> str:
 
 def _entry(title: str, home: ModuleType, name: str) -> str:
     value = getattr(home, name)
-    head = f"{name}\n{'-' * len(name)}\n\n"
     if inspect.isclass(value):
-        return f"{head}.. autoclass:: {title}.{name}\n   :members:\n"
+        return f".. autoclass:: {title}.{name}\n   :members:\n"
     if callable(value):
-        return f"{head}.. autofunction:: {title}.{name}\n"
-    return f"{head}.. py:data:: {title}.{name}\n   :value: {value!r}\n\n   A constant.\n"
+        return f".. autofunction:: {title}.{name}\n"
+    return f".. py:data:: {title}.{name}\n   :value: {value!r}\n\n   A constant.\n"
 
 
 def _index() -> str:

@@ -38,7 +38,7 @@ def _formulae(lines: list[str]) -> Iterator[str]:
             continue
         indented = line.startswith("    ") and section in ("", *FREE_TEXT)
         if indented and not literal and not (place and lines[place - 1].strip().startswith("- ")):
-            yield from ("::", "")
+            yield from (".. code-block:: none", "")
         literal = indented
         yield line if indented else _prose(line)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import nbformat
 
-from docs.pages import REPOSITORY
+from docs.pages import PROJECT, REPOSITORY
 from repsim_nb.runs.notebooks import Notebook, notebooks
 from repsim_nb.runs.results_folder import read_record
 
@@ -16,10 +16,9 @@ STALE = "These results are of an earlier version of this notebook, run with the 
 WITHOUT = (
     "This copy has no results: the notebook was not among those that `make figures` had run when the manual was built."
 )
-LAUNCH = (
-    "[Open in Colab](https://colab.research.google.com/github/{path}/blob/main/notebooks/{name}.ipynb)"
-    " (its first cell installs the package) · `repsim-nb run {name}`"
-)
+COLAB = "https://colab.research.google.com/github/{path}/blob/gh-pages/colab/{name}.ipynb"
+LAUNCH = f"[Open in Colab]({COLAB}) (its first cell installs the package), or run it here: `repsim-nb run {{name}}`."
+INSTALL = f'%pip install --quiet "{PROJECT["name"]}[lab]=={PROJECT["version"]}"'
 
 
 def write(source: Path, results: Path) -> None:
@@ -36,6 +35,17 @@ def write(source: Path, results: Path) -> None:
         text = page.read_text(encoding="utf-8").replace("{{ notebooks }}", listed)
         names = "\n".join(book.name for book in chosen)
         page.write_text(text.replace("{{ contents }}", names), encoding="utf-8")
+
+
+def write_colab(site: Path) -> None:
+    """Write the notebooks for Colab to colab/ of the built site: without results, with a first cell that installs."""
+    folder = site / "colab"
+    folder.mkdir(parents=True, exist_ok=True)
+    for book in notebooks():
+        notebook = nbformat.read(book.path, as_version=4)
+        first = nbformat.v4.new_code_cell(INSTALL, id="install")
+        notebook.cells.insert(0, first)
+        nbformat.write(notebook, folder / book.path.name)
 
 
 def shown(book: Notebook, results: Path) -> Any:
