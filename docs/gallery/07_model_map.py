@@ -6,5 +6,5 @@ Six language models as points whose distances are the Procrustes distances of th
 import repsim_nb as rs
 
 names = [f"tiny-{kind}-3l-s{seed}" for kind in ("gelu", "solu") for seed in range(3)]
-distances = rs.compare_models(names, ["procrustes"], n_rows=300, layers="last")
+distances = rs.compare_models(names, ["procrustes"], n_rows=200, layers="last")
 ax = rs.figures.model_map(distances.procrustes, groups={name: name[5:9] for name in names})
