@@ -76,7 +76,14 @@ def test_the_wheel_of_the_source_archive_is_that_of_the_checkout(wheel):
 def test_the_source_archive_holds_tests_and_manual_and_nothing_that_was_built(built):
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"tests/test_wheel.py", "docs/conf.py", "docs/index.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile"} <= names
+    assert {
+        "tests/test_wheel.py",
+        "docs/conf.py",
+        "docs/index.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "Makefile",
+    } <= names
     assert not [name for name in names if name.startswith(("results/", ".venv/", "docs/_build/", "wheels/"))]
 
 

@@ -9,4 +9,6 @@ from repsim_nb.retrieval import chance, overlap, retrieve, summary
 corpus = rs.load_corpus("docstrings")
 depths = (1, 3, 10)
 a, b = (retrieve(f"tiny-embed-{name}-contrastive-s0", corpus, k=10) for name in ("w48-d3", "w40-d4"))
-ax = rs.figures.agreement_curves({"two trunks": summary(overlap(a, b, k=depths))}, chance=chance(len(corpus.texts), depths))
+ax = rs.figures.agreement_curves(
+    {"two trunks": summary(overlap(a, b, k=depths))}, chance=chance(len(corpus.texts), depths)
+)

@@ -63,7 +63,6 @@ def _page(module: str) -> str:
     title = f"repsim_nb.{module}"
     about = inspect.getdoc(home) or ""
 
-
     lead = LEAD.format(
         title=title, line="=" * len(title), module=title, about="\n".join(restructured(about.splitlines()))
     )
@@ -83,7 +82,8 @@ def _index() -> str:
     rows = "\n".join(f"   * - {_short(name)}\n     - {_summary(name)}" for name in sorted(repsim_nb._HOME))
     contents = "\n".join(f"   {module}" for module in public_modules())
     modules = "\n".join(
-        f"   * - ``rs.{name}``\n     - :doc:`repsim_nb.{target} <{target}>`" for name, target in sorted(_modules().items())
+        f"   * - ``rs.{name}``\n     - :doc:`repsim_nb.{target} <{target}>`"
+        for name, target in sorted(_modules().items())
     )
     return f"""Python
 ======
@@ -127,7 +127,6 @@ def _short(name: str) -> str:
 
 
 def _summary(name: str) -> str:
-
 
     text = inspect.getdoc(getattr(repsim_nb, name)) or ""
     return escaped(" ".join(text.split("\n\n")[0].split()))

@@ -1,4 +1,4 @@
-"""The notebooks of the manual: as the strict runner left them in results/, else without results. Never executed here."""
+"""The notebooks of the manual, as the strict runner left them in results/, else without results; never run here."""
 
 import json
 from pathlib import Path

@@ -120,7 +120,8 @@ def _parameters(cls: type[Measure], described: list[Any]) -> str:
         f"   * - ``{entry.name}``\n     - ``{defaults.get(entry.name)!r}``\n     - {escaped(' '.join(entry.desc))}"
         for entry in described
     )
-    return f".. list-table::\n   :widths: 15 15 70\n   :header-rows: 1\n\n   * - name\n     - default\n     - meaning\n{lines}"
+    head = ".. list-table::\n   :widths: 15 15 70\n   :header-rows: 1\n\n   * - name\n     - default\n     - meaning\n"
+    return head + lines
 
 
 def _references(lines: list[str]) -> str:

@@ -74,11 +74,7 @@ def test_commands_of_the_manual_are_read_by_the_parser(where, line, tmp_path, mo
 def test_targets_of_make_in_the_manual_exist():
     makefile = (TOP / "Makefile").read_text()
     targets = set(re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split())
-    used = {
-        name
-        for page in PAGES
-        for name in re.findall(r"(?:^|`)make (\w+)", page.read_text(encoding="utf-8"), re.M)
-    }
+    used = {name for page in PAGES for name in re.findall(r"(?:^|`)make (\w+)", page.read_text(encoding="utf-8"), re.M)}
     assert used
     assert used <= targets
 
@@ -86,7 +82,9 @@ def test_targets_of_make_in_the_manual_exist():
 def test_extras_of_the_manual_exist():
     known = set(tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     texts = [page.read_text(encoding="utf-8") for page in PAGES]
-    used = {extra for text in texts for group in re.findall(r'repsim-nb\[([\w,]+)\]"', text) for extra in group.split(",")}
+    used = {
+        extra for text in texts for group in re.findall(r'repsim-nb\[([\w,]+)\]"', text) for extra in group.split(",")
+    }
     assert {"lab", "app"} <= used <= known
 
 

@@ -122,9 +122,9 @@ def test_no_link_leads_nowhere(site, pages):
             if parts.scheme or parts.netloc:
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            if not target.is_file():
-                broken.append(f"{path.relative_to(site)}: {link}")
-            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
+            place = unquote(parts.fragment)
+            lost = place and target in pages and place not in pages[target].ids
+            if lost or not target.is_file():
                 broken.append(f"{path.relative_to(site)}: {link}")
     assert broken == []
 
@@ -132,7 +132,10 @@ def test_no_link_leads_nowhere(site, pages):
 def test_no_page_names_a_script_style_or_picture_elsewhere(site, pages):
     assert len(pages) > 80
     elsewhere = [
-        (path.name, part) for path, page in pages.items() for part in page.parts if urlsplit(part).scheme not in ("", "data")
+        (path.name, part)
+        for path, page in pages.items()
+        for part in page.parts
+        if urlsplit(part).scheme not in ("", "data")
     ]
     assert elsewhere == []
     missing = [
