@@ -229,7 +229,7 @@ def transfer_direction(
     table.loc[RANDOM, ["value", "low", "high"]] = np.array([np.mean(random), min(random), max(random)])
     random_cosine = float(np.mean([_cosine(step, theirs) for step in noise]))
     table["cosine"] = [np.nan, _cosine(carried, theirs), 1.0, random_cosine]
-    words = {"chance": 0.0, "long_name": f"effect on the log-odds of the next token (nats, strength {strength:g})"}
+    words = {"chance": 0.0, "long_name": "effect on the next token's log-odds (nats)"}
     return _described(table, words, seam, ground, method)
 
 
