@@ -57,11 +57,11 @@ def layer_profile(difference: xr.Dataset, ax: Axes | None = None, *, label: str 
         difference.layer, difference.moved_low, difference.moved_high, color=line.get_color(), alpha=0.22, linewidth=0
     )
     change = _blocks(difference).weight_change.values
-    ax.stairs(change, np.arange(len(change) + 1), color=line.get_color(), linestyle="--", linewidth=1)
+    ax.stairs(change, np.arange(len(change) + 1), baseline=None, color=line.get_color(), linestyle="--", linewidth=1)
     if "weights of the block" not in ax.get_legend_handles_labels()[1]:
         ax.plot([], [], "--", color="0.4", linewidth=1, label="weights of the block")
-    ax.set_yscale("symlog", linthresh=1e-3)
-    ax.set_ylim(bottom=0)
+    ax.set_yscale("symlog", linthresh=1e-4)
+    ax.set_ylim(0, 3)
     ax.set(xlabel="layer", ylabel="share that moved\n(0 = nothing, 1 = nothing in common)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)

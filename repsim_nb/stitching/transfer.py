@@ -135,7 +135,7 @@ def transfer_probe(
     lines = {name: counts.accuracies(values, drawn) for name, values in right.items()}
     table = _table(lines)
     chances = [counts.accuracies(own(x) == report.classes, drawn[:0])[0] for x in _random_maps(fit, report, seed)]
-    table.loc[RANDOM, ["value", "low", "high"]] = [np.mean(chances), *np.quantile(chances, [0.025, 0.975])]
+    table.loc[RANDOM, ["value", "low", "high"]] = np.array([np.mean(chances), *np.quantile(chances, [0.025, 0.975])])
     words = {"chance": 1 / len(names), "long_name": "balanced accuracy of single tokens"}
     return _described(table, words, seam, ground, method)
 
@@ -183,8 +183,8 @@ def transfer_direction(
     Returns
     -------
     pandas.DataFrame
-        The effect in nats (`value`, with `low` and `high` from a 95% bootstrap over documents), and how much it is above
-        or below the direction's own effect in the source (`less_own`, with both ends). `cosine` is that with the
+        The effect in nats (`value`, with `low` and `high` from a 95% bootstrap over documents), and how much it is
+        above or below the direction's own effect in the source (`less_own`, with both ends). `cosine` is that with the
         difference of means in the target. Index: "its own, in the source", "carried", "found in the target" (the
         difference of means there) and "random" (as long as what was carried; the mean over 5, from the lowest to the
         highest).
@@ -218,22 +218,18 @@ def transfer_direction(
     theirs = _means_apart(fit.target, fit.classes)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.nn.functional.normalize(torch.randn(RANDOM_DIRECTIONS, len(carried), generator=generator))
-    steered = [
-        (OWN, one, seam.layer, vector),
-        (CARRIED, other, seam.into, carried),
-        (TRAINED, other, seam.into, theirs),
-    ]
-    steered += [(RANDOM, other, seam.into, carried.norm() * step) for step in noise]
-    odds = {model.name: _odds(model, ground, classes) for model in (one, other)}
-    effects = [_effect(ground, model, at, strength * step, odds[model.name]) for _, model, at, step in steered]
+    steps = [carried, theirs, *(carried.norm() * step for step in noise)]
+    effects = [_effect(ground, one, seam.layer, strength * vector, _odds(one, ground, classes))]
+    odds = _odds(other, ground, classes)
+    effects += [_effect(ground, other, seam.into, strength * step, odds) for step in steps]
     drawn = document_draws(len(effects[0][0]), np.random.default_rng([seed, 7]), RESAMPLES)
-    lines = {steered[i][0]: _ratio(*effects[i], drawn) for i in range(3)}
+    lines = {name: _ratio(*effect, drawn) for name, effect in zip((OWN, CARRIED, TRAINED), effects, strict=False)}
     table = _table(lines)
     random = [_ratio(*effect, drawn[:0])[0] for effect in effects[3:]]
-    table.loc[RANDOM, ["value", "low", "high"]] = [np.mean(random), min(random), max(random)]
-    compared = [np.nan, _cosine(carried, theirs), 1.0, np.mean([_cosine(step, theirs) for step in noise])]
-    table["cosine"] = compared
-    words = {"chance": 0.0, "long_name": f"effect on the log-odds of the next token (nats, strength {strength:g})"}
+    table.loc[RANDOM, ["value", "low", "high"]] = np.array([np.mean(random), min(random), max(random)])
+    random_cosine = float(np.mean([_cosine(step, theirs) for step in noise]))
+    table["cosine"] = [np.nan, _cosine(carried, theirs), 1.0, random_cosine]
+    words = {"chance": 0.0, "long_name": "effect on the next token's log-odds (nats)"}
     return _described(table, words, seam, ground, method)
 
 
@@ -357,8 +353,8 @@ def _vector(direction: Any, model: Model) -> Tensor:
     vector = torch.as_tensor(direction, dtype=torch.float32)
     if tuple(vector.shape) != (model.d_model,) or not vector.isfinite().all() or not vector.any():
         raise InputError(
-            f"direction has shape {tuple(vector.shape)}; expected {model.d_model} finite numbers, as {model.name} is wide, "
-            "not all of them 0."
+            f"direction has shape {tuple(vector.shape)}; expected {model.d_model} finite numbers, the width of "
+            f"{model.name}, not all of them 0."
         )
     return vector
 

@@ -152,7 +152,7 @@ def test_a_planted_direction_is_found_with_what_it_promotes(base):
 
 def test_prose_moves_most_where_a_model_learned_code(found):
     names = found["code"].document_most_document.values
-    assert all(name.startswith("prose:") for name in names[:10])  # of 16 of each kind
+    assert sum(name.startswith("prose:") for name in names[:10]) >= 8  # of 16 of each kind
     assert (np.diff(found["code"].document_most_moved) <= 0).all()
     assert len(found["code"].token_token) == 20
     assert found["code"].promotes.shape == (9, 3, 5)
