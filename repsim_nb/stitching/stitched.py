@@ -367,7 +367,7 @@ def stitch_on(ground: Ground, seam: Seam, method: Method) -> Stitched:
     """`stitch` on documents shared with other stitches."""
     map_ = method.new_map(seam)
     if method.fits:
-        least_squares(map_, seam, ground)
+        least_squares([map_], [seam], ground)
     if method.descends:
         history = descend(map_, seam, ground, method)
     else:
