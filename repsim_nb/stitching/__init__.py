@@ -2,6 +2,7 @@
 
 from repsim_nb.stitching.asymmetry import asymmetry, penalties_by_kind, senders_by_run
 from repsim_nb.stitching.estimates import StitchEstimate, estimate_stitch
+from repsim_nb.stitching.geometry import geometry_predicts
 from repsim_nb.stitching.shipped_tables import shipped_table
 from repsim_nb.stitching.stitched import Stitched, stitch
 from repsim_nb.stitching.table import stitching_table
@@ -11,6 +12,7 @@ __all__ = [
     "Stitched",
     "asymmetry",
     "estimate_stitch",
+    "geometry_predicts",
     "penalties_by_kind",
     "senders_by_run",
     "shipped_table",

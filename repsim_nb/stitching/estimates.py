@@ -14,7 +14,8 @@ from repsim_nb.models import Batch, Model, load_model
 from repsim_nb.models.shape import shape_of
 from repsim_nb.stitching.fitting import EVERY, STEPS, Method, Seam
 from repsim_nb.stitching.ground import Ground, logits_from
-from repsim_nb.stitching.stitched import N_FIT, common_ground, join
+from repsim_nb.stitching.joined import common_ground, join
+from repsim_nb.stitching.stitched import N_FIT
 from repsim_nb.system.memory import readable_size
 
 BACKWARD = 3.0  # of a forward pass, for a forward and a backward pass

@@ -114,8 +114,6 @@ class Descent:
     ----------
     best
         Lowest loss on the early-stopping documents so far.
-    ended
-        Whether there is nothing left to do.
     """
 
     def __init__(self, map_: Map, seam: Seam, ground: Ground, method: Method) -> None:
