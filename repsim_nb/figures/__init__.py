@@ -4,6 +4,7 @@ from repsim_nb.errors import needs
 
 needs("rs.figures", "matplotlib", "seaborn")
 
+from repsim_nb.figures.atlas import atlas, similarity_against_function
 from repsim_nb.figures.heatmaps import agreement_map, gallery, heatmap, heatmap_grid, mark_blocks
 from repsim_nb.figures.lines import by_groups, curves, effects, over_training, penalties
 from repsim_nb.figures.points import model_map, projection, ranking
@@ -13,6 +14,7 @@ from repsim_nb.figures.scales import scale_label
 __all__ = [
     "agreement_curves",
     "agreement_map",
+    "atlas",
     "by_groups",
     "curves",
     "effects",
@@ -27,4 +29,5 @@ __all__ = [
     "projection",
     "ranking",
     "scale_label",
+    "similarity_against_function",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,9 +101,7 @@ class _Axes:
     def received(self, field: str) -> np.ndarray:
         """A field that all senders share, by receiver and entry."""
         last = self.into or self.layer
-        chosen = [
-            ((self.receiver[cut.receiver], last[into]), cell[field]) for (cut, into), cell in self.done.items()
-        ]
+        chosen = [((self.receiver[cut.receiver], last[into]), cell[field]) for (cut, into), cell in self.done.items()]
         return _filled((len(self.receiver), len(last)), chosen)
 
     def of_controls(self, units: str) -> dict[str, Any]:

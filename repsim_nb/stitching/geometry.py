@@ -36,7 +36,9 @@ def similarities(made: Planned, measures: Sequence[Measure], seed: int) -> xr.Da
     pairs = dict.fromkeys((s.name, r.name) for s in made.senders for r in made.receivers)
     shape = (len(measures), len(made.senders), len(made.receivers), len(made.layers), len(made.entries or ()))
     found = {name: np.full(shape, np.nan) for name in ("similarity", "similarity_raw")}
-    cuts = {pair: [cut for cut in made.cuts if (cut.sender, cut.receiver, cut.control) == (*pair, "")] for pair in pairs}
+    cuts = {
+        pair: [cut for cut in made.cuts if (cut.sender, cut.receiver, cut.control) == (*pair, "")] for pair in pairs
+    }
     senders, receivers = ([m.name for m in side] for side in (made.senders, made.receivers))
     for place, measure in enumerate(measures):
         for (sender, receiver), own in cuts.items():
@@ -128,12 +130,12 @@ def geometry_predicts(table: xr.Dataset, level: float = 0.95) -> pd.DataFrame:
     beyond = _over_models(list(pairs), rows - rows[:, -1:], level)
     columns = {"spearman": value, "low": np.clip(low, -1, 1), "high": np.clip(high, -1, 1), "beyond_depth": beyond[0]}
     columns |= {"beyond_low": np.clip(beyond[1], -2, 2), "beyond_high": np.clip(beyond[2], -2, 2)}
-    cells = int(np.isfinite(table.penalty).sum())
+    cells = sum(int(np.isfinite(table.penalty.sel(sender=s, receiver=r)).sum()) for s, r in pairs)
     return pd.DataFrame(columns, index=pd.Index(names, name="measure")).assign(pairs=len(pairs), cells=cells)
 
 
 def _correlations(table: xr.Dataset) -> Mapping[tuple[str, str], list[float]]:
-    """(sender, receiver) -> rank correlations of the penalty with 1 - each similarity, and with the difference in depth."""
+    """(sender, receiver) -> rank correlations of the penalty with dissimilarities and the difference in depth."""
     from scipy.stats import spearmanr
 
     found = {}
@@ -147,9 +149,7 @@ def _correlations(table: xr.Dataset) -> Mapping[tuple[str, str], list[float]]:
             if there.sum() < 3:
                 raise InputError(f"{sender} into {receiver} has {there.sum()} cells; a rank correlation needs three.")
             depth = np.abs(
-                np.subtract.outer(
-                    one.layer.values / int(one.sender_layers), one.into.values / int(one.receiver_layers)
-                )
+                np.subtract.outer(one.layer.values / int(one.sender_layers), one.into.values / int(one.receiver_layers))
             )
             predictors = [*(1 - one.similarity.values), depth]
             found[sender, receiver] = [
