@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,7 +62,9 @@ def atlas(table: xr.Dataset, what: str = "penalty", side: float = 2.0, high: flo
 
     dims = ("sender", "receiver", "layer", "into")
     _check(table, "atlas")
-    drawable = [name for name, values in table.data_vars.items() if values.dims == dims and values.dtype.kind == "f"]
+    drawable = [
+        str(name) for name, values in table.data_vars.items() if values.dims == dims and values.dtype.kind == "f"
+    ]
     if what not in drawable:
         raise unknown("variable", what, drawable)
     senders, receivers = table.sender.values.tolist(), table.receiver.values.tolist()
@@ -157,11 +159,12 @@ def similarity_against_function(table: xr.Dataset, measure: str | None = None, a
         pair: {"color": color, "marker": marker, "label": entry(f"{pair[0]} into {pair[1]}")}
         for pair, color, marker in zip(others, cycle(sns.color_palette("colorblind")), cycle(MARKERS), strict=False)
     }
-    own = {"color": "0.6", "marker": "o", "mfc": "none", "label": "into itself"}
+    own: dict[str, object] = {"color": "0.6", "marker": "o", "mfc": "none", "label": "into itself"}
     for pair in pairs:
         one = table.sel(sender=pair[0], receiver=pair[1])
         x, y = one.similarity.sel(measure=name).values.ravel(), one.penalty.values.ravel()
-        ax.plot(x, y, linestyle="", markersize=3.5, alpha=0.8, **drawn.get(pair, own))
+        how: Any = drawn.get(pair, own)
+        ax.plot(x, y, linestyle="", markersize=3.5, alpha=0.8, **how)
         own = own | {"label": None} if pair not in drawn else own
     ax.axhline(0, color="0.3", linewidth=0.8)
     title = plain(name.replace("_", " "))

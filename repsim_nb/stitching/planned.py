@@ -172,12 +172,8 @@ class Plan:
         if isinstance(self.layers, str):
             return receiver.positions(self.layers)
         asked = self.layers if isinstance(self.layers, Iterable) else [self.layers]
-        return [
-            own
-            for k in asked
-            if -receiver.n_layers <= k + 1 and k <= receiver.n_layers
-            for own in receiver.positions(k)
-        ]
+        deep = receiver.n_layers
+        return [own for k in asked if -deep - 1 <= k <= deep for own in receiver.positions(k)]
 
     def _axes(self, cuts: Sequence[Cut]) -> tuple[list[int], list[int] | None]:
         if self.into is None:

@@ -204,9 +204,9 @@ def _cells(made: Planned, cut: Cut, folder: Path | None, wait: bool) -> list[dic
         chosen = [seams[place] for place in missing]
         fitted = stitches_on(made.ground, chosen, made.method, made.race) if chosen else ()
         for place, stitched in zip(missing, fitted, strict=True):
-            found[place] = _values(stitched)
-            write_cell(files[place], found[place])
-    return found  # type: ignore[return-value]
+            found[place] = cell = _values(stitched)
+            write_cell(files[place], cell)
+    return [cell for cell in found if cell is not None]
 
 
 def _values(stitched: Stitched) -> dict[str, Any]:

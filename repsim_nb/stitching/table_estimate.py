@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from repsim_nb.corpora import Corpus
 from repsim_nb.errors import named_arguments
-from repsim_nb.models import Model
+from repsim_nb.models import Batch, Model
 from repsim_nb.models.shape import shape_of
 from repsim_nb.stitching.estimates import BACKWARD, COPIES, choices, per_token
 from repsim_nb.stitching.fitting import EVERY, STEPS, Method
@@ -151,7 +151,7 @@ def _estimated(made: Planned) -> TableEstimate:
     )
 
 
-def _middle(batches: Sequence[object]) -> object:
+def _middle(batches: Sequence[Batch]) -> Batch:
     return batches[len(batches) // 2]
 
 

@@ -192,7 +192,7 @@ class NextToken(Task):
         return logits[:, :-1][predicted(batch).to(logits.device)]
 
     def judged(self, model: Model, logits: Tensor, batch: Batch, answers: Tensor) -> tuple[Tensor, Tensor]:
-        """As in `Task`, in two passes over the logits: a vocabulary is wide, and a table asks for this in every cell."""
+        """As in `Task`, in two passes over the logits: a vocabulary is wide, and tables have many cells."""
         wide, chosen = logits.float(), predicted(batch).to(logits.device)
         most = wide.amax(-1, keepdim=True)
         total = (wide - most).exp_().sum(-1).log_()
