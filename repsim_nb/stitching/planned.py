@@ -39,7 +39,8 @@ def named_controls(given: str | Iterable[str] | None, shuffle: bool) -> tuple[st
     """Parse `controls`; raise if one is unknown or would have no effect."""
     if given is None:
         return ()
-    names = CONTROLS if given == "all" else (given,) if isinstance(given, str) else tuple(given)
+    names = (given,) if isinstance(given, str) else tuple(given)
+    names = CONTROLS if names == ("all",) else names
     for name in names:
         if name not in CONTROLS:
             raise unknown("control", name, CONTROLS, '"all" takes all of them.')

@@ -81,9 +81,9 @@ def estimate_table(
     corpus: Corpus | str | Sequence[str] | None = None,
     map: str = "affine",
     fit: str = "gradient",
-    into: str | int | Sequence[int] | None = None,
     seed: int = 0,
     *,
+    into: str | int | Sequence[int] | None = None,
     rank: int = 8,
     steps: int = STEPS,
     warmup: int = 0,
@@ -96,7 +96,7 @@ def estimate_table(
 
     Parameters
     ----------
-    senders, receivers, layers, corpus, map, fit, into, seed, rank, steps, warmup, n_fit, n_report, shuffle, controls
+    senders, receivers, layers, corpus, map, fit, seed, into, rank, steps, warmup, n_fit, n_report, shuffle, controls
         As in `stitching_table`.
 
     Returns

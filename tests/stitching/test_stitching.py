@@ -244,7 +244,7 @@ def test_look_inside(across):
 def test_a_table_holds_the_stitches_and_goes_on_after_a_kill(small, tmp_path, monkeypatch):
     models, layers, how = [SMALL, DEEP], [0, 2], {"fit": "least_squares", **FEW}
     out = tmp_path / "table.nc"
-    original, calls = table.stitch_on, []
+    original, calls = table.stitches_on, []
 
     def killed(*given):
         if len(calls) == 3:
@@ -252,11 +252,11 @@ def test_a_table_holds_the_stitches_and_goes_on_after_a_kill(small, tmp_path, mo
         calls.append(given)
         return original(*given)
 
-    monkeypatch.setattr(table, "stitch_on", killed)
+    monkeypatch.setattr(table, "stitches_on", killed)
     with pytest.raises(KeyboardInterrupt):
         rs.stitching_table(models, models, layers, out=out, **how)
     assert not out.exists()
-    monkeypatch.setattr(table, "stitch_on", lambda *given: calls.append(given) or original(*given))
+    monkeypatch.setattr(table, "stitches_on", lambda *given: calls.append(given) or original(*given))
     whole = rs.stitching_table(models, models, layers, out=out, **how)
     assert len(calls) == 8
     assert [p.name for p in tmp_path.iterdir()] == ["table.nc"]
