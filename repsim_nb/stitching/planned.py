@@ -99,7 +99,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TablePlan:
     """What a table is made from, here and in workers, and the folder of finished cells."""
 
     senders: tuple[Any, ...]

@@ -19,7 +19,7 @@ from repsim_nb.stitching.assembled import assembled
 from repsim_nb.stitching.fitting import STEPS, Method
 from repsim_nb.stitching.geometry import similarities
 from repsim_nb.stitching.kept_cells import cell_file, cells_folder, claimed, in_use, read_cell, write_cell
-from repsim_nb.stitching.planned import Cut, Plan, Planned, named_controls
+from repsim_nb.stitching.planned import Cut, TablePlan, Planned, named_controls
 from repsim_nb.stitching.stitched import N_FIT, Stitched, stitches_on
 from repsim_nb.system.executor import mapped, remembered
 from repsim_nb.system.netcdf import write_netcdf
@@ -131,7 +131,7 @@ def stitching_table(
         check_sendable([*senders, *receivers], executor)
     asked = named_controls(controls, shuffle)
     chosen = [get_measure(m) for m in ([measures] if isinstance(measures, str | Measure) else measures or ())]
-    plan = Plan(
+    plan = TablePlan(
         tuple(senders), tuple(receivers), layers, corpus, seed, method, n_fit, n_report, shuffle, into, asked, race
     )
     made = plan.made()
@@ -161,7 +161,7 @@ def _check(into: Any, measures: Any, race: float | None, method: Method) -> None
         raise InputError("race would have no effect: only gradient fits can stop early. Leave it out.")
 
 
-def _finished(plan: Plan, made: Planned, executor: Executor | None) -> dict[tuple[Cut, int], dict[str, Any]]:
+def _finished(plan: TablePlan, made: Planned, executor: Executor | None) -> dict[tuple[Cut, int], dict[str, Any]]:
     """The cells of all cuts: first those that no other process is at, then the rest."""
     done: dict[Cut, list[dict[str, Any]]] = {}
     for wait in (False, True):
@@ -182,7 +182,7 @@ def _fitted(shared: tuple[Planned, Path | None, bool], cut: Cut) -> list[dict[st
     return _cells(made, cut, folder, wait)
 
 
-def _stitched(shared: tuple[Plan, bool], cut: Cut) -> list[dict[str, Any]] | None:
+def _stitched(shared: tuple[TablePlan, bool], cut: Cut) -> list[dict[str, Any]] | None:
     """Fit one cut in a worker, which keeps models and activations for the next."""
     plan, wait = shared
     return _cells(remembered("table", plan.made), cut, plan.folder, wait)

@@ -12,7 +12,7 @@ from repsim_nb.models.shape import shape_of
 from repsim_nb.stitching.estimates import BACKWARD, COPIES, choices, per_token
 from repsim_nb.stitching.fitting import EVERY, STEPS, Method
 from repsim_nb.stitching.ground import CACHE_BYTES
-from repsim_nb.stitching.planned import Cut, Plan, Planned, named_controls
+from repsim_nb.stitching.planned import Cut, TablePlan, Planned, named_controls
 from repsim_nb.stitching.stitched import N_FIT
 from repsim_nb.system.memory import readable_size
 
@@ -122,7 +122,7 @@ def estimate_table(
     """
     method = Method(map, fit, rank, steps, warmup)
     asked = named_controls(controls, shuffle)
-    plan = Plan(tuple(senders), tuple(receivers), layers, corpus, seed, method, n_fit, n_report, shuffle, into, asked)
+    plan = TablePlan(tuple(senders), tuple(receivers), layers, corpus, seed, method, n_fit, n_report, shuffle, into, asked)
     made = plan.made()
     return _estimated(made)
 
