@@ -122,7 +122,9 @@ def estimate_table(
     """
     method = Method(map, fit, rank, steps, warmup)
     asked = named_controls(controls, shuffle)
-    plan = TablePlan(tuple(senders), tuple(receivers), layers, corpus, seed, method, n_fit, n_report, shuffle, into, asked)
+    plan = TablePlan(
+        tuple(senders), tuple(receivers), layers, corpus, seed, method, n_fit, n_report, shuffle, into, asked
+    )
     made = plan.made()
     return _estimated(made)
 
