@@ -169,7 +169,8 @@ def counting(*given):
         calls.append(stitched)
         yield stitched
 table.stitches_on = counting
-made = rs.stitching_table([sys.argv[1]], [sys.argv[1], sys.argv[2]], into="all", out=sys.argv[3], fit="least_squares", n_fit=64, n_report=8)
+small, wide, out = sys.argv[1:]
+made = rs.stitching_table([small], [small, wide], into="all", out=out, fit="least_squares", n_fit=64, n_report=8)
 print(len(calls), float(made.penalty.sum()))
 """
 

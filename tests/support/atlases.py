@@ -13,7 +13,7 @@ def atlas_of(penalty, senders, receivers, *, depths=None, noise=0.0, documents=4
     by_document = penalty[..., None] + noise * rng.standard_normal((*penalty.shape, documents))
     nats = by_document * tokens + own[None, :, None, None]
     dims = ("sender", "receiver", "layer", "into")
-    deep = depths or {name: penalty.shape[3] - 1 for name in (*senders, *receivers)}
+    deep = depths or dict.fromkeys((*senders, *receivers), penalty.shape[3] - 1)
     found = (nats - own[None, :, None, None]).sum(-1) / tokens.sum()
     table = xr.Dataset(
         {
