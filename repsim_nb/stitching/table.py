@@ -19,7 +19,7 @@ from repsim_nb.stitching.assembled import assembled
 from repsim_nb.stitching.fitting import STEPS, Method
 from repsim_nb.stitching.geometry import similarities
 from repsim_nb.stitching.kept_cells import cell_file, cells_folder, claimed, in_use, read_cell, write_cell
-from repsim_nb.stitching.planned import Cut, TablePlan, Planned, named_controls
+from repsim_nb.stitching.planned import Cut, Planned, TablePlan, named_controls
 from repsim_nb.stitching.stitched import N_FIT, Stitched, stitches_on
 from repsim_nb.system.executor import mapped, remembered
 from repsim_nb.system.netcdf import write_netcdf

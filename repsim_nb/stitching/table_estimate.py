@@ -12,7 +12,7 @@ from repsim_nb.models.shape import shape_of
 from repsim_nb.stitching.estimates import BACKWARD, COPIES, choices, per_token
 from repsim_nb.stitching.fitting import EVERY, STEPS, Method
 from repsim_nb.stitching.ground import CACHE_BYTES
-from repsim_nb.stitching.planned import Cut, TablePlan, Planned, named_controls
+from repsim_nb.stitching.planned import Cut, Planned, TablePlan, named_controls
 from repsim_nb.stitching.stitched import N_FIT
 from repsim_nb.system.memory import readable_size
 
