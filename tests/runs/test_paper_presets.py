@@ -44,6 +44,15 @@ COUNTS = {  # the only parameters that are not the preset's own: fewer rows, doc
         "few_rows": 12,
         "n_null": 19,
     },
+    "09_stitching_across_families": {
+        "models": MANY[:3],
+        "layers": [1, 2],
+        "into": [1, 2],
+        "steps": 20,
+        "n_fit": 48,
+        "n_report": 8,
+        "measures": ["cka"],
+    },
     "10_what_finetuning_changed": {"n_rows": 64, "n_report": 4, "n_null": 19},
 }
 STEPS = ("step0", *(f"step{2**power}" for power in range(10)), "step1000", "step10000", "step143000")
