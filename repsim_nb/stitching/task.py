@@ -199,7 +199,9 @@ class NextToken(Task):
         place = torch.zeros(chosen.shape, dtype=torch.int64, device=wide.device)
         place[chosen] = answers.to(wide.device)
         least = most[:, :-1, 0] - wide[:, :-1].gather(-1, place[..., None]).squeeze(-1)
-        return (least + total[:, :-1])[chosen], (least == 0)[chosen]
+        right = (least == 0) & chosen
+        right[right.clone()] = wide[:, :-1][right].argmax(-1) == place[right]  # of equal logits the first is the guess
+        return (least + total[:, :-1])[chosen], right[chosen]
 
     def guesses(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
         """The most likely next tokens."""

@@ -243,7 +243,7 @@ def _ground(
 
 def _fitted(seam: Seam, ground: Ground, method: Method) -> Map:
     map_ = method.new_map(seam)
-    least_squares(map_, seam, ground)
+    least_squares([map_], [seam], ground)
     map_.requires_grad_(False)
     return map_.cpu()
 
