@@ -4,6 +4,7 @@
 #   make test        all tests but rehearsals
 #   make rehearse    the paper presets of all notebooks, on stand-ins for what they download
 #   make browser     a Chromium for the browser tests, from the system's packages, where that can be done unasked
+#   make docs        the manual in docs/_build/html, with the notebooks that make figures has run; needs no network
 #   make lab         JupyterLab with the notebooks
 #   make app         the explorer as a web page, for this machine only (FOLDER=... to read and write files below it)
 #   make wheels      a folder from which others install without a network (see README, "For teachers");
@@ -19,7 +20,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := figures
-.PHONY: figures test rehearse browser lab app wheels check bench gpu simulations survey strip
+.PHONY: figures test rehearse browser docs lab app wheels check bench gpu simulations survey strip
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -51,6 +52,9 @@ browser:
 	@command -v $(CHROMIUMS) || { root=$$([ "$$(id -u)" = 0 ] || echo sudo -n); $$root apt-get update -qq && \
 	$$root apt-get install -qq -y chromium fonts-liberation; } \
 	|| echo "No Chromium, and none could be installed. Install one ($(CHROMIUMS)) for the browser tests." >&2
+
+docs: $(INSTALLED)
+	$(ONE_THREAD) $(BIN)/python -m docs
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab notebooks

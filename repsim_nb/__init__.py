@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from repsim_nb import activations as activations
     from repsim_nb import corpora as corpora
     from repsim_nb import depth as depth
+    from repsim_nb import descendants as descendants
     from repsim_nb import figures as figures
     from repsim_nb import groups as groups
     from repsim_nb import measures as measures
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from repsim_nb.comparison import stream as stream
     from repsim_nb.corpora import list_corpora as list_corpora
     from repsim_nb.corpora import load_corpus as load_corpus
+    from repsim_nb.descendants import diff as diff
+    from repsim_nb.descendants import estimate_diff as estimate_diff
     from repsim_nb.errors import InputError as InputError
     from repsim_nb.errors import MissingExtraError as MissingExtraError
     from repsim_nb.measures import get_measure as get_measure
@@ -70,6 +73,7 @@ _NAMES = {
         "stream",
     ),
     "corpora": ("list_corpora", "load_corpus"),
+    "descendants": ("diff", "estimate_diff"),
     "errors": ("InputError", "MissingExtraError"),
     "measures": ("get_measure", "list_measures"),
     "models": ("Packing", "list_models", "load_model"),
@@ -89,8 +93,8 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = {
     name: name
     for name in (
-        *("activations", "corpora", "depth", "figures", "groups", "measures", "models", "retrieval", "stitching"),
-        *("uncertainty", "weights"),
+        *("activations", "corpora", "depth", "descendants", "figures", "groups", "measures", "models", "retrieval"),
+        *("stitching", "uncertainty", "weights"),
     )
 } | {"closeup": "comparison.closeup", "controls": "comparison.controls"}
 __all__ = [*_MODULES, *_HOME]

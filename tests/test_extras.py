@@ -73,8 +73,9 @@ def test_functions_that_import_a_package_of_an_extra_name_it_first():
 def test_every_package_is_in_one_list_and_the_development_install_has_them_all():
     extras = PROJECT["optional-dependencies"]
     assert not BASE & LAB
-    assert "repsim-nb[lab,app,topology,cluster]" in extras["dev"]
+    assert "repsim-nb[lab,app,topology,cluster,docs]" in extras["dev"]
     assert "repsim-nb[lab]" in extras["app"]
+    assert "repsim-nb[lab]" in extras["docs"]
     assert {"jupyterlab", "ipywidgets", "papermill", "matplotlib", "transformer_lens", "datasets"} <= LAB
 
 

@@ -73,7 +73,7 @@ def test_a_python_that_is_too_old_is_passed_over(clone):
 
 
 def test_every_target_needs_the_environment_first(clone):
-    for target in ("figures", "test", "lab", "app", "wheels", "check", "bench", "strip"):
+    for target in ("figures", "test", "docs", "lab", "app", "wheels", "check", "bench", "strip"):
         planned = make(clone, "-n", target, "PYTHON=python")[1].stdout
         assert "pip install" in planned, target
     assert "repsim-nb run --all --jobs 2 --out results" in make(clone, "-n", "PYTHON=python")[1].stdout, (

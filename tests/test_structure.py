@@ -16,7 +16,19 @@ TOP = Path(repsim_nb.__file__).parent
 # What stands further left knows nothing of what stands further right.
 ORDER = (
     *("errors", "moved", "system", "measures", "corpora", "models", "activations", "retrieval", "uncertainty"),
-    *("comparison", "stitching", "weights", "groups", "depth", "zoo", "figures", "runs", "widgets", "survey"),
+    *(
+        "comparison",
+        "stitching",
+        "descendants",
+        "weights",
+        "groups",
+        "depth",
+        "zoo",
+        "figures",
+        "runs",
+        "widgets",
+        "survey",
+    ),
     *("app", "cli", "__main__"),
 )
 NAMES = {

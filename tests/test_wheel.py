@@ -1,8 +1,9 @@
-"""A built wheel carries data/ and notebooks/ and works where no checkout is."""
+"""A built wheel carries data/ and notebooks/, works where no checkout is, and can be built from the source archive."""
 
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.support.notebook_files import save, write
 
 TOP = Path(__file__).parent.parent
+LIMIT = 90_000_000  # bytes; the package index refuses 100 MB
 
 
 def call(*arguments, **options):
@@ -23,11 +25,17 @@ def call(*arguments, **options):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
+def built(tmp_path_factory):
+    """The folder with the source archive, and with the wheel that is built from that archive alone."""
+    folder = tmp_path_factory.mktemp("dist")
     isolation = ["--no-isolation"] if find_spec("hatchling") else []
-    call("-m", "build", "--wheel", *isolation, "--outdir", folder, TOP, timeout=300)
-    return next(folder.glob("*.whl"))
+    call("-m", "build", *isolation, "--outdir", folder, TOP, timeout=600)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    return next(built.glob("*.whl"))
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +56,35 @@ def test_the_wheel_holds_every_committed_file_of_data_and_notebooks(wheel):
     inside = {name.removeprefix("repsim_nb/") for name in zipfile.ZipFile(wheel).namelist()}
     assert {name for name in listed.stdout.split() if not name.endswith(".gitkeep")} <= inside
     assert "py.typed" in inside
+
+
+@pytest.mark.slow
+def test_the_wheel_of_the_source_archive_is_that_of_the_checkout(wheel):
+    """File by file, so that it need not be built twice."""
+    assert wheel.stat().st_size < LIMIT
+    inside = zipfile.ZipFile(wheel)
+    names = {name for name in inside.namelist() if ".dist-info/" not in name}
+    for name in names:
+        shipped = name.removeprefix("repsim_nb/")
+        source = TOP / (shipped if shipped.startswith(("data/", "notebooks/")) else name)
+        assert inside.read(name) == source.read_bytes(), name
+    package = {path.relative_to(TOP).as_posix() for path in (TOP / "repsim_nb").rglob("*.py")}
+    assert package <= names
+
+
+@pytest.mark.slow
+def test_the_source_archive_holds_tests_and_manual_and_nothing_that_was_built(built):
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {
+        "tests/test_wheel.py",
+        "docs/conf.py",
+        "docs/index.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "Makefile",
+    } <= names
+    assert not [name for name in names if name.startswith(("results/", ".venv/", "docs/_build/", "wheels/"))]
 
 
 @pytest.mark.slow

@@ -138,6 +138,11 @@ def parser() -> argparse.ArgumentParser:
     sub = command("stitch", _stitch, "stitch every model into every other and into itself; resumes when interrupted")
     sub.add_argument("models", metavar="MODEL", nargs="+", help="causal models, or classifiers with one tokenizer")
     sub.add_argument("--layers", metavar="LAYERS", default="all", help="such as 1,2,3 (default: all)")
+    sub.add_argument(
+        "--into", metavar="LAYERS", help="all, or such as 1,2,3: every cut into each of these (default: the same layer)"
+    )
+    sub.add_argument("--controls", metavar="NAMES", help="self, shuffled and untrained, separated by commas, or all")
+    sub.add_argument("--measures", metavar="NAMES", help="with --into: similarity of the layers, separated by commas")
     sub.add_argument("--out", metavar="FILE", type=Path, required=True, help="a table, .nc")
     sub.add_argument("--shard", metavar="I/N", help="run share I of N; a last call without it collects all stitches")
     sub.late = _stitch_options
@@ -333,6 +338,8 @@ def _stitch(options: argparse.Namespace) -> int:
     if options.out.suffix != ".nc":
         raise InputError(f"--out {options.out} must end in .nc.")
     how = given(options, STITCHES)
+    how["into"] = options.into and parsed_layers(options.into)
+    how |= {name: of and of.split(",") for name, of in (("controls", options.controls), ("measures", options.measures))}
     layers, out = parsed_layers(options.layers), writable(options.out)
     with opened(how.pop("executor"), options.shard) as executor:
         table = stitching_table(

@@ -261,7 +261,7 @@ def estimate(
     if not (at_hand if trial is None else trial):
         return about
     plans = plan_aligned(models, layers, sampling, resources)
-    forward = sum(_forward_seconds(plan) for plan in plans)
+    forward = sum(map(seconds_forward, plans))
     return replace(about, forward_seconds=forward, measure_seconds=_measure_seconds(chosen, plans))
 
 
@@ -324,7 +324,8 @@ def expected_bytes(
     )
 
 
-def _forward_seconds(plan: Plan) -> float:
+def seconds_forward(plan: Plan) -> float:
+    """Rough seconds of all passes of a plan, from one batch."""
     batch = plan.batches()[-1]
     windows = np.unique(plan.selection.window[batch])
     lengths = np.cumsum([len(plan.selection.windows[w]) for w in windows])

@@ -84,7 +84,8 @@ def _table_in_words(result: xr.DataArray | xr.Dataset) -> list[str]:
     titles = ", ".join(dict.fromkeys(map(_titled, shown)))
     left = len(table.data_vars) - len(shown)
     named = [name for name, coord in table.coords.items() if name in table.dims or coord.ndim == 0]
-    sentences = [f"{name}: {_extent(table[name])}." for name in named] + _text(result)
+    verdict = [result.attrs["verdict"]] if "verdict" in result.attrs else []
+    sentences = [*verdict, *(f"{name}: {_extent(table[name])}." for name in named), *_text(result)]
     for variable in shown:
         numbers = variable.values[np.isfinite(variable.values)] if variable.dtype.kind in "fiu" else np.array([])
         if numbers.size:

@@ -269,10 +269,10 @@ def _checkpoints(run: Run, revisions: Sequence[str] | None) -> list[_Checkpoint]
     """The checkpoints of a run by ascending step."""
     if isinstance(run, Mapping):
         check_effect(over_training, {"revisions": revisions}, "the mapping already says which steps there are.")
-        found = [_Checkpoint(_step(step), given) for step, given in run.items()]
+        found = [_Checkpoint(step_of(step), given) for step, given in run.items()]
     else:
         names = _revisions(run) if revisions is None else [revisions] if isinstance(revisions, str) else list(revisions)
-        found = [_Checkpoint(_step(name), run, name) for name in names]
+        found = [_Checkpoint(step_of(name), run, name) for name in names]
     if not found:
         raise InputError(f"{run} has no checkpoints. Pass revisions, or a model that has some (see checkpoints(name)).")
     found.sort(key=lambda each: each.step or 0)
@@ -366,7 +366,7 @@ def _common(result: xr.DataArray) -> dict[str, Any]:
     return {key: value for key, value in made.items() if key != "b"} | {"sampling": rows}
 
 
-def _step(revision: int | str) -> int:
+def step_of(revision: int | str) -> int:
     """The step that a revision names: the number after "step", or the only number in it."""
     if isinstance(revision, int | np.integer) and not isinstance(revision, bool) and revision >= 0:
         return int(revision)

@@ -16,6 +16,7 @@ PURPOSES = {
     "tiny-solu": "SoLU, to stitch with tiny-gelu",
     "tiny-neox": "widths, depths and checkpoints: scale and training",
     "tiny-neox-heads": "other heads and rotary dimensions at one size",
+    "tiny-neox-descendants": "tiny-neox-w32-d8 fine-tuned, and from another seed: what changed",
     "smollm2": "a real language model, without the hub",
     "minilm": "a real sentence-embedding model, without the hub",
     "gelu": "TransformerLens' toy models with GELU",

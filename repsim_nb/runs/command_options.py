@@ -57,6 +57,7 @@ HELP = {
     "n_fit": "windows of text that the map is fitted on",
     "n_report": "windows of text that the loss is reported on",
     "shuffle": "shuffle the sender's rows, as a control",
+    "race": "with --into: nats above the best entry of its cut at which a gradient fit stops",
 }
 
 
@@ -132,7 +133,9 @@ def _of(function: Callable[..., Any]) -> Any:
 COMPARISON = _declared()
 DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(compare).parameters.items()}
 POPULATION = _arguments(compare_models, "models", "measures", "corpora", "layers", "groups")
-STITCHES = _arguments(stitching_table, "senders", "receivers", "layers", "corpus", "out")
+STITCHES = _arguments(
+    stitching_table, "senders", "receivers", "layers", "corpus", "out", "into", "controls", "measures"
+)
 
 
 def given(options: argparse.Namespace, declared: Mapping[str, Option]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repsim_nb.errors import InputError
-from repsim_nb.stitching.table import document_sizes, prediction
+from repsim_nb.stitching.assembled import document_sizes, prediction
 from repsim_nb.uncertainty.leaving_out import jackknife_interval
 
 if TYPE_CHECKING:

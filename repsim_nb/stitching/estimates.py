@@ -14,7 +14,8 @@ from repsim_nb.models import Batch, Model, load_model
 from repsim_nb.models.shape import shape_of
 from repsim_nb.stitching.fitting import EVERY, STEPS, Method, Seam
 from repsim_nb.stitching.ground import Ground, logits_from
-from repsim_nb.stitching.stitched import N_FIT, common_ground, join
+from repsim_nb.stitching.joined import common_ground, join
+from repsim_nb.stitching.stitched import N_FIT
 from repsim_nb.system.memory import readable_size
 
 BACKWARD = 3.0  # of a forward pass, for a forward and a backward pass
@@ -131,13 +132,14 @@ def estimate_stitch(
         tokens=tokens,
         weights=sum(shape.weights for shape in shapes.values()),
         activations=sum(tokens.values()) * widths * seam.receiver.dtype.itemsize,
-        logits=COPIES * largest * _choices(seam.receiver) * 4,
+        logits=COPIES * largest * choices(seam.receiver) * 4,
         forward_seconds=forward,
         descent_seconds=descent,
     )
 
 
-def _choices(receiver: Model) -> int:
+def choices(receiver: Model) -> int:
+    """Number of logits of a prediction; of a classifier, few enough to count as one."""
     return len(receiver.tokenizer) if receiver.kind == "causal" else 1
 
 
@@ -147,9 +149,9 @@ def _seconds(seam: Seam, ground: Ground, method: Method, tokens: dict[str, int])
     report = ground.batches_of(receiver)["report"]
     place = len(report) // 2
     batch = report[place]
-    trunk, head = _per_token(receiver, batch)
+    trunk, head = per_token(receiver, batch)
     same = ground.identity(sender) == ground.identity(receiver)
-    own = trunk if same else _per_token(sender, ground.batches_of(sender)["report"][place])[0]
+    own = trunk if same else per_token(sender, ground.batches_of(sender)["report"][place])[0]
     lower, before = seam.layer / sender.n_layers, seam.into / receiver.n_layers
     longest = max(batch.ids.shape[1] for batch in report)
     suffix = (1 - before) * trunk + head
@@ -166,7 +168,7 @@ def _seconds(seam: Seam, ground: Ground, method: Method, tokens: dict[str, int])
 
 
 @torch.no_grad()
-def _per_token(model: Model, batch: Batch) -> tuple[float, float]:
+def per_token(model: Model, batch: Batch) -> tuple[float, float]:
     """Seconds per token of all blocks, and of the head."""
     batch = batch.to(model.device)
     hidden = model.embed(batch)

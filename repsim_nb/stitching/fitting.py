@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,16 +39,23 @@ class Seam:
         return ground.sent(self.sender, self.layer, self.receiver, part, self.shuffle)
 
 
-def least_squares(map_: Map, seam: Seam, ground: Ground) -> None:
-    """Fit `map_` to the receiver's activations by least squares."""
-    batches, sent = ground.batches_of(seam.receiver)[ground.matched], seam.sent(ground, ground.matched)
-    received = ground.hidden(seam.receiver, seam.into, ground.matched)
-    map_.solve(
-        CrossProducts.of(
-            (map_.prepared(x[paired_tokens(batch).to(x.device)]), y[paired_tokens(batch).to(y.device)].to(x.device))
-            for x, y, batch in zip(sent, received, batches, strict=True)
-        )
-    )
+def least_squares(maps: Sequence[Map], seams: Sequence[Seam], ground: Ground) -> None:
+    """Fit maps to the receiver's activations by least squares, one for each entry of a receiver.
+
+    The seams differ in the entry alone, so that the sender's moments are taken, and factored, once for all.
+    """
+    first, part = seams[0], ground.matched
+    batches, sent = ground.batches_of(first.receiver)[part], first.sent(ground, part)
+    received = [ground.hidden(first.receiver, seam.into, part) for seam in seams]
+
+    def rows() -> Iterator[tuple[Tensor, list[Tensor]]]:
+        for number, batch in enumerate(batches):
+            x, chosen = sent[number], paired_tokens(batch)
+            ys = (of[number] for of in received)
+            yield maps[0].prepared(x[chosen.to(x.device)]), [y[chosen.to(y.device)].to(x.device) for y in ys]
+
+    for map_, moments in zip(maps, CrossProducts.of_several(rows()), strict=True):
+        map_.solve(moments)
 
 
 @dataclass(frozen=True)
@@ -97,46 +104,82 @@ class Method:
         return RATE * (self.steps - step) / max(1, self.steps - self.warmup)
 
 
-def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFrame:
-    """Train `map_` with Adam on the receiver's loss, starting from its current parameters.
+class Descent:
+    """Adam on the receiver's loss, from a map's current parameters, one evaluation at a time.
 
-    Keeps the parameters with the lowest loss on the early-stopping documents, the initial ones included. Stops after
-    a few evaluations without an improvement of 0.001 nats, not counting the warm-up.
+    Keeps the parameters with the lowest loss on the early-stopping documents, the initial ones included. Ends after a
+    few evaluations without an improvement of 0.001 nats, not counting the warm-up.
 
-    Returns
-    -------
-    pandas.DataFrame
-        DataFrame(step, fit_loss, stop_loss) in nats per prediction; fit_loss is the mean since the previous line.
+    Attributes
+    ----------
+    best
+        Lowest loss on the early-stopping documents so far.
     """
-    rng = np.random.default_rng([ground.seed, 3])
-    batches, sent = ground.batches_of(seam.receiver)["fit"], seam.sent(ground, "fit")
-    optimizer = torch.optim.Adam(map_.parameters(), lr=RATE)
-    best = loss_on(map_, seam, ground, "stop")
-    history, kept, waited = [(0, float("nan"), best)], _copy(map_), 0
-    recent: list[float] = []
-    order: list[int] = []
-    for step in steps(range(1, method.steps + 1), "fitting the map", "step", cheaper=CHEAPER):
-        order = order or rng.permutation(len(batches)).tolist()
-        i = order.pop()
-        for group in optimizer.param_groups:
-            group["lr"] = method.rate(step - 1)
-        logits = logits_from(seam.receiver, map_(sent[i]), seam.into, batches[i])
-        loss = ground.nats(seam.receiver, logits, "fit", i).mean()
-        optimizer.zero_grad(set_to_none=True)
+
+    def __init__(self, map_: Map, seam: Seam, ground: Ground, method: Method) -> None:
+        self.map, self.seam, self.ground, self.method = map_, seam, ground, method
+        self._rng = np.random.default_rng([ground.seed, 3])
+        self._optimizer = torch.optim.Adam(map_.parameters(), lr=RATE)
+        self._order: list[int] = []
+        self._step = self._waited = 0
+        self.best = loss_on(map_, seam, ground, "stop")
+        self._lines = [(0, float("nan"), self.best)]
+        self._kept = _copy(map_)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all steps are taken, or patience has run out."""
+        return self._step >= self.method.steps or self._waited >= PATIENCE
+
+    def stepwise(self) -> Iterator[bool]:
+        """Take the steps one by one; yield after each whether it was followed by an evaluation."""
+        recent: list[float] = []
+        while not self.ended:
+            recent.append(self._stepped())
+            evaluated = self._step % EVERY == 0 or self._step == self.method.steps
+            if evaluated:
+                self._evaluate(float(np.mean(recent)))
+                recent = []
+            yield evaluated
+
+    def _evaluate(self, fit_loss: float) -> None:
+        seen = loss_on(self.map, self.seam, self.ground, "stop")
+        self._lines.append((self._step, fit_loss, seen))
+        improved = seen < self.best - 1e-3 or self._step <= self.method.warmup
+        self._waited = 0 if improved else self._waited + 1
+        if seen < self.best:
+            self.best, self._kept = seen, _copy(self.map)
+
+    def _stepped(self) -> float:
+        """Take one step and return its loss."""
+        batches, sent = self.ground.batches_of(self.seam.receiver)["fit"], self.seam.sent(self.ground, "fit")
+        self._order = self._order or self._rng.permutation(len(batches)).tolist()
+        i = self._order.pop()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.method.rate(self._step)
+        logits = logits_from(self.seam.receiver, self.map(sent[i]), self.seam.into, batches[i])
+        loss = self.ground.nats(self.seam.receiver, logits, "fit", i).mean()
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
-        recent.append(loss.item())
-        if step % EVERY == 0 or step == method.steps:
-            seen = loss_on(map_, seam, ground, "stop")
-            history.append((step, float(np.mean(recent)), seen))
-            recent = []
-            waited = 0 if seen < best - 1e-3 or step <= method.warmup else waited + 1
-            if seen < best:
-                best, kept = seen, _copy(map_)
-            if waited >= PATIENCE:
-                break
-    map_.load_state_dict(kept)
-    return pd.DataFrame(history, columns=["step", "fit_loss", "stop_loss"])
+        self._optimizer.step()
+        self._step += 1
+        return loss.item()
+
+    def settled(self) -> pd.DataFrame:
+        """Give the map its best parameters; return DataFrame(step, fit_loss, stop_loss) in nats per prediction.
+
+        fit_loss is the mean since the previous line.
+        """
+        self.map.load_state_dict(self._kept)
+        return pd.DataFrame(self._lines, columns=["step", "fit_loss", "stop_loss"])
+
+
+def descend(map_: Map, seam: Seam, ground: Ground, method: Method) -> pd.DataFrame:
+    """Train `map_` by a whole `Descent`; return its history."""
+    descent = Descent(map_, seam, ground, method)
+    for _ in steps(descent.stepwise(), "fitting the map", "step", total=method.steps, cheaper=CHEAPER):
+        pass
+    return descent.settled()
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from repsim_nb.system.progress import steps
 PARTS = ("fit", "stop", "report")
 MATCH_TOKENS = 2**16  # used by a least-squares fit; a gradient fit needs more
 CACHE_BYTES = 2**30  # of activations kept for the next stitch
-CACHE_BYTES_PER_PASS = CACHE_BYTES // 16  # kept from one pass, so that other models are not evicted
+CACHE_BYTES_PER_PASS = CACHE_BYTES // 4  # kept from one pass, so that other models are not evicted
 CHEAPER = "Cheaper: less text (n_fit, n_report), or fit='least_squares'."
 STOP_SHARE = 0.15  # of the fit windows, held out for early stopping
 

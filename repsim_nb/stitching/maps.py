@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -16,30 +17,86 @@ RIDGE = 1e-6  # relative to the mean variance of the sender's features
 
 
 @dataclass(frozen=True)
+class SenderMoments:
+    """Mean and centred second moments of sender rows x, float64, and what is factored once for all fits from them."""
+
+    mean: Tensor
+    xx: Tensor
+
+    @cached_property
+    def spectrum(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues and eigenvectors of the second moments."""
+        variances, axes = torch.linalg.eigh(self.xx)
+        return variances, axes
+
+
+@dataclass(frozen=True)
 class CrossProducts:
     """Means and centred second moments of sender rows x and receiver rows y, float64."""
 
-    mean_x: Tensor
+    sender: SenderMoments
     mean_y: Tensor
-    xx: Tensor
     xy: Tensor
     yy: float
 
+    @property
+    def mean_x(self) -> Tensor:
+        """Mean of x."""
+        return self.sender.mean
+
+    @property
+    def xx(self) -> Tensor:
+        """Second moments of x."""
+        return self.sender.xx
+
     @classmethod
     def of(cls, pairs: Iterable[tuple[Tensor, Tensor]]) -> CrossProducts:
-        """Accumulate over parts ((rows, d_x), (rows, d_y)), which are read twice."""
-        parts = list(pairs)
-        n = sum(len(x) for x, _ in parts)
-        mean_x = torch.stack([x.double().sum(0) for x, _ in parts]).sum(0) / n
-        mean_y = torch.stack([y.double().sum(0) for _, y in parts]).sum(0) / n
-        xx, xy = mean_x.new_zeros(len(mean_x), len(mean_x)), mean_x.new_zeros(len(mean_x), len(mean_y))
-        yy = 0.0
-        for x, y in parts:
-            x, y = x.double() - mean_x, y.double() - mean_y
-            xx += x.T @ x
-            xy += x.T @ y
-            yy += y.square().sum().item()
-        return cls(mean_x, mean_y, xx / n, xy / n, yy / n)
+        """Accumulate over parts ((rows, d_x), (rows, d_y))."""
+        return cls.of_several((x, [y]) for x, y in pairs)[0]
+
+    @classmethod
+    def of_several(cls, pairs: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> list[CrossProducts]:
+        """The same for several receivers' rows, which share the moments of x; one part is in memory at a time.
+
+        Rows are taken from the means of the first part, so that a large mean costs no digits.
+        """
+        n, sums = 0, _Sums(torch.zeros(0), [])
+        for x, ys in pairs:
+            if not n:
+                sums = _Sums(x.double().mean(0), [y.double().mean(0) for y in ys])
+            sums.add(x, ys)
+            n += len(x)
+        shift = sums.x / n
+        own = SenderMoments(sums.origin + shift, sums.xx / n - torch.outer(shift, shift))
+        made = []
+        for origin, y, xy, yy in zip(sums.origins, sums.ys, sums.xys, sums.yys, strict=True):
+            mean = y / n
+            made.append(
+                cls(own, origin + mean, xy / n - torch.outer(shift, mean), (yy / n - mean.square().sum()).item())
+            )
+        return made
+
+
+class _Sums:
+    """Sums of rows, of their products and of the squares of y, from an origin each."""
+
+    def __init__(self, origin: Tensor, origins: list[Tensor]) -> None:
+        self.origin, self.origins = origin, origins
+        self.x, self.ys = torch.zeros_like(origin), [torch.zeros_like(of) for of in origins]
+        self.xx = origin.new_zeros(len(origin), len(origin))
+        self.xys = [origin.new_zeros(len(origin), len(of)) for of in origins]
+        self.yys = [origin.new_zeros(()) for _ in origins]
+
+    def add(self, x: Tensor, ys: Sequence[Tensor]) -> None:
+        """Add a part."""
+        x = x.double() - self.origin
+        self.x += x.sum(0)
+        self.xx += x.T @ x
+        for place, (y, origin) in enumerate(zip(ys, self.origins, strict=True)):
+            y = y.double() - origin
+            self.ys[place] += y.sum(0)
+            self.xys[place] += x.T @ y
+            self.yys[place] += y.square().sum()
 
 
 class Map(nn.Module, ABC):
@@ -122,7 +179,7 @@ class Affine(Map):
 
     def solve(self, moments: CrossProducts) -> None:
         """Ridge regression of y on x."""
-        variances, axes = torch.linalg.eigh(moments.xx)
+        variances, axes = moments.sender.spectrum
         ridge = RIDGE * variances.mean().clamp_min(torch.finfo(torch.float32).tiny)
         roots = (variances.clamp_min(0) + ridge).sqrt()
         unit = (moments.yy / len(moments.mean_y)) ** 0.5 or 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -17,11 +17,13 @@ from repsim_nb.corpora import Corpus
 from repsim_nb.errors import InputError, named_arguments
 from repsim_nb.models import Batch, Model, load_model
 from repsim_nb.models.batch import Texts
-from repsim_nb.stitching.fitting import STEPS, Method, Seam, descend, least_squares
+from repsim_nb.stitching.entries import fit_entries
+from repsim_nb.stitching.fitting import STEPS, Method, Seam
 from repsim_nb.stitching.ground import Ground, logits_from
+from repsim_nb.stitching.joined import common_ground, join
 from repsim_nb.stitching.maps import Map
 from repsim_nb.stitching.shared import collated, states_at_receiver, stretches
-from repsim_nb.stitching.task import KINDS, Losses
+from repsim_nb.stitching.task import Losses
 
 N_FIT = 1024
 RESAMPLES = 2000
@@ -48,6 +50,8 @@ class Stitched:
         receiver given its own mean activation at `into`.
     ground
         The documents, and cached activations on them.
+    raced
+        Whether a race between entries stopped the fit early; see `stitching_table`.
 
     Notes
     -----
@@ -63,6 +67,7 @@ class Stitched:
     receiver_losses: Losses
     mean_losses: Losses
     ground: Ground
+    raced: bool = False
 
     @property
     def sender(self) -> Model:
@@ -365,65 +370,19 @@ def stitch(
 
 def stitch_on(ground: Ground, seam: Seam, method: Method) -> Stitched:
     """`stitch` on documents shared with other stitches."""
-    map_ = method.new_map(seam)
-    if method.fits:
-        least_squares(map_, seam, ground)
-    if method.descends:
-        history = descend(map_, seam, ground, method)
-    else:
-        history = pd.DataFrame({"step": [0], "fit_loss": [np.nan], "stop_loss": [np.nan]})
-    map_.requires_grad_(False)
-    with torch.no_grad():
-        each = zip(seam.sent(ground, "report"), ground.batches_of(seam.receiver)["report"], strict=True)
-        losses = ground.losses(seam.receiver, (logits_from(seam.receiver, map_(h), seam.into, b) for h, b in each))
-    own, mean = ground.losses_of(seam.receiver), ground.losses_of_mean(seam.receiver, seam.into)
-    return Stitched(seam, map_, method, history, losses, own, mean, ground)
+    (stitched,) = stitches_on(ground, [seam], method)
+    return stitched
 
 
-def join(sender: Model, receiver: Model, layer: int, into: int | None, shuffle: bool = False) -> Seam:
-    """Validate sender, receiver and layers, and join them."""
-    for model in (sender, receiver):
-        if model.kind not in KINDS:
-            raise InputError(
-                f"{model.name} is of kind {model.kind!r}; only {' and '.join(KINDS)} models can be stitched."
-            )
-    if sender.kind != receiver.kind:
-        raise InputError(
-            f"{sender.name} is of kind {sender.kind!r} and {receiver.name} of kind {receiver.kind!r}, and these "
-            "predict different things. Stitch models of the same kind."
-        )
-    if sender.windows.text_key != receiver.windows.text_key and sender.kind != "causal":
-        raise InputError(
-            f"{sender.name} and {receiver.name} have different tokenizers; {sender.kind} models can only be stitched "
-            "if they share one."
-        )
-    (layer,) = sender.positions(layer)
-    if into is None and layer > receiver.n_layers:
-        raise InputError(
-            f"{receiver.name} has layers 0 to {receiver.n_layers}, so layer {layer} of {sender.name} has no "
-            "counterpart there. Set into=..."
-        )
-    (into,) = receiver.positions(layer if into is None else into)
-    return Seam(sender, receiver, layer, into, shuffle)
-
-
-def common_ground(
-    models: Sequence[Model],
-    corpus: Corpus | str | Sequence[str] | None,
-    n_fit: int,
-    n_report: int | None,
-    seed: int,
-    fits: bool = True,
-    seams: Sequence[Seam] = (),
-) -> Ground:
-    """Windows that suit all of these models, for `seams`."""
-    for name, number in (("n_fit", n_fit), ("n_report", 1 if n_report is None else n_report)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise InputError(f"{name}={number!r}; expected a positive whole number.")
-    ground = Ground(corpus, models, n_fit, n_report, seed, fits, seams)
-    for model in models:
-        ground.task.key(model)  # raises if the labels of model and corpus do not match
-    return ground
+def stitches_on(ground: Ground, seams: Sequence[Seam], method: Method, race: float | None = None) -> Iterator[Stitched]:
+    """Stitch one cut of a sender into several entries of a receiver, as `fit_entries` does, one after the other."""
+    for seam, fitted in zip(seams, fit_entries(ground, seams, method, race), strict=True):
+        receiver, map_ = seam.receiver, fitted.map.requires_grad_(False)
+        with torch.no_grad():
+            each = zip(seam.sent(ground, "report"), ground.batches_of(receiver)["report"], strict=True)
+            losses = ground.losses(receiver, (logits_from(receiver, map_(h), seam.into, b) for h, b in each))
+        own, mean = ground.losses_of(receiver), ground.losses_of_mean(receiver, seam.into)
+        yield Stitched(seam, map_, method, fitted.history, losses, own, mean, ground, fitted.raced)
 
 
 def document_draws(documents: int, rng: np.random.Generator, resamples: int) -> np.ndarray:

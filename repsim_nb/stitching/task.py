@@ -145,13 +145,17 @@ class Task(ABC):
         scores = self.scores(model, logits, batch).float()
         return F.cross_entropy(scores, answers.to(scores.device), reduction="none")
 
+    def judged(self, model: Model, logits: Tensor, batch: Batch, answers: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the correct choices, and whether they are the most likely ones, both (predictions,)."""
+        return self.nats(model, logits, batch, answers), self.guesses(model, logits, batch).cpu() == answers
+
     def losses(self, model: Model, logits: Iterable[Tensor], batches: Sequence[Batch], corpus: Corpus) -> Losses:
         """Losses from the logits of every batch, in order."""
         nats, right = [], []
         for of, batch in zip(logits, batches, strict=True):
-            answers = self.answers(batch, corpus)
-            nats.append(self.nats(model, of, batch, answers).cpu())
-            right.append(self.guesses(model, of, batch).cpu() == answers)
+            loss, chosen = self.judged(model, of, batch, self.answers(batch, corpus))
+            nats.append(loss.cpu())
+            right.append(chosen.cpu())
         document = torch.cat([self.documents(b) for b in batches])
         return Losses(torch.cat(nats).numpy(), torch.cat(right).numpy(), document.numpy())
 
@@ -186,6 +190,18 @@ class NextToken(Task):
     def scores(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
         """Logits at every position that a predicted token follows."""
         return logits[:, :-1][predicted(batch).to(logits.device)]
+
+    def judged(self, model: Model, logits: Tensor, batch: Batch, answers: Tensor) -> tuple[Tensor, Tensor]:
+        """As in `Task`, in two passes over the logits: a vocabulary is wide, and tables have many cells."""
+        wide, chosen = logits.float(), predicted(batch).to(logits.device)
+        most = wide.amax(-1, keepdim=True)
+        total = (wide - most).exp_().sum(-1).log_()
+        place = torch.zeros(chosen.shape, dtype=torch.int64, device=wide.device)
+        place[chosen] = answers.to(wide.device)
+        least = most[:, :-1, 0] - wide[:, :-1].gather(-1, place[..., None]).squeeze(-1)
+        right = (least == 0) & chosen
+        right[right.clone()] = wide[:, :-1][right].argmax(-1) == place[right]  # of equal logits the first is the guess
+        return (least + total[:, :-1])[chosen], right[chosen]
 
     def guesses(self, model: Model, logits: Tensor, batch: Batch) -> Tensor:
         """The most likely next tokens."""

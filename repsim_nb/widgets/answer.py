@@ -13,7 +13,8 @@ from repsim_nb.comparison.layers import compare
 from repsim_nb.corpora import Corpus, load_corpus
 from repsim_nb.corpora.opening import hub_id
 from repsim_nb.models import Model, load_model
-from repsim_nb.models.shape import shape_of
+from repsim_nb.models.shape import Shape, shape_of
+from repsim_nb.system.progress import steps
 from repsim_nb.system.resources import Resources
 from repsim_nb.widgets.bounds import contained
 from repsim_nb.widgets.question import Question, changed
@@ -21,6 +22,7 @@ from repsim_nb.widgets.question import Question, changed
 if TYPE_CHECKING:
     import xarray as xr
 
+ByStep = dict[int | None, dict[str, "xr.DataArray"]]  # training step -> model B -> map; None where there are no steps
 KEPT_BYTES = 10**9
 KEPT_MODELS = KEPT_TEXTS = 6
 
@@ -39,6 +41,7 @@ class Cache:
     def __init__(self, limit: int = KEPT_BYTES, resources: Resources = Resources()):  # noqa: B008
         self.limit, self.resources = limit, resources
         self._models: OrderedDict[str, Model] = OrderedDict()
+        self._shapes: dict[str, Shape] = {}  # of every model that was loaded
         self._texts: OrderedDict[Any, tuple[Corpus, str]] = OrderedDict()  # with its hash
         self._pairs: OrderedDict[tuple[Any, ...], list[Activations]] = OrderedDict()
 
@@ -51,6 +54,7 @@ class Cache:
         """The model of this name, loaded if it is not in the cache."""
         if name not in self._models:
             self._models[name] = load_model(contained(name))
+            self._shapes[name] = shape_of(self._models[name])
             while len(self._models) > KEPT_MODELS:
                 self._models.popitem(last=False)
         self._models.move_to_end(name)
@@ -77,9 +81,21 @@ class Cache:
         """Number of layers of a model in the cache; None for others."""
         return self._models[name].n_layers if name in self._models else None
 
-    def models(self, question: Question, b: str) -> list[Model]:
+    def shapes(self, question: Question, b: str) -> list[Shape]:
+        """The shapes of `models`, which are loaded only if they have not been before."""
+        names = self.names(question, b)
+        if not self.holds(question, b):
+            self.models(question, b)
+        return [self._shapes[name] for name in names]
+
+    @staticmethod
+    def names(question: Question, b: str) -> list[str]:
         """Both models, or one if the same layers of one model are on both sides."""
-        return [self.model(name) for name in ([b] if question.same_sides(b) else [question.model_a, b])]
+        return [b] if question.same_sides(b) else [question.model_a, b]
+
+    def models(self, question: Question, b: str) -> list[Model]:
+        """The models of `names`."""
+        return [self.model(name) for name in self.names(question, b)]
 
     def activations(self, question: Question, b: str) -> list[Activations]:
         """Activations of each of `models`, at the same rows; extracted if they are not in the cache."""
@@ -102,20 +118,25 @@ class Cache:
         return (q.model_a, b, sha256, q.sampling.of(None), q.layers_a, q.layers_b)
 
 
-def answers(question: Question, cache: Cache) -> dict[str, xr.DataArray]:
-    """`answer` for every model B, on one text that is read once."""
+def answers(question: Question, cache: Cache) -> ByStep:
+    """`answer` for every training step and every model B, on one text that is read once."""
     cache.text(question, anew=True)
-    return {b: answer(question, b, cache) for b in question.models_b}
+    found: ByStep = {}
+    asked = question.by_step
+    for step in steps([*asked], "training step") if question.over else asked:
+        named = zip(question.models_b, asked[step].models_b, strict=True)
+        found[step] = {b: answer(asked[step], name, cache) for b, name in named}
+    return found
 
 
 def answer(question: Question, b: str, cache: Cache) -> xr.DataArray:
     """What `compare` returns for `question.model_a` and `b`, from cached activations if they fit in memory."""
-    q, measure, models = question, question.configured, cache.models(question, b)
-    layers = [m.positions(q.layers(side), q.sampling.site) for m, side in zip(models, "ab", strict=False)]
-    shapes, sampling = [shape_of(model) for model in models], q.sampling.of(cache.text(q))
+    q, measure, shapes = question, question.configured, cache.shapes(question, b)
+    layers = [s.positions(q.layers(side), q.sampling.site) for s, side in zip(shapes, "ab", strict=False)]
+    sampling = q.sampling.of(cache.text(q))
     cost = expected_bytes(shapes, layers, measure, sampling, q.uncertainty, q.controls, cache.resources)
     if cost.route == "stream":
-        first, second = sides(models)
+        first, second = sides(cache.models(q, b))
         return compare(first, second, cache.text(q), measure, **q.options, **changed(cache.resources))
     pair = cache.activations(q, b)
     uncertainty = q.uncertainty if q.uncertainty.resampled else replace(q.uncertainty, seed=0)  # which is of rows then

@@ -40,12 +40,12 @@ class Behind(widgets.Box):
     stitched
         The arguments of the stitch shown; None if there is none.
     seen
-        Every close-up and stitch made for the results shown, by (model B, pair of layers): HTML by kind.
+        Every close-up and stitch made for the results, by (name of the map, pair of layers): HTML by kind.
     """
 
     def __init__(self, work: Work, cache: Cache, changed: Callable[[], None]):
         self._work, self._cache, self._changed = work, cache, changed
-        self._asked: tuple[Question, str, Pair] | None = None
+        self._asked: tuple[Question, str, Pair, str] | None = None
         self.seen: dict[tuple[str, Pair], dict[str, list[str]]] = {}
         self.pair, self.closeup, self.stitch = widgets.HTML(), Closeup(), StitchPanel(self._start_stitch)
         self.pair.add_class("repsim-pair")
@@ -64,16 +64,19 @@ class Behind(widgets.Box):
 
     @property
     def panels(self) -> dict[tuple[str, Pair], list[str]]:
-        """All that was seen, by (model B, pair of layers), as panels side by side."""
+        """All that was seen, by (name of the map, pair of layers), as panels side by side."""
         return {where: [*made.get("closeup", []), *made.get("stitch", [])] for where, made in self.seen.items()}
 
-    def show(self, question: Question, b: str, pair: Pair, cell: xr.DataArray) -> None:
-        """Show a pair of layers with its value, and its close-up when it is ready."""
-        self._asked = question, b, pair
+    def show(self, question: Question, b: str, pair: Pair, cell: xr.DataArray, name: str) -> None:
+        """Show a pair of layers of the map `name` with its value, and its close-up when it is ready."""
+        self._asked = question, b, pair, name
         labels = f"{question.model_a}, layer {pair[0]}", f"{b}, layer {pair[1]}"
         self.stitch.reset(*labels)
         self.pair.value = heading(labels, cell)
         self.layout.display = ""
+        if "closeup" in self.seen.get((name, pair), {}):
+            self.closeup.show(self.seen[name, pair]["closeup"])
+            return
         if not self._cache.holds(question, b):
             self.closeup.points.value = TOO_LARGE
             return
@@ -81,7 +84,7 @@ class Behind(widgets.Box):
         def done(found: Any, said: list[str]) -> None:
             with self._work.guard():
                 panels = closeup_as_html(labels, question.sampling.rows, *found)
-                self.seen.setdefault((b, pair), {})["closeup"] = panels
+                self.seen.setdefault((name, pair), {})["closeup"] = panels
                 self.closeup.show(panels)
 
         self._work.start("look", lambda: look(question, b, pair, self._cache), done)
@@ -93,12 +96,12 @@ class Behind(widgets.Box):
         with work.guard():
             if self._asked is None:
                 raise InputError("Select a cell of the map first. Its layers are stitched.")
-            question, b, pair = self._asked
+            question, b, pair, name = self._asked
             how, prompt = self.stitch.arguments(), self.stitch.prompt.value
 
             def done(stitched: Any, said: list[str]) -> None:
                 self.stitch.show(stitched, prompt)
-                self.seen.setdefault((b, pair), {})["stitch"] = [self.stitch.heading.value + self.stitch.found.value]
+                self.seen.setdefault((name, pair), {})["stitch"] = [self.stitch.heading.value + self.stitch.found.value]
                 self.stitched = how
                 self._changed()
                 bar.busy = False

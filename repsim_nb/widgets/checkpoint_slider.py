@@ -8,12 +8,13 @@ import traitlets
 
 from repsim_nb.depth import maps_of
 from repsim_nb.errors import InputError
-from repsim_nb.figures.scales import check, limits_of
+from repsim_nb.figures.scales import check
 from repsim_nb.widgets.assignment import Parts
 from repsim_nb.widgets.guard import Alert
 from repsim_nb.widgets.map import LayerMap, view_of
 from repsim_nb.widgets.picker import Frame
 from repsim_nb.widgets.step_slider import StepSlider
+from repsim_nb.widgets.views import shared_limits
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 class CheckpointSlider(Parts):
     """The map of every layer against every layer at one checkpoint, all checkpoints on one colour scale.
 
-    The slider moves with the mouse, or with the arrow keys, Home and End. A chosen cell stays chosen, so that its value
-    can be followed over training.
+    The slider moves with the mouse, or with the arrow keys, Home and End, and a button plays the steps. A chosen cell
+    stays chosen, so that its value can be followed over training.
 
     Parameters
     ----------
@@ -58,12 +59,15 @@ class CheckpointSlider(Parts):
         self._results = maps_of(course)
         for result in self._results.values():
             check(result, "CheckpointSlider")
-        every = [limits_of(result) for result in self._results.values()]
-        self._limits = min(low for low, _ in every), max(high for _, high in every)
+        self._limits = shared_limits(self._results.values())
         self._views: dict[int, dict[str, Any]] = {}
         steps = list(self._results)
         self.slider = StepSlider(
-            steps=steps, value=steps[0], description="training step", tooltip="The checkpoint whose map is shown"
+            steps=steps,
+            value=steps[0],
+            shown=steps[0],
+            description="training step",
+            tooltip="The checkpoint whose map is shown",
         )
         self.layer_map, self.alert = LayerMap(self._results[steps[0]], self._limits), Alert()
         self._views[steps[0]] = self.layer_map.view
@@ -82,6 +86,7 @@ class CheckpointSlider(Parts):
         self.alert.clear()
         with self.alert.guarding():
             self.step = change.new
+        self.slider.shown = change.new
 
     @traitlets.validate("step")
     def _valid(self, proposal: Any) -> int:
@@ -96,4 +101,4 @@ class CheckpointSlider(Parts):
             if change.new not in self._views:
                 self._views[change.new] = view_of(self._results[change.new], self._limits)
             self.layer_map.view = self._views[change.new]
-            self.slider.value = change.new
+            self.slider.value = self.slider.shown = change.new

@@ -8,32 +8,31 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ipywidgets as widgets
 import traitlets
 
 from repsim_nb.activations import Sampling, Store
 from repsim_nb.comparison.controls import Controls
-from repsim_nb.errors import named_arguments, unknown
+from repsim_nb.errors import InputError, named_arguments, unknown
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.registry import as_parameter
 from repsim_nb.models import Packing
-from repsim_nb.system.memory import readable_size
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
-from repsim_nb.widgets.answer import Cache, answers
+from repsim_nb.widgets.answer import ByStep, Cache, answers
 from repsim_nb.widgets.bar import Bar
 from repsim_nb.widgets.behind import Behind
 from repsim_nb.widgets.forecast import Forecast
 from repsim_nb.widgets.guard import Alert
+from repsim_nb.widgets.layer_views import LayerViews
 from repsim_nb.widgets.picker import Frame
 from repsim_nb.widgets.question import Question, changed
 from repsim_nb.widgets.reproduce import as_commands, as_python
 from repsim_nb.widgets.running import RUNNING, Running
-from repsim_nb.widgets.saved_page import MAX_BYTES, Panels, write_page
+from repsim_nb.widgets.saved_page import MAX_BYTES, LayersOnPage, map_name, write_page
 from repsim_nb.widgets.setup import Setup
 from repsim_nb.widgets.state import BOTH, from_json, to_json
-from repsim_nb.widgets.takeaway import TakeAway, free_page, write
-from repsim_nb.widgets.views import Maps, Pair, box, curves_as_html, has_calibrated, on_map, pair_of, shown
+from repsim_nb.widgets.takeaway import TakeAway, write
+from repsim_nb.widgets.views import Pair, on_map, pair_of
 from repsim_nb.widgets.work import Work
 
 if TYPE_CHECKING:
@@ -59,6 +58,10 @@ class Explorer(Running):
         Name of a model, compared with each of `models_b`.
     models_b
         A name or several; the same name compares the model with itself.
+    over
+        "a", "b" or "both": compare at every checkpoint of `model_a`, of `models_b`, or of both at the same step, and
+        show a slider over training. A model without a revision has checkpoints if `list_models().revisions` says so;
+        what is not in training stays as it is, so model_a and one of models_b may be the same.
     corpus, split
         As in `load_corpus`; None is the corpus that the models were made for.
     measure
@@ -89,6 +92,11 @@ class Explorer(Running):
         Trait: (layer of a, layer of b) or None.
     against
         Trait: the one of models_b whose map is in focus.
+    over
+        The menu "training", with the trait `value`; hidden if no chosen model has checkpoints.
+    step
+        Trait: the training step that is shown, at first the last one; None without a series. Every step has been
+        compared by the run, all are drawn on one colour scale, and a chosen cell stays chosen.
 
     Raises
     ------
@@ -99,6 +107,8 @@ class Explorer(Running):
     _beside = ("look", "stitch")
     selected = traitlets.Any(None, allow_none=True)
     against = traitlets.Unicode("")
+    step = traitlets.Int(None, allow_none=True)
+    _page = "explorer"
 
     @named_arguments(_spelled)
     def __init__(
@@ -108,6 +118,7 @@ class Explorer(Running):
         corpus: Any = None,
         measure: str | Measure = "cka",
         *,
+        over: str | None = None,
         split: str | None = None,
         layers_a: Any = "all",
         layers_b: Any = "all",
@@ -140,37 +151,33 @@ class Explorer(Running):
             layers_b,
             Uncertainty(null, interval, None, between_documents, seed),
             Controls(leave_out_first, leave_out_norms, standardize, remove_components),
+            over,
         )
-        self._results: dict[str, xr.DataArray] = {}
-        self._asked: Question | None = None  # the question that `_results` answer
+        self._asked: Question | None = None  # the question that the results answer
         self._cache = Cache(resources=Resources(store, memory_limit, batch_tokens))
         self._displayed = False
-        self._wanted: tuple[str, Pair | None] | None = None  # to be selected after the next run
+        self._wanted: tuple[str, Pair | None, int | None] | None = None  # to be selected after the next run
+        self._taking = False  # while new results are taken
 
         self._setup = Setup(asked, self._cache.depth)
         self.model_a, self.models_b = self._setup.model_a, self._setup.models_b
         self.layers_a, self.layers_b = self._setup.layers_a, self._setup.layers_b
         self.measure, self.corpus, self.uncertainty = self._setup.measure, self._setup.corpus, self._setup.uncertainty
+        self.over = self._setup.over
 
         self._bar, self.alert = Bar(self.start, self.cancel), Alert()
         self._work = Work(self._bar, self.alert, lambda text: self.set_trait("error", text))
         self._forecast = Forecast(self._work, self._cache)
-        self._maps, self._curves = Maps(self._select_cell), widgets.HTML()
-        self.calibrated = widgets.Checkbox(description="calibrated scores: 0 = unrelated, 1 = same", indent=False)
-        self._curves.add_class("repsim-curves")
+        self._views = LayerViews(self._select_cell, self._go_to, self._redraw)
+        self.calibrated = self._views.calibrated
         self._behind = Behind(self._work, self._cache, self._refresh)
         self._take_away = TakeAway()
-        results = box("repsim-results", self._maps, self._curves)
-        parts = [self._setup, self._bar, self.alert, self.calibrated, results, self._behind, self._take_away]
+        parts = [self._setup, self._bar, self.alert, self._views, self._behind, self._take_away]
         super().__init__([Frame("Explorer"), *parts])  # top to bottom, the order of the Tab key
         self.add_class("repsim")
         self.add_class("repsim-explorer")
         self._setup.on_change(self._changed)
-        self.calibrated.observe(self._show_maps, "value")
-        self._take_away.export.on_click(lambda _: self._export_here())
-        self._take_away.page.on_click(lambda _: self._save_page_here())
-        self._take_away.restore.on_click(lambda _: self._restore_here())
-        self.calibrated.layout.display = "none"
+        self._connect()
         self._changed()
         self._refresh()
 
@@ -183,8 +190,13 @@ class Explorer(Running):
 
     @property
     def results(self) -> dict[str, xr.DataArray]:
-        """Model -> what `compare` returned, for all of `models_b`; empty before the first run."""
-        return dict(self._results)
+        """Model -> what `compare` returned, for all of `models_b` at the step shown; empty before the first run."""
+        return dict(self._views.results)
+
+    @property
+    def by_step(self) -> ByStep:
+        """Step -> `results` at that step; without a series the only step is None."""
+        return dict(self._views.by_step)
 
     @property
     def result(self) -> xr.DataArray | None:
@@ -195,14 +207,16 @@ class Explorer(Running):
     def code(self) -> str:
         """Python code for the results and close-up shown; before the first run, for what the pickers ask."""
         question = self._asked or self.question
-        return as_python(question, self.against or question.models_b[0], self.selected, self._behind.stitched)
+        b = self.against or question.models_b[0]
+        return as_python(question, b, self.selected, self._behind.stitched, self.step)
 
     @property
     def command(self) -> str:
         """The same as shell commands."""
         if self._asked is None:
-            return as_commands(self.question, self.state)
-        return as_commands(self._asked, to_json(self._asked, against=self.against, selected=self.selected))
+            return as_commands(self._now()[0], self.state)
+        shown = {"against": self.against, "selected": self.selected, "step": self.step}
+        return as_commands(self._now()[0], to_json(self._asked, **shown))
 
     def _job(self) -> tuple[Callable[[], Any], Callable[[Any], None]]:
         question = self.question
@@ -214,8 +228,8 @@ class Explorer(Running):
     @property
     def state(self) -> str:
         """What is chosen and selected, as one line of JSON; set it to restore."""
-        against, selected = self._wanted or (self.against, self.selected)
-        return to_json(self.question, against=against, selected=selected)
+        against, selected, step = self._wanted or (self.against, self.selected, self.step)
+        return to_json(self.question, against=against, selected=selected, step=step)
 
     @state.setter
     def state(self, text: str) -> None:
@@ -226,11 +240,11 @@ class Explorer(Running):
         except Exception:
             self._setup.choose(before)
             raise
-        self._wanted = more.get("against", ""), more.get("selected")
+        self._wanted = more.get("against", ""), more.get("selected"), more.get("step")
         self._refresh()
 
     def export(self, folder: str | os.PathLike[str] | None = None) -> list[Path]:
-        """Write the maps as SVG and PNG with a caption, and their numbers as CSV and NetCDF.
+        """Write the maps that are shown as SVG and PNG with a caption, and their numbers as CSV and NetCDF.
 
         Parameters
         ----------
@@ -248,10 +262,12 @@ class Explorer(Running):
         InputError
             Nothing has been run, or a folder that cannot be written to.
         """
-        return write(self.results, folder)
+        return write(self.results, self._views.every, folder)
 
     def save_html(self, path: str | os.PathLike[str], *, closeups: bool = True, max_bytes: int = MAX_BYTES) -> Path:
         """Write what is shown as one HTML file, to point at and click without a kernel or a network.
+
+        A series over training is in it with all of its steps, and can be played.
 
         Parameters
         ----------
@@ -272,13 +288,14 @@ class Explorer(Running):
         InputError
             Nothing has been run, or as for `repsim_nb.widgets.save_html`, whose notes say what such a file discloses.
         """
-        results, panels, selected = self.on_page(closeups)
-        return write_page(results, panels, path, code=self.code, selected=selected, max_bytes=max_bytes)
+        return write_page(self.on_page(closeups), path, code=self.code, max_bytes=max_bytes)
 
-    def on_page(self, closeups: bool = True) -> tuple[dict[str, xr.DataArray], Panels, tuple[str, Any] | None]:
+    def on_page(self, closeups: bool = True) -> LayersOnPage:
         """What a saved page shows: the maps, the close-ups that were made, and the chosen cell."""
-        selected = None if self.selected is None else (self.against, self.selected)
-        return shown(self._results, self.calibrated.value), self._behind.panels if closeups else {}, selected
+        every = {map_name(b, step): one for step, results in self._views.drawn.items() for b, one in results.items()}
+        selected = None if self.selected is None else (map_name(self.against, self.step), self.selected)
+        panels = self._behind.panels if closeups else {}
+        return LayersOnPage(every, panels, selected, self._views.slider.steps, self.step)
 
     # Inside: callbacks, all of them under the guard.
 
@@ -299,36 +316,44 @@ class Explorer(Running):
         if self._displayed and self.status != RUNNING:
             self._forecast.try_out(self.question)
 
-    def _take(self, question: Question, found: dict[str, xr.DataArray]) -> None:
+    def _take(self, question: Question, found: ByStep) -> None:
         """Show new results, all on one scale."""
-        before, against = self.selected, self.against
-        self._results, self._asked = found, question
-        self._behind.seen.clear()
-        self.calibrated.layout.display = None if has_calibrated(found) else "none"
-        self._maps.take(shown(found, self.calibrated.value))
+        before, against, step = self.selected, self.against, self.step
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
-            against, before = wanted
-        self.against = against if against in found else question.models_b[0]
-        self.selected = None
-        self.selected = before if before is not None and on_map(found[self.against], before) else None
+            against, before, step = wanted
+        self._asked = question
+        self._behind.seen.clear()
+        self._views.take(found, step)
+        self._taking = True
+        try:
+            self.step = self._views.step
+            self.against = against if against in self.results else question.models_b[0]
+            self.selected = None
+        finally:
+            self._taking = False
+        self.selected = before if before is not None and on_map(self.results[self.against], before) else None
         if self.selected is None:
-            self._draw_curves()
+            self._show_pair()
         self._setup.renumber()
         self._refresh()
-        self._maps.appear()  # last: from now on the maps can be clicked
+        self._views.appear()  # last: from now on the maps can be clicked
 
-    def _draw_curves(self) -> None:
-        self._curves.value = curves_as_html(shown(self._results, self.calibrated.value), self.against, self.selected)
-
-    def _show_maps(self, change: Any) -> None:
+    def _redraw(self) -> None:
         """Draw everything again, calibrated or not."""
         with self._work.guard():
-            if self._results:
-                self._maps.take(shown(self._results, self.calibrated.value))
-                self._maps.mark(self.against, self.selected)
-                self._draw_curves()
-                self._maps.appear()
+            if self.results:
+                self._views.redraw()
+                self._views.show(self.against, self.selected)
+                self._views.appear()
+
+    @traitlets.validate("step")
+    def _valid_step(self, proposal: Any) -> int | None:
+        given, steps = proposal["value"], self._views.by_step
+        if given not in steps and (given is not None or steps):
+            has = ", ".join(map(str, self._views.slider.steps))
+            raise InputError(f"step={given!r}; {f'the steps are {has}' if has else 'no result is over training'}.")
+        return given
 
     @traitlets.validate("selected")
     def _valid_selected(self, proposal: Any) -> Pair | None:
@@ -347,36 +372,51 @@ class Explorer(Running):
         with self._work.guard():
             self.against, self.selected = b, pair
 
+    def _go_to(self, step: int) -> None:
+        """Show the step to which the slider was moved."""
+        self._work.clear()
+        with self._work.guard():
+            self.step = step
+
     @traitlets.observe("against")
     def _turn_away(self, change: Any) -> None:
         self.selected = None
 
+    @traitlets.observe("step")
+    def _turn(self, change: Any) -> None:
+        if not self._taking and self.step is not None:
+            self._views.turn(self.step)
+            self._show_pair()
+
     @traitlets.observe("selected")
-    def _show_pair(self, change: Any) -> None:
+    def _show_pair(self, change: Any = None) -> None:
+        if self._taking:
+            return
         with self._work.guard():
             if self.status != RUNNING and self._bar.busy:  # a stitch was running
                 self._bar.busy = False
                 self._bar.say("")
-            self._maps.mark(self.against, self.selected)
             self._behind.clear()
             self._refresh()
-            if self.results:
-                self._draw_curves()
+            self._views.show(self.against, self.selected)
             if self.selected is None or self.result is None or self._asked is None:
                 return
             cell = self.result.sel(layer_a=self.selected[0], layer_b=self.selected[1])
-            self._behind.show(self._asked, self.against, self.selected, cell)
+            self._behind.show(*self._now(), self.selected, cell, map_name(self.against, self.step))
+
+    def _now(self) -> tuple[Question, str]:
+        """What the step that is shown answers, and the name of the B in focus at that step."""
+        asked = self._asked or self.question
+        now = asked.by_step.get(self.step, [*asked.by_step.values()][-1])
+        return now, now.models_b[asked.models_b.index(self.against) if self.against in asked.models_b else 0]
 
     @traitlets.observe("status")
     def _try_again(self, change: Any) -> None:
         with self._work.guard():
             self._try()
 
-    def _save_page_here(self) -> None:
-        self._work.clear()
-        with self._work.guard():
-            file = self.save_html(free_page(self._take_away.folder.value.strip() or None))
-            self._bar.say(f"Wrote {file} ({readable_size(file.stat().st_size)}, {len(self._behind.panels)} close-ups).")
+    def _also_on_page(self) -> str:
+        return f", {len(self._behind.panels)} close-ups"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         if not self._displayed:

@@ -47,6 +47,7 @@ def in_words(question: Question, cache: Cache, time: str = "") -> str:
     """Rows, bytes and time, as far as they are known."""
     q, known = question, activation_bytes(question)
     parts = [
+        f"{len(q.by_step)} training steps" if q.over else "",
         f"{q.sampling.n_rows:,} rows",
         f"{readable_size(known)} of activations" if known else "bytes known after loading",
     ]
@@ -56,7 +57,7 @@ def in_words(question: Question, cache: Cache, time: str = "") -> str:
     if unread:
         parts.append(f"reads {unread}")
     if not downloads and not unread:  # their time is not known in advance
-        parts.append("extracted already" if all(cache.holds(q, b) for b in q.models_b) else time)
+        parts.append("extracted already" if _all_held(q, cache) else time)
     if q.uncertainty.resampled:
         parts.append("and the time for null and interval")
     return " · ".join(filter(None, parts))
@@ -64,7 +65,8 @@ def in_words(question: Question, cache: Cache, time: str = "") -> str:
 
 def downloaded(question: Question) -> list[str]:
     """The models that a run would download."""
-    return [name for name in dict.fromkeys((question.model_a, *question.models_b)) if needs_download(name)]
+    names = dict.fromkeys(name for q in question.by_step.values() for name in (q.model_a, *q.models_b))
+    return [name for name in names if needs_download(name)]
 
 
 def unread_dataset(question: Question, cache: Cache) -> str | None:
@@ -74,8 +76,8 @@ def unread_dataset(question: Question, cache: Cache) -> str | None:
 
 def activation_bytes(question: Question) -> int | None:
     """Bytes of all rows and layers in float32, from the catalogue; None for models that are not in it."""
-    q, total = question, 0
-    for b in q.models_b:
+    total = 0
+    for q, b in [(asked, b) for asked in question.by_step.values() for b in asked.models_b]:
         for side, name in [("b", b)] if q.same_sides(b) else [("a", q.model_a), ("b", b)]:
             about, layers = described(name), q.layers(side)
             if "d_model" not in about or q.sampling.site == MLP_ACTIVATIONS:  # whose width it does not have
@@ -90,14 +92,18 @@ def worth_trying(question: Question, cache: Cache) -> bool:
     """Whether a trial would say more, and download nothing."""
     if downloaded(question) or unread_dataset(question, cache):
         return False
-    return not all(cache.holds(question, b) for b in question.models_b)
+    return not _all_held(question, cache)
+
+
+def _all_held(question: Question, cache: Cache) -> bool:
+    return all(cache.holds(q, b) for q in question.by_step.values() for b in q.models_b)
 
 
 def seconds(question: Question, cache: Cache) -> float:
     """Run a small part to estimate the time of all, without null and interval."""
     q, text = question, cache.text(question)
     resources = changed(replace(cache.resources, store=None))  # the estimate is for a run that finds nothing stored
-    total = 0.0
-    for first, second in (sides(cache.models(q, b)) for b in q.models_b):
+    steps, total = [*q.by_step.values()], 0.0
+    for first, second in (sides(cache.models(steps[0], b)) for b in steps[0].models_b):
         total += estimate(first, second, text, q.configured, trial=True, **q.options, **resources).seconds or 0.0
-    return total
+    return total * len(steps)

@@ -215,6 +215,14 @@ def described(name: str) -> dict[str, Any]:
     return {}
 
 
+def checkpoints_of(model: str) -> list[str]:
+    """The checkpoints of a model in order of step; the model itself if it has none."""
+    base = model.partition("@")[0]
+    known = str(described(base).get("revisions", ""))
+    revisions = [revision for revision in known.split(", ") if revision and revision != "..."]
+    return [f"{base}@{revision}" for revision in revisions] or [base]
+
+
 def depth_of(name: str) -> int | None:
     """Layers of a model in the catalogue or in a folder, from its config; None if unknown."""
     known = described(name).get("n_layers")

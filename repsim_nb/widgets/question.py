@@ -13,6 +13,7 @@ from repsim_nb.corpora import list_corpora
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.uncertainty import Uncertainty
+from repsim_nb.widgets.step_series import check_series, series
 
 APART = ("corpus", "groups")  # fields that are not options of a question: the text, and what only arrays need
 
@@ -21,12 +22,14 @@ APART = ("corpus", "groups")  # fields that are not options of a question: the t
 class Question:
     """Models, layers, measure and text as in the pickers, and the objects that carry options.
 
+    `over` says which side is asked over training: "a", "b", "both" or None; the others stay as they are.
+
     `split` belongs to the corpus of `sampling`, which is kept as given. Null and interval use the seed of the rows.
 
     Raises
     ------
     InputError
-        A parameter of the measure is one value per row.
+        A parameter of the measure is one value per row, or there is no series of checkpoints.
     """
 
     model_a: str
@@ -39,6 +42,7 @@ class Question:
     layers_b: str | tuple[int, ...] = "all"
     uncertainty: Uncertainty = field(default_factory=Uncertainty)
     controls: Controls = field(default_factory=Controls)
+    over: str | None = None
 
     def __post_init__(self) -> None:
         for name, value in self.params.items():
@@ -47,6 +51,7 @@ class Question:
                     f"{name} of {self.measure} is one value per row, which an explorer cannot set. Use "
                     "compare, or between_documents=True for pairs of rows of one document."
                 )
+        check_series(self.model_a, self.models_b, self.over)
         given = self.uncertainty
         same = replace(given, null=given.null or None, interval=given.interval or None, seed=self.sampling.seed)
         object.__setattr__(self, "uncertainty", same)
@@ -65,6 +70,14 @@ class Question:
     def named(self) -> bool:
         """Whether the corpus is one of the package's own."""
         return isinstance(self.corpus, str) and self.corpus in list_corpora().index
+
+    @property
+    def by_step(self) -> dict[int | None, Question]:
+        """Step -> the question about the checkpoints of that step; None -> this question if it is not over training."""
+        if self.over is None:
+            return {None: self}
+        steps = series(self.model_a, self.models_b, self.over)
+        return {step: replace(self, model_a=a, models_b=b, over=None) for step, (a, b) in steps.items()}
 
     def layers(self, side: str) -> str | list[int]:
         """Layers of "a" or "b" as `compare` takes them."""

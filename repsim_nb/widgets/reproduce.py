@@ -17,10 +17,12 @@ def as_python(
     against: str,
     selected: tuple[int, int] | None = None,
     stitched: dict[str, Any] | None = None,
+    step: int | None = None,
 ) -> str:
     """Python code for the maps of the explorer and, for a selected pair of layers, its close-up.
 
-    `stitched` holds the arguments of a stitch of that pair.
+    `stitched` holds the arguments of a stitch of that pair. Over training all steps are compared, and `step` is shown;
+    None is the last one.
     """
     q, lines = question, ["import repsim_nb as rs", ""]
     corpus = repr(q.corpus)
@@ -29,15 +31,14 @@ def as_python(
         texts = list(q.corpus) if isinstance(q.corpus, tuple) else q.corpus
         lines += [f"corpus = {called('rs.load_corpus', texts, **split)}", ""]
         corpus = "corpus"
-    if len(q.models_b) > 1:
-        lines.append("results = {}")
-    for b in q.models_b:
-        models = [q.model_a] if b == q.model_a else [q.model_a, b]
-        how = ({} if q.corpus is None else {"corpus": Code(corpus)}) | _measure(q) | q.options
-        name = "result" if len(q.models_b) == 1 else f"results[{b!r}]"
-        lines.append(f"{name} = {called('rs.compare', *models, **how)}")
-    if len(q.models_b) > 1:
-        lines.append(f"result = results[{against!r}]")
+    how = ({} if q.corpus is None else {"corpus": Code(corpus)}) | _measure(q) | q.options
+    if q.over is None:
+        lines += _maps(q, against, how)
+    else:
+        at = [*q.by_step][-1] if step is None else step
+        lines += _maps_over_training(q, against, how, at)
+        place, q = q.models_b.index(against), q.by_step[at]
+        against = q.models_b[place]
     lines.append("ax = rs.figures.heatmap(result)")
     if selected is not None:
         lines += ["", *_closeup(q, against, selected, corpus)]
@@ -46,6 +47,29 @@ def as_python(
             how = {"into": selected[1], "seed": q.sampling.seed, **stitched}
             lines.append(f"stitched = {called('rs.stitch', q.model_a, against, selected[0], Code(text), **how)}")
     return "\n".join(lines) + "\n"
+
+
+def _maps(q: Question, against: str, how: dict[str, Any]) -> list[str]:
+    """One comparison for each model B."""
+    lines = ["results = {}"] if len(q.models_b) > 1 else []
+    for b in q.models_b:
+        models = [q.model_a] if b == q.model_a else [q.model_a, b]
+        name = "result" if len(q.models_b) == 1 else f"results[{b!r}]"
+        lines.append(f"{name} = {called('rs.compare', *models, **how)}")
+    return lines + ([f"result = results[{against!r}]"] if len(q.models_b) > 1 else [])
+
+
+def _maps_over_training(q: Question, against: str, how: dict[str, Any], step: int | None) -> list[str]:
+    """One comparison for each step and model B."""
+    pairs = {
+        at: [(b, asked.model_a, name) for b, name in zip(q.models_b, asked.models_b, strict=True)]
+        for at, asked in q.by_step.items()
+    }
+    lines = ["pairs = {  # training step: (model B, A at this step, B at this step)"]
+    lines += [f"    {at}: {each!r}," for at, each in pairs.items()]
+    call = called("rs.compare", Code("x"), Code("y"), **how)
+    lines += ["}", f"results = {{(step, b): {call} for step, each in pairs.items() for b, x, y in each}}"]
+    return [*lines, f"result = results[{step}, {against!r}]"]
 
 
 def as_commands(question: Question, state: str) -> str:

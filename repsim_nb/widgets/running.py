@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Self
 import traitlets
 
 from repsim_nb.errors import InputError
+from repsim_nb.system.memory import readable_size
 from repsim_nb.widgets.assignment import Parts
 from repsim_nb.widgets.bar import Bar
 from repsim_nb.widgets.guard import Alert
-from repsim_nb.widgets.takeaway import TakeAway
+from repsim_nb.widgets.takeaway import TakeAway, free_page
 from repsim_nb.widgets.work import Work
 
 IDLE, RUNNING, DONE, CANCELLED, FAILED = "idle", "running", "done", "cancelled", "failed"
@@ -36,6 +37,7 @@ class Running(Parts):
     _work: Work
     _take_away: TakeAway
     _beside: ClassVar[tuple[str, ...]] = ()  # other jobs that `cancel` stops
+    _page: ClassVar[str]  # the stem of the pages that its button saves
 
     @abstractmethod
     def _job(self) -> tuple[Callable[[], Any], Callable[[Any], None]]:
@@ -44,6 +46,10 @@ class Running(Parts):
     @abstractmethod
     def export(self, folder: str | os.PathLike[str] | None = None) -> list[Path]:
         """Write figures and numbers to a folder."""
+
+    @abstractmethod
+    def save_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write a page of its own."""
 
     def run(self) -> Any:
         """Compare, wait, and return `result`.
@@ -120,11 +126,30 @@ class Running(Parts):
         self._bar.run.disabled = self.status == RUNNING
         self._bar.busy = self.status == RUNNING
 
+    def _connect(self) -> None:
+        """Let the buttons of `_take_away` do what they say."""
+        for button, act in (
+            (self._take_away.export, self._export_here),
+            (self._take_away.page, self._save_page_here),
+            (self._take_away.restore, self._restore_here),
+        ):
+            button.on_click(lambda _, act=act: act())
+
     def _export_here(self) -> None:
         self._work.clear()
         with self._work.guard():
             files = self.export(self._take_away.folder.value.strip() or None)
             self._bar.say(f"Wrote {len(files)} files to {files[0].parent}.")
+
+    def _save_page_here(self) -> None:
+        self._work.clear()
+        with self._work.guard():
+            file = self.save_html(free_page(self._take_away.folder.value.strip() or None, self._page))
+            self._bar.say(f"Wrote {file} ({readable_size(file.stat().st_size)}{self._also_on_page()}).")
+
+    def _also_on_page(self) -> str:
+        """More about a page that was saved, in words."""
+        return ""
 
     def _restore_here(self) -> None:
         self._work.clear()

@@ -1,4 +1,4 @@
-// The page that an explorer or a population saves. `maps` and `crowd`, the scripts of the widgets, stand before this in
+// The page that an explorer or a population saves. `maps`, `steps` and `crowd`, the scripts of the widgets, stand before this in
 // the same script. Everything it shows comes from the JSON in the page; it asks for nothing.
 
 const page = JSON.parse(document.getElementById("repsim-data").textContent);
@@ -29,11 +29,24 @@ function place(drawing, name, state, chosen) {
   return model;
 }
 
-const models = page.maps.map(({ view }, index) =>
-  place(maps, "maps", { view, selected: [] }, ({ selected }) => choose(index, ...selected)));
+// Over training `page.maps` holds the maps of the first step, then those of the second, and so on; `first` is the place of
+// the first one that is shown.
+const every = page.maps.length / (page.steps?.steps.length ?? 1);
+let first = page.steps ? every * page.steps.steps.indexOf(page.steps.value) : 0;
+const models = page.maps.slice(first, first + every).map(({ view }, index) =>
+  place(maps, "maps", { view, selected: [] }, ({ selected }) => choose(first + index, ...selected)));
+
+if (page.steps) place(steps, "steps", page.steps, (state) => {
+  state.shown = state.value;
+  first = every * state.steps.indexOf(state.value);
+  models.forEach((model, index) => model.set("view", page.maps[first + index].view));
+  models.forEach((model, index) => { if (model.get("selected").length) choose(first + index, ...model.get("selected")); });
+});
 
 function choose(index, row, column) {
-  models.forEach((model, other) => { if (other !== index && model.get("selected").length) model.set("selected", []); });
+  models.forEach((model, other) => {
+    if (first + other !== index && model.get("selected").length) model.set("selected", []);
+  });
   const { view, a, b, unseen } = page.maps[index];
   const found = closeups.filter((each) => each.dataset.closeup === `${index} ${row} ${column}`);
   closeups.forEach((each) => { each.hidden = !found.includes(each); });
@@ -68,8 +81,8 @@ function curve({ view, numbers, low, high, limits }, row, column) {
     line(left - 4, y(value), left, y(value), "repsim-page-axis");
     write(left - 8, y(value) + 4, "end", String(Number(value.toPrecision(2))));
   }
-  const every = Math.ceil(view.columns.length / 13);
-  view.columns.forEach((name, at) => { if (at % every === 0) write(x(at), bottom + 18, "middle", name); });
+  const apart = Math.ceil(view.columns.length / 13);
+  view.columns.forEach((name, at) => { if (at % apart === 0) write(x(at), bottom + 18, "middle", name); });
   write((left + right) / 2, bottom + 40, "middle", "layer of B");
   write(8, 14, "start", view.scale.title);
   const points = numbers[row].map((value, at) => `${x(at)},${y(value)}`).join(" ");
@@ -85,24 +98,41 @@ function curve({ view, numbers, low, high, limits }, row, column) {
 
 if (page.selected.length) {
   const [index, ...cell] = page.selected;
-  models[index].set("selected", cell);
+  models[index - first].set("selected", cell);
   choose(index, ...cell);
 }
 
 if (page.population) {  // a pair is chosen on the map or in the matrix, which is ordered otherwise
-  const { crowd: view, matrix, places, pair, names } = page.population;
-  const onMap = view && place(crowd, "crowd", { view, chosen: [] }, ({ chosen }) =>
-    show(chosen.map((at) => places.indexOf(at)), onMap));
-  const inMatrix = place(maps, "matrix", { view: matrix, selected: [] }, ({ selected }) => show(selected, inMatrix));
-  const show = (two, from) => {
-    if (from !== inMatrix) inMatrix.set("selected", two.length === 2 ? two : []);
-    if (from !== onMap) onMap?.set("chosen", [...new Set(two)].map((at) => places[at]));
-    const whole = two.length === 2, here = whole && pair.every((at) => two.includes(at));
-    byName("two").textContent = whole ? matrix.readouts[two[0]][two[1]] : "Choose two models to compare them.";
+  const { each, steps: over, pair } = page.population;  // `each` holds the views of every training step
+  let now = each[over ? over.steps.indexOf(over.value) : 0];
+  let two = pair;
+  const onMap = now.crowd && place(crowd, "crowd", { view: now.crowd, chosen: [] }, ({ chosen }) =>
+    show(chosen.map((at) => now.crowd.points[at].name), onMap));
+  const inMatrix = place(maps, "matrix", { view: now.matrix, selected: [] }, ({ selected }) =>
+    show(selected.map((at) => now.names[at]), inMatrix));
+  const show = (names, from) => {
+    two = names;
+    const cell = two.map((name) => now.names.indexOf(name));
+    const whole = two.length === 2, has = whole && !cell.includes(-1);
+    const here = whole && pair.length && pair.every((name) => two.includes(name));
+    if (from !== inMatrix) inMatrix.set("selected", has ? cell : []);
+    if (from !== onMap) {
+      onMap?.set("chosen", [...new Set(two)].map((name) => now.crowd.points.findIndex((point) => point.name === name)));
+    }
+    byName("two").textContent = !whole ? "Choose two models to compare them."
+      : has ? now.matrix.readouts[cell[0]][cell[1]] : `${two.join(" and ")} are not both shown at this step.`;
     const layers = byName("layers");
     if (layers) layers.hidden = !here;
     byName("no-layers").textContent = !whole || here ? "" : pair.length
-      ? `This page holds the layers of ${pair.map((at) => names[at]).join(" and ")} only.` : "This page holds no layers.";
+      ? `This page holds the layers of ${pair.join(" and ")} only.` : "This page holds no layers.";
   };
   show(pair);
+  if (over) place(steps, "models-steps", over, (state) => {
+    state.shown = state.value;
+    now = each[state.steps.indexOf(state.value)];
+    inMatrix.set("selected", []);
+    inMatrix.set("view", now.matrix);
+    onMap?.set("view", now.crowd);
+    show(two);
+  });
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from repsim_nb.figures.scales import check
 from repsim_nb.widgets import html_page
 from repsim_nb.widgets.details import closeup_as_html
 from repsim_nb.widgets.map import view_of
+from repsim_nb.widgets.step_slider import SLIDER, stand_in
 from repsim_nb.widgets.views import Pair, curves_as_html, on_map, shared_limits
 
 if TYPE_CHECKING:
@@ -26,6 +28,42 @@ MAX_BYTES = 20_000_000
 Panels = Mapping[tuple[str, Pair], list[str]]  # (name of a map, layers) -> HTML of the panels of a close-up
 NOT_SEEN = "No close-up of this pair of layers is in this page."
 MAP = Path(__file__).with_name("map.js")
+DRAWINGS = {"maps": MAP, "steps": SLIDER}
+
+
+@dataclass(frozen=True)
+class LayersOnPage:
+    """Maps of layers in a page.
+
+    Attributes
+    ----------
+    results
+        Name -> result of every map; over training those of the first step come first, and so on.
+    panels
+        The close-ups.
+    selected
+        The chosen cell, by the name of its map.
+    steps, step
+        The training steps, if there are some, and the one that is shown first.
+    """
+
+    results: Mapping[str, xr.DataArray] = field(default_factory=dict)
+    panels: Panels = field(default_factory=dict)
+    selected: tuple[str, Pair] | None = None
+    steps: Sequence[int] = ()
+    step: int | None = None
+
+    @property
+    def shown(self) -> list[xr.DataArray]:
+        """The results that the page shows first."""
+        each = len(self.results) // max(1, len(self.steps))
+        first = each * self.steps.index(self.step) if self.step is not None else 0
+        return [*self.results.values()][first : first + each]
+
+
+def map_name(b: str, step: int | None) -> str:
+    """The name of the map of a model B, which over training has one at every step."""
+    return b if step is None else f"{b}, step {step}"
 
 
 def save_html(
@@ -83,57 +121,56 @@ def save_html(
         rows = made.get("rows", "tokens") if isinstance(made, dict) else "documents"
         labels = f"{about['model_a']}, layer {pair[0]}", f"{about['model_b']}, layer {pair[1]}"
         panels[name, pair] = closeup_as_html(labels, rows, axes, tokens)
-    return write_page(by_name, panels, path, max_bytes=max_bytes)
+    return write_page(LayersOnPage(by_name, panels), path, max_bytes=max_bytes)
 
 
 def write_page(
-    results: Mapping[str, xr.DataArray],
-    panels: Panels,
-    path: str | os.PathLike[str],
-    *,
-    code: str = "",
-    selected: tuple[str, Pair] | None = None,
-    max_bytes: int = MAX_BYTES,
+    layers: LayersOnPage, path: str | os.PathLike[str], *, code: str = "", max_bytes: int = MAX_BYTES
 ) -> Path:
     """`save_html` of close-ups that are HTML already, with Python code that reproduces them and a selected cell."""
-    if not results:
+    if not layers.results:
         raise InputError("There is nothing to save yet. Run a comparison first.")
     file = html_page.file_for(path)
-    body, data = layers_section(results, panels, selected)
-    described = [in_words(result) for result in results.values()]
+    body, data = layers_section(layers)
+    described = [in_words(result) for result in layers.shown]
     title = described[0][0] if len(described) == 1 else f"{described[0][0]}, and {len(described) - 1} more"
     words = "".join(map(html_page.in_paragraph, described))
-    folded = [("Python code", code), *provenances(results)]
-    made = html_page.document(title, f"{words}{body}", folded, len(panels), data, {"maps": MAP})
-    return html_page.write(made, file, ["".join(parts) for parts in panels.values()], max_bytes)
+    folded = [("Python code", code), *provenances(layers.results)]
+    made = html_page.document(title, f"{words}{body}", folded, len(layers.panels), data, DRAWINGS)
+    return html_page.write(made, file, ["".join(parts) for parts in layers.panels.values()], max_bytes)
 
 
-def layers_section(
-    results: Mapping[str, xr.DataArray], panels: Panels, selected: tuple[str, Pair] | None
-) -> tuple[str, dict[str, Any]]:
+def layers_section(layers: LayersOnPage) -> tuple[str, dict[str, Any]]:
     """The part of a page that shows maps of layers, and what its script needs."""
+    results = layers.results
     for result in results.values():
         check(result, "save_html")
     if len({result.name for result in results.values()}) > 1:
         raise InputError("Results of several measures cannot share a colour scale. Save one page for each measure.")
-    limits, names = shared_limits(results), list(results)
-    data = {
+    limits, names = shared_limits(results.values()), list(results)
+    data: dict[str, Any] = {
         "maps": [_data(result, limits) for result in results.values()],
-        "selected": [] if selected is None else _place(results, names, *selected),
+        "selected": [] if layers.selected is None else _place(results, names, *layers.selected),
     }
+    over = ""
+    if layers.step is not None:
+        data["steps"] = stand_in([*layers.steps], layers.step, "training step")
+        over = f" over training, {len(layers.steps)} steps on one colour scale"
+    curve = "" if over else curves_as_html(results, names[0], None)  # of a step it would be wrong at the next
     body = f"""<noscript><p>The maps of this page need JavaScript; it loads nothing.</p></noscript>
 <section class="repsim-page-layers">
-<h2 class="repsim-h2">Maps of layers</h2>
+<h2 class="repsim-h2">Maps of layers{over}</h2>
+<div class="repsim-page-steps"></div>
 <div class="repsim-results">
 <div class="repsim-maps repsim-page-maps"></div>
-<div class="repsim-curves repsim-page-curve">{curves_as_html(results, names[0], None)}</div>
+<div class="repsim-curves repsim-page-curve">{curve}</div>
 </div>
 <div class="repsim-page-chosen" aria-live="polite">
 <h2 class="repsim-h2 repsim-page-pair">Choose a cell of a map to look closer.</h2>
 <p class="repsim-lead repsim-page-value"></p>
 <p class="repsim-note repsim-page-unseen"></p>
 </div>
-{"".join(_closeup(_place(results, names, *where), parts) for where, parts in panels.items())}
+{"".join(_closeup(_place(results, names, *where), parts) for where, parts in layers.panels.items())}
 </section>"""
     return body, data
 

@@ -11,12 +11,15 @@ import ipywidgets as widgets
 
 from repsim_nb.uncertainty import Uncertainty
 from repsim_nb.widgets.also import also_asked
+from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.corpus_picker import CorpusPicker
 from repsim_nb.widgets.layer_picker import ALL, LayerPicker
 from repsim_nb.widgets.measure_picker import MeasurePicker
 from repsim_nb.widgets.model_picker import ModelPicker, depth_of
+from repsim_nb.widgets.picker import FULL
 from repsim_nb.widgets.question import Question
 from repsim_nb.widgets.state import BOTH
+from repsim_nb.widgets.step_series import offered
 
 PICKED = ("value", "params", "split", "rows", "n_rows", "seed")  # traits of pickers that a run depends on
 
@@ -39,6 +42,8 @@ class Setup(widgets.Box):
         The pickers, each with a trait `value`.
     uncertainty
         A checkbox: whether to compute null and interval.
+    over
+        Whose checkpoints are gone through, step by step; hidden if the chosen models have none.
     also
         The line of text that names other options.
 
@@ -64,20 +69,29 @@ class Setup(widgets.Box):
             tooltip="Compare with unrelated documents, and leave documents out one at a time; takes longer",
             indent=False,
         )
+        self.over = Choice(
+            description="training",
+            tooltip="Compare at every checkpoint of A, of B, or of both at the same step, and show a slider over them",
+            layout=FULL,
+        )
         self.also = widgets.HTML()
         self.also.add_class("repsim-also")
+        self.over.value = q.over
+        self._offer_steps()
         self.renumber()
         self.layers_a.value, self.layers_b.value = q.layers_a, q.layers_b
         super().__init__(
             [
                 card(self.model_a, self.layers_a),
-                card(self.models_b, self.layers_b),
+                card(self.models_b, self.layers_b, self.over),
                 card(self.measure, self.uncertainty),
                 card(self.corpus, self.also),
             ]
         )
         self.add_class("repsim-setup")
         self._tell()
+        for picker in (self.model_a, self.models_b, self.over):  # before others hear of it
+            picker.observe(lambda _: self._offer_steps(), "value")
         self.on_change(lambda _: self._tell())
 
     @property
@@ -103,6 +117,7 @@ class Setup(widgets.Box):
             split=text.split,
             layers_a=self.layers_a.value,
             layers_b=self.layers_b.value,
+            over=self.over.value,
             uncertainty=replace(before.uncertainty, null=how.null, interval=how.interval),
         )
 
@@ -111,10 +126,11 @@ class Setup(widgets.Box):
         q = question
         self._chosen = q
         self._checked = q.uncertainty if q.uncertainty.resampled else self._checked
+        self.over.value = None
         self.layers_a.value = self.layers_b.value = ALL  # so that layers of another model are not rescaled
         self.model_a.value, self.models_b.value = q.model_a, q.models_b
         self.renumber()
-        self.layers_a.value, self.layers_b.value = q.layers_a, q.layers_b
+        self.layers_a.value, self.layers_b.value, self.over.value = q.layers_a, q.layers_b, q.over
         self.measure.value = q.measure
         self.measure.params = q.params
         rows = q.sampling
@@ -129,11 +145,20 @@ class Setup(widgets.Box):
             depths = [self._depth(name) or depth_of(name) for name in names]
             picker.n_layers = min((depth for depth in depths if depth), default=None)
 
+    def _offer_steps(self) -> None:
+        """Offer the sides whose models have checkpoints; a choice that is not among them is undone."""
+        sides = offered(self.model_a.value, self.models_b.value)
+        self.over.options = [*sides.items()]
+        self.over.layout.display = "" if len(sides) > 1 else "none"
+        if self.over.value not in sides.values():
+            self.over.value = None
+
     def on_change(self, handler: Callable[[Any], None]) -> None:
         """Call `handler` whenever a choice changes."""
         for picker in (self.model_a, self.models_b, self.layers_a, self.layers_b, self.measure, self.corpus):
             picker.observe(handler, [name for name in picker.trait_names() if name in PICKED])
-        self.uncertainty.observe(handler, "value")
+        for control in (self.uncertainty, self.over):
+            control.observe(handler, "value")
 
     def _tell(self) -> None:
         words = ", ".join(also_asked(self.question))

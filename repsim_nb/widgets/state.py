@@ -31,6 +31,7 @@ def to_json(question: Question, **more: Any) -> str:
         "split": q.split,
         "layers_a": q.layers_a,
         "layers_b": q.layers_b,
+        "over": q.over,
         **settings(q.sampling, q.uncertainty, q.controls),
         **more,
     }
@@ -141,6 +142,7 @@ EXPECTED: dict[str, tuple[Check, str]] = {
     "split": (one_of(str, NoneType), "a name or null"),
     "layers_a": _LAYERS,
     "layers_b": _LAYERS,
+    "over": (one_of(str, NoneType), '"a", "b", "both" or null'),
     "site": _NAME,
     "rows": _NAME,
     "n_rows": _NUMBER,
@@ -156,5 +158,6 @@ EXPECTED: dict[str, tuple[Check, str]] = {
     "remove_components": _NUMBER,
     "uncertainty": _FLAG,
     "against": _NAME,
+    "step": (one_of(int, NoneType), "a training step or null"),
     "selected": (lambda value: value is None or (all_of(int)(value) and len(value) == 2), "two layers or null"),
 }

@@ -86,10 +86,12 @@ def _holds_another(file: Path, result: xr.DataArray) -> bool:
         return not written.equals(result)
 
 
-def write(results: Mapping[str, xr.DataArray], to: str | os.PathLike[str] | None = None) -> list[Path]:
+def write(
+    results: Mapping[str, xr.DataArray], scale_of: Iterable[xr.DataArray], to: str | os.PathLike[str] | None = None
+) -> list[Path]:
     """Write every map as SVG and PNG with a caption, and its numbers as CSV and NetCDF; return the files.
 
-    All maps share one colour scale, as on the screen.
+    All maps share the colour scale that fits the results `scale_of`, as on the screen.
 
     `to` is a folder; None is that of the current run, or in the app "results" in its folder.
 
@@ -101,7 +103,7 @@ def write(results: Mapping[str, xr.DataArray], to: str | os.PathLike[str] | None
     if not results:
         raise InputError("There is nothing to export yet. Run a comparison first.")
     folder = _folder(to)
-    limits, stems = shared_limits(results), []
+    limits, stems = shared_limits(scale_of), []
     for b, result in results.items():
         a, title = result.attrs["model_a"], result.attrs["long_name"]
         stem = _free(f"{result.name}--{a}--{b}".replace("/", "_"), result, folder)

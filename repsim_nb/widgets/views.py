@@ -40,12 +40,18 @@ class Maps(widgets.HBox):
         self._chosen, self._marking = chosen, False
         self._shown: Iterable[LayerMap] = ()
 
-    def take(self, results: Mapping[str, xr.DataArray]) -> None:
+    def take(self, results: Mapping[str, xr.DataArray], limits: tuple[float, float]) -> None:
         """Make the maps of new results; `appear` shows them."""
-        self._results, limits = results, shared_limits(results)
+        self._results = results
         self.by_model = {b: LayerMap(result, limits) for b, result in results.items()}
         for b, layer_map in self.by_model.items():
             layer_map.observe(partial(self._entered, b), "selected")
+
+    def turn(self, results: Mapping[str, xr.DataArray], views: Mapping[str, dict[str, Any]]) -> None:
+        """Show other results of the same models in the same maps, where the chosen cell stays chosen."""
+        self._results = results
+        for b, view in views.items():
+            self.by_model[b].view = view
 
     def appear(self) -> None:
         """Put the new maps in place of the old ones."""
@@ -74,9 +80,9 @@ class Maps(widgets.HBox):
             self._chosen(b, (int(result.layer_a[row]), int(result.layer_b[column])))
 
 
-def shared_limits(results: Mapping[str, xr.DataArray]) -> tuple[float, float]:
+def shared_limits(results: Iterable[xr.DataArray]) -> tuple[float, float]:
     """Limits of one colour scale for all maps."""
-    every = [limits_of(result) for result in results.values()]
+    every = [limits_of(result) for result in results]
     return min(low for low, _ in every), max(high for _, high in every)
 
 
@@ -117,8 +123,16 @@ def pair_of(result: xr.DataArray | None, given: Any) -> Pair:
     return pair
 
 
-def curves_as_html(results: Mapping[str, xr.DataArray], against: str, selected: Pair | None) -> str:
-    """Curves of layers with the same number, or of the selected layer of A against all of B; "" if there are none."""
+def curves_as_html(
+    results: Mapping[str, xr.DataArray],
+    against: str,
+    selected: Pair | None,
+    limits: tuple[float, float] | None = None,
+) -> str:
+    """Curves of layers with the same number, or of the selected layer of A against all of B; "" if there are none.
+
+    `limits` are those of the vertical axis; None leaves them to the curves.
+    """
     ax = empty(3.9, 3.2)
     if selected is not None:
         curves(results[against], ax, layer_a=selected[0])
@@ -133,6 +147,8 @@ def curves_as_html(results: Mapping[str, xr.DataArray], against: str, selected: 
         if not shared:
             return ""
     ax.set_ylabel(ax.get_ylabel().split("\n")[0])
+    if limits is not None:
+        ax.set_ylim(limits)
     return f'<h3 class="repsim-h3">Layer by layer</h3>{inline_svg(ax, about)}<p class="repsim-note">{escape(about)}</p>'
 
 

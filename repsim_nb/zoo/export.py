@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from repsim_nb.errors import needs
 from repsim_nb.models.native import NativeConfig
 from repsim_nb.system.atomic import atomic_folder
 from repsim_nb.zoo.neox import NeoX
-from repsim_nb.zoo.recipes import Recipe, as_json
+from repsim_nb.zoo.recipes import AnyRecipe, Recipe, as_json
 from repsim_nb.zoo.toy import initialised
 from repsim_nb.zoo.training import pack, train
 from repsim_nb.zoo.vocabulary import train_tokenizer
@@ -42,40 +42,36 @@ def build_recipe(recipe: Recipe, out: Path, work: Path) -> Path:
     )
     model = _plain(recipe, len(tokenizer))
     target = out / recipe.name
-    held_out = _evaluation_windows(load_corpus("python-docs", split="test"), backend, recipe.context, separator)
+    held_out = evaluation_windows(load_corpus("python-docs", split="test"), backend, recipe.context, separator)
     baseline = _unigram_loss(stream, len(tokenizer), held_out)
 
     def export(step: int, curve: list | None = None) -> None:
         folder = target if curve is not None else out / f"{recipe.name}@step{step}"
-        loss = _loss(model, held_out)
-        about = {
-            "format": "pt",
-            "family": recipe.family,
-            "recipe": as_json(recipe),
-            "step": str(step),
-            "tokens_seen": str(step * recipe.batch * recipe.context),
-            "train_tokens": str(len(stream)),
-            "loss_curve": json.dumps(curve or []),
-            "held_out": json.dumps(
-                {
-                    "corpus": "python-docs",
-                    "split": "test",
-                    "tokens": held_out.tokens,
-                    "nats_per_token": loss,
-                    "bits_per_byte": loss * held_out.bits_per_byte,
-                    "unigram_nats_per_token": baseline,
-                    "unigram_bits_per_byte": baseline * held_out.bits_per_byte,
-                }
-            ),
-            "corpus_sha256": corpus.sha256,
-            "corpus_source": json.dumps(dict(corpus.source)),
-            "licence": LICENCE,
-        }
-        _write(model, recipe, tokenizer, folder, about)
+        loss = mean_loss(model, held_out)
+        about = card(recipe, step, step * recipe.batch * recipe.context, curve or [], corpus, len(stream))
+        write(model, recipe, tokenizer, folder, about | {"held_out": json.dumps(held_out.losses(loss, baseline))})
 
     curve = train(model, recipe, stream, separator, work / f"{recipe.name}.safetensors", export)
     export(recipe.steps, curve)
     return target
+
+
+def card(
+    recipe: AnyRecipe, step: int, tokens_seen: int, curve: Sequence, corpus: Corpus, train_tokens: int
+) -> dict[str, str]:
+    """The metadata of a language model, without its held-out losses."""
+    return {
+        "format": "pt",
+        "family": recipe.family,
+        "recipe": as_json(recipe),
+        "step": str(step),
+        "tokens_seen": str(tokens_seen),
+        "train_tokens": str(train_tokens),
+        "loss_curve": json.dumps(curve),
+        "corpus_sha256": corpus.sha256,
+        "corpus_source": json.dumps(dict(corpus.source)),
+        "licence": LICENCE,
+    }
 
 
 def _plain(recipe: Recipe, vocabulary: int) -> nn.Module:
@@ -98,7 +94,7 @@ def _native_config(recipe: Recipe, vocabulary: int) -> NativeConfig:
     )
 
 
-class _HeldOut:
+class HeldOut:
     """Held-out windows, each preceded by a separator, and the factor from nats per token to bits per byte."""
 
     def __init__(self, windows: list[list[int]], n_bytes: int, separator: int):
@@ -107,14 +103,27 @@ class _HeldOut:
         self.tokens = sum(len(w) for w in windows)
         self.bits_per_byte = self.tokens / n_bytes / math.log(2)
 
+    def losses(self, loss: float, unigram: float) -> dict[str, Any]:
+        """The entry of the metadata: a model's loss and that of training frequencies, in nats per token."""
+        return {
+            "corpus": "python-docs",
+            "split": "test",
+            "tokens": self.tokens,
+            "nats_per_token": loss,
+            "bits_per_byte": loss * self.bits_per_byte,
+            "unigram_nats_per_token": unigram,
+            "unigram_bits_per_byte": unigram * self.bits_per_byte,
+        }
 
-def _evaluation_windows(corpus: Corpus, backend: Any, context: int, separator: int) -> _HeldOut:
+
+def evaluation_windows(corpus: Corpus, backend: Any, context: int, separator: int) -> HeldOut:
+    """The documents of a corpus, cut into windows of the context."""
     encoded = backend.encode_batch(corpus.texts, add_special_tokens=False)
     windows = [e.ids[i : i + context - 1] for e in encoded for i in range(0, len(e.ids), context - 1)]
-    return _HeldOut(windows, sum(len(t.encode("utf-8")) for t in corpus.texts), separator)
+    return HeldOut(windows, sum(len(t.encode("utf-8")) for t in corpus.texts), separator)
 
 
-def _unigram_loss(stream: np.ndarray, vocabulary: int, held_out: _HeldOut) -> float:
+def _unigram_loss(stream: np.ndarray, vocabulary: int, held_out: HeldOut) -> float:
     """Loss of add-one smoothed training frequencies, in nats per token."""
     counts = np.bincount(stream, minlength=vocabulary) + 1.0
     log_share = np.log(counts / counts.sum())
@@ -122,7 +131,8 @@ def _unigram_loss(stream: np.ndarray, vocabulary: int, held_out: _HeldOut) -> fl
 
 
 @torch.no_grad()
-def _loss(model: nn.Module, held_out: _HeldOut, batch: int = 32) -> float:
+def mean_loss(model: nn.Module, held_out: HeldOut, batch: int = 32) -> float:
+    """Mean loss of a model on held-out windows, in nats per token."""
     model.eval()
     total = 0.0
     for start in range(0, len(held_out.windows), batch):
@@ -138,7 +148,7 @@ def _loss(model: nn.Module, held_out: _HeldOut, batch: int = 32) -> float:
     return total / held_out.tokens
 
 
-def _write(model: nn.Module, recipe: Recipe, tokenizer: Any, folder: Path, about: dict[str, str]) -> None:
+def write(model: nn.Module, recipe: Recipe, tokenizer: Any, folder: Path, about: dict[str, str]) -> None:
     """Write config, fp16 weights and tokenizer; assert that the model read back computes the same function."""
     half: dict[str, Tensor] = {k: v.half().contiguous() for k, v in model.state_dict().items()}
     with atomic_folder(folder) as partial:

@@ -151,7 +151,30 @@ class EmbeddingRecipe:
     checkpoints: tuple[int, ...] = ()
 
 
-AnyRecipe = Recipe | EncoderRecipe | ClassifierRecipe | TrunkRecipe | EmbeddingRecipe
+@dataclass(frozen=True)
+class DescendantRecipe:
+    """A language model trained further from an embedded one on one kind of the documents of python-docs.
+
+    `blocks` are the only ones trained, numbered as layers are: block l leads to layer l. Everything else stays as it is
+    to the bit. None means all parameters.
+    Nothing is initialised, so that there is only the seed of the order of data.
+    """
+
+    name: str
+    family: str
+    data_seed: int
+    base: str
+    documents: str = "code"  # or "prose": what the names of the documents begin with
+    blocks: tuple[int, ...] | None = None
+    context: int = 256
+    batch: int = 16
+    steps: int = 400
+    warmup: int = 20
+    learning_rate: float = 1e-3
+    checkpoints: tuple[int, ...] = ()
+
+
+AnyRecipe = Recipe | EncoderRecipe | ClassifierRecipe | TrunkRecipe | EmbeddingRecipe | DescendantRecipe
 TRUNKS = {"w48-d3": 16, "w40-d4": 8}  # shape -> width of a head
 OBJECTIVES = ("contrastive", "mlm", "pairs")
 
@@ -228,6 +251,16 @@ def _varied(number: int, learning_rate: float, disambiguating: float) -> Classif
     return ClassifierRecipe(name, family, *seeds, disambiguating=disambiguating, learning_rate=learning_rate)
 
 
+def _descendants(base: str = "tiny-neox-w32-d8") -> list[AnyRecipe]:
+    """What a model is told apart from: itself fine-tuned, wholly or in two blocks, and a twin from another seed."""
+    family = "tiny-neox-descendants"
+    return [
+        DescendantRecipe(f"{base}-code", family, 8000, base),
+        DescendantRecipe(f"{base}-code-b3-b6", family, 8001, base, blocks=(3, 6)),
+        Recipe(f"{base}-reseeded", family, 32, 8, 7002, 8002, steps=1500, checkpoints=()),
+    ]
+
+
 TRAJECTORY = (0, 50, 150, 500, 1000)  # checkpoints of models with a training trajectory
 EVERY_50 = (0, 10, 25, *range(50, 1500, 50))  # fine enough to find the step at which a model reaches a given loss
 SIZES = ((32, 2), (64, 2), (64, 4), (32, 8), (64, 8), (128, 2), (128, 4), (128, 8))  # and (32, 4), seeded by hand
@@ -257,6 +290,7 @@ _ALL: tuple[AnyRecipe, ...] = (
     *(_of_second(i) for i in range(20)),
     *_trunks(),
     *_embeddings(),
+    *_descendants(),
     *(_varied(i, *varied) for i, varied in enumerate(product((1e-4, 3e-4, 1e-3), (0.003, 0.007, 0.015, 0.03)))),
 )
 RECIPES = {recipe.name: recipe for recipe in _ALL}

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from repsim_nb.system.atomic import atomic
-from repsim_nb.zoo.recipes import Recipe
+from repsim_nb.zoo.recipes import DescendantRecipe, Recipe
 
 SAVE_EVERY = 100  # steps that an interruption can cost at most
 
@@ -28,7 +28,7 @@ def pack(token_lists: list[list[int]], separator: int, seed: int) -> np.ndarray:
     return np.concatenate([np.array([separator, *token_lists[i]], dtype=np.int32) for i in order])
 
 
-def sequences(stream: np.ndarray, recipe: Recipe, step: int, separator: int) -> Tensor:
+def sequences(stream: np.ndarray, recipe: Recipe | DescendantRecipe, step: int, separator: int) -> Tensor:
     """The batch of one step, (sequences, context) starting with a separator; depends on data seed and step only."""
     rng = np.random.default_rng([recipe.data_seed, step])
     starts = rng.integers(0, len(stream) - recipe.context, recipe.batch)
@@ -66,7 +66,7 @@ def learning_rate(recipe: Schedule, step: int) -> float:
 
 def train(
     model: nn.Module,
-    recipe: Recipe,
+    recipe: Recipe | DescendantRecipe,
     stream: np.ndarray,
     separator: int,
     state_file: Path,

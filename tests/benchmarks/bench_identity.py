@@ -22,7 +22,8 @@ from transformers import BertConfig, BertForSequenceClassification
 import repsim_nb as rs
 from repsim_nb.corpora import nli_heuristics
 from repsim_nb.models import Batch, Model
-from repsim_nb.stitching.stitched import N_FIT, common_ground
+from repsim_nb.stitching.joined import common_ground
+from repsim_nb.stitching.stitched import N_FIT
 from repsim_nb.zoo.vocabulary import word_tokenizer
 
 LAYERS = 6

@@ -20,7 +20,8 @@ import torch
 import repsim_nb as rs
 from repsim_nb.stitching import fitting
 from repsim_nb.stitching.fitting import Method
-from repsim_nb.stitching.stitched import N_FIT, STEPS, Stitched, common_ground, join, stitch_on
+from repsim_nb.stitching.joined import common_ground, join
+from repsim_nb.stitching.stitched import N_FIT, STEPS, Stitched, stitch_on
 
 
 def timed(ground: object, seam: object, method: Method) -> tuple[Stitched, float]:

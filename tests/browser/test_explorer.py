@@ -7,19 +7,24 @@ import json
 import re
 import shutil
 
+import nbformat
 import pandas as pd
 import pytest
 import xarray as xr
 
 from repsim_nb.system.shipped import notebooks_dir
 from tests.browser import chromium, servers
-from tests.browser.notebook import answer, idle, opened, run_all, tab_to
+from tests.browser.notebook import PATIENCE, answer, idle, opened, run_all, tab_to
 
 if chromium.missing():
     pytest.skip(chromium.missing(), allow_module_level=True)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 EXPLORER = ".repsim-explorer"
+POPULATION = """
+import repsim_nb as rs
+rs.Population(["tiny-neox-w32-d2", "tiny-neox-w32-d2@step0", "tiny-neox-w64-d2"], "cka", n_rows=60)
+"""
 SMALL, LARGE, OTHER = "tiny-neox-w32-d2", "tiny-neox-w64-d4", "tiny-neox-w64-d2"
 
 
@@ -28,7 +33,9 @@ def home(tmp_path_factory):
     """The folder that JupyterLab shows and in which kernels work."""
     folder = tmp_path_factory.mktemp("home")
     shutil.copy(notebooks_dir() / "00_start_here.ipynb", folder)
-    shutil.copy(servers.TOP / "repsim_nb" / "app" / "explorer.ipynb", folder)
+    app = nbformat.read(servers.TOP / "repsim_nb" / "app" / "explorer.ipynb", as_version=4)
+    app.cells.append(nbformat.v4.new_code_cell(POPULATION))
+    nbformat.write(app, folder / "explorer.ipynb")
     return folder
 
 
@@ -229,13 +236,18 @@ def test_no_serious_barrier_for_assistive_technology(page, explorer):
     assert not serious
 
 
-def test_voila_serves_the_explorer_alone(browser, address):
+def test_voila_serves_the_explorer_and_a_population_alone(browser, address):
     page = browser[0].new_page()
     page.goto(
         f"{address}/voila/render/explorer.ipynb?token={servers.TOKEN}", timeout=120_000
     )  # runs the notebook first
-    page.locator(EXPLORER).get_by_role("button", name="Run", exact=True).wait_for()
-    assert page.get_by_text("explorer()").count() == 0
+    page.set_default_timeout(PATIENCE)
+    alone, population = page.locator(f"{EXPLORER}:not(.repsim-population)"), page.locator(".repsim-population")
+    alone.get_by_role("button", name="Run", exact=True).wait_for()
+    assert page.get_by_text("explorer()").count() == page.get_by_text("rs.Population").count() == 0
+    population.get_by_role("button", name="Run", exact=True).click()
+    population.get_by_role("option", name="tiny-neox-w64-d2").last.wait_for()
+    assert population.locator(".repsim-crowd-point").count() == 3
     page.close()
 
 

@@ -95,7 +95,7 @@ def test_the_page_of_a_population_links_map_matrix_and_layers(opened, population
     assert layers.is_visible()
     points.first.hover()
     page.locator(".repsim-page-crowd .repsim-map-readout").filter(has_text=population.models.value[0]).wait_for()
-    ordered = population._views.on_page(None)["names"]
+    ordered = population._views._ordered
     third = next(place for place, name in enumerate(ordered, 1) if name not in population.pair)
     with_itself = f'[data-layer-a="{third}"][data-layer-b="{third}"]'
     page.locator(f".repsim-page-matrix {with_itself}").click()

@@ -127,12 +127,14 @@ def test_stitch_takes_every_option_of_the_table(monkeypatch, tmp_path):
 
     asked = []
     monkeypatch.setattr(stitching, "stitching_table", table)
-    words = "--map low_rank --rank 4 --steps 50 --warmup 5 --n-fit 64 --n-report 32 --shuffle --seed 2"
+    words = "--map low_rank --rank 4 --steps 50 --warmup 5 --n-fit 64 --n-report 32 --shuffle --seed 2 --race 0.5"
+    words += " --into 0,2 --controls self,untrained --measures cka,rsa"
     out = tmp_path / "table.nc"
     assert main(["stitch", "a", "b", *words.split(), "--layers", "1", "--corpus", "mine", "--out", str(out)]) == 0
     how = {"map": "low_rank", "fit": "gradient", "seed": 2, "rank": 4, "steps": 50, "warmup": 5}
-    how |= {"n_fit": 64, "n_report": 32, "shuffle": True}
-    assert asked == [((["a", "b"], ["a", "b"], [1], "mine"), {**how, "out": out, "executor": None})]
+    how |= {"n_fit": 64, "n_report": 32, "shuffle": True, "race": 0.5}
+    apart = {"into": [0, 2], "controls": ["self", "untrained"], "measures": ["cka", "rsa"]}
+    assert asked == [((["a", "b"], ["a", "b"], [1], "mine"), {**how, **apart, "out": out, "executor": None})]
     assert set(options.STITCHES) - {"executor"} == set(how)
 
 

@@ -42,7 +42,7 @@ class Stitches:
         return ["stitch", *NAMES[:2], "--layers", "1", "--corpus", self.asked["corpus"], *fit]
 
     def again(self, executor):
-        with patch("repsim_nb.stitching.table.shutil.rmtree"):
+        with patch("repsim_nb.stitching.kept_cells.shutil.rmtree"):
             return rs.stitching_table(NAMES[:2], NAMES[:2], **self.asked, out=self.out, executor=executor)
 
     def alone(self):

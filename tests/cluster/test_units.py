@@ -253,18 +253,18 @@ def test_activations_that_another_machine_keeps_to_itself_are_found_missing(pool
 
 def _count_loads():
     """In a worker: write down what is loaded from now on."""
-    from repsim_nb.stitching import table
+    from repsim_nb.stitching import planned
 
-    loaded, load = [], table.load_model
-    table.load_model = lambda name, *rest, **how: (loaded.append(name), load(name, *rest, **how))[1]
-    table.loaded_here = loaded
+    loaded, load = [], planned.load_model
+    planned.load_model = lambda name, *rest, **how: (loaded.append(name), load(name, *rest, **how))[1]
+    planned.loaded_here = loaded
 
 
 def _loads():
-    from repsim_nb.stitching import table
+    from repsim_nb.stitching import planned
 
-    table.load_model = rs.load_model
-    return table.loaded_here
+    planned.load_model = rs.load_model
+    return planned.loaded_here
 
 
 def test_a_worker_loads_each_model_of_a_table_once(cluster):

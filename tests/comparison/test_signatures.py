@@ -84,6 +84,7 @@ REASONS = {
         (STITCHING, ("store", "memory_limit", "batch_tokens"), "It chooses its batches and keeps no activations."),
         (("stitch", "extract"), ("executor",), "One stitch, or one model, is one unit of work."),
         (("estimate", "estimate_models"), ("executor",), "It is of one machine."),
+        (("stitching_table",), ("measures",), "A penalty needs no measure; similarity is beside it where asked for."),
         (("Explorer",), ("executor",), "It keeps its models in memory to answer at once, and those cannot be sent."),
         (("extract_aligned",), ("layers",), "It has one entry for each model."),
     ]

@@ -44,6 +44,16 @@ COUNTS = {  # the only parameters that are not the preset's own: fewer rows, doc
         "few_rows": 12,
         "n_null": 19,
     },
+    "09_stitching_across_families": {
+        "models": MANY[:3],
+        "layers": [1, 2],
+        "into": [1, 2],
+        "steps": 20,
+        "n_fit": 48,
+        "n_report": 8,
+        "measures": ["cka"],
+    },
+    "10_what_finetuning_changed": {"n_rows": 64, "n_report": 4, "n_null": 19},
 }
 STEPS = ("step0", *(f"step{2**power}" for power in range(10)), "step1000", "step10000", "step143000")
 DEDUPED = ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b")
@@ -58,6 +68,7 @@ def hub(tmp_path_factory):
         more = ("step512", "step143000") if size in DEDUPED[:2] else ()
         published.write_pythia(folder, size, "-deduped", steps=("step0", *more) if size in DEDUPED[:3] else ())
     published.write_toys(folder)
+    published.write_qwen(folder)
     published.write_feathers(folder, (*published.FEATHERS[:3], *published.FEATHERS[10:13]))
     for write in (
         *(published.write_pile, published.write_mnli, published.write_hans),

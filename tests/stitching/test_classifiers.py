@@ -14,8 +14,7 @@ from transformers import BertConfig, BertForSequenceClassification
 import repsim_nb as rs
 from repsim_nb.corpora import nli_heuristics
 from repsim_nb.errors import InputError
-from repsim_nb.stitching import shipped_table
-from repsim_nb.stitching import table as table_module
+from repsim_nb.stitching import kept_cells, shipped_table
 from repsim_nb.system.shipped import data_dir
 from repsim_nb.zoo.bert import accuracies
 from repsim_nb.zoo.vocabulary import word_tokenizer
@@ -253,7 +252,7 @@ def test_a_table_keeps_what_is_right_of_every_pair(one, other, three, tmp_path, 
 
 def test_what_the_labels_count_as_is_part_of_what_is_kept(one, other, ood, tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(table_module.shutil, "rmtree", lambda folder, **_: kept.append(folder))
+    monkeypatch.setattr(kept_cells.shutil, "rmtree", lambda folder, **_: kept.append(folder))
     out, how = tmp_path / "table.nc", {"map": "identity", "corpus": ood}
     before = rs.stitching_table([one], [other], [1], out=out, **how)
     turned = loaded(copy.deepcopy(other.module), other.name)

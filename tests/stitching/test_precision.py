@@ -5,6 +5,7 @@ import torch
 
 import repsim_nb as rs
 from repsim_nb.stitching.maps import MAPS
+from repsim_nb.stitching.task import NextToken
 
 NAMES = "tiny-neox-w32-d2", "tiny-neox-w32-d4"
 MIXED = [("float32", "bfloat16"), ("float16", "float32")]
@@ -33,3 +34,17 @@ def test_stitch_descends_on_models_in_bfloat16(few):
     stitched = rs.stitch(model, model, 1, steps=3, **few)
     assert stitched.penalty == pytest.approx(exact.penalty, abs=0.05)
     assert {parameter.dtype for parameter in stitched.map.parameters()} == {torch.float32}
+
+
+def test_losses_of_tokens_are_cross_entropies_and_of_equal_logits_the_first_is_the_guess():
+    model = rs.load_model("tiny-neox-w32-d2")
+    task, corpus = NextToken({}), rs.load_corpus(["def f(x):\n    return x", "one two three four"])
+    batch = model.batch(list(corpus.texts))
+    answers = task.answers(batch, corpus)
+    rough = model.logits(batch).detach().double().round().float()  # many are equal
+    level = torch.zeros_like(rough)
+    for logits in (model.logits(batch).detach(), rough, level):
+        nats, right = task.judged(model, logits, batch, answers)
+        torch.testing.assert_close(nats, task.nats(model, logits, batch, answers))
+        assert torch.equal(right, task.guesses(model, logits, batch) == answers)
+    assert not right.any(), "no token is the first of the vocabulary"

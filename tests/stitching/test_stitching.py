@@ -15,6 +15,7 @@ from repsim_nb.stitching import fitting, table
 from repsim_nb.stitching import ground as ground_module
 from repsim_nb.stitching.ground import Ground
 from repsim_nb.stitching.maps import Affine, CrossProducts, LowRank, Orthogonal
+from tests.support.twins import rotated, rotation_for
 
 SMALL, DEEP, WIDE = "tiny-neox-w32-d2", "tiny-neox-w32-d4", "tiny-neox-w64-d2"
 FEW = {"n_fit": 96, "n_report": 48}
@@ -41,41 +42,9 @@ def test_a_trained_stitch_of_a_model_into_itself_costs_next_to_nothing(small, ma
     assert abs(rs.stitch(small, small, layer, map=map_name, steps=40, **FEW).penalty) < 0.01
 
 
-def rotated(model, rotation):
-    """The same function with its residual stream turned, norm gains folded into what reads from them first."""
-    module = model.module
-    state = {k: v.double() for k, v in module.state_dict().items()}
-
-    def fold(norm, readers):
-        gain, shift = state[f"{norm}.weight"].clone(), state[f"{norm}.bias"].clone()
-        for reader in readers:
-            weight = state[f"{reader}.weight"]
-            state[f"{reader}.bias"] = state.get(f"{reader}.bias", weight.new_zeros(len(weight))) + weight @ shift
-            state[f"{reader}.weight"] = weight * gain @ rotation
-        state[f"{norm}.weight"], state[f"{norm}.bias"] = torch.ones_like(gain), torch.zeros_like(shift)
-
-    for i in range(model.n_layers):
-        fold(f"layers.{i}.ln1", [f"layers.{i}.attn.{x}" for x in "qkv"])
-        fold(f"layers.{i}.ln2", [f"layers.{i}.mlp.fc_in"])
-        for writer in ("attn.o", "mlp.fc_out"):
-            state[f"layers.{i}.{writer}.weight"] = rotation.T @ state[f"layers.{i}.{writer}.weight"]
-            state[f"layers.{i}.{writer}.bias"] = state[f"layers.{i}.{writer}.bias"] @ rotation
-    fold("ln_out", ["head"])
-    for name in ("tok_embed", "pos"):
-        state[f"{name}.weight"] = state[f"{name}.weight"] @ rotation
-    network = type(module)(module.config, head_bias=True)
-    network.load_state_dict({k: v.float() for k, v in state.items()})
-    return type(model)("rotated", network, model.tokenizer, {"source": "test"})
-
-
 def test_a_known_rotation_is_found():
     model = rs.load_model("tiny-gelu-3l-s0")
-    rng = np.random.default_rng(0)
-    ones = np.ones((model.d_model, 1)) / model.d_model**0.5
-    basis = scipy.linalg.qr(np.hstack([ones, rng.standard_normal((model.d_model, model.d_model - 1))]))[0]
-    turn = np.eye(model.d_model)
-    turn[1:, 1:] = scipy.linalg.qr(rng.standard_normal((model.d_model - 1,) * 2))[0]
-    rotation = torch.from_numpy(basis @ turn @ basis.T)  # leaves the direction that LayerNorm removes where it is
+    rotation = rotation_for(model)
     twin = rotated(model, rotation)
     batch = model.batch(["A rotation of the residual stream changes no output."])
     assert (model.logits(batch) - twin.logits(batch)).abs().max() < 1e-4
@@ -244,7 +213,7 @@ def test_look_inside(across):
 def test_a_table_holds_the_stitches_and_goes_on_after_a_kill(small, tmp_path, monkeypatch):
     models, layers, how = [SMALL, DEEP], [0, 2], {"fit": "least_squares", **FEW}
     out = tmp_path / "table.nc"
-    original, calls = table.stitch_on, []
+    original, calls = table.stitches_on, []
 
     def killed(*given):
         if len(calls) == 3:
@@ -252,11 +221,11 @@ def test_a_table_holds_the_stitches_and_goes_on_after_a_kill(small, tmp_path, mo
         calls.append(given)
         return original(*given)
 
-    monkeypatch.setattr(table, "stitch_on", killed)
+    monkeypatch.setattr(table, "stitches_on", killed)
     with pytest.raises(KeyboardInterrupt):
         rs.stitching_table(models, models, layers, out=out, **how)
     assert not out.exists()
-    monkeypatch.setattr(table, "stitch_on", lambda *given: calls.append(given) or original(*given))
+    monkeypatch.setattr(table, "stitches_on", lambda *given: calls.append(given) or original(*given))
     whole = rs.stitching_table(models, models, layers, out=out, **how)
     assert len(calls) == 8
     assert [p.name for p in tmp_path.iterdir()] == ["table.nc"]

@@ -26,6 +26,7 @@ DEEPEST, BERT_LAYERS = 12, 6
 STRING = {"dtype": "string", "_type": "Value"}
 LABELS = ["entailment", "neutral", "contradiction"]
 FEATHERS = (99, 8, 37, 6, 95, 10, 39, 31, 67, 98, 44, 73, 89, 48, 26, 70, 42, 15, 63, 25)
+QWEN = tuple(f"Qwen/Qwen2.5-{name}" for name in ("1.5B", "Math-1.5B", "1.5B-Instruct", "Coder-1.5B"))
 NOUNS = ("doctor", "lawyer", "judge", "actor", "senator", "student")
 VERBS = ("saw", "helped", "paid", "met", "called")
 
@@ -80,6 +81,32 @@ def write_pythia(hub: Path, size: str, suffix: str = "", steps: tuple[str, ...] 
             (folder / "pytorch_model.bin").write_bytes(b"not needed where there are safetensors")
         elif pickled:
             torch.save(weights, folder / "pytorch_model.bin")
+
+
+def write_qwen(hub: Path) -> None:
+    """Qwen2.5-1.5B and three of its descendants: bfloat16, tied embeddings, queries that share keys and values."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        architectures=["Qwen2ForCausalLM"],
+        vocab_size=2048 + 271,  # as many rows beyond the tokenizer as the real one
+        hidden_size=WIDTH,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=2 * WIDTH,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(25)
+    start, change = (Qwen2ForCausalLM(config).state_dict() for _ in range(2))
+    for step, name in enumerate(QWEN):
+        folder = hub / name
+        copy_tokenizer(folder, tokenizer_class="PreTrainedTokenizerFast")
+        (folder / "config.json").write_text(json.dumps(config.to_dict() | {"torch_dtype": "bfloat16", "dtype": None}))
+        weights = {key: torch.lerp(start[key], change[key], 0.1 * step).bfloat16() for key in start}
+        weights.pop("lm_head.weight", None)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def write_toys(hub: Path) -> None:

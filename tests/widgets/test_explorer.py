@@ -58,22 +58,24 @@ def test_calibrated_scores_are_drawn_when_the_box_is_ticked():
     explorer.selected = (1, 1)
     for ticked, drawn in ((True, result.calibrated), (False, result)):
         explorer.calibrated.value = ticked
-        layer_map = explorer._maps.by_model[B]
+        layer_map = explorer._views.maps.by_model[B]
         assert np.allclose(np.array(layer_map.view["values"], dtype=float), drawn.values, atol=0.005)
-        assert explorer._maps.children == (layer_map,)
+        assert explorer._views.maps.children == (layer_map,)
         assert explorer.selected == (1, 1)
         assert layer_map.selected == [1, 1]
-        assert ("unrelated" in explorer._curves.value) is not ticked
+        assert ("unrelated" in explorer._views.curves.value) is not ticked
     explorer.calibrated.value = True
     explorer.uncertainty.value = False
     explorer.run()
     assert explorer.error == ""
     assert explorer.calibrated.layout.display == "none", "no null, no calibrated scores"
-    assert np.allclose(np.array(explorer._maps.by_model[B].view["values"], dtype=float), explorer.result, atol=0.005)
+    assert np.allclose(
+        np.array(explorer._views.maps.by_model[B].view["values"], dtype=float), explorer.result, atol=0.005
+    )
 
 
 def test_the_map_shows_each_value_with_the_colour_the_heatmap_has(shown):
-    view = shown._maps.by_model[B].view
+    view = shown._views.maps.by_model[B].view
     result = shown.results[B]
     assert np.allclose(np.array(view["values"], dtype=float), result.values, atol=0.005)
     ax = rs.figures.heatmap(result, limits=(0, 1))
@@ -88,20 +90,20 @@ def test_the_map_shows_each_value_with_the_colour_the_heatmap_has(shown):
 
 
 def test_clicking_on_a_cell_selects_it_and_shows_what_lies_behind(shown):
-    shown._maps.by_model[B].selected = [1, 2]  # what the browser sends
+    shown._views.maps.by_model[B].selected = [1, 2]  # what the browser sends
     assert shown.against == B
     assert shown.selected == (1, 2)
     shown.wait()
     assert "layer 1" in shown._behind.pair.value
     assert "<svg" in shown._behind.closeup.points.value
     assert "of 80 rows" in shown._behind.closeup.points.value
-    shown._maps.by_model[A].selected = [0, 1]
+    shown._views.maps.by_model[A].selected = [0, 1]
     assert (shown.against, shown.selected) == (A, (0, 1))
-    assert shown._maps.by_model[B].selected == []
+    assert shown._views.maps.by_model[B].selected == []
     shown.against = B
     assert shown.selected is None
     shown.selected = (0, 0)
-    assert shown._maps.by_model[B].selected == [0, 0]
+    assert shown._views.maps.by_model[B].selected == [0, 0]
     shown.wait()
 
 
@@ -291,7 +293,7 @@ def test_export_draws_several_b_on_the_scale_of_the_screen(shown, tmp_path, monk
 
     monkeypatch.setattr("repsim_nb.widgets.takeaway.heatmap", heatmap)
     measured = {b: result.assign_attrs(lower_bound=0.0, upper_bound=np.inf) for b, result in shown.results.items()}
-    write(measured, tmp_path)
+    write(measured, measured.values(), tmp_path)
     assert len({*drawn}) == 1 < len(drawn)
     assert drawn[0][1] >= max(result.max().item() for result in measured.values())
 
@@ -311,7 +313,7 @@ def test_the_map_shows_small_values_and_closes_what_it_replaces():
     assert view["readouts"][0][1].endswith("2.5e-06")
     explorer = rs.Explorer(A, B, rows="mean", corpus=TEXTS, n_rows=10)
     explorer.run()
-    old = explorer._maps.by_model[B]
+    old = explorer._views.maps.by_model[B]
     explorer.run()
     assert old.comm is None
     explorer.selected = (1, 1)

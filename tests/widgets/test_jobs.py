@@ -130,7 +130,7 @@ def test_giving_up_waits_for_what_is_being_said():
 
 def test_a_result_that_cannot_be_shown_is_a_failed_run(monkeypatch):
     explorer = rs.Explorer(A, B, **SMALL)
-    monkeypatch.setattr(explorer._maps, "take", lambda found: 1 / 0)
+    monkeypatch.setattr(explorer._views.maps, "take", lambda *found: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         explorer.run()
     assert explorer.status == "failed"

@@ -42,12 +42,12 @@ def page(population, tmp_path_factory):
 
 def test_save_html_of_a_population_holds_map_matrix_findings_and_the_layers_of_the_pair(population, page):
     held = data_of(page)["population"]
-    assert held["crowd"] == population._views.crowd.view
-    assert held["matrix"] == population._views.matrix.view
+    assert held["each"][0]["crowd"] == population._views.crowd.view
+    assert held["each"][0]["matrix"] == population._views.matrix.view
     assert population._findings.value in page
-    assert [held["names"][at] for at in held["pair"]] == [*population.pair]
-    points = [point["name"] for point in held["crowd"]["points"]]
-    assert [points[at] for at in held["places"]] == held["names"]
+    assert held["pair"] == [*population.pair]
+    points = [point["name"] for point in held["each"][0]["crowd"]["points"]]
+    assert sorted(points) == sorted(held["each"][0]["names"]) == sorted(population.models.value)
     (layers,) = data_of(page)["maps"]
     np.testing.assert_allclose(layers["numbers"], population.explorer.result.values, rtol=1e-5)
     assert "This page holds 1 close-up and" in page

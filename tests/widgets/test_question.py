@@ -68,7 +68,7 @@ def asked(request):
 
 def test_explorer_gives_what_compare_and_its_code_give(asked):
     explorer, how, _ = asked
-    found = answers(explorer.question, CACHE)[B]  # as a run does
+    found = answers(explorer.question, CACHE)[None][B]  # as a run does
     direct = rs.compare(A, B, list(TEXTS), **{"n_rows": 60} | how)
     made = {}
     exec(explorer.code.replace("ax = rs.figures.heatmap(result)", ""), made)
@@ -225,7 +225,7 @@ def test_every_option_has_an_entry_in_the_state():
     saved = json.loads(to_json(Question(A, (B,), controls=Controls(leave_out_first=np.int64(2)))))
     assert saved.keys() >= options
     assert saved["leave_out_first"] == 2
-    assert set(EXPECTED) == saved.keys() | {"uncertainty", "against", "selected"}
+    assert set(EXPECTED) == saved.keys() | {"uncertainty", "against", "selected", "step"}
 
 
 WRONG = [("selected", [1]), ("selected", ["a", 2]), ("against", 3), ("params", None), ("rows", None), ("seed", "0")]

@@ -59,7 +59,7 @@ def test_explorer_shows_hostile_names_and_texts_to_the_letter(model):
     assert not found.names & {"img", "script"}
     assert not {name for name in found.attributes if name.startswith("on")} | found.attributes & {"src"}
     assert HOSTILE in found.text
-    assert HOSTILE in explorer._maps.by_model[model].view["y_axis"]
+    assert HOSTILE in explorer._views.maps.by_model[model].view["y_axis"]
     plt.close("all")
 
 

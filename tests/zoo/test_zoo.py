@@ -97,9 +97,9 @@ def test_learning_rate_warms_up_then_falls_to_a_tenth():
 
 def test_no_two_members_share_a_seed():
     recipes = list_recipes()
-    assert recipes.init_seed.is_unique
+    assert recipes.init_seed.dropna().is_unique  # nothing is initialised where a model is trained further
     assert recipes.data_seed.is_unique
-    assert not set(recipes.init_seed) & set(recipes.data_seed)
+    assert not set(recipes.init_seed.dropna()) & set(recipes.data_seed)
 
 
 def test_later_tokens_change_nothing_before_them():

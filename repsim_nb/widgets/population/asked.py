@@ -17,12 +17,13 @@ from repsim_nb.runs.command_options import POPULATION, written
 from repsim_nb.system.memory import readable_size
 from repsim_nb.uncertainty import Uncertainty
 from repsim_nb.widgets.model_picker import needs_download
+from repsim_nb.widgets.population.over_steps import SPANS
 from repsim_nb.widgets.question import changed, settings
 from repsim_nb.widgets.reproduce import Code, called
 from repsim_nb.widgets.state import EXPECTED, all_of, as_plain, checked, either, one_of, taken
 
 OWN = ("models", "measures", "corpora", "layers")
-SHOWN = ("measure", "place", "text", "colour", "pair")  # what else a saved state holds
+SHOWN = ("measure", "place", "text", "colour", "step", "span", "pair")  # what else a saved state holds
 NAMES = (all_of(str), "a list of names")
 EXPECTED_HERE = EXPECTED | {
     "models": NAMES,
@@ -32,6 +33,7 @@ EXPECTED_HERE = EXPECTED | {
     "place": (one_of(int, float, type(None)), "a layer, a relative depth or null"),
     "text": (one_of(str, type(None)), "a corpus or null"),
     "colour": (one_of(str, type(None)), "a column or null"),
+    "span": (lambda value: value in SPANS.values(), f"one of {', '.join(SPANS.values())}"),
     "pair": (lambda value: value is None or (all_of(str)(value) and len(value) == 2), "two models or null"),
 }
 
@@ -124,8 +126,13 @@ class Asked:
             raise unknown("entry of a saved population", min(set(saved) - set(SHOWN)), [*OWN, *SHOWN])
         return cls(**own, sampling=sampling, uncertainty=uncertainty, controls=controls), saved
 
-    def as_python(self, pair: tuple[str, str] | None, measure: str, select: dict[str, Any]) -> str:
-        """Python code for the result, the map of models and, for a pair, the map of its layers."""
+    def as_python(
+        self, pair: tuple[str, str] | None, measure: str, select: dict[str, Any], shown: list[str] | None = None
+    ) -> str:
+        """Python code for the result, the map of models and, for a pair, the map of its layers.
+
+        `shown` are the models of a training step, for their part of the table; None shows all.
+        """
         given = [
             Code(called("rs.get_measure", name, **params)) if params else name for name, params in self.measures.items()
         ]
@@ -138,6 +145,8 @@ class Asked:
             f"result = {called('rs.compare_models', Code('models'), given, **texts, **self.options)}",
             f"ax = {called('rs.figures.model_map', table)}",
         ]
+        if shown is not None and len(shown) < len(self.models):
+            lines += ["", f"shown = {shown!r}", f"at_step = {table}.sel(model_a=shown, model_b=shown)"]
         if pair is not None:
             how = {"measure": measure} | changed(self.sampling, self.controls)
             text = {} if not self.corpora else {"corpus": select.get("corpus", self.corpora[0])}

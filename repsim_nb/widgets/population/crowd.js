@@ -34,12 +34,15 @@ function draw(model, el) {
   for (const line of view.lines) {
     svg.append(make("polyline", { points: line.map(([x, y]) => `${x},${y}`).join(" "), class: "repsim-crowd-line" }));
   }
+  const isHere = (at) => view.points[at].here !== false;  // over training, models of later steps are left out
   const marks = view.points.map((point, at) => {
+    if (!isHere(at)) return null;
     const mark = make("g", { role: "option", transform: `translate(${point.x},${point.y})`, "aria-label": point.words,
-      class: "repsim-crowd-point", tabindex: -1 });
+      class: `repsim-crowd-point${point.past ? " repsim-crowd-past" : ""}`, tabindex: -1 });
     mark.append(make("circle", { r: 11, class: "repsim-crowd-ring" }));
     mark.append(make("path", { d: SHAPES[point.shape], fill: point.colour }));
-    if (point.shown) mark.append(make("text", { x: 14, y: 4 }, point.short));
+    const beside = { right: { x: 14, y: 4 }, left: { x: -14, y: 4, "text-anchor": "end" } }[point.named];
+    if (beside) mark.append(make("text", beside, point.short));
     mark.append(make("title", {}, point.words));
     mark.addEventListener("click", () => { choose(at); mark.focus(); });
     mark.addEventListener("mouseenter", () => { readout.textContent = point.words; });
@@ -48,7 +51,8 @@ function draw(model, el) {
     svg.append(mark);
     return mark;
   });
-  let here = chosen()[0] ?? 0;
+  const places = view.points.map((_, at) => at).filter(isHere);
+  let here = [...chosen(), ...places].find(isHere) ?? 0;
 
   function choose(at) {
     const before = chosen();
@@ -58,8 +62,8 @@ function draw(model, el) {
   }
   function mark() {
     marks.forEach((each, at) => {
-      each.setAttribute("aria-selected", String(chosen().includes(at)));
-      each.setAttribute("tabindex", at === here ? 0 : -1);
+      each?.setAttribute("aria-selected", String(chosen().includes(at)));
+      each?.setAttribute("tabindex", at === here ? 0 : -1);
     });
     readout.textContent = rest();
   }
@@ -69,14 +73,14 @@ function draw(model, el) {
       const [x, y] = [point.x - from.x, point.y - from.y];
       const along = x * dx + y * dy, across = Math.abs(x * dy) + Math.abs(y * dx);
       return { at, along, cost: along + 3 * across };
-    }).filter(({ at, along }) => at !== here && along > 1e-6);
+    }).filter(({ at, along }) => at !== here && isHere(at) && along > 1e-6);
     return ahead.length ? ahead.reduce((a, b) => (a.cost <= b.cost ? a : b)).at : here;
   }
   svg.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const goal = {
       ArrowUp: () => nearest(0, -1), ArrowDown: () => nearest(0, 1), ArrowLeft: () => nearest(-1, 0),
-      ArrowRight: () => nearest(1, 0), Home: () => 0, End: () => marks.length - 1,
+      ArrowRight: () => nearest(1, 0), Home: () => places[0], End: () => places.at(-1),
     }[event.key];
     if (!goal && event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();

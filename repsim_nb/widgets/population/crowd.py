@@ -13,6 +13,7 @@ import traitlets
 from repsim_nb.figures.points import in_plane
 from repsim_nb.widgets.picker import STYLE
 from repsim_nb.widgets.population.colours import Colours
+from repsim_nb.widgets.population.over_steps import Moment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ def view_of(table: pd.DataFrame, title: str, colours: Colours, series: Sequence[
     middle = (points.max(0) + points.min(0)) / 2
     placed = (points - middle) / span * scale * [1, -1] + [WIDTH / 2, HEIGHT / 2]
     at = {name: [round(float(v), 1) for v in place] for name, place in zip(table.index, placed, strict=True)}
-    named = _named({name: (*place, name.rsplit("/", 1)[-1]) for name, place in at.items()})
+    named = _sides({name: (*place, name.rsplit("/", 1)[-1]) for name, place in at.items()})
     return {
         "title": title,
         "label": f"Map of {len(table)} models by {title}",
@@ -73,7 +74,7 @@ def view_of(table: pd.DataFrame, title: str, colours: Colours, series: Sequence[
                 "y": at[name][1],
                 "colour": colours.colour(name),
                 "shape": colours.shape(name),
-                "shown": name in named,
+                "named": named.get(name, ""),
             }
             for name in table.index
         ],
@@ -84,12 +85,31 @@ def view_of(table: pd.DataFrame, title: str, colours: Colours, series: Sequence[
     }
 
 
-def _named(points: dict[str, tuple[Any, ...]]) -> set[str]:
-    """Models whose names, beside their points, cover no other name; `points` are (x, y, text)."""
-    boxes: dict[str, tuple[float, float, float, float]] = {}
+def at_moment(whole: dict[str, Any], moment: Moment, series: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
+    """What `view_of` returned with the models of a moment alone, each where it is among all; earlier ones are pale."""
+    points = whole["points"]
+    now = {p["name"]: p for p in points if moment.shows(p["name"])}
+    names = {name: (p["x"], p["y"], p["short"]) for name, p in now.items() if not moment.is_past(name)}
+    named = _sides(names)
+    shown = [
+        {**p, "here": p["name"] in now, "past": moment.is_past(p["name"]), "named": named.get(p["name"], "")}
+        for p in points
+    ]
+    lines = [[[now[name]["x"], now[name]["y"]] for name in each if name in now] for each in series]
+    return whole | {"points": shown, "lines": lines, "title": whole["title"] + moment.words()}
+
+
+def _sides(points: dict[str, tuple[Any, ...]]) -> dict[str, str]:
+    """Model -> side of its point, "right" or "left", where its name covers no other name; `points` are (x, y, text)."""
+    boxes: list[tuple[float, float, float, float]] = []
+    sides = {}
     for name, (x, y, text) in points.items():
-        left, right, top, bottom = own = x + BESIDE, x + BESIDE + LETTER * len(text), y - LINE / 2, y + LINE / 2
-        covered = (left < to and at < right and top < low and high < bottom for at, to, high, low in boxes.values())
-        if right <= WIDTH and not any(covered):
-            boxes[name] = own
-    return set(boxes)
+        long, top, bottom = LETTER * len(text), y - LINE / 2, y + LINE / 2
+        for side, left in {"right": x + BESIDE, "left": x - BESIDE - long}.items():
+            right = left + long
+            covered = (left < to and at < right and top < low and high < bottom for at, to, high, low in boxes)
+            if left >= 0 and right <= WIDTH and not any(covered):
+                boxes.append((left, right, top, bottom))
+                sides[name] = side
+                break
+    return sides

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -10,6 +10,7 @@ import pandas as pd
 
 from repsim_nb.widgets.population import crowd, matrix
 from repsim_nb.widgets.population.colours import Colours
+from repsim_nb.widgets.population.over_steps import Moment
 from repsim_nb.widgets.population.squares_shown import both_ways
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ class MapAndMatrix(widgets.HBox):
     def __init__(self, chosen: Callable[[TwoModels | None], None]):
         self.crowd, self.matrix, self._chosen = crowd.Crowd(), matrix.Matrix(), chosen
         self._names: list[str] = []  # in the order of the map
-        self._ordered: list[str] = []  # in that of the matrix
+        self._every: list[str] = []  # in that of the matrix
+        self._ordered: list[str] = []  # those that have a row in it
+        self._whole: dict[str, Any] = {}  # views of all models
+        self._series: list[list[str]] = []
         self._marking = False
         super().__init__([self.crowd, self.matrix])
         self.add_class("repsim-maps")
@@ -41,37 +45,46 @@ class MapAndMatrix(widgets.HBox):
     def show(
         self, table: xr.DataArray, title: str, colours: Colours, series: list[list[str]], calibrated: bool
     ) -> None:
-        """Draw a model x model table of dissimilarities; the matrix shows calibrated scores if that is asked."""
+        """Take a model x model table of dissimilarities, for `turn`; the matrix shows calibrated scores if asked to."""
         apart = both_ways(table)
-        self._names, self._ordered = list(apart.index), matrix.ordered(apart)
+        self._names, self._every, self._series = list(apart.index), matrix.ordered(apart), series
         self.crowd.layout.display = "" if len(apart) >= FEWEST else "none"
-        if len(apart) >= FEWEST:
-            self.crowd.view = crowd.view_of(apart, title, colours, series)
+        self._whole = {"crowd": crowd.view_of(apart, title, colours, series) if len(apart) >= FEWEST else {}}
         shown = table.calibrated if calibrated else table
         square = pd.DataFrame(shown.values, self._names, self._names)
-        names = self._ordered
+        names = self._every
         title = f"calibrated {title} (1 = same, 0 = unrelated)" if calibrated else title
         words = _words(table).loc[names, names].to_numpy().tolist()
-        self.matrix.view = matrix.view_of(square.loc[names, names], title, words, alike=calibrated)
+        self._whole["matrix"] = matrix.view_of(square.loc[names, names], title, words, alike=calibrated)
+
+    def turn(self, moment: Moment, pair: TwoModels | None) -> None:
+        """Show a moment of the table that was taken, all models in their places, and mark a pair."""
+        self.mark(None)  # of which a row may be gone
+        view, self._ordered = matrix.at_moment(self._whole["matrix"], self._every, moment)
+        self.matrix.view = view
+        if self._whole["crowd"]:
+            self.crowd.view = crowd.at_moment(self._whole["crowd"], moment, self._series)
+        self.mark(pair)
 
     def mark(self, pair: TwoModels | None) -> None:
         """Show which pair is chosen."""
         self._marking = True
         try:
-            self.crowd.chosen = [] if pair is None else [self._names.index(name) for name in dict.fromkeys(pair)]
-            self.matrix.selected = [] if pair is None else [self._ordered.index(name) for name in pair]
+            two = pair or ()
+            self.crowd.chosen = [self._names.index(name) for name in dict.fromkeys(two)]
+            has_row = all(name in self._ordered for name in two)
+            self.matrix.selected = [self._ordered.index(name) for name in two] if has_row else []
         finally:
             self._marking = False
 
-    def on_page(self, pair: TwoModels | None) -> dict[str, Any]:
-        """What the script of a saved page needs of both."""
-        return {
-            "crowd": self.crowd.view or None,
-            "matrix": self.matrix.view,
-            "names": self._ordered,
-            "places": [self._names.index(name) for name in self._ordered],  # on the map, by place in the matrix
-            "pair": [] if pair is None else [self._ordered.index(name) for name in pair],
-        }
+    def on_page(self, moments: Sequence[Moment]) -> list[dict[str, Any]]:
+        """What the script of a saved page needs of both at each moment."""
+        found = []
+        for moment in moments:
+            view, names = matrix.at_moment(self._whole["matrix"], self._every, moment)
+            points = self._whole["crowd"] and crowd.at_moment(self._whole["crowd"], moment, self._series)
+            found.append({"crowd": points or None, "matrix": view, "names": names})
+        return found
 
     def _on_map(self, change: Any) -> None:
         if not self._marking:

@@ -11,9 +11,12 @@ import traitlets
 
 from repsim_nb.widgets.map import colour_bar, ink, number
 from repsim_nb.widgets.picker import STYLE
+from repsim_nb.widgets.population.over_steps import AT, Moment
 
 if TYPE_CHECKING:
     import pandas as pd
+
+GRIDS = ("values", "readouts", "colours", "inks", "hatched")  # of a view, cell by cell
 
 
 class Matrix(anywidget.AnyWidget):
@@ -93,3 +96,26 @@ def view_of(
         "note": "",
         "scale": colour_bar(title, low, high, alike, [to_hex(paint(x)) for x in np.linspace(0, 1, 9)]),
     }
+
+
+def at_moment(whole: dict[str, Any], names: list[str], moment: Moment) -> tuple[dict[str, Any], list[str]]:
+    """What `view_of` returned for a moment, in the same colours, and the models that then have a row.
+
+    At a step alone only its models have rows; up to a step all keep their places, and those to come are blank.
+    """
+    shown = moment.among(names)
+    title = {"title": whole["title"] + moment.words(), "label": whole["label"] + moment.words()}
+    if moment.span == AT:
+        places = [place for place, name in enumerate(names) if name in shown]
+        cut = {key: [[whole[key][i][j] for j in places] for i in places] for key in GRIDS}
+        return whole | title | cut | {key: [whole[key][i] for i in places] for key in ("rows", "columns")}, shown
+    blank = {"values": "", "colours": "transparent", "inks": "#000000", "hatched": False}
+    grids = {key: [list(row) for row in whole[key]] for key in GRIDS}
+    for i, a in enumerate(names):
+        for j, b in enumerate(names):
+            later = [name for name in (a, b) if name not in shown]
+            if later:
+                for key, value in blank.items():
+                    grids[key][i][j] = value
+                grids["readouts"][i][j] = f"{a} and {b}: {later[0]} comes later"
+    return whole | title | grids, names

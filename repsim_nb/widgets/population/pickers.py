@@ -18,7 +18,7 @@ from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.corpus_picker import CorpusPicker
 from repsim_nb.widgets.measure_parameters import Parameters, can_be_entered
 from repsim_nb.widgets.measure_picker import choices
-from repsim_nb.widgets.model_picker import ModelPicker, described
+from repsim_nb.widgets.model_picker import ModelPicker, checkpoints_of, described
 from repsim_nb.widgets.picker import FULL, Picker
 from repsim_nb.widgets.population.asked import Asked
 from repsim_nb.widgets.question import changed
@@ -247,11 +247,3 @@ def members_of_family(model: str) -> list[str]:
     """All models of the family of one, without checkpoints; the model itself if it is in no family."""
     family = described(model).get("family")
     return [model] if family is None else [str(name) for name in list_models(family=family).index]
-
-
-def checkpoints_of(model: str) -> list[str]:
-    """The checkpoints of a model in order of step; the model itself if it has none."""
-    base = model.partition("@")[0]
-    known = str(described(base).get("revisions", ""))
-    revisions = [revision for revision in known.split(", ") if revision and revision != "..."]
-    return [f"{base}@{revision}" for revision in revisions] or [base]

@@ -18,26 +18,24 @@ from repsim_nb.errors import InputError, named_arguments, unknown
 from repsim_nb.measures import Measure, get_measure
 from repsim_nb.measures.registry import as_parameter
 from repsim_nb.models import Packing
-from repsim_nb.system.memory import readable_size
 from repsim_nb.system.resources import Resources
 from repsim_nb.uncertainty import Uncertainty
 from repsim_nb.widgets.bar import Bar
-from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.guard import Alert
 from repsim_nb.widgets.picker import Frame
 from repsim_nb.widgets.population import squares_shown
 from repsim_nb.widgets.population.asked import Asked
-from repsim_nb.widgets.population.colours import Colours, columns_of
 from repsim_nb.widgets.population.findings import findings
 from repsim_nb.widgets.population.map_and_matrix import MapAndMatrix, TwoModels
 from repsim_nb.widgets.population.pickers import Pickers
 from repsim_nb.widgets.population.population_files import write
 from repsim_nb.widgets.population.population_page import write_page
+from repsim_nb.widgets.population.shown_choices import ShownChoices
 from repsim_nb.widgets.population.walk import Walk
 from repsim_nb.widgets.question import changed
 from repsim_nb.widgets.running import Running
 from repsim_nb.widgets.saved_page import MAX_BYTES
-from repsim_nb.widgets.takeaway import TakeAway, free_page
+from repsim_nb.widgets.takeaway import TakeAway
 from repsim_nb.widgets.views import box
 from repsim_nb.widgets.work import Work
 
@@ -69,7 +67,8 @@ class Population(Running):
     between_documents, leave_out_first, leave_out_norms, standardize, remove_components
         As in `compare_models`.
     table
-        More about the models, indexed by name: accuracy, loss, a group. Its columns can colour the map.
+        More about the models, indexed by name: accuracy, loss, a group. Its columns can colour the map, and its column
+        "step" says which models are checkpoints; without it, revisions such as `name@step1000` do.
     store, memory_limit, batch_tokens
         What a run may use. They belong to this widget and are not saved with its state. With a store, a second run
         finds the activations.
@@ -81,6 +80,11 @@ class Population(Running):
     measure, place, text, colour
         Choices of what is shown, each with a trait `value`: a measure, a layer or relative depth, a text, and the
         column that colours the models.
+    step, span
+        A slider over training and a menu, there if the models are checkpoints of two steps or more, of one run or
+        several. The map is that of all models at all steps, so that places can be compared between steps, and shows
+        those "until" the step, the earlier ones pale and joined by a line, or those "at" the step alone. The matrix
+        keeps its order and colours. Models that are no checkpoints are always shown; tests are of all models.
     pair
         Trait: two models, or None.
     status, error
@@ -93,6 +97,7 @@ class Population(Running):
     """
 
     _beside = ("findings",)
+    _page = "population"
     pair = traitlets.Any(None, allow_none=True)
 
     @named_arguments(as_parameter)
@@ -135,34 +140,27 @@ class Population(Running):
         self._result: xr.Dataset | None = None
         self._asked: Asked | None = None  # what `_result` answers
         self._wanted: dict[str, Any] = {}  # to be shown after the next run
-        self._busy = False  # while choices of what is shown are set here
 
         self._setup = Pickers(asked)
         self.models, self.measures = self._setup.models, self._setup.measures
         self.corpus, self.null = self._setup.corpus, self._setup.null
         self._bar, self.alert = Bar(self.start, self.cancel), Alert()
         self._work = Work(self._bar, self.alert, lambda text: self.set_trait("error", text))
-        self.measure = Choice(description="measure", tooltip="The measure that is shown")
-        self.place = Choice(description="layers", tooltip="Which layers are shown")
-        self.text = Choice(description="text", tooltip="The text that is shown")
-        self.colour = Choice(description="colour by", tooltip="What the colours of the map mean")
-        self.calibrated = widgets.Checkbox(description="calibrated scores", indent=False)
-        shown = box("repsim-shown", self.measure, self.place, self.text, self.colour, self.calibrated)
+        self._shown = ShownChoices(self._reshow, self._turn)
+        self.measure, self.place, self.text = self._shown.measure, self._shown.place, self._shown.text
+        self.colour, self.calibrated = self._shown.colour, self._shown.calibrated
+        self.step, self.span = self._shown.step, self._shown.span
         self._views, self._findings, self._walk = MapAndMatrix(self._pick), widgets.HTML(), Walk()
         self._findings.add_class("repsim-findings")
         self._take_away = TakeAway()
-        self._results = box("repsim-crowd-results", shown, self._views, self._findings)
+        self._results = box("repsim-crowd-results", self._shown, self._views, self._findings)
         self._results.layout.display = "none"
         parts = [self._setup, self._bar, self.alert, self._results, self._walk, self._take_away]
         super().__init__([Frame("Population"), *parts])  # top to bottom, the order of the Tab key
         for name in ("repsim", "repsim-explorer", "repsim-population"):
             self.add_class(name)
         self._setup.on_change(self._changed)
-        for control in (self.measure, self.place, self.text, self.colour, self.calibrated):
-            control.observe(self._reshow, "value")
-        self._take_away.export.on_click(lambda _: self._export_here())
-        self._take_away.page.on_click(lambda _: self._save_page_here())
-        self._take_away.restore.on_click(lambda _: self._restore_here())
+        self._connect()
         self._changed()
 
     # What is asked, and the answer.
@@ -188,8 +186,8 @@ class Population(Running):
         asked = self._asked or self.asked
         if self._result is None:
             return asked.as_python(None, next(iter(asked.measures)), {})
-        select = squares_shown.selection(self._result, self.place.value, self.text.value)
-        return asked.as_python(self.pair, self.measure.value, {str(name): value for name, value in select.items()})
+        shown = self._shown.moment.among(asked.models)
+        return asked.as_python(self.pair, self.measure.value, self._shown.select, shown)
 
     @property
     def command(self) -> str:
@@ -215,8 +213,7 @@ class Population(Running):
         """What is chosen and shown, as one line of JSON; set it to restore."""
         if self._wanted or self._result is None:
             return self.asked.to_json(**self._wanted)
-        own = {name: getattr(self, name).value for name in ("measure", "place", "text", "colour")}
-        return self.asked.to_json(**own, pair=self.pair)
+        return self.asked.to_json(**self._shown.values, pair=self.pair)
 
     @state.setter
     def state(self, text: str) -> None:
@@ -250,7 +247,7 @@ class Population(Running):
         """
         if self._result is None:
             raise InputError("There is nothing to export yet. Run a comparison first.")
-        return write(self._result, self._shown(), self._title(), self._colours().groups, folder)
+        return write(self._result, self._shown.table, self._shown.title, self._shown.colours.groups, folder)
 
     def save_html(self, path: str | os.PathLike[str], *, closeups: bool = True, max_bytes: int = MAX_BYTES) -> Path:
         """Write what is shown as one HTML file, to point at and click without a kernel or a network.
@@ -274,7 +271,9 @@ class Population(Running):
         if self._result is None:
             raise InputError("There is nothing to save yet. Run a comparison first.")
         how: dict[str, Any] = {"code": self.code, "closeups": closeups, "max_bytes": max_bytes}
-        return write_page(self._result, self._views, self._findings.value, self.pair, self.explorer, path, **how)
+        return write_page(
+            self._result, self._views, self._shown.moment, self._findings.value, self.pair, self.explorer, path, **how
+        )
 
     # Inside: callbacks, all of them under the guard.
 
@@ -284,12 +283,6 @@ class Population(Running):
             self._refresh()
             self._bar.tell_cost(self.asked.cost(self._resources.memory_limit))
 
-    def _save_page_here(self) -> None:
-        self._work.clear()
-        with self._work.guard():
-            file = self.save_html(free_page(self._take_away.folder.value.strip() or None, "population"))
-            self._bar.say(f"Wrote {file} ({readable_size(file.stat().st_size)}).")
-
     def _refresh(self) -> None:
         self._take_away.code.text, self._take_away.command.text = self.code, self.command
         self._take_away.state.value = self.state
@@ -298,32 +291,7 @@ class Population(Running):
         """Show a new result."""
         self._result, self._asked = found, asked
         wanted, self._wanted = self._wanted, {}
-        names, places, texts = (
-            [str(name) for name in found.data_vars],
-            squares_shown.places(found),
-            squares_shown.texts(found),
-        )
-        columns = list(columns_of(asked.models, self._table))
-        self._busy = True
-        try:
-            offered = {
-                "measure": [(found[name].attrs["long_name"], name) for name in names],
-                "place": [(squares_shown.in_words(found, place), place) for place in places],
-                "text": [(name, name) for name in texts],
-                "colour": [("one colour", None), *((name, name) for name in columns)],
-            }
-            for name, options in offered.items():
-                control = getattr(self, name)
-                control.options = options
-                control.layout.display = "" if len(options) > 1 else "none"
-                values = [value for _, value in options]
-                first = values[-1] if name == "place" and values else (values or [None])[0]
-                first = columns[0] if name == "colour" and columns else first
-                kept = wanted.get(name, control.value)
-                control.value = kept if kept in values and kept is not None else first
-            self.calibrated.layout.display = "" if asked.uncertainty.resampled else "none"
-        finally:
-            self._busy = False
+        self._shown.offer(found, asked, self._table, wanted)
         pair = wanted.get("pair", self.pair)
         self.pair = None
         self._draw()
@@ -332,32 +300,14 @@ class Population(Running):
             self.pair = tuple(pair)
         self._refresh()
 
-    def _shown(self) -> xr.DataArray:
-        assert self._result is not None
-        return squares_shown.one(self._result, self.measure.value, self.place.value, self.text.value)
-
-    def _title(self) -> str:
-        assert self._result is not None
-        parts = [f"dissimilarity by {self._result[self.measure.value].attrs['long_name']}"]
-        if self.place.value is not None:
-            parts.append(squares_shown.in_words(self._result, self.place.value))
-        if self.text.value is not None:
-            parts.append(str(self.text.value))
-        return ", ".join(parts)
-
-    def _colours(self) -> Colours:
-        assert self._asked is not None
-        column = self.colour.value
-        return Colours(column, columns_of(self._asked.models, self._table).get(column)) if column else Colours()
-
     def _draw(self) -> None:
         """Draw the map and the matrix, and ask what they show."""
         assert self._result is not None
         assert self._asked is not None
-        table, colours = self._shown(), self._colours()
-        calibrated = bool(self.calibrated.value) and "calibrated" in table.coords
-        self._views.show(table, self._title(), colours, squares_shown.series(self._asked.models), calibrated)
-        self._views.mark(self.pair)
+        table, colours, calibrated = self._shown.table, self._shown.colours, bool(self.calibrated.value)
+        calibrated = calibrated and "calibrated" in table.coords
+        self._views.show(table, self._shown.title, colours, squares_shown.series(self._asked.models), calibrated)
+        self._views.turn(self._shown.moment, self.pair)
         apart, others = squares_shown.both_ways(table), squares_shown.every(self._result, self.place.value)
         self._findings.value = ""
 
@@ -371,7 +321,7 @@ class Population(Running):
 
     def _reshow(self, change: Any) -> None:
         """Draw again after a choice of what is shown."""
-        if self._busy or self._result is None:
+        if self._result is None:
             return
         self._work.clear()
         with self._work.guard():
@@ -379,6 +329,15 @@ class Population(Running):
             self._refresh()
             if change.owner in (self.measure, self.text) and self.pair is not None:
                 self._go_down()
+
+    def _turn(self, change: Any) -> None:
+        """Show another training step of what is drawn already."""
+        self._work.clear()
+        with self._work.guard():
+            if self._result is not None:
+                self._shown.check_step(change)
+                self._views.turn(self._shown.moment, self.pair)
+                self._refresh()
 
     @traitlets.validate("pair")
     def _valid_pair(self, proposal: Any) -> TwoModels | None:

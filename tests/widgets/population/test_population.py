@@ -10,10 +10,11 @@ import xarray as xr
 
 import repsim_nb as rs
 from repsim_nb.errors import InputError
+from repsim_nb.widgets.model_picker import checkpoints_of
 from repsim_nb.widgets.population import crowd, matrix
 from repsim_nb.widgets.population.colours import Colours, columns_of
 from repsim_nb.widgets.population.findings import findings
-from repsim_nb.widgets.population.pickers import checkpoints_of, members_of_family
+from repsim_nb.widgets.population.pickers import members_of_family
 
 NAMES = ["tiny-neox-w32-d2", "tiny-neox-w32-d4", "tiny-neox-w64-d2", "tiny-neox-w64-d4", "tiny-gelu-3l-s0"]
 HOSTILE = "<img src=x onerror=alert(1)>"

@@ -1,0 +1,56 @@
+"""Stage the sources with the generated pages, and run Sphinx on them; warnings are errors.
+
+Nothing is written into docs/ itself, so several builds can run from one checkout.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from docs.pages import TOP, api, command_line, findings, gallery, measures, plain_text
+
+SOURCES = TOP / "docs"
+SHIPPED = ("explorer.png", "real_model_maps.png", "scaling_maps.png")  # pictures of data/images that pages show
+
+
+def build(out: Path, results: Path) -> tuple[int, Path]:
+    """Build the manual into `out`/html; return the exit code of Sphinx and the path of the first page.
+
+    Parameters
+    ----------
+    out
+        Folder to write to, made if missing.
+    results
+        Folder of `make figures`, with the executed notebooks. Those that are not there are shown without results.
+    """
+    source, site = out / "source", out / "html"
+    stage(source, results)
+    shutil.rmtree(site, ignore_errors=True)
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", str(out / "doctrees")]
+    code = subprocess.run([*command, str(source), str(site)], cwd=TOP, env=_environment(), check=False).returncode
+    if code == 0:
+        plain_text.write(source, site)
+        findings.write_colab(site)
+    return code, site / "index.html"
+
+
+def stage(source: Path, results: Path) -> None:
+    """Copy docs/ to `source`, and write there every page that is made from the package."""
+    shutil.rmtree(source, ignore_errors=True)
+    left_out = shutil.ignore_patterns("_build", "*.py", "__pycache__", "pages")
+    shutil.copytree(SOURCES, source, ignore=left_out)
+    shutil.copy(SOURCES / "conf.py", source)
+    for name in SHIPPED:
+        shutil.copy(TOP / "data" / "images" / name, source / "_static")
+    api.write(source / "reference" / "api")
+    measures.write(source / "reference" / "measures")
+    command_line.write(source / "reference")
+    findings.write(source, results)
+    gallery.write(SOURCES / "gallery", source / "gallery")
+
+
+def _environment() -> dict[str, str]:
+    path = os.pathsep.join(filter(None, (str(TOP), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, "MPLBACKEND": "agg", "HF_HUB_OFFLINE": "1"}
