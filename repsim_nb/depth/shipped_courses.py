@@ -64,7 +64,7 @@ def course_table(
     """
     import xarray as xr
 
-    places = [list(dict.fromkeys(part)) for part in zip(*found, strict=True)]
+    places = [list(dict.fromkeys(key[place] for key in found)) for place in range(3)]
     if not found or len(found) != np.prod([len(names) for names in places]):
         raise InputError(f"Expected a course of every site, run and estimator, got {list(found)}.")
     first = next(iter(found.values()))

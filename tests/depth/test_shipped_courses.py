@@ -3,11 +3,13 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 import repsim_nb as rs
-from repsim_nb.depth import convergence_contrasts, over_training, shipped_courses
+from repsim_nb.depth import convergence_contrasts, course_table, over_training, shipped_courses
+from repsim_nb.errors import InputError
 from repsim_nb.models import trajectory
 from repsim_nb.system.shipped import data_dir
 from repsim_nb.weights import spectra
@@ -40,9 +42,13 @@ def courses(found):
 
 
 def test_shipped_courses_are_those_computed_here(found, courses):
-    """None if one value differed; all nine runs of three widths otherwise."""
+    """None if one value differed; otherwise nine runs of three widths, and four of width 32 at other rates."""
     assert set(courses) >= set(found)
-    assert [of.attrs["size"] for of in courses.values()] == [f"width {w}" for w in (32, 64, 128) for _ in range(3)]
+    sizes = [of.attrs["size"] for of in courses.values()]
+    assert sizes == [f"width {w}" for w in (32, 64, 128) for _ in range(3)] + ["width 32"] * 4
+    rates = {run: of.attrs["rate"] for (_, run, _), of in courses.items()}
+    assert rates == {run: RECIPES[run].learning_rate for run in rates}
+    assert len(set(rates.values())) == 4
 
 
 def test_shipped_courses_are_none_for_another_comparison(found):
@@ -79,8 +85,35 @@ def test_shipped_courses_serve_as_those_of_over_training(courses):
     sizes = {run: of.attrs["size"] for (_, run, _), of in courses.items()}
     contrasts = convergence_contrasts({run: of for (_, run, _), of in courses.items()}, sizes)
     assert len(contrasts) == 3
-    assert (contrasts.seeds == 6).all()
+    assert contrasts.seeds.tolist() == [10, 10, 6]
     assert np.isfinite(contrasts).all(axis=None)
+
+
+def test_course_table_makes_what_shipped_courses_reads(found, courses):
+    """A table made here of a run that ships has the values of the shipped table."""
+    key = (SITE, RUN, BIASED)
+    steps = found[key].step.values
+    shipped = courses[key].sel(step=steps)
+    columns = ["weight_rank", "weight_rank_as_released"]
+    ranks = pd.concat({(RUN, SITE): shipped[columns].to_dataframe()}, names=["run", "site"])[columns]
+    made = course_table(found, ranks, {RUN: trajectory(RUN).loss}, {RUN: "width 32"}, {RUN: 3e-3 * 2**0.5})
+    table = xr.load_dataset(data_dir() / "tables" / f"{NAME}.nc", engine="h5netcdf")
+    expected = table.sel(run=[RUN], site=[SITE], estimator=[BIASED], step=steps)[list(made.data_vars)]
+    xr.testing.assert_allclose(made, expected.drop_vars("rate").assign_coords(rate=expected.rate), atol=1e-4)
+    hashes = json.loads(table.attrs["provenance"])["weights_sha256"]
+    own = json.loads(made.attrs["provenance"])["weights_sha256"]
+    assert own.items() <= hashes.items()
+    assert len(own) == len(steps)
+
+
+def test_course_table_refuses_courses_that_do_not_fit_together(found):
+    (key, course), *_ = found.items()
+    with pytest.raises(InputError, match="other steps or layers"):
+        course_table(found | {(SITE, "another", BIASED): course.isel(step=[0])}, pd.DataFrame(), {}, {}, {})
+    with pytest.raises(InputError, match="every site, run and estimator"):
+        course_table(found | {("mlp_out", "another", BIASED): course}, pd.DataFrame(), {}, {}, {})
+    with pytest.raises(InputError, match=r"got \[\]"):
+        course_table({}, pd.DataFrame(), {}, {}, {})
 
 
 def test_the_table_names_weights_and_recipes():
