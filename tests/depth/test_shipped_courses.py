@@ -107,7 +107,7 @@ def test_course_table_makes_what_shipped_courses_reads(found, courses):
 
 
 def test_course_table_refuses_courses_that_do_not_fit_together(found):
-    (key, course), *_ = found.items()
+    course = found[SITE, RUN, BIASED]
     with pytest.raises(InputError, match="other steps or layers"):
         course_table(found | {(SITE, "another", BIASED): course.isel(step=[0])}, pd.DataFrame(), {}, {}, {})
     with pytest.raises(InputError, match="every site, run and estimator"):
