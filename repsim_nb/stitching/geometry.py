@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-ROWS = 1024  # tokens of the report documents that layers are compared on
+ROWS = 512  # tokens of the report documents that layers are compared on
 EXCHANGES = 59  # of documents, for the level that calibrates
 DEPTH = "difference in relative depth"
 
@@ -41,11 +41,17 @@ def similarities(made: Planned, measures: Sequence[Measure], seed: int) -> xr.Da
     }
     senders, receivers = ([m.name for m in side] for side in (made.senders, made.receivers))
     for place, measure in enumerate(measures):
+        results: dict[tuple[str, str], xr.DataArray] = {}
         for (sender, receiver), own in cuts.items():
             a = {cut.layer: acts[sender][cut.layer] for cut in own}
             b = {into: acts[receiver][into] for into in own[0].entries}
-            documents = acts[sender].rows["document"].to_numpy()
-            result = compare(a, b, measure=measure, null=EXCHANGES, groups=documents, seed=seed)
+            turned = results.get((receiver, sender))
+            if measure.symmetric and turned is not None and _covers(turned, a, b):
+                result = turned.transpose()
+            else:
+                documents = acts[sender].rows["document"].to_numpy()
+                result = compare(a, b, measure=measure, null=EXCHANGES, groups=documents, seed=seed)
+            results[sender, receiver] = result
             at = np.ix_(
                 [place], [senders.index(sender)], [receivers.index(receiver)],
                 [made.layers.index(k) for k in a], [(made.entries or []).index(k) for k in b],
@@ -56,6 +62,11 @@ def similarities(made: Planned, measures: Sequence[Measure], seed: int) -> xr.Da
     about = {"rows": ROWS, "exchanges": EXCHANGES}
     named = {"measure": [m.name for m in measures]}
     return xr.Dataset({name: (dims, values, about) for name, values in found.items()}, coords=named)
+
+
+def _covers(turned: xr.DataArray, a: Mapping[int, Any], b: Mapping[int, Any]) -> bool:
+    """Whether a result of the other direction has these layers."""
+    return [*a] == turned.layer_b.values.tolist() and [*b] == turned.layer_a.values.tolist()
 
 
 def _rows(made: Planned, models: Sequence[Any], seed: int) -> Sequence[Any]:

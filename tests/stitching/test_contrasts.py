@@ -8,6 +8,7 @@ import repsim_nb as rs
 from repsim_nb.comparison import compare
 from repsim_nb.errors import InputError
 from repsim_nb.stitching import at_entries, best_entries, estimate_table, geometry_predicts, size_contrast
+from repsim_nb.stitching.geometry import ROWS
 from tests.support.atlases import atlas_of
 
 SEEDS = ["a0", "a1", "a2", "b0", "b1", "b2"]
@@ -105,17 +106,20 @@ def test_geometry_predicts_takes_depth_for_what_it_is_and_knows_nothing_from_two
         geometry_predicts(table.isel(sender=[0], receiver=[0]))
 
 
-def test_a_table_has_the_similarity_that_compare_gives(small=("tiny-neox-w32-d2", "tiny-neox-w64-d2")):
+def test_a_table_has_the_similarity_that_compare_gives():
+    small = ("tiny-neox-w32-d2", "tiny-neox-w64-d2")
     how = {"fit": "least_squares", "n_fit": 32, "n_report": 4, "measures": ["cka", "procrustes"], "into": [1, 2]}
     table = rs.stitching_table(small[:1], small, [0, 1], **how)
     assert table.similarity.dims == ("measure", "sender", "receiver", "layer", "into")
     corpus = rs.load_corpus("python-docs", split="test")
-    a, b = rs.extract_aligned(small, corpus, [[0, 1], [1, 2]], n_rows=1024)
+    a, b = rs.extract_aligned(small, corpus, [[0, 1], [1, 2]], n_rows=ROWS)
     cka = compare(a, b, measure="cka", null=59)
     cell = table.sel(sender=small[0], receiver=small[1])
     assert cell.similarity_raw.sel(measure="cka").values == pytest.approx(cka.values, abs=1e-5)
     assert cell.similarity.sel(measure="cka").values == pytest.approx(cka.calibrated.values, abs=1e-5)
     assert bool((cell.similarity > 0.02).all())
+    both = rs.stitching_table(small, small, **how | {"into": [1], "measures": "cka"}, layers=[1]).similarity.squeeze()
+    assert float(both[0, 1]) == float(both[1, 0]), "a symmetric measure is taken once"
     own = table.sel(sender=small[0], receiver=small[0], layer=1, into=1)
     assert own.similarity.values == pytest.approx([1, 1], abs=1e-3)
 
