@@ -71,15 +71,16 @@ def verdict(difference: xr.Dataset) -> KinshipVerdict:
     - no parameter differs: the same model;
     - the weights correlate below 0.2: from another seed, if half of the last layer's activations moved too. If they did
       not, the same function is written in other weights (units in another order, say), which these rules cannot tell;
-    - some matrix of a block changed, and no block's change is more concentrated in few directions than 1.05 times the
-      same change with random signs (p <= 0.05, family-wise): noise or rounding;
-    - some block's is: fine-tuned, in the parts that together cause 80% of the divergence, found by running them inside
-      the base;
+    - some matrix of a block changed, and no block's change is more concentrated in few directions than the same change
+      with random signs (p <= 0.05, family-wise): noise or rounding;
+    - some block's is, by 1.05 times: fine-tuned, in the parts that together cause 80% of the divergence, found by
+      running them inside the base;
     - only vectors, or only the embedding and the head changed, or the parts that cause the divergence are not those
-      with structure: it cannot be told.
+      with structure, or the change is more concentrated than chance but by less than 1.05 times: it cannot be told.
 
-    Rounding that corrects errors with data (GPTQ and others), and rounding to 2 bits, leave a structure too. A merged
-    or distilled model counts as fine-tuned if its weights stayed near.
+    A change that is learned and then buried in noise of twice its size shows no structure of that size. Rounding that
+    corrects errors with data (GPTQ and others), and rounding to 2 bits, leave a structure too. A merged or distilled
+    model counts as fine-tuned if its weights stayed near.
 
     Examples
     --------
@@ -106,7 +107,7 @@ def verdict(difference: xr.Dataset) -> KinshipVerdict:
         return KinshipVerdict(UNCLEAR, text, reasons=tuple(reasons))
     parts = carriers(difference)
     if not structured:
-        return _without_structure(difference, reasons)
+        return _without_structure(difference, blocks, reasons)
     reasons.append(_carried_in_words(difference, parts))
     if not any(part in structured or not part.startswith("block") for part in parts):
         text = f"It cannot be told what {tuned} is to {base}: the blocks whose change has structure do not carry it."
@@ -150,8 +151,13 @@ def _unrelated(difference: xr.Dataset, reasons: list[str]) -> KinshipVerdict:
     return KinshipVerdict(UNCLEAR, text, reasons=tuple(reasons))
 
 
-def _without_structure(difference: xr.Dataset, reasons: list[str]) -> KinshipVerdict:
+def _without_structure(difference: xr.Dataset, blocks: xr.Dataset, reasons: list[str]) -> KinshipVerdict:
     base, tuned = difference.attrs["model_a"], difference.attrs["model_b"]
+    weak = blocks.part.values[blocks.weight_structure_p.values <= LEVEL]
+    if len(weak):
+        reasons.append(f"The change of {', '.join(map(str, weak))} is more concentrated than chance, but barely.")
+        text = f"It cannot be told what {tuned} is to {base}: if anything was learned, noise or rounding hides it."
+        return KinshipVerdict(UNCLEAR, text, reasons=tuple(reasons))
     others = difference.sel(part=["embedding", "head"])
     odd = others.part.values[_has_structure(others)]
     if len(odd):

@@ -136,6 +136,46 @@ def test_an_embedding_alone_or_vectors_alone_cannot_be_told(base):
     assert verdict(rs.diff(base, shifted, **few())).kind == "unclear"
 
 
+@pytest.mark.parametrize(
+    ("change", "kind", "says"),
+    [
+        ({"weight_structure": 1.02, "weight_structure_p": 0.025}, "unclear", "noise or rounding hides it"),
+        ({"weight_structure": 1.02, "weight_structure_p": 0.2}, "noise", "no direction"),
+        ({"weight_structure": 1.2, "weight_structure_p": 0.2}, "noise", "no direction"),
+        ({"weight_structure": 1.2, "weight_structure_p": 0.025}, "fine-tuned", "spread over"),
+        ({"weight_correlation": 0.1}, "unclear", "activations in the same places"),
+        ({"weight_correlation": 0.1, "moved": 0.9}, "re-seeded", "another seed"),
+        ({"weight_structure": np.nan, "weight_structure_p": np.nan}, "unclear", "only other parameters"),
+    ],
+)
+def test_the_rules_of_the_verdict(found, change, kind, says):
+    """A difference with even divergence and one thing changed."""
+    even = found["int8"].copy(deep=True)
+    even["divergence_into"][:] = 1.0
+    for name, value in change.items():
+        even[name][:] = value
+    told = verdict(even)
+    assert told.kind == kind
+    assert says in told.text
+    assert told.text in str(told)
+
+
+def test_structure_outside_the_blocks_alone_cannot_be_told(found):
+    odd = found["int8"].copy(deep=True)
+    odd["weight_structure"].loc[{"part": "head"}] = 2.0
+    odd["weight_structure_p"].loc[{"part": "head"}] = 0.025
+    assert verdict(odd).kind == "unclear"
+    assert "The change of the head has structure." in verdict(odd).reasons
+
+
+def test_what_carries_is_not_what_has_structure(found):
+    other = found["planted"].copy(deep=True)
+    other["divergence_into"][:] = 0.0
+    other["divergence_into"].loc[{"part": "block 5"}] = 1.0
+    assert verdict(other).kind == "unclear"
+    assert carriers(other) == ["block 5"]
+
+
 def test_a_planted_direction_is_found_with_what_it_promotes(base):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 6))
