@@ -8,6 +8,8 @@ from html import escape
 
 import ipywidgets as widgets
 
+PAUSE = 0.1
+
 
 class Bar(widgets.Box):
     """Two buttons, a progress bar, and two lines of text.
@@ -30,7 +32,7 @@ class Bar(widgets.Box):
             part.add_class(f"repsim-{name}")
         super().__init__([*named.values()])
         self.add_class("repsim-bar")
-        self._begun = time.monotonic()
+        self._begun = self._told = time.monotonic()
         self.run.on_click(lambda _: run())
         self.cancel.on_click(lambda _: cancel())
 
@@ -50,11 +52,19 @@ class Bar(widgets.Box):
         self.said.value = f'<div role="status">{escape(text)}</div>'
 
     def step(self, what: str, at: int, of: int) -> None:
-        """Show progress, and the seconds that are left once there is something to tell them from."""
-        self.progress.value = at / of if of else 0.0
+        """Show progress, and the seconds that are left once there is something to tell them from.
+
+        Nothing is sent to the browser more often than every `PAUSE` seconds: a flood of messages delays all others, and
+        a slow machine may lose some.
+        """
+        now = time.monotonic()
         if at == 0:
-            self._begun = time.monotonic()
-        left = (time.monotonic() - self._begun) * (of - at) / at if at else 0.0
+            self._begun = now
+        if now - self._told < PAUSE:
+            return
+        self._told = now
+        self.progress.value = at / of if of else 0.0
+        left = (now - self._begun) * (of - at) / at if at else 0.0
         self.say(f"{what}: {at:,} of {of:,}" + (f", about {left:.0f} s left" if left >= 1 else ""))
 
     def tell_cost(self, words: str) -> None:

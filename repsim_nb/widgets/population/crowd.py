@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT, MARGIN = 480, 400, 28  # of the viewBox in crowd.js
 SCRIPT = Path(__file__).with_name("crowd.js")
-LETTER, LINE, BESIDE = 5.8, 13, 14  # of a name, and its distance from the point, in units of the viewBox
+LETTER, LINE, BESIDE, MARK = 5.8, 13, 14, 5  # of names and points, in units of the viewBox
 
 
 class Crowd(anywidget.AnyWidget):
@@ -60,7 +60,7 @@ def view_of(table: pd.DataFrame, title: str, colours: Colours, series: Sequence[
     middle = (points.max(0) + points.min(0)) / 2
     placed = (points - middle) / span * scale * [1, -1] + [WIDTH / 2, HEIGHT / 2]
     at = {name: [round(float(v), 1) for v in place] for name, place in zip(table.index, placed, strict=True)}
-    named = _sides({name: (*place, name.rsplit("/", 1)[-1]) for name, place in at.items()})
+    named = _sides({name: (*place, name.rsplit("/", 1)[-1]) for name, place in at.items()}, list(at))
     return {
         "title": title,
         "label": f"Map of {len(table)} models by {title}",
@@ -89,8 +89,8 @@ def at_moment(whole: dict[str, Any], moment: Moment, series: Sequence[Sequence[s
     """What `view_of` returned with the models of a moment alone, each where it is among all; earlier ones are pale."""
     points = whole["points"]
     now = {p["name"]: p for p in points if moment.shows(p["name"])}
-    names = {name: (p["x"], p["y"], p["short"]) for name, p in now.items() if not moment.is_past(name)}
-    named = _sides(names)
+    places = {name: (p["x"], p["y"], p["short"]) for name, p in now.items()}
+    named = _sides(places, [name for name in now if not moment.is_past(name)])
     shown = [
         {**p, "here": p["name"] in now, "past": moment.is_past(p["name"]), "named": named.get(p["name"], "")}
         for p in points
@@ -99,16 +99,22 @@ def at_moment(whole: dict[str, Any], moment: Moment, series: Sequence[Sequence[s
     return whole | {"points": shown, "lines": lines, "title": whole["title"] + moment.words()}
 
 
-def _sides(points: dict[str, tuple[Any, ...]]) -> dict[str, str]:
-    """Model -> side of its point, "right" or "left", where its name covers no other name; `points` are (x, y, text)."""
+def _sides(points: dict[str, tuple[Any, ...]], names: Sequence[str]) -> dict[str, str]:
+    """Model -> side of its point, "right" or "left", where its name covers no other name and no other point.
+
+    `points` are (x, y, text); `names` are those to be named if they can be.
+    """
+    marks = {name: (x - MARK, x + MARK, y - MARK, y + MARK) for name, (x, y, _) in points.items()}
     boxes: list[tuple[float, float, float, float]] = []
     sides = {}
-    for name, (x, y, text) in points.items():
+    for name in names:
+        x, y, text = points[name]
         long, top, bottom = LETTER * len(text), y - LINE / 2, y + LINE / 2
+        taken = [*boxes, *(mark for other, mark in marks.items() if other != name)]
         for side, left in {"right": x + BESIDE, "left": x - BESIDE - long}.items():
             right = left + long
-            covered = (left < to and at < right and top < low and high < bottom for at, to, high, low in boxes)
-            if left >= 0 and right <= WIDTH and not any(covered):
+            covers = (left < to and at < right and top < low and high < bottom for at, to, high, low in taken)
+            if left >= 0 and right <= WIDTH and not any(covers):
                 boxes.append((left, right, top, bottom))
                 sides[name] = side
                 break

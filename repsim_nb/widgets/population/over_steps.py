@@ -22,7 +22,7 @@ def steps_of_models(models: Sequence[str], table: pd.DataFrame | None) -> dict[s
     Empty if there are fewer than two steps. Models that are no checkpoints are not in it.
     """
     column = columns_of(models, table).get("step", {})
-    found = {name: int(value) for name, value in column.items() if str(value).removesuffix(".0").isdecimal()}
+    found = {name: int(float(value)) for name, value in column.items() if str(value).removesuffix(".0").isdecimal()}
     return found if len(set(found.values())) >= FEWEST else {}
 
 

@@ -128,6 +128,7 @@ def test_steps_of_models_are_those_of_the_table_or_of_revisions_and_at_least_two
     assert steps_of_models(MODELS, None) == {MODELS[0]: 0, MODELS[1]: 1500, MODELS[2]: 0, MODELS[3]: 1500}
     table = pd.DataFrame({"step": [10.0, 20.0]}, index=[*RUNS])
     assert steps_of_models([*RUNS, LAST], table) == {RUNS[0]: 10, RUNS[1]: 20}
+    assert steps_of_models([*RUNS], pd.DataFrame({"step": ["10.0", "unknown"]}, index=[*RUNS])) == {}
     moment = Moment({"a": 1, "b": 2}, 2, AT)
     assert [each.among(["a", "b", "c"]) for each in moment.every] == [["a", "c"], ["b", "c"]]
 
@@ -139,3 +140,11 @@ def test_at_moment_joins_the_checkpoints_of_a_run_as_far_as_it_has_come():
     for step in (0, 1, 2):
         (line,) = crowd.at_moment(whole, Moment(steps, step), [names])["lines"]
         assert line == whole["lines"][0][: step + 1]
+
+
+def test_names_on_the_map_stand_where_they_cover_no_other_point():
+    names, place = ["a", "b", "far"], np.array([0.0, 0.3, 10.0])
+    view = crowd.view_of(pd.DataFrame(abs(np.subtract.outer(place, place)), names, names), "", Colours())
+    sides = {point["name"]: point["named"] for point in view["points"]}
+    assert {sides["a"], sides["b"]} == {"left", "right"}
+    assert sides["far"]
