@@ -1,10 +1,10 @@
 """Build the manual: python -m docs [--out docs/_build] [--results results]."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from docs.build import build
 from docs.pages import TOP
 
 
@@ -16,6 +16,9 @@ def main() -> int:
         "--results", metavar="DIR", type=Path, default=TOP / "results", help="executed notebooks (default: results)"
     )
     options = parser.parse_args()
+    os.environ |= {"MPLBACKEND": "agg", "HF_HUB_OFFLINE": "1"}  # no window, no network
+    from docs.build import build
+
     code, page = build(options.out, options.results)
     if code == 0:
         print(f"The manual: {page}")

@@ -3,13 +3,13 @@
 Nothing is written into docs/ itself, so several builds can run from one checkout.
 """
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+from sphinx.cmd.build import build_main
+
 from docs.pages import TOP, api, command_line, findings, gallery, measures, plain_text
+from repsim_nb.errors import InputError
 
 SOURCES = TOP / "docs"
 SHIPPED = ("explorer.png", "real_model_maps.png", "scaling_maps.png")  # pictures of data/images that pages show
@@ -21,15 +21,23 @@ def build(out: Path, results: Path) -> tuple[int, Path]:
     Parameters
     ----------
     out
-        Folder to write to, made if missing.
+        Folder to write to, made if missing; what an earlier build left there is replaced.
     results
         Folder of `make figures`, with the executed notebooks. Those that are not there are shown without results.
+
+    Raises
+    ------
+    InputError
+        `out` holds something else.
     """
     source, site = out / "source", out / "html"
+    if out.is_dir() and any(out.iterdir()) and not (out / "source" / "conf.py").is_file():
+        raise InputError(f"{out} holds something other than a built manual. Name another folder, or an empty one.")
     stage(source, results)
     shutil.rmtree(site, ignore_errors=True)
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", str(out / "doctrees")]
-    code = subprocess.run([*command, str(source), str(site)], cwd=TOP, env=_environment(), check=False).returncode
+    shutil.rmtree(out / "doctrees", ignore_errors=True)
+    options = ["-q", "-W", "--keep-going", "-b", "html", "-d", str(out / "doctrees")]
+    code = build_main([*options, str(source), str(site)])  # in this process, which has imported what autodoc reads
     if code == 0:
         plain_text.write(source, site)
         findings.write_colab(site)
@@ -49,8 +57,3 @@ def stage(source: Path, results: Path) -> None:
     command_line.write(source / "reference")
     findings.write(source, results)
     gallery.write(SOURCES / "gallery", source / "gallery")
-
-
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join(filter(None, (str(TOP), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, "MPLBACKEND": "agg", "HF_HUB_OFFLINE": "1"}

@@ -75,7 +75,7 @@ def _entry(title: str, home: ModuleType, name: str) -> str:
         return f".. autoclass:: {title}.{name}\n   :members:\n"
     if callable(value):
         return f".. autofunction:: {title}.{name}\n"
-    return f".. py:data:: {title}.{name}\n   :value: {value!r}\n\n   A constant.\n"
+    return f".. py:data:: {name}\n   :value: {value!r}\n\n   A constant.\n"
 
 
 def _index() -> str:
