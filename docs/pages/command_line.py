@@ -52,7 +52,7 @@ def _options(command: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _words(action: argparse.Action) -> str:
-    takes = action.metavar or ("{" + ",".join(map(str, action.choices)) + "}" if action.choices else "")
+    takes = action.metavar or ("{" + ", ".join(map(str, action.choices)) + "}" if action.choices else "")
     takes = " ".join(takes) if isinstance(takes, tuple) else str(takes)
     if not action.option_strings:
         return f"`{takes or action.dest}`"
