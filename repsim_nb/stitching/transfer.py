@@ -32,7 +32,7 @@ Labels = Mapping[str, Any] | Callable[[str], Any] | None
 
 
 @dataclass(frozen=True)
-class Rows:
+class PairedRows:
     """Rows of both models at the same places of one part of the documents.
 
     Attributes
@@ -270,7 +270,7 @@ def _label(labels: Any, document: str) -> Any:
         raise InputError(f"labels has no class for the document {document!r}; every document needs one.") from None
 
 
-def _rows(ground: Ground, seam: Seam, part: str, classes: dict[str, np.ndarray]) -> Rows:
+def _rows(ground: Ground, seam: Seam, part: str, classes: dict[str, np.ndarray]) -> PairedRows:
     """Text tokens of a part at which both models have a state; the seam's sender is the source if it comes first."""
     sent, received, documents = [], [], []
     batches = ground.batches_of(seam.receiver)[part]
@@ -284,7 +284,7 @@ def _rows(ground: Ground, seam: Seam, part: str, classes: dict[str, np.ndarray])
     both = torch.cat(received), torch.cat(sent)
     first = ground.models[0] is seam.sender
     source, target = both[::-1] if first else both
-    return Rows(source, target, document, classes[part][document])
+    return PairedRows(source, target, document, classes[part][document])
 
 
 class _Counted:
@@ -307,7 +307,7 @@ class _Counted:
         return np.asarray(np.nanmean(shares, axis=0))
 
 
-def _random_maps(fit: Rows, report: Rows, seed: int) -> list[Tensor]:
+def _random_maps(fit: PairedRows, report: PairedRows, seed: int) -> list[Tensor]:
     """The target's report rows through random maps that give the source's mean and scale."""
     generator = torch.Generator().manual_seed(seed)
     made = []
