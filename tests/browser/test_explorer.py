@@ -246,7 +246,7 @@ def test_voila_serves_the_explorer_and_a_population_alone(browser, address):
     alone.get_by_role("button", name="Run", exact=True).wait_for()
     assert page.get_by_text("explorer()").count() == page.get_by_text("rs.Population").count() == 0
     population.get_by_role("button", name="Run", exact=True).click()
-    population.get_by_role("option", name="tiny-neox-w64-d2").last.wait_for()
+    population.locator(".repsim-crowd-point").nth(2).wait_for()
     assert population.locator(".repsim-crowd-point").count() == 3
     page.close()
 
