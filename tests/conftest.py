@@ -14,11 +14,21 @@ if hasattr(os, "fork"):  # workers of Dask come from a process that has imported
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Tests of these folders share a server or a cluster, so that one worker runs them; any runs any other test."""
+    """Tests that share a server, a cluster or something that takes long to make are run by one worker."""
     from xdist.scheduler import LoadScopeScheduling
+
+    shared = (
+        "/browser/",
+        "/cluster/",
+        "/docs/",
+        "test_atlas.py",
+        "test_diff.py",
+        "test_download.py",
+        "test_datasets.py",
+    )
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return next((folder for folder in ("browser", "cluster") if f"/{folder}/" in nodeid), nodeid)
+            return next((part for part in shared if part in nodeid), nodeid)
 
     return Scheduling(config, log)

@@ -1,19 +1,18 @@
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from repsim_nb.system.shipped import checkout
+from tests.support.examples import run_example
 
 README = checkout() / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TEXT, re.S))
-def test_the_examples_run(code, tmp_path):
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+def test_the_examples_run(code, tmp_path, monkeypatch):
+    run_example(code, "README.md", tmp_path, monkeypatch)
     if "savefig" in code:
         assert (tmp_path / "map.svg").stat().st_size > 1000
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LISTED = 12  # tokens or documents, as bars
+LONGEST = 44  # characters of the name of a token or document
 
 
 def layer_profile(difference: xr.Dataset, ax: Axes | None = None, *, label: str | None = None) -> Axes:
@@ -109,7 +110,7 @@ def carrying_parts(difference: xr.Dataset, ax: Axes | None = None, *, what: str 
         reach = np.abs([value - low, high - value])
         ax.errorbar(value, place + shift, xerr=reach, fmt=mark, ms=4, capsize=2, label=text)
     ax.axvline(0, color="0.5", linewidth=0.8)
-    ax.set_yticks(place, [str(part) for part in difference.part.values])
+    ax.set_yticks(place, [plain(str(part)) for part in difference.part.values])
     ax.invert_yaxis()
     title = "divergence of predictions" if what == "divergence" else "change of the loss"
     ax.set(xlabel=f"{title} by one part ({difference.loss_change.attrs['units']})")
@@ -160,7 +161,7 @@ def most_moved(difference: xr.Dataset, ax: Axes | None = None, *, of: str = "tok
         pairs = zip(difference.token_before.values[:n], difference.token_token.values[:n], strict=True)
         names = [f"{before[-12:]}[{token}]".replace("\n", "\\n") for before, token in pairs]
     ax.barh(np.arange(len(moved)), moved, color="C0", height=0.7)
-    ax.set_yticks(np.arange(len(moved)), [plain(str(name)[-40:], 60) for name in names], fontsize="x-small")
+    ax.set_yticks(np.arange(len(moved)), [plain(str(name), LONGEST) for name in names], fontsize="x-small")
     ax.invert_yaxis()
     ax.set(xlabel="distance moved at the last layer\n(relative to the spread of the base)")
     ax.spines[["top", "right"]].set_visible(False)

@@ -96,6 +96,7 @@ ONE_BY_ONE = {
     "comparison/sequences.py _resolve": "It finds the corpus and the length that the Sampling then holds.",
     "comparison/sequences.py _text_parts": "As compare_family has neither rows nor n_rows, no Sampling says it all.",
     "stitching/ground.py _split_corpus": "The seed is of the division of documents into those fitted and reported on.",
+    "stitching/transfer.py _ground": "The same: the map is fitted on some documents, the transfer reported on others.",
 }
 
 
@@ -142,6 +143,7 @@ def test_entry_points_have_no_option_that_compare_lacks(entry):
         *("self", "trial", "models", "measures", "corpora", "layers", "model", "revisions"),
         *("model_a", "models_b", "split"),  # what is compared, and of a corpus that has splits
         *("against", "maps"),  # what checkpoints are compared with, and what is kept
+        "over",  # whether the explorer compares at every checkpoint
     }
     assert set(ENTRY_POINTS[entry]) - own <= set(ENTRY_POINTS["compare"])
 

@@ -12,7 +12,7 @@ import repsim_nb as rs
 from repsim_nb.activations.extraction import Plan
 from repsim_nb.depth import checkpoints as module
 from repsim_nb.depth import maps_of, over_training
-from repsim_nb.depth.checkpoints import _step
+from repsim_nb.depth.checkpoints import step_of
 from repsim_nb.errors import InputError
 
 RUN = "tiny-neox-w64-d4"
@@ -224,7 +224,7 @@ def test_over_training_resumes_without_running_a_finished_checkpoint_again(runs,
 
 def test_over_training_reads_the_step_in_any_usual_name():
     names = ["step1000", "stage1-step1000-tokens5B", "seed3-step1000", "checkpoint-1000", "step_1k", "1000", 1000]
-    assert [_step(name) for name in names] == [1000] * len(names)
+    assert [step_of(name) for name in names] == [1000] * len(names)
 
 
 def test_over_training_against_the_previous_step_is_the_same_on_an_executor():

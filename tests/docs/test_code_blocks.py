@@ -3,15 +3,13 @@
 import re
 import shlex
 import tomllib
-from concurrent import futures
 
-import matplotlib.pyplot as plt
 import pytest
 
 from repsim_nb.cli.arguments import with_values
 from repsim_nb.cli.command import parser
-from repsim_nb.measures.registry import _MEASURES
 from repsim_nb.system.shipped import checkout
+from tests.support.examples import run_example
 
 TOP = checkout()
 PAGES = sorted([*(TOP / "docs").rglob("*.md"), *TOP.glob("[CS]*.md")])
@@ -33,23 +31,9 @@ def blocks(*languages):
 PYTHON, SHELL = blocks("python"), blocks("bash", "")
 
 
-@pytest.fixture(autouse=True)
-def as_before():
-    """Close figures, and forget measures that an example registered."""
-    known = dict(_MEASURES)
-    yield
-    plt.close("all")
-    for name in set(_MEASURES) - set(known):
-        del _MEASURES[name]
-
-
 @pytest.mark.parametrize("where", PYTHON)
 def test_python_of_the_manual_runs(where, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code = PYTHON[where]
-    # Threads in place of processes that import torch for a minute; tests/cluster has pools of processes.
-    monkeypatch.setattr(futures, "ProcessPoolExecutor", lambda *_: futures.ThreadPoolExecutor(1))
-    exec(compile(code, where, "exec"), {"__name__": "__main__"})
+    run_example(PYTHON[where], where, tmp_path, monkeypatch)
 
 
 def commands(block):

@@ -90,6 +90,37 @@ def matrix(name):
     return xr.DataArray(np.eye(2), coords=coords, dims=[*coords], attrs={"long_name": name, "direction": "similarity"})
 
 
+def difference(name):
+    """As `rs.diff` returns it, of as much as is drawn."""
+    parts = ["embedding", name, "block 2", "head"]
+    by_part = dict.fromkeys(("weight_change", *ends("divergence_into"), *ends("divergence_back")), ("part", np.ones(4)))
+    by_layer = dict.fromkeys(ends("moved"), ("layer", np.ones(3)))
+    listed = {"document_most_moved": ("n", [1.0, 0.5]), "document_most_document": ("n", [name, "x"])}
+    change = {"loss_change": ((), 0.1, {"units": "nats per token"})}
+    table = xr.Dataset(by_part | by_layer | listed | change, {"part": parts, "layer": range(3)})
+    return table.assign_attrs(model_a="x", model_b=name)
+
+
+def ends(name):
+    return name, f"{name}_low", f"{name}_high"
+
+
+def carried(name):
+    frame = pd.DataFrame({"value": [0.9, 0.5], "low": 0.4, "high": 1.0}, index=[name, "x"])
+    frame.attrs |= {"chance": 0.5, "long_name": "accuracy"}
+    return frame
+
+
+def stitches(name):
+    """As `rs.stitching_table` returns it with entries and a measure, of as much as is drawn."""
+    dims, models = ("sender", "receiver", "layer", "into"), [name, "x"]
+    values = np.linspace(0.1, 1, 16).reshape(2, 2, 2, 2)
+    variables = {"penalty": (dims, values, {"units": name}), "similarity": (("measure", *dims), 1 - values[None])}
+    layers = {f"{side}_layers": (side, [1, 1]) for side in dims[:2]}
+    coords = {"sender": models, "receiver": models, "layer": [0, 1], "into": [0, 1], "measure": ["cka"]}
+    return xr.Dataset(variables | layers, coords)
+
+
 POINTS = shared_axes(np.random.default_rng(0).normal(size=(9, 4)), np.eye(9, 4), seed=0)
 
 FIGURES = {
@@ -109,6 +140,12 @@ FIGURES = {
     "model_map of groups": lambda n: rs.figures.model_map(square(n), groups={n: n, "x": n}),
     "ranking": lambda n: rs.figures.ranking(ranked(n)),
     "projection": lambda n: rs.figures.projection(POINTS, labels=(n, n)),
+    "layer_profile": lambda n: rs.figures.layer_profile(difference(n)),
+    "carrying_parts": lambda n: rs.figures.carrying_parts(difference(n)),
+    "most_moved": lambda n: rs.figures.most_moved(difference(n), of="documents"),
+    "transferred": lambda n: rs.figures.transferred(carried(n)),
+    "atlas": lambda n: rs.figures.atlas(stitches(n)),
+    "similarity_against_function": lambda n: rs.figures.similarity_against_function(stitches(n)),
 }
 
 
