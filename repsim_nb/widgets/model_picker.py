@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,14 @@ class ModelPicker(Picker):
             layout=FULL,
             style=NARROW,
         )
-        self._family = Choice(description="family", tooltip="Whose models are listed", layout=FULL)
+        # With all that they show from the start: servers drop later messages when many come at once.
+        given = (value,) if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
+        names = [str(name) for name in given] or [str(frame.index[0])]
+        family = described(names[0]).get("family", ANY)
+        listed = [*frame.index[[family in (ANY, each) for each in frame.family]]]
+        self._family = Choice(
+            description="family", tooltip="Whose models are listed", layout=FULL, options=_families(frame), value=family
+        )
         self._filters = {
             "kind": _filter("kind", frame.kind),
             "source": _filter("source", frame.source),
@@ -78,6 +86,8 @@ class ModelPicker(Picker):
             rows=6,
             multiple=multiple,
             layout=FULL,
+            options=_listed(names, listed),
+            value=names if multiple else names[0],
         )
         self._about = widgets.HTML()
         more = widgets.ToggleButton(description="Filters", tooltip="Show the filters")
@@ -135,20 +145,16 @@ class ModelPicker(Picker):
         with self.alert.guarding():
             if typed not in _catalogue().index and _is_elsewhere(typed):
                 names.insert(0, typed)
-        names = [*(name for name in self.names if name not in names), *names]
         with self.updating(), self._list.hold_sync():
-            self._list.options = names
+            self._list.options = _listed(self.names, names)
             self._list.value = list(self.value) if self.multiple else self.value
 
     def _offer_families(self, frame: pd.DataFrame) -> None:
-        """Offer the families of the models in `frame`, with how many they are; checkpoints do not count."""
-        counts = frame.family[~frame.index.str.contains("@")].value_counts(sort=False)
+        """Offer the families of the models in `frame`."""
+        offered = _families(frame)
         with self.updating(), self._family.hold_sync():
-            self._family.options = [
-                (f"all {counts.sum()} models", ANY),
-                *((f"{f} ({n})", f) for f, n in counts.items()),
-            ]
-            if self._family.value not in counts.index:
+            self._family.options = offered
+            if self._family.value not in (family for _, family in offered):
                 self._family.value = ANY
 
     def _choose(self, change: Any) -> None:
@@ -156,6 +162,18 @@ class ModelPicker(Picker):
             self.value = change.new
         finally:
             self._filter()  # a refused choice is undone
+
+
+def _families(frame: pd.DataFrame) -> list[Any]:
+    """The families of the models in `frame`, with how many they are; checkpoints do not count."""
+    counts = frame.family[~frame.index.str.contains("@")].value_counts(sort=False)
+    return [(f"all {counts.sum()} models", ANY), *((f"{f} ({n})", str(f)) for f, n in counts.items())]
+
+
+def _listed(chosen: Sequence[str], names: Iterable[str]) -> list[Any]:
+    """What is chosen and not among the names, and the names."""
+    names = list(names)
+    return [*(name for name in chosen if name not in names), *names]
 
 
 def _filter(name: str, choices: Any) -> widgets.Dropdown:

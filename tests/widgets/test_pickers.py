@@ -8,6 +8,7 @@ import pytest
 
 import repsim_nb as rs
 from repsim_nb.errors import InputError
+from repsim_nb.widgets.choice import Choice
 from repsim_nb.widgets.picker import Frame, Picker
 
 SMALL = "tiny-neox-w32-d2"
@@ -431,3 +432,18 @@ def test_pickers_can_be_extended():
     with pytest.raises(InputError, match="is read-only"):
         picker.mine = 2
     assert (picker.mine, picker.value) == (1, (2,))
+
+
+@pytest.mark.parametrize("value", [None, "tiny-bert-nli-03", "tiny-neox-w64-d4@step50"])
+@pytest.mark.parametrize("multiple", [False, True])
+def test_model_picker_opens_its_lists_with_all_that_they_show(monkeypatch, value, multiple):
+    """A server that drops messages, as Jupyter's does when many come at once, keeps those that open a widget."""
+    opened = []
+    opens = Choice.open
+    monkeypatch.setattr(Choice, "open", lambda self: (opened.append((self, self.get_state())), opens(self)))
+    rs.ModelPicker(value, multiple=multiple)
+    assert len(opened) == 2
+    for control, state in opened:
+        assert state["options"]
+        for key in ("options", "value"):
+            assert state[key] == control.get_state()[key]
