@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LISTED = 12  # tokens or documents, as bars
-LONGEST = 44  # characters of the name of a token or document
+LONGEST = 60  # characters of the name of a token or document
 
 
 def layer_profile(difference: xr.Dataset, ax: Axes | None = None, *, label: str | None = None) -> Axes:
