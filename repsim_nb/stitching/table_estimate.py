@@ -9,18 +9,17 @@ from repsim_nb.corpora import Corpus
 from repsim_nb.errors import named_arguments
 from repsim_nb.models import Batch, Model
 from repsim_nb.models.shape import shape_of
-from repsim_nb.stitching.estimates import BACKWARD, COPIES, choices, per_token
+from repsim_nb.stitching.estimates import BACKWARD, COPIES, StitchEstimate, choices, per_token
 from repsim_nb.stitching.fitting import EVERY, STEPS, Method
 from repsim_nb.stitching.ground import CACHE_BYTES
 from repsim_nb.stitching.planned import Cut, Planned, TablePlan, named_controls
 from repsim_nb.stitching.stitched import N_FIT
-from repsim_nb.system.memory import readable_size
 
 MULTIPLIES_PER_SECOND = 1e10  # of float64, for the moments of a least-squares fit on one core
 
 
 @dataclass(frozen=True)
-class TableEstimate:
+class TableEstimate(StitchEstimate):
     """Predicted cost of a stitching table. Prints as a table.
 
     Attributes
@@ -42,35 +41,9 @@ class TableEstimate:
     """
 
     stitches: int
-    tokens: dict[str, int]
-    weights: int
-    activations: int
-    logits: int
-    forward_seconds: float
-    descent_seconds: float
-
-    @property
-    def seconds(self) -> float:
-        """Rough seconds in all, on one core; an executor divides them by its workers."""
-        return self.forward_seconds + self.descent_seconds
-
-    @property
-    def peak(self) -> int:
-        """Bytes of weights, activations and logits together."""
-        return self.weights + self.activations + self.logits
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {count:,}" for name, count in self.tokens.items())
-        descent = f", at most {self.descent_seconds:.0f} s of it gradient steps" if self.descent_seconds else ""
-        return "\n".join(
-            [
-                f"stitches     {self.stitches:,}",
-                f"tokens       {parts}",
-                f"weights      {readable_size(self.weights)}",
-                f"peak         about {readable_size(self.peak)}",
-                f"time         about {self.seconds:.0f} s{descent}",
-            ]
-        )
+        return f"stitches     {self.stitches:,}\n{super().__str__()}"
 
 
 @named_arguments()
