@@ -202,14 +202,17 @@ class _RankedPairs(NamedTuple):
         """Spearman correlations of resampled models, (draws, layers); NaN if a draw has none."""
         n, each = len(self.gaps), len(self.references) > 1
         models = np.arange(n) if each else np.delete(np.arange(n), self.references)
-        drawn = []
-        for sample in rng.choice(models, (RESAMPLES, len(models))):
-            x, y = self._ranks(sample if each else self.references, sample)
-            by_reference = (x * y).sum(2)
-            defined = ~np.isnan(by_reference)
-            with np.errstate(invalid="ignore"):
-                drawn.append(np.where(defined, by_reference, 0).sum(1) / defined.sum(1))
-        return np.array(drawn)
+        samples = rng.choice(models, (RESAMPLES, len(models)))
+        counts = np.array([np.bincount(sample, minlength=n) for sample in samples])
+        total, defined = np.zeros((2, RESAMPLES, len(self.values)))
+        for r in self.references:  # one at a time, for memory
+            x, y = (_ranks_among(v, r, counts) for v in (self.values[:, r], self.gaps[None, r]))
+            of_one = np.einsum("dlm,dlm,dm->dl", x, np.broadcast_to(y, x.shape), counts)
+            weight = counts[:, [r]] if each else 1
+            total += weight * np.nan_to_num(of_one)
+            defined += weight * ~np.isnan(of_one)
+        with np.errstate(invalid="ignore"):
+            return total / defined
 
     def kendall(self) -> np.ndarray:
         """Kendall's tau-b by layer."""
@@ -238,4 +241,17 @@ def _centred_ranks(values: np.ndarray, own: np.ndarray) -> np.ndarray:
     ranks = rankdata(np.where(own, np.inf, values), axis=-1)  # own entries rank last, so other ranks stay
     ranks = np.where(own, 0, ranks - ((~own).sum(-1, keepdims=True) + 1) / 2)
     length = np.sqrt((ranks**2).sum(-1, keepdims=True))
+    return ranks / np.where(length > 0, length, np.nan)
+
+
+def _ranks_among(values: np.ndarray, reference: int, counts: np.ndarray) -> np.ndarray:
+    """Ranks by `values` (layers, models) in samples that hold each model `counts` times, (samples, layers, models).
+
+    As `_centred_ranks` gives them, without sorting each sample: a rank counts the members of the sample below.
+    """
+    below = (values[:, :, None] < values[:, None]) + 0.5 * (values[:, :, None] == values[:, None])
+    below[:, reference] = 0
+    ranks = np.tensordot(counts, below, (1, 1)) - (counts.sum(1) - counts[:, reference])[:, None, None] / 2
+    ranks[..., reference] = 0
+    length = np.sqrt(np.einsum("dlm,dlm,dm->dl", ranks, ranks, counts))[..., None]
     return ranks / np.where(length > 0, length, np.nan)
