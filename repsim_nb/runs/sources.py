@@ -52,8 +52,11 @@ file or folder. To use another, set the parameter corpus of this notebook.
 def _find_corpus(name: str) -> None:
     from repsim_nb.corpora import load_corpus
     from repsim_nb.corpora.datasets import find_commit
+    from repsim_nb.corpora.named import NAMED
     from repsim_nb.corpora.opening import hub_id
 
+    if name in NAMED:  # always there, but making it takes long
+        return
     if hub := hub_id(name):
         repository, _, revision = hub.partition("@")
         find_commit(repository, revision or None)
