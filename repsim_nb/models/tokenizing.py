@@ -7,6 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ else:
     PreTrainedTokenizerBase = Tokenizer = Encoding = Any  # see model.py
 
 AT_ONCE = 2**18  # characters, since a tokenizer temporarily needs over a hundred times the size of its text
+REMEMBERED = 32  # groups of texts, about 1 MB each with their tokens
 # PEAK_FACTOR: bytes per byte of text during tokenizing; measured 140 to 200 for five tokenizers and two scripts.
 # KEPT_FACTOR, BYTES_PER_TEXT: bytes per byte of text, and per text, for the tokens and boundaries that are kept.
 PEAK_FACTOR, KEPT_FACTOR, BYTES_PER_TEXT = 180, 15, 96
@@ -53,6 +55,12 @@ class Tokens:
             return parts[0]
         columns = ([getattr(part, name) for part in (cls(), *parts)] for name in ("ids", "offsets", "counts"))
         return cls(*map(np.concatenate, columns))
+
+    def frozen(self) -> Tokens:
+        """These, with arrays that cannot be written to."""
+        for column in (self.ids, self.offsets, self.counts):
+            column.flags.writeable = False
+        return self
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Ids and offsets of each text."""
@@ -94,14 +102,30 @@ class Tokenizing:
         an accent) report an end before the accent, although they have read it.
         """
         for part in _by_size(texts):
-            encodings = self._plain.encode_batch(part, add_special_tokens=False)[::-1]
-            found = []
-            for text in part:
-                encoding = encodings.pop()  # free each encoding as soon as it is read
-                ids = np.array(encoding.ids, dtype=np.int32)
-                found.append(Tokens(ids, whole(text, _offsets(encoding)), np.array([len(ids)])))
-                del encoding
-            yield Tokens.joined(found)
+            yield _tokens(self, tuple(part)) if len(part) > 1 else self.tokens_of(part)
+
+    def tokens_of(self, texts: Sequence[str]) -> Tokens:
+        """The tokens of texts that are tokenized together."""
+        encodings = self._plain.encode_batch(list(texts), add_special_tokens=False)[::-1]
+        found = []
+        for text in texts:
+            encoding = encodings.pop()  # free each encoding as soon as it is read
+            ids = np.array(encoding.ids, dtype=np.int32)
+            found.append(Tokens(ids, whole(text, _offsets(encoding)), np.array([len(ids)])))
+            del encoding
+        return Tokens.joined(found)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokenizing) and self.text_key == other.text_key
+
+    def __hash__(self) -> int:
+        return hash(self.text_key)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _tokens(tokenizing: Tokenizing, texts: tuple[str, ...]) -> Tokens:
+    """Remembered, since the models of a family and the checkpoints of a run read the same texts."""
+    return tokenizing.tokens_of(texts).frozen()
 
 
 def text_bytes(texts: Sequence[str | Sequence[str]]) -> int:

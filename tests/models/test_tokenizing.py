@@ -405,3 +405,19 @@ def test_compare_and_extract_refuse_text_before_they_run(monkeypatch):
     monkeypatch.setenv("REPSIM_NB_MEMORY", "1.5e8")
     with pytest.raises(InputError, match="Tokenizing needs about"):
         model.batch(["word " * 200_000])
+
+
+def test_tokens_of_the_same_texts_are_remembered_for_every_tokenizer_that_gives_the_same():
+    tokenizing._tokens.cache_clear()
+    texts = ["one text", "and another"]
+    first, again, other = (
+        load_model(name).windows for name in ("tiny-neox-w32-d2", "tiny-neox-w64-d2", "tiny-bert-nli-00")
+    )
+    expected = first(texts)
+    assert (tokenizing._tokens.cache_info().misses, tokenizing._tokens.cache_info().hits) == (1, 0)
+    assert np.array_equal(again(texts).ids, expected.ids)
+    assert tokenizing._tokens.cache_info().hits == 1
+    assert not np.array_equal(other(texts).ids, expected.ids)
+    assert not np.array_equal(first(texts[::-1]).ids, expected.ids)
+    with pytest.raises(ValueError, match="read-only"):
+        expected.ids[0] = 0  # what is shared is not changed by one of its users
