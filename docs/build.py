@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sphinx.cmd.build import build_main
 
-from docs.pages import TOP, api, command_line, findings, gallery, measures, plain_text
+from docs.pages import TOP, api, command_line, findings, gallery, measures, plain_text, project
 from repsim_nb.errors import InputError
 
 SOURCES = TOP / "docs"
@@ -57,3 +57,4 @@ def stage(source: Path, results: Path) -> None:
     command_line.write(source / "reference")
     findings.write(source, results)
     gallery.write(SOURCES / "gallery", source / "gallery")
+    project.write(source / "project")

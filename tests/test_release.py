@@ -23,6 +23,13 @@ def text(*parts):
     return TOP.joinpath(*parts).read_text(encoding="utf-8")
 
 
+def here(kind):
+    """Files of this kind that are written by hand, hidden folders among them."""
+    folders = ("docs", "notebooks", "repsim_nb", "tests", ".github", ".binder")
+    found = [*TOP.glob(kind), *(path for folder in folders for path in (TOP / folder).rglob(kind))]
+    return [path for path in found if "_build" not in path.parts]
+
+
 def workflow(name):
     return yaml.safe_load(text(".github", "workflows", name))
 
@@ -35,8 +42,21 @@ def test_metadata_has_addresses_and_known_classifiers():
     assert PROJECT["version"] == repsim_nb.__version__
 
 
+def test_addresses_are_in_one_place_and_the_recipe_that_cannot_read_them_agrees():
+    urls = PROJECT["urls"]
+    home = urls["Repository"]
+    assert all(url.startswith(home) for name, url in urls.items() if name != "Documentation")
+    recipe = text(".github", "conda", "meta.yaml")
+    assert re.findall(r"(?:home|doc_url): (.*)", recipe) == [home, urls["Documentation"]]
+    copies = re.compile("|".join(re.escape(url.partition("://")[2]) for url in (home, urls["Documentation"])))
+    files = [path for kind in ("*.md", "*.py", "*.toml", "*.y*ml", "*.ipynb", "*.cff", "*.txt") for path in here(kind)]
+    assert TOP / "README.md" in files
+    having = {path.relative_to(TOP).as_posix() for path in files if copies.search(path.read_text(encoding="utf-8"))}
+    assert having == {"pyproject.toml", ".github/conda/meta.yaml"}
+
+
 def test_the_name_of_another_package_is_not_taken_for_ours():
-    for page in (("docs", "start.md"), ("CONTRIBUTING.md",)):
+    for page in (("README.md",), ("docs", "start.md"), ("CONTRIBUTING.md",)):
         assert re.search(r"`repsim`[^.]*another project", text(*page)), page
 
 

@@ -85,9 +85,9 @@ def test_every_target_needs_the_environment_first(clone):
 def test_wheels_hold_what_notebooks_need(clone):
     planned = make(clone, "-n", "wheels", "PYTHON=python")[1].stdout
     assert 'pip wheel --disable-pip-version-check ".[lab]" -c constraints.txt -w wheels' in planned
-    readme = (TOP / "README.md").read_text(encoding="utf-8")
-    assert 'pip wheel ".[lab]" -c constraints.txt -w wheels' in readme
-    assert readme.count('--find-links wheels "repsim-nb[lab]"') == 2
+    page = (TOP / "docs" / "how-to" / "offline.md").read_text(encoding="utf-8")
+    assert 'pip wheel ".[lab]" -c constraints.txt -w wheels' in page
+    assert page.count('--find-links wheels "repsim-nb[lab]"') == 2
 
 
 def test_an_output_in_a_notebook_fails_the_check(tmp_path):

@@ -47,7 +47,9 @@ def read_config(folder: Path, what: str = "", attention: object = None) -> dict[
     """
     file = folder / CONFIG
     if not file.is_file():
-        raise InputError(f"'{what or folder}' is not a model checkpoint: it has no {CONFIG}.")
+        inner = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+        instead = f" Name a folder in it, such as {inner[-1]!r}." if inner else ""
+        raise InputError(f"'{what or folder}' is not a model checkpoint: it has no {CONFIG}.{instead}")
     config = read_json(file)
     if not isinstance(config, dict):
         raise InputError(f"'{file}' is a {type(config).__name__}; expected names and values, as in {{}}. {AGAIN}")

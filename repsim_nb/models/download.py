@@ -37,6 +37,7 @@ def _reason(repository: str, revision: str | None, error: Exception) -> str:
     from huggingface_hub import constants, errors
 
     page = f"{constants.ENDPOINT}/{repository}"
+    folder = f"If you meant a folder, there is none at '{repository}'."
     status = getattr(getattr(error, "response", None), "status_code", None)
     match error:
         case errors.GatedRepoError():
@@ -44,13 +45,13 @@ def _reason(repository: str, revision: str | None, error: Exception) -> str:
         case errors.RepositoryNotFoundError():
             near = nearest(repository, set(repositories().values()) - {repository}, cutoff=0.8)
             meant = f"Did you mean {near!r}?" if near else "Check the name."
-            return f"the hub has no such repository, or it is private. {meant} If it is private, {LOG_IN}."
+            return f"the hub has no such repository, or it is private. {meant} If it is private, {LOG_IN}. {folder}"
         case errors.RevisionNotFoundError():
             return f"it has no revision {revision!r}. See {page}/tree/main for its branches, tags and commits."
         case errors.LocalEntryNotFoundError() | errors.OfflineModeIsEnabled():
             return (
                 f"it is not in the cache and {constants.ENDPOINT} cannot be reached. "
-                "Check the connection, and that HF_HUB_OFFLINE is not set."
+                f"Check the connection, and that HF_HUB_OFFLINE is not set. {folder}"
             )
         case OSError(errno=errno.ENOSPC):
             return (

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import repsim_nb as rs
-from docs.pages import TOP, api, command_line, findings
+from docs.pages import SITE, TOP, api, command_line, findings
 from repsim_nb.runs.notebooks import notebooks
 from tests.browser import chromium
 
@@ -195,7 +195,7 @@ def test_the_gallery_has_the_figure_of_every_example(site):
 
 def test_llms_txt_lists_the_pages(site):
     listed = (site / "llms.txt").read_text(encoding="utf-8")
-    addresses = [urlsplit(url).path.removeprefix("/repsim-nb/") for url in re.findall(r"\]\((.*?)\)", listed)]
+    addresses = [urlsplit(url).path.removeprefix(f"{urlsplit(SITE).path}/") for url in re.findall(r"\]\((.*?)\)", listed)]
     assert "how-to/choose-a-measure.html" in addresses
     assert [path for path in addresses if not (site / path).is_file()] == []
     assert "{{" not in (site / "llms-full.txt").read_text(encoding="utf-8")

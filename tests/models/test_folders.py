@@ -60,6 +60,16 @@ def test_load_model_takes_a_file_for_no_folder(tmp_path):
             read(tmp_path / "model.safetensors")
 
 
+def test_load_model_says_where_a_checkpoint_may_be_instead(tmp_path, monkeypatch):
+    (tmp_path / "run" / "checkpoint-500").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoint-500" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"it has no config.json. Name a folder in it, such as 'checkpoint-500'.$"):
+        rs.load_model("run")
+    with pytest.raises(InputError, match=r"If you meant a folder, there is none at 'run/checkpoint-5'.$"):
+        rs.load_model("run/checkpoint-5")
+
+
 def test_load_model_follows_links_within_a_folder_and_into_the_cache_of_the_hub(tmp_path, good):
     batch, logits = good
     cache = tmp_path / "hub" / "models--some--neox"
