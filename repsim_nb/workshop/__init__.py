@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.runs.exercises import Feedback
-from repsim_nb.workshop.exercise import Exercise, Text, find, listed
+from repsim_nb.workshop.exercise import Exercise, Hint, find, listed
+from repsim_nb.workshop.fooled import EXERCISES as _FOOLED
+from repsim_nb.workshop.joining import EXERCISES as _JOINING
 from repsim_nb.workshop.representations import EXERCISES as _REPRESENTATIONS
 from repsim_nb.workshop.solutions import solution, solved
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Exercise", "check", "hint", "list_exercises", "solution", "solved"]
 
-_EXERCISES = {one.key: one for one in (*_REPRESENTATIONS,)}
+_EXERCISES = {one.key: one for one in (*_REPRESENTATIONS, *_FOOLED, *_JOINING)}
 
 
 def check(key: str, answer: Any, *given: Any) -> Feedback:
@@ -52,7 +54,7 @@ def check(key: str, answer: Any, *given: Any) -> Feedback:
     return find(_EXERCISES, key).check(answer, *given)
 
 
-def hint(key: str, level: int = 1) -> Text:
+def hint(key: str, level: int = 1) -> Hint:
     """Show a hint for an exercise.
 
     Parameters
@@ -77,7 +79,7 @@ def hint(key: str, level: int = 1) -> Text:
     >>> hint("1.4")
     Hint 1 of 3: Does it matter which feature is called number 0? Still stuck? hint("1.4", 2)
     """
-    return Text(find(_EXERCISES, key).hint(level))
+    return Hint(find(_EXERCISES, key).hint(level))
 
 
 def list_exercises() -> pd.DataFrame:

@@ -52,8 +52,8 @@ class Exercise:
         return f"Hint {level} of {len(self.hints)}: {self.hints[level - 1]}{more}"
 
 
-class Text(str):
-    """Text that a notebook shows as it is, without quotation marks."""
+class Hint(str):
+    """Hint that a notebook shows as it is, without quotation marks."""
 
     def __repr__(self) -> str:
         return str(self)
