@@ -24,7 +24,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-NOTEBOOKS := $(wildcard notebooks/*.ipynb repsim_nb/app/*.ipynb)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/workshop/*.ipynb repsim_nb/app/*.ipynb)
 CHROMIUMS := chromium chromium-browser google-chrome
 BENCHES := $(subst /,.,$(basename $(filter-out %_gpu.py,$(wildcard tests/benchmarks/bench_*.py))))
 NBSTRIPOUT := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"

@@ -26,6 +26,7 @@ ORDER = (
         "zoo",
         "figures",
         "runs",
+        "workshop",
         "widgets",
         "survey",
     ),

@@ -70,7 +70,7 @@ def check_positions(answer: Any, model: Model | str) -> Feedback:
     from repsim_nb.models import load_model
 
     n_layers = load_model(model).n_layers
-    number = _whole(answer)
+    number = whole_number(answer)
     if isinstance(number, Feedback):
         return number
     if number == n_layers + 1:
@@ -112,7 +112,7 @@ def check_nearest_layer(answer: Any, result: xr.DataArray, layer: int) -> Feedba
     """
     if layer not in result.layer_a.values:
         raise InputError(f"layer={layer!r} is not in the map; the layers of a are {result.layer_a.values.tolist()}.")
-    number = _whole(answer)
+    number = whole_number(answer)
     if isinstance(number, Feedback):
         return number
     row = result.sel(layer_a=layer)
@@ -164,7 +164,7 @@ def check_unseen_change(answer: Any, x: Any, measure: str | Measure = "cka") -> 
     from repsim_nb.measures import get_measure
 
     chosen, x = get_measure(measure), np.asarray(x, dtype=float)
-    matrix = _matrix(answer, len(x))
+    matrix = matrix_of_rows(answer, len(x))
     if isinstance(matrix, Feedback):
         return matrix
     changed = 1.0 if matrix.shape != x.shape else float(1 - np.isclose(matrix, x).mean())
@@ -189,7 +189,7 @@ def check_unseen_change(answer: Any, x: Any, measure: str | Measure = "cka") -> 
     return Feedback(False, f"{found} {hint}")
 
 
-def _whole(answer: Any) -> int | Feedback:
+def whole_number(answer: Any) -> int | Feedback:
     """The answer as an int, or feedback on what is wrong with it."""
     if answer is None or answer is ...:
         return UNANSWERED
@@ -202,13 +202,16 @@ def _whole(answer: Any) -> int | Feedback:
     return Feedback(False, f"The answer is one whole number, such as 7; received {answer!r:.60}.")
 
 
-def _matrix(answer: Any, n_rows: int) -> np.ndarray | Feedback:
+def matrix_of_rows(answer: Any, n_rows: int) -> np.ndarray | Feedback:
     """The answer as a finite matrix with n_rows rows, or feedback on what is wrong with it."""
     if answer is None or answer is ...:
         return UNANSWERED
     try:
-        matrix = np.asarray(answer, dtype=float)
+        values = np.asarray(answer)
+        matrix = None if np.iscomplexobj(values) else values.astype(float)
     except (TypeError, ValueError):
+        matrix = None
+    if matrix is None:
         return Feedback(False, f"The answer is a matrix of numbers made from x; received {type(answer).__name__}.")
     if matrix.ndim != 2 or len(matrix) != n_rows:
         return Feedback(

@@ -1,0 +1,1 @@
+answer_2_5 = "linear_regression"

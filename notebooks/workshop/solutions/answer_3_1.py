@@ -1,0 +1,1 @@
+answer_3_1 = itself.penalty

@@ -1,0 +1,1 @@
+answer_3_2 = penalties.idxmin()

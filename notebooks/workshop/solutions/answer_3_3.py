@@ -1,0 +1,1 @@
+answer_3_3 = np.exp(joined.penalty)

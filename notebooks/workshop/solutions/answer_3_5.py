@@ -1,0 +1,1 @@
+answer_3_5 = by_layer.trained.idxmin()
