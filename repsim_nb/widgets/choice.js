@@ -37,6 +37,7 @@ function render({ model, el }) {
   name();
   fill();
   el.append(label, list);
+  model.send({ drawn: true });  // a busy server drops updates that come before; see choice.py
   return () => { for (const [event, act] of Object.entries(heard)) model.off(event, act); };
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anywidget
 import traitlets
@@ -33,3 +34,8 @@ class Choice(anywidget.AnyWidget):
     description = traitlets.Unicode().tag(sync=True)
     rows = traitlets.Int(1).tag(sync=True)
     multiple = traitlets.Bool(False).tag(sync=True)
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        # Servers drop updates when many come at once, as when a page opens, so it is told again what to show.
+        self.on_msg(lambda *_: self.send_state(("options", "value", "description")))

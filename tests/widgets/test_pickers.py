@@ -447,3 +447,13 @@ def test_model_picker_opens_its_lists_with_all_that_they_show(monkeypatch, value
         assert state["options"]
         for key in ("options", "value"):
             assert state[key] == control.get_state()[key]
+
+
+def test_choice_is_told_again_what_to_show_when_it_is_drawn(monkeypatch):
+    """Updates that a busy server dropped are made up for."""
+    picker = rs.LayerPicker(4)
+    sent = []
+    monkeypatch.setattr(picker._last, "_send", lambda message, buffers=None: sent.append(message["state"]))
+    picker._last._handle_custom_msg({"drawn": True}, [])
+    assert [len(state["options"]) for state in sent] == [5]
+    assert sent[0]["value"] == picker._last.value == 4
