@@ -50,6 +50,7 @@ html_context = {"default_mode": "auto"}
 html_theme_options = {
     "icon_links": [{"name": "Repository", "url": REPOSITORY, "icon": "fa-brands fa-github", "type": "fontawesome"}],
     "navbar_align": "left",
+    "header_links_before_dropdown": 7,
     "collapse_navigation": True,
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],

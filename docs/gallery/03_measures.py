@@ -1,6 +1,6 @@
 """One pair of models under several measures.
 
-Brighter is more alike in every map; each has its own scale.
+Brighter is more similar in every map; each has its own scale.
 """
 
 import repsim_nb as rs

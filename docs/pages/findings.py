@@ -71,4 +71,4 @@ def _without_widgets(notebook: Any) -> None:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if data.pop("application/vnd.jupyter.widget-view+json", None) is not None:
-                data["text/plain"] = "(An interactive view, alive in JupyterLab.)"
+                data["text/plain"] = "(An interactive view, shown in JupyterLab.)"

@@ -14,6 +14,10 @@ from docs.pages.docstrings import escaped, restructured
 from repsim_nb.measures.registry import INVARIANCES, Measure
 
 MISLEADS = "How the number misleads"
+SEE = (
+    "See also: :doc:`choose a measure </how-to/choose-a-measure>`, :doc:`read a map </how-to/read-a-map>`, "
+    ":doc:`how sure a number is </how-to/uncertainty>`, :doc:`a measure of your own </how-to/my-measure>`."
+)
 CHANGES = {
     "permutation": "the order of the features changes",
     "orthogonal": "the features are rotated or mirrored",
@@ -56,6 +60,7 @@ def page(measure: Measure) -> str:
     if doc["Examples"]:
         parts.append(_heading("Example", "-") + "\n" + "\n".join(doc["Examples"]))
     parts.append(_heading("References", "-") + "\n" + _references(doc["References"]))
+    parts.append(SEE)
     return "\n\n".join(parts) + "\n"
 
 

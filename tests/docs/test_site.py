@@ -107,6 +107,9 @@ def test_every_measure_has_a_page_of_its_own(site, name):
         for word in ("permutation", "orthogonal", "scale", "shift", "linear")
     ]
     assert rows == declared
+    how_to = (site / "how-to" / "choose-a-measure.html").read_text(encoding="utf-8")
+    assert f'href="../reference/measures/{name}.html"' in how_to
+    assert 'href="../../how-to/choose-a-measure.html"' in text.split("<h2>References")[1]
 
 
 def test_every_command_and_option_is_in_the_reference(site):
@@ -195,7 +198,9 @@ def test_the_gallery_has_the_figure_of_every_example(site):
 
 def test_llms_txt_lists_the_pages(site):
     listed = (site / "llms.txt").read_text(encoding="utf-8")
-    addresses = [urlsplit(url).path.removeprefix(f"{urlsplit(SITE).path}/") for url in re.findall(r"\]\((.*?)\)", listed)]
+    addresses = [
+        urlsplit(url).path.removeprefix(f"{urlsplit(SITE).path}/") for url in re.findall(r"\]\((.*?)\)", listed)
+    ]
     assert "how-to/choose-a-measure.html" in addresses
     assert [path for path in addresses if not (site / path).is_file()] == []
     assert "{{" not in (site / "llms-full.txt").read_text(encoding="utf-8")
