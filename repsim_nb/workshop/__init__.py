@@ -8,6 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from repsim_nb.runs.exercises import Feedback
+from repsim_nb.workshop.challenge import EXERCISES as _CHALLENGE
+from repsim_nb.workshop.challenge import make_challenge
+from repsim_nb.workshop.cheaters import EXERCISES as _CHEATERS
 from repsim_nb.workshop.exercise import Exercise, Hint, find, listed
 from repsim_nb.workshop.fooled import EXERCISES as _FOOLED
 from repsim_nb.workshop.joining import EXERCISES as _JOINING
@@ -17,9 +20,9 @@ from repsim_nb.workshop.solutions import solution, solved
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Exercise", "check", "hint", "list_exercises", "solution", "solved"]
+__all__ = ["Exercise", "check", "hint", "list_exercises", "make_challenge", "solution", "solved"]
 
-_EXERCISES = {one.key: one for one in (*_REPRESENTATIONS, *_FOOLED, *_JOINING)}
+_EXERCISES = {one.key: one for one in (*_REPRESENTATIONS, *_FOOLED, *_JOINING, *_CHEATERS, *_CHALLENGE)}
 
 
 def check(key: str, answer: Any, *given: Any) -> Feedback:

@@ -1,0 +1,1 @@
+answer_4_2 = by_case.std().idxmax()

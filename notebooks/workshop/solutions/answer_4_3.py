@@ -1,0 +1,1 @@
+answer_4_3 = by_layer.p_value.idxmin()

@@ -1,0 +1,1 @@
+answer_4_4 = joint.p_value.max()
