@@ -28,6 +28,7 @@ PARTS = ("fit", "stop", "report")
 MATCH_TOKENS = 2**16  # used by a least-squares fit; a gradient fit needs more
 CACHE_BYTES = 2**30  # of activations kept for the next stitch
 CACHE_BYTES_PER_PASS = CACHE_BYTES // 4  # kept from one pass, so that other models are not evicted
+LESS_TEXT = "Cheaper: less text (n_fit, n_report)."  # for passes that every fit needs
 CHEAPER = "Cheaper: less text (n_fit, n_report), or fit='least_squares'."
 STOP_SHARE = 0.15  # of the fit windows, held out for early stopping
 
@@ -231,7 +232,7 @@ class Ground:
         """Run the model once and cache several layers, the first one last so that it is evicted last."""
         kept: dict[int, list[Tensor]] = {layer: [] for layer in reversed(layers)}
         batches = self.batches_of(model)[part]
-        for batch in steps(batches, f"{model.name}, {part}", "token", sizes=_tokens(batches), cheaper=CHEAPER):
+        for batch in steps(batches, f"{model.name}, {part}", "token", sizes=_tokens(batches), cheaper=LESS_TEXT):
             model.residuals(_on(model, batch), layers, lambda layer, hidden: kept[layer].append(hidden))
         self._cache.update({(self.identity(model), layer, part): tensors for layer, tensors in kept.items()})
 
@@ -272,7 +273,7 @@ class Ground:
     def losses(self, receiver: Model, logits: Iterable[Tensor]) -> Losses:
         """Losses from the logits of every report batch, in order."""
         batches = self.batches_of(receiver)["report"]
-        watched = steps(logits, f"losses of {receiver.name}", "token", sizes=_tokens(batches), cheaper=CHEAPER)
+        watched = steps(logits, f"losses of {receiver.name}", "token", sizes=_tokens(batches), cheaper=LESS_TEXT)
         return self.task.losses(receiver, watched, batches, self.corpora["report"])
 
     def sent(self, sender: Model, layer: int, receiver: Model, part: str, shuffle: bool = False) -> Sequence[Tensor]:
