@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,7 @@ def make_challenge(folder: str | Path, seed: int = 0) -> Path:
     return folder
 
 
+@lru_cache
 def generalization() -> pd.Series:
     """Accuracy of the embedded classifiers of one encoder on the pairs that decide who generalizes."""
     import pandas as pd

@@ -7,6 +7,7 @@ import pytest
 
 from repsim_nb import workshop
 from repsim_nb.errors import InputError
+from repsim_nb.runs import RUN_DIR
 from repsim_nb.runs.exercises import UNANSWERED, Feedback
 from repsim_nb.workshop.solutions import PLACEHOLDER, workshop_notebooks
 from tests.support.notebook_cells import run_cell, run_cells
@@ -62,6 +63,14 @@ def cells_of_answers():
 
 
 CELLS = cells_of_answers()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def results(tmp_path_factory):
+    """Where notebooks write."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(RUN_DIR, str(tmp_path_factory.mktemp("results")))
+        yield
 
 
 @lru_cache
