@@ -134,7 +134,7 @@ def _compared(model: Any, truth: list[Truth]) -> Verdict:
         return Verdict("wrong", f"a {type(error).__name__} when run: {one_line(error)}")
     if 1 in separate:
         return Verdict("right", "each text is run on its own", worst)
-    return Verdict("right", "texts of different lengths are run apart" if separate else "", worst)
+    return Verdict("right", "texts of different lengths are run separately" if separate else "", worst)
 
 
 @torch.no_grad()
