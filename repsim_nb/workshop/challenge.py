@@ -98,7 +98,7 @@ def generalization() -> pd.Series:
     from repsim_nb.models import accuracies
 
     tables = pd.concat([accuracies(family) for family in FAMILIES])
-    return tables[[case for case in tables if case.startswith(CASES)]].mean(axis=1)
+    return tables[[case for case in tables if str(case).startswith(CASES)]].mean(axis=1)
 
 
 def _draw(rng: np.random.Generator) -> tuple[list[str], dict[str, list[str]]]:

@@ -11,14 +11,14 @@ from repsim_nb.workshop.exercise import Exercise
 if TYPE_CHECKING:
     import pandas as pd
 
-    from repsim_nb.models import Model
+    from repsim_nb.models.classifier import ClassifierModel
 
 LEVEL = 0.05
 CLOSE_P = 1e-3
 WRONG_LABEL, RIGHT_LABEL = "entailment", "non-entailment"
 
 
-def _trap(answer: Any, cheater: Model, careful: Model) -> Feedback:
+def _trap(answer: Any, cheater: ClassifierModel, careful: ClassifierModel) -> Feedback:
     """A pair that the cheater gets wrong: all words of the hypothesis are in the premise, and it does not follow."""
     pair = list(answer) if isinstance(answer, (tuple, list)) else []
     if len(pair) != 2 or not all(isinstance(text, str) and text.strip() for text in pair):
@@ -42,7 +42,7 @@ def _trap(answer: Any, cheater: Model, careful: Model) -> Feedback:
     return right(f"The cheater says {said}, the careful model {right_one}. All words are there, in another relation.")
 
 
-def _says(model: Model, pair: list[str]) -> str:
+def _says(model: ClassifierModel, pair: list[str]) -> str:
     return str(model.labels[int(model.logits(model.batch([(pair[0], pair[1])])).argmax())])
 
 

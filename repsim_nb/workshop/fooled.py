@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from repsim_nb.errors import InputError
-from repsim_nb.measures import Measure, get_measure
+from repsim_nb.measures import DegenerateWarning, Measure, get_measure
 from repsim_nb.measures.diagnostics import noise_floor
 from repsim_nb.runs.exercises import SAME, Feedback, whole_number
 from repsim_nb.workshop.answers import choice, measure, right, row_numbers, then, wrong
@@ -31,7 +32,9 @@ def _judge_rows(rows: int, features: int) -> Feedback:
     if not 4 <= rows <= MOST_ROWS:
         return wrong(f"Choose a number of rows from 4 to {MOST_ROWS:,}; received {rows}.")
     biased = get_measure("cka", debiased=False)
-    value = np.mean([biased(*np.random.default_rng([rows, i]).normal(size=(2, rows, features))) for i in range(3)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateWarning)  # too few rows is what the question is about
+        value = np.mean([biased(*np.random.default_rng([rows, i]).normal(size=(2, rows, features))) for i in range(3)])
     if value > ENOUGH:
         return wrong(f"With {rows:,} rows of {features} features, biased CKA of unrelated data is still {value:.2f}.")
     return right(

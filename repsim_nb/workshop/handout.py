@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ section:last-of-type { break-after: auto; border: 0 }
 h1 { font-size: 1.9rem } h2 { font-size: 1.5rem } h3 { font-size: 1.25rem; color: #1f5fa8 }
 pre { font: .8rem/1.45 ui-monospace, monospace; background: #f5f6f7; padding: .5rem .7rem; white-space: pre-wrap;
   overflow-wrap: anywhere; margin: .4rem 0 }
-.jp-OutputArea-output pre { background: none } .jp-InputPrompt, .jp-OutputPrompt, .anchor-link { display: none }
+.jp-OutputArea-output pre { background: none } .anchor-link { display: none }
 img { max-width: 100%; max-height: 95mm } table { border-collapse: collapse; font-size: .85rem }
 td, th { padding: .15rem .7rem; text-align: right } thead { border-bottom: 1px solid #888 }
 .answer { border-bottom: 1px dotted #888; height: 2.2rem }
@@ -96,14 +97,21 @@ def _slides(notebook: nbformat.NotebookNode) -> Iterator[list[Any]]:
 
 def _html(cells: list[Any]) -> str:
     import nbformat
-    from nbconvert import HTMLExporter
 
     shown = nbformat.from_dict(
         {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [_quiet(c) for c in cells]}
     )
-    body, _ = HTMLExporter(template_name="basic").from_notebook_node(shown)
+    body, _ = _exporter().from_notebook_node(shown)
     line = '<div class="answer"></div>' if any(_asks(cell) for cell in cells) else ""
     return str(body) + line
+
+
+@lru_cache
+def _exporter() -> Any:
+    """Of a body without a head: nothing in it names a script or a style elsewhere."""
+    from nbconvert import HTMLExporter
+
+    return HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
 
 
 def _quiet(cell: Any) -> Any:

@@ -34,8 +34,11 @@ def executed(name):
         if cell.cell_type == "code":
             cell.outputs = [
                 nbformat.v4.new_output("stream", name="stderr", text="extracting: 20%"),
-                nbformat.v4.new_output("display_data", {"image/png": PIXEL, "text/plain": "Not yet. Put your answer"}),
+                nbformat.v4.new_output("display_data", {"image/png": PIXEL}),
             ]
+            if PLACEHOLDER.search(cell.source):
+                told = {"text/plain": "Not yet. Put your answer in place of the dots."}
+                cell.outputs.append(nbformat.v4.new_output("execute_result", told, execution_count=1))
     return notebook
 
 
@@ -54,6 +57,7 @@ def test_a_page_asks_for_nothing_and_has_a_section_for_each_heading(name):
     assert found.tags.count("img") > 0
     assert "extracting" not in text
     assert "Not yet" not in text
+    assert not re.findall(r"(In|Out)\W*\[", text)
     assert "break-after: page" in text
 
 
