@@ -1,5 +1,6 @@
 """The workshop: right answers are right, wrong ones are not, and each notebook runs with and without answers."""
 
+import re
 from functools import lru_cache
 
 import nbformat
@@ -9,6 +10,8 @@ from repsim_nb import workshop
 from repsim_nb.errors import InputError
 from repsim_nb.runs import RUN_DIR
 from repsim_nb.runs.exercises import UNANSWERED, Feedback
+from repsim_nb.runs.notebooks import notebooks
+from repsim_nb.system.shipped import checkout
 from repsim_nb.workshop.solutions import PLACEHOLDER, workshop_notebooks
 from tests.support.notebook_cells import run_cell, run_cells
 
@@ -123,6 +126,14 @@ def test_a_notebook_is_committed_without_outputs_and_answers(name):
         assert not [line for line in cell.source.splitlines() if line.startswith("def ")]
     solutions = [workshop.solution(key).splitlines()[-1] for key, (of, _) in CELLS.items() if of == name]
     assert not [line for line in solutions if any(line in cell.source for cell in code)]
+
+
+def test_make_figures_does_not_run_the_workshop_and_make_strip_and_check_see_it():
+    assert len(NOTEBOOKS) == 5
+    assert not {*NOTEBOOKS} & {book.name for book in notebooks()}
+    stripped = re.search(r"^NOTEBOOKS := \$\(wildcard (.*)\)$", (checkout() / "Makefile").read_text(), re.MULTILINE)[1]
+    found = {path for pattern in stripped.split() for path in checkout().glob(pattern)}
+    assert {*NOTEBOOKS.values()} <= found
 
 
 @pytest.mark.parametrize("key", KEYS)
