@@ -146,6 +146,11 @@ def extract_aligned(
     >>> bool((a.rows.char_end == b.rows.char_end).all())
     True
     """
+    if layers is not None and (isinstance(layers, str) or len(layers) != len(models)):
+        raise InputError(
+            f"layers={layers!r} for {len(models)} models; expected one entry for each model, such as "
+            f"{['all'] * len(models)!r}."
+        )
     sampling = Sampling(corpus, site, rows, n_rows, rows_per_document, seed, packing)
     check_sendable(models, executor)
     return aligned(models, layers, sampling, Resources(store, memory_limit, batch_tokens, executor))

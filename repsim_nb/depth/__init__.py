@@ -16,7 +16,7 @@ from repsim_nb.depth.layer_agreement import Agreement, agreement_with_rank, laye
 from repsim_nb.depth.power import block_power, power_text
 from repsim_nb.depth.scaling import depth_claims
 from repsim_nb.depth.shipped_courses import course_table, shipped_courses
-from repsim_nb.depth.sizes import by_kind, by_size, model_distances
+from repsim_nb.depth.sizes import by_kind, by_size, model_distances, shipped_sizes
 
 __all__ = [
     "Agreement",
@@ -46,4 +46,5 @@ __all__ = [
     "power_text",
     "shared_boundaries",
     "shipped_courses",
+    "shipped_sizes",
 ]

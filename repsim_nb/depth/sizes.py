@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -12,6 +13,7 @@ import numpy as np
 from repsim_nb.depth.distance import Maps, equal_depth, pairs_at_depth
 from repsim_nb.depth.seeds import SeedVariance, interval, over_documents
 from repsim_nb.errors import InputError
+from repsim_nb.system.shipped import data_dir
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +84,38 @@ def by_kind(maps: Maps, sizes: Mapping[str, Size], replicates: Maps | None = Non
         As in `by_size`.
     """
     return _table(_Sizes.of(maps, sizes, replicates), level, by_kind=True)
+
+
+def shipped_sizes(name: str) -> pd.DataFrame:
+    """Load what `by_size` found for models that are too large to ship, from data/tables.
+
+    Parameters
+    ----------
+    name
+        File name without suffix: "equal-loss".
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by (arm, one, other), with the columns of `by_size`. attrs["models"] has, by arm, the held-out loss of
+        every model in nats per token and the hash of its weights; attrs["recipe"] says how to make them again.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no table with this name.
+
+    Examples
+    --------
+    >>> shipped_sizes("equal-loss").index.unique("arm").tolist()
+    ['equal tokens', 'equal loss']
+    """
+    import xarray as xr
+
+    table = xr.load_dataset(data_dir() / "tables" / f"{name}.nc", engine="h5netcdf")
+    found = table.to_dataframe().set_index(["arm", "one", "other"])
+    found.attrs = {"models": json.loads(table.attrs["models"]), "recipe": table.attrs["recipe"]}
+    return found
 
 
 class _Contrast(NamedTuple):

@@ -133,3 +133,9 @@ def test_half_precision_comes_out_and_is_measured_as_float32(acts, dtype, digits
 def test_bad_arguments_say_what_is_wrong(model, arguments, message):
     with pytest.raises(InputError, match=message):
         rs.extract(model, **arguments)
+
+
+@pytest.mark.parametrize("layers", ["all", [2, 3], [[1, 2]]])
+def test_extract_aligned_wants_an_entry_for_each_model(layers):
+    with pytest.raises(InputError, match=r"for 3 models; expected one entry for each model, such as \['all', 'all'"):
+        extract_aligned([NAME, NAME, "tiny-neox-w64-d4"], layers=layers, n_rows=50)

@@ -9,8 +9,9 @@ import pytest
 import xarray as xr
 from scipy.stats import t
 
-from repsim_nb.depth import by_kind, by_size
+from repsim_nb.depth import by_kind, by_size, shipped_sizes
 from repsim_nb.errors import InputError
+from repsim_nb.zoo.recipes import RECIPES
 
 SIZES = {"a": (32, 4), "b": (32, 4), "c": (64, 4), "d": (32, 2), "e": (64, 2)}
 
@@ -121,3 +122,23 @@ def test_by_size_without_any_second_seed_to_learn_from_cannot_tell() -> None:
     maps = maps_of({("b", "a"): 0.9, ("c", "a"): 0.5, ("c", "b"): 0.7}, SIZES)
     found = by_size(maps, {name: SIZES[name] for name in "abc"})
     assert (found.high - found.low).iloc[0] > 1  # one degree of freedom
+
+
+def test_shipped_sizes_are_of_models_at_equal_tokens_and_at_equal_loss():
+    found = shipped_sizes("equal-loss")
+    models = found.attrs["models"]
+    assert list(models) == ["equal tokens", "equal loss"] == found.index.unique("arm").tolist()
+    losses = {arm: [of["loss"] for of in runs.values()] for arm, runs in models.items()}
+    assert np.ptp(losses["equal loss"]) < 0.05
+    assert np.ptp(losses["equal tokens"]) > 0.5
+    assert {name.split("@")[0] for runs in models.values() for name in runs} <= set(RECIPES)
+    for runs in models.values():
+        assert len({of["weights_sha256"] for of in runs.values()}) == len(runs)
+        assert {RECIPES[name.split("@")[0]].learning_rate for name in runs} == {3e-3}
+    assert ((found.low < found.difference) & (found.difference < found.high)).all()
+    assert np.allclose(found.difference, found.similarity - found.ceiling)
+
+
+def test_shipped_sizes_of_an_unknown_name_do_not_exist():
+    with pytest.raises(FileNotFoundError):
+        shipped_sizes("equal-nothing")
