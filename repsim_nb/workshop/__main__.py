@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from repsim_nb.errors import InputError
+from repsim_nb.errors import InputError, needs
 from repsim_nb.workshop import make_challenge, solved
 from repsim_nb.workshop.handout import write_handouts
 from repsim_nb.workshop.solutions import workshop_notebooks
@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _write_solutions(out: Path) -> list[Path]:
+    needs("the notebooks with solutions", "nbformat")
     import nbformat
 
     out.mkdir(parents=True, exist_ok=True)

@@ -121,9 +121,9 @@ def test_a_race_keeps_what_it_stops_and_leaves_the_rest_as_it_is(raced):
 def test_an_executor_gives_the_same_with_a_race(raced):
     with ThreadPoolExecutor(2) as pool:
         again = rs.stitching_table([DEEP], [SMALL], race=0.1, executor=pool, **RACE)
-        own = rs.stitching_table([SMALL, WIDE], [SMALL], into="all", controls="untrained", executor=pool, **CLOSED)
+        own = rs.stitching_table([WIDE], [SMALL], into="all", controls="untrained", executor=pool, **CLOSED)
     xr.testing.assert_equal(again, raced)
-    here = rs.stitching_table([SMALL, WIDE], [SMALL], into="all", controls="untrained", **CLOSED)
+    here = rs.stitching_table([WIDE], [SMALL], into="all", controls="untrained", **CLOSED)
     xr.testing.assert_allclose(own, here, rtol=1e-5)
 
 

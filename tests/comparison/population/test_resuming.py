@@ -114,7 +114,7 @@ def test_a_damaged_result_is_computed_again(counts, tmp_path):
     assert counts == {"runs": 2, "squares": 2}
 
 
-def test_compare_models_holds_one_of_twelve_models_at_a_time(monkeypatch, tmp_path):
+def test_compare_models_holds_one_of_many_models_at_a_time(monkeypatch, tmp_path):
     alive, load = [], in_turn.load_model
 
     def watched(name):
@@ -125,9 +125,10 @@ def test_compare_models_holds_one_of_twelve_models_at_a_time(monkeypatch, tmp_pa
         return model
 
     monkeypatch.setattr(in_turn, "load_model", watched)
-    found = rs.compare_models(TWELVE, CHEAP, CORPORA, layers="last", n_rows=160)
-    tokenizers = {content_sha256(name, weights=False) for name in TWELVE}
-    assert len(alive) == len(tokenizers) + 12, "once for each tokenizer, and each to run it on both texts"
+    several = TWELVE[::2]
+    found = rs.compare_models(several, CHEAP, CORPORA, layers="last", n_rows=160)
+    tokenizers = {content_sha256(name, weights=False) for name in several}
+    assert len(alive) == len(tokenizers) + 6, "once for each tokenizer, and each to run it on both texts"
     assert list(found) == list(CHEAP)
-    assert dict(found.sizes) == {"corpus": 2, "model_a": 12, "model_b": 12}
+    assert dict(found.sizes) == {"corpus": 2, "model_a": 6, "model_b": 6}
     assert all(np.isfinite(values).all() for values in found.values())
