@@ -22,6 +22,9 @@ from repsim_nb.runs.results_folder import FAILED, RUN_DIR, SKIPPED, figures, rep
 from repsim_nb.runs.status_line import Progress
 from repsim_nb.system.atomic import atomic, atomic_folder, release, replace_folder
 
+STARTS = 3  # attempts to start a kernel
+UNBORN = "before replying to kernel_info"  # what jupyter_client says of a kernel that has run nothing
+
 
 @dataclass(frozen=True)
 class Run:
@@ -139,16 +142,22 @@ def _execute(notebook: Notebook, values: dict[str, Any], draft: Path, watch: Pro
     shutil.copyfile(notebook.path, given)
     died = None
     try:
-        papermill.execute_notebook(
-            _literal(given),
-            _literal(executed),
-            values,
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            kernel_manager_class=this_interpreter({RUN_DIR: str(draft.resolve())}),
-            on_cell_start=watch,
-        )
+        for starts in range(STARTS):
+            try:
+                papermill.execute_notebook(
+                    _literal(given),
+                    _literal(executed),
+                    values,
+                    kernel_name="python3",
+                    language="python",
+                    progress_bar=False,
+                    kernel_manager_class=this_interpreter({RUN_DIR: str(draft.resolve())}),
+                    on_cell_start=watch,
+                )
+                break
+            except RuntimeError as error:  # another process has taken a port of the kernel before it could
+                if UNBORN not in str(error) or starts + 1 == STARTS:
+                    raise
     except papermill.PapermillExecutionError:
         pass  # the error is in the executed copy, like those that papermill misses
     except DeadKernelError:

@@ -20,6 +20,8 @@ _INJECTED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
 ALERT = "repsim-error"  #: CSS class of a widget's error area
 _TAG = re.compile(r"<[^>]+>")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# tqdm's watchdog, on which nothing depends, loses a race with a new progress bar now and then.
+_WATCHDOG = re.compile(r"Exception in thread tqdm_monitor:\s+Traceback.*?^\w+Error: [^\n]*$", re.S | re.M)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _errors(outputs: list[Any]) -> Iterator[str]:
         if output["output_type"] == "error":
             yield _plain(f"{output['ename']}: {output['evalue']}")
         elif output["output_type"] == "stream" and output["name"] == "stderr":
-            text = _plain("".join(output["text"]))
+            text = _WATCHDOG.sub("", _plain("".join(output["text"])))
             if "Traceback (most recent call last)" in text:
                 yield text.strip().splitlines()[-1]
 

@@ -3,8 +3,10 @@
 import json
 import os
 import sys
+from contextlib import nullcontext
 from html.parser import HTMLParser
 
+import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
@@ -116,17 +118,43 @@ def test_errors_are_found_where_they_lie_and_only_where_they_count():
 
     error = {"output_type": "error", "ename": "ValueError", "evalue": "\x1b[31mno\x1b[0m"}
     warning = {"output_type": "stream", "name": "stderr", "text": ["UserWarning: careful"]}
+    lost = "Exception in thread tqdm_monitor:\nTraceback (most recent call last):\n  File\nRuntimeError: Set changed\n"
+    watchdog = {"output_type": "stream", "name": "stderr", "text": [lost]}
+    thread = {"output_type": "stream", "name": "stderr", "text": [lost, lost.replace("tqdm_monitor", "mine")]}
     view = {"output_type": "display_data", "data": {"application/vnd.jupyter.widget-view+json": {"model_id": "box"}}}
     state = {"lone": {"state": {"outputs": [error]}}, "in": {"state": {"outputs": [error]}}}
     state["box"] = {"state": {"children": ["IPY_MODEL_in"]}}
     notebook = {
-        "cells": [cell(["injected-parameters"]), cell(["raises-exception"], [error]), cell(outputs=[warning, view])],
+        "cells": [
+            cell(["injected-parameters"]),
+            cell(["raises-exception"], [error]),
+            cell(outputs=[warning, watchdog, view]),
+            cell(outputs=[thread]),
+        ],
         "metadata": {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": state}}},
     }
     assert [(f.place, f.reason) for f in failures(notebook)] == [
-        ("inside a widget of cell 2 of 2, `f()`", "ValueError: no"),
+        ("inside a widget of cell 2 of 3, `f()`", "ValueError: no"),
+        ("in cell 3 of 3, `f()`", "RuntimeError: Set changed"),
         ("inside a widget", "ValueError: no"),
     ]
+
+
+@pytest.mark.parametrize(("lost", "starts"), [(2, 3), (3, 3)])
+def test_a_kernel_whose_ports_were_taken_is_started_again(tmp_path, monkeypatch, lost, starts):
+    original, tried = papermill.execute_notebook, []
+
+    def execute(*given, **options):
+        tried.append(given)
+        if len(tried) <= lost:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return original(*given, **options)
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    path = write(tmp_path, "nb", "print(1)")
+    with pytest.raises(RuntimeError, match="before replying") if lost == starts else nullcontext():
+        assert run_notebook(path, out=tmp_path).seconds > 0
+    assert len(tried) == starts
 
 
 def test_a_kernel_that_dies_is_a_failure(tmp_path):
