@@ -43,7 +43,7 @@ figures: $(INSTALLED)
 	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/repsim-nb run --all --jobs 2 --out results $(if $(PRESET),-p preset $(PRESET))
 
 test: $(INSTALLED)
-	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/python -m pytest -n 3 -m "not rehearsal"
+	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/python -m pytest -n 2 -m "not rehearsal"
 
 rehearse: $(INSTALLED)
 	$(ONE_THREAD) $(KEEP_MEMORY) $(BIN)/python -m pytest -n 2 -m rehearsal

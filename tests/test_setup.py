@@ -44,7 +44,7 @@ def test_the_environment_is_made_once_and_renewed_when_the_dependencies_change(c
     assert told == [
         f"{clone / 'fake-python'} -m venv .venv",
         ".venv/bin/python -m pip install --quiet --disable-pip-version-check -e .[dev] -c constraints.txt",
-        ".venv/bin/python -m pytest -n 3 -m not rehearsal",
+        ".venv/bin/python -m pytest -n 2 -m not rehearsal",
     ]
     assert make(clone, "test", python)[0] == told[2:]
     stamp = (clone / ".venv" / ".installed").stat().st_mtime
