@@ -97,8 +97,9 @@ def shipped_sizes(name: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Indexed by (arm, one, other), with the columns of `by_size`. attrs["models"] has, by arm, the held-out loss of
-        every model in nats per token and the hash of its weights; attrs["recipe"] says how to make them again.
+        Indexed by (arm, one, other), with the columns of `by_size`. attrs["models"] has, by arm, the step of every
+        model, its held-out loss in nats per token and the hash of its weights; attrs["recipe"] says how to make them
+        again.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import numpy as np
 
 from repsim_nb.errors import InputError
 from repsim_nb.measures import Measure, get_measure
-from repsim_nb.runs.exercises import Feedback
+from repsim_nb.runs.exercises import Feedback, whole_number
 
 T = TypeVar("T")
 
@@ -56,6 +56,14 @@ def row_numbers(answer: Any, n_rows: int) -> list[int] | Feedback:
     if not set(found) <= set(range(n_rows)) or len(set(found)) < len(found):
         return wrong(f"{expected}, each once; received {answer!r:.60}.")
     return found
+
+
+def layer(answer: Any, layers: Iterable[int]) -> int | Feedback:
+    """One of the layers of a table."""
+    value, layers = whole_number(answer), list(layers)
+    if isinstance(value, Feedback) or value in layers:
+        return value
+    return wrong(f"There is no layer {value} in the table; its layers are {layers}.")
 
 
 def measure(answer: Any) -> Measure | Feedback:

@@ -209,11 +209,9 @@ EXERCISES = (
         (
             "You have three models of each kind with a label. Which of the anonymous models is closer to which kind?",
             'Which layer, and which rows? A classifier decides at its first token, rows="cls", in its last layer. '
-            "And "
-            "on ordinary text all models are right: is there text on which the two kinds part?",
+            "And on ordinary text all models are right: is there text on which the two kinds part?",
             'Compare on `rs.load_corpus("nli-heuristics", "ood")` with rows="cls" and layers=6. The answer is the '
-            "model "
-            "with the smallest mean dissimilarity to the references that generalize.",
+            "model with the smallest mean dissimilarity to the references that generalize.",
         ),
     ),
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from repsim_nb.runs.exercises import Feedback, whole_number
-from repsim_nb.workshop.answers import choice, number, right, then, wrong
+from repsim_nb.runs.exercises import Feedback
+from repsim_nb.workshop.answers import choice, layer, number, right, then, wrong
 from repsim_nb.workshop.exercise import Exercise
 
 if TYPE_CHECKING:
@@ -57,25 +57,22 @@ def _judge_case(case: str, table: pd.DataFrame) -> Feedback:
         return wrong(f"On {case!r} the standard deviation over models is {spread[case]:.2f}. Another column has more.")
     return right(
         f"From {table[case].min():.2f} to {table[case].max():.2f}, with a standard deviation of {spread[case]:.2f}. "
-        f"All "
-        "that differs between these models is a random seed."
+        "All that differs between these models is a random seed."
     )
 
 
 def _layer_of_difference(answer: Any, table: pd.DataFrame) -> Feedback:
     """The layer at which the groups differ most, in units of chance."""
-    return then(whole_number(answer), lambda layer: _judge_test(layer, table))
+    return then(layer(answer, table.index), lambda chosen: _judge_test(chosen, table))
 
 
-def _judge_test(layer: int, table: pd.DataFrame) -> Feedback:
-    layers = table.index.tolist()
-    if layer not in layers:
-        return wrong(f"There is no layer {layer} in the table; its layers are {layers}.")
-    if table.p_value[layer] > table.p_value.min():
-        return wrong(f"At layer {layer} p is {table.p_value[layer]:.3f}. At another layer chance explains less.")
+def _judge_test(chosen: int, table: pd.DataFrame) -> Feedback:
+    p_value = table.p_value[chosen]
+    if p_value > table.p_value.min():
+        return wrong(f"At layer {chosen} p is {p_value:.3f}. At another layer chance explains less.")
     return right(
-        f"Layer {layer}: p = {table.p_value[layer]:.3f} by itself, {table.p_adjusted[layer]:.3f} for the best of "
-        f"{len(layers)} layers. Effects in other layers are larger in the units of the measure, and so is their noise."
+        f"Layer {chosen}: p = {p_value:.3f} by itself, {table.p_adjusted[chosen]:.3f} for the best of "
+        f"{len(table)} layers. Effects in other layers are larger in the units of the measure, and so is their noise."
     )
 
 

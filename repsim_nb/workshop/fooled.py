@@ -59,8 +59,7 @@ def _judge_fooling(rows: list[int], x: np.ndarray, y: np.ndarray) -> Feedback:
         return wrong(f"Without these {len(rows)} rows CKA is {after:.2f}; with them {before:.2f}. Some are still in.")
     return right(
         f"CKA fell from {before:.2f} to {abs(after):.2f} without {len(rows)} of {len(x)} rows. The first token of a "
-        f"text "
-        "does this in many large models. `rs.compare(..., leave_out_norms=...)` leaves such rows out."
+        "text does this in many large models. `rs.compare(..., leave_out_norms=...)` leaves such rows out."
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from repsim_nb.runs.exercises import Feedback, whole_number
-from repsim_nb.workshop.answers import choice, number, right, then, wrong
+from repsim_nb.runs.exercises import Feedback
+from repsim_nb.workshop.answers import choice, layer, number, right, then, wrong
 from repsim_nb.workshop.exercise import Exercise
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def _judge_itself(value: float, stitched: Stitched) -> Feedback:
     if abs(value - stitched.penalty) <= NOTHING:
         return right(
             f"{abs(stitched.penalty):.3f} nats per token: nothing was changed, so nothing is lost. Always run this "
-            f"first. "
-            "If it is not 0, the splicing is broken and no other number counts."
+            "first. If it is not 0, the splicing is broken and no other number counts."
         )
     if abs(value - stitched.loss) <= CLOSE:
         return wrong(
@@ -82,8 +81,7 @@ def _judge_share(value: float, stitched: Stitched) -> Feedback:
     if abs(value - share) <= CLOSE:
         return right(
             f"The stitch keeps {share:.0%} of what the receiver has at this layer. A receiver that gets one constant "
-            f"in "
-            f"place of its layer loses {most:.2f} nats per token; the stitch loses {stitched.penalty:.2f}."
+            f"in place of its layer loses {most:.2f} nats per token; the stitch loses {stitched.penalty:.2f}."
         )
     if abs(value - (1 - share)) <= CLOSE:
         return wrong("That is the share that is lost. The question is which share is kept.")
@@ -97,18 +95,14 @@ def _judge_share(value: float, stitched: Stitched) -> Feedback:
 
 def _best_layer(answer: Any, penalties: pd.Series) -> Feedback:
     """The layer at which stitching costs least."""
-    return then(whole_number(answer), lambda layer: _judge_layer(layer, penalties))
+    return then(layer(answer, penalties.index), lambda chosen: _judge_layer(chosen, penalties))
 
 
-def _judge_layer(layer: int, penalties: pd.Series) -> Feedback:
-    layers = penalties.index.tolist()
-    if layer not in layers:
-        return wrong(f"There is no layer {layer} in the table; its layers are {layers}.")
-    if penalties[layer] > penalties.min():
-        return wrong(f"At layer {layer} the penalty is {penalties[layer]:.2f}. Another layer has less.")
-    return right(
-        f"At layer {layer} the penalty is {penalties[layer]:.2f} nats per token, the least of {len(layers)} layers."
-    )
+def _judge_layer(chosen: int, penalties: pd.Series) -> Feedback:
+    found = f"At layer {chosen} the penalty is {penalties[chosen]:.2f}"
+    if penalties[chosen] > penalties.min():
+        return wrong(f"{found}. Another layer has less.")
+    return right(f"{found} nats per token, the least of {len(penalties)} layers.")
 
 
 EXERCISES = (

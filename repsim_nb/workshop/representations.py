@@ -61,8 +61,7 @@ def _judge_unaligned(matrix: np.ndarray, x: np.ndarray) -> Feedback:
         return wrong(f"CKA with x is still {value:.2f}. Which order, if it changes, pairs up different tokens?")
     return right(
         f"CKA fell to {abs(value):.2f}, although mean, variance and even the shape of the cloud of points are those "
-        f"of x. A "
-        "comparison needs row i to be the same token on both sides."
+        "of x. A comparison needs row i to be the same token on both sides."
     )
 
 
@@ -84,12 +83,9 @@ EXERCISES = (
         (
             "What does the embedding know about a token? What does it not know yet?",
             "Layer 0 is a table with one line for each token of the vocabulary. So look for one token that occurs in "
-            "two "
-            "documents: equal rows of `a[0]`.",
+            "two documents: equal rows of `a[0]`.",
             "`np.unique(a[0].numpy(), axis=0, return_inverse=True, return_counts=True)` finds equal rows: take two "
-            "rows with "
-            "the "
-            "same number in the inverse, such as that of the largest count.",
+            "rows with the same number in the inverse, such as that of the largest count.",
         ),
     ),
     Exercise(
@@ -120,8 +116,7 @@ EXERCISES = (
         check_nearest_layer,
         (
             "Each cell of the map compares one layer of A with one layer of B. Which cells belong to the layer of A "
-            "that "
-            "is asked about?",
+            "that is asked about?",
             "Layer 3 of A is one row of the map. The lightest cell of that row is the answer.",
             "`first_map.sel(layer_a=3)` is the row; `.idxmax()` finds its largest value.",
         ),
